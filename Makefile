@@ -1,0 +1,82 @@
+# Two commands do all the set-up: `make demo` and `make test`. They need make and Python 3.11 or newer.
+
+PYTHON ?= python3
+ADDRESS ?= 127.0.0.1:8000
+VENV := .venv
+BENCH := benchmarks/.venv
+MANAGE := $(VENV)/bin/python testproject/manage.py
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+# The interpreters of the matrix in tox.ini. pyenv hides its own until PYENV_VERSION names them; "system" keeps the
+# others in sight.
+VERSIONS := 3.11 3.12 3.13 3.14
+PYENV := $(shell pyenv versions --bare 2>/dev/null | grep -E '^3\.1[1-4]\.[0-9]+$$' | tr '\n' ':')system
+FOUND = $(eval FOUND := $(shell for version in $(VERSIONS); do \
+	PYENV_VERSION=$(PYENV) python$$version -c '' 2>/dev/null && echo $$version; done; true))$(FOUND)
+MISSING = $(filter-out $(FOUND),$(VERSIONS))
+TOX = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run
+
+# One database server is tested with the oldest and the newest pair that is installed.
+factor = py$(subst .,,$(1))-django$(2)-$(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
+NEWEST = $(lastword $(FOUND))
+DATABASE_ENVS = $(call factor,$(firstword $(FOUND)),52) $(if $(filter-out 3.11,$(NEWEST)),$(call factor,$(NEWEST),61))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-database benchmark clean
+
+help:  ## List these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.installed  ## Replay twenty years of prices in the demo shop and print the reports
+	@$(MANAGE) demo
+
+serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0.1:8000/
+	@test -f testproject/shop.sqlite3 || $(MANAGE) demo
+	@$(MANAGE) migrate --verbosity 0
+	@echo "The shop is at http://$(ADDRESS)/, its admin and the audit log at http://$(ADDRESS)/admin/."
+	@$(MANAGE) demo_login
+	@$(MANAGE) runserver $(ADDRESS)
+
+test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite with every Python that is installed
+	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
+	@$(TOX); status=$$?; \
+	echo; echo "Tested on SQLite with Python $(FOUND)."; \
+	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
+	echo "Left out, because they need a server: PostgreSQL and MariaDB. CONTRIBUTING.md tells how to start them."; \
+	exit $$status
+
+test-database: $(VENV)/.tox  ## Run the tests on the server that AUDIT_TEST_DATABASE_URL names
+	@$(if $(AUDIT_TEST_DATABASE_URL),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
+	@$(TOX) -e $(subst $() $(),$(comma),$(strip $(DATABASE_ENVS)))
+
+benchmark: $(BENCH)/.installed  ## Measure what auditing costs beside plain Django and other packages, on SQLite and PostgreSQL
+	@$(BENCH)/bin/python -m benchmarks
+	@$(BENCH)/bin/python -m benchmarks.memory
+
+clean:  ## Remove the virtual environments, caches and the demo's data
+	rm -rf $(VENV) $(BENCH) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
+	rm -rf testproject/media testproject/mail testproject/shop.sqlite3*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+comma := ,
+
+$(VENV)/bin/python $(BENCH)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed. Name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Making $(@D:/bin=) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the package and what the demo needs."
+	@$(PIP) --editable . pillow
+	@touch $@
+
+$(VENV)/.tox: | $(VENV)/bin/python
+	@echo "Installing tox."
+	@$(PIP) 'tox>=4.22'
+	@touch $@
+
+$(BENCH)/.installed: benchmarks/requirements.txt | $(BENCH)/bin/python
+	@echo "Installing the packages that are measured."
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@

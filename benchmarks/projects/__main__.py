@@ -1,0 +1,118 @@
+"""Runs the tests of published projects plain and audited, and names the tests that end differently.
+
+Sources and environments go to ``benchmarks/.projects`` and stay there for the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from . import audited
+from .catalogue import PROJECTS, Project
+from .outcomes import Outcome, counts_queries, read
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+WORK = HERE.parent / ".projects"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.projects", description=__doc__)
+    parser.add_argument("projects", nargs="*", metavar="PROJECT", help=f"of {', '.join(PROJECTS)} (default all)")
+    parser.add_argument("--modes", nargs="+", choices=audited.MODES, default=list(audited.MODES))
+    chosen = parser.parse_args()
+    unknown = set(chosen.projects) - set(PROJECTS)
+    if unknown:
+        parser.error(f"No such project: {', '.join(sorted(unknown))}. There are {', '.join(PROJECTS)}.")
+    return chosen
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    subprocess.run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True)
+
+
+def _prepare(name: str, project: Project) -> tuple[Path, Path]:
+    """Return the interpreter and the source of a project, made at the first call."""
+    home, python, source = WORK / name, WORK / name / "venv" / "bin" / "python", WORK / name / "source"
+    if not (home / "complete").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        (WORK / ".gitignore").write_text("*\n")
+        venv.create(home / "venv", with_pip=True)
+        _fetch(project, python, source)
+        target = str(source) if project.repository else project.requirement
+        _pip(python, "install", target, project.django, *project.needs)
+        (home / "complete").touch()
+    # The package as it is in the checkout now.
+    _pip(python, "install", str(CHECKOUT))
+    _pip(python, "install", "--force-reinstall", "--no-deps", str(CHECKOUT))
+    return python, source
+
+
+def _fetch(project: Project, python: Path, source: Path) -> None:
+    if project.repository:
+        url, tag = project.repository
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", f"--branch={tag}", url, source], check=True)
+        return
+    archives = source.with_name("archive")
+    wanted = ("--no-deps", "--no-binary=:all:", project.requirement)
+    _pip(python, "download", f"--dest={archives}", *wanted)
+    (archive,) = archives.iterdir()
+    shutil.unpack_archive(archive, archives, filter="data")
+    (unpacked,) = (path for path in archives.iterdir() if path.is_dir())
+    unpacked.rename(source)
+
+
+def _run(name: str, project: Project, mode: str) -> Outcome:
+    python, source = _prepare(name, project)
+    # CI keeps pytest from shortening what it says of a failure.
+    environment = {**os.environ, "CI": "1", **project.environment}
+    command = [str(python), str(HERE / "audited.py"), mode, *project.command]
+    done = subprocess.run(
+        command,
+        cwd=source / project.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    (WORK / name / f"{mode}.log").write_text(done.stdout)
+    return read(done.stdout)
+
+
+def _compare(plain: Outcome, other: Outcome) -> str:
+    new = {name: message for name, message in other.failures.items() if name not in plain.failures}
+    queries = sorted(name for name, message in new.items() if counts_queries(message))
+    rest = sorted(set(new) - set(queries))
+    lines = [f"{len(queries)} more fail for their count of queries, {len(rest)} for something else."]
+    lines += [f"  queries  {name}" for name in queries]
+    lines += [f"  OTHER    {name}: {new[name]}" for name in rest]
+    lines += [f"  passes   {name}" for name in sorted(set(plain.failures) - set(other.failures))]
+    if other.count != plain.count:
+        lines.append(f"  OTHER    {other.count} tests ran instead of {plain.count}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what was asked for."""
+    chosen = _arguments()
+    for name in chosen.projects or PROJECTS:
+        project = PROJECTS[name]
+        outcomes: dict[str, Outcome] = {}
+        for mode in chosen.modes:
+            outcomes[mode] = outcome = _run(name, project, mode)
+            print(f"{project.requirement} {mode}: {outcome.count} tests, {len(outcome.failures)} fail.")
+            if mode != "plain" and "plain" in outcomes:
+                print(_compare(outcomes["plain"], outcome))
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Which projects are tried: where their source comes from, what their tests need, how they are started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# Those of Django's own suites that write rows. "model_utils" is left out: the package of that name is what we need.
+DJANGO_SUITES = """
+admin_changelist admin_filters admin_inlines admin_ordering admin_utils admin_views async auth_tests basic bulk_create
+composite_pk constraints contenttypes_tests custom_columns custom_managers custom_methods custom_pk datatypes
+db_functions defer defer_regress delete delete_regress expressions expressions_case field_defaults field_subclassing
+fixtures fixtures_regress flatpages_tests force_insert_update foreign_object from_db_value generic_inline_admin
+generic_relations generic_relations_regress generic_views get_or_create known_related_objects m2m_and_m2o
+m2m_intermediary m2m_multiple m2m_recursive m2m_regress m2m_signals m2m_through m2m_through_regress m2o_recursive
+managers_regress many_to_many many_to_one many_to_one_null migrate_signals migration_test_data_persistence migrations
+model_fields model_forms model_formsets model_formsets_regress model_inheritance model_inheritance_regress
+model_options model_package model_regress modeladmin multiple_database mutually_referential nested_foreign_keys null_fk
+one_to_one order_with_respect_to ordering prefetch_related properties proxy_model_inheritance proxy_models queries
+queryset_pickle raw_query redirects_tests reserved_names save_delete_hooks select_for_update select_related_onetoone
+serializers sessions_tests signals sites_tests str swappable_models test_client test_utils timezones transaction_hooks
+transactions unmanaged_models update update_only_fields validation
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """One project, at one version."""
+
+    # What pip installs; its source distribution has the tests, unless ``repository`` names the tag that has.
+    requirement: str
+    django: str
+    needs: tuple[str, ...]
+    command: tuple[str, ...]
+    repository: tuple[str, str] | None = None
+    folder: str = "."
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+_PYTEST = ("-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-p", "no:django_signal_audit")
+
+PROJECTS: dict[str, Project] = {
+    "django": Project(
+        requirement="Django==6.1.3",
+        django="Django==6.1.3",
+        needs=("jinja2", "tblib", "Pillow", "argon2-cffi", "bcrypt", "docutils", "PyYAML", "aiosmtpd"),
+        folder="tests",
+        command=("runtests.py", "--parallel=2", *DJANGO_SUITES.split()),
+    ),
+    "oscar": Project(
+        requirement="django-oscar==4.2.0",
+        repository=("https://github.com/django-oscar/django-oscar", "4.2.0"),
+        django="Django==5.2.*",
+        needs=(
+            *("django-webtest>=1.9,<1.10", "WebTest>=3,<4", "Whoosh>=2.7,<2.8", "freezegun", "pytz", "pycountry"),
+            *("pytest-django", "sorl-thumbnail", "easy-thumbnails", "django-environ", "whitenoise", "setuptools"),
+        ),
+        environment={
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_ENGINE": "django.db.backends.sqlite3",
+            "DATABASE_NAME": ":memory:",
+        },
+        command=(*_PYTEST, "tests"),
+    ),
+    "rest-framework": Project(
+        requirement="djangorestframework==3.18.3",
+        django="Django==6.1.*",
+        needs=(
+            *("pytest", "pytest-django", "dj-database-url", "importlib-metadata", "django-filter", "inflection"),
+            *("django-guardian<3.6", "markdown", "pygments==2.21.*", "pyyaml", "requests", "uritemplate"),
+        ),
+        command=(*_PYTEST, "tests"),
+    ),
+    "treebeard": Project(
+        requirement="django-treebeard==7.0.3",
+        django="Django==6.1.*",
+        needs=("pytest", "pytest-django", "pytest-benchmark"),
+        environment={"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        command=(*_PYTEST, "--no-migrations", "tests"),
+    ),
+    "import-export": Project(
+        requirement="django-import-export[all]==4.4.3",
+        django="Django==6.0.*",
+        needs=("chardet", "psycopg[binary]", "pytz"),
+        folder="tests",
+        environment={"DJANGO_SETTINGS_MODULE": "settings"},
+        command=("manage.py", "test", "core"),
+    ),
+}

@@ -1,0 +1,47 @@
+"""Rules in settings become audit events, notifications, an admin log and reports.
+
+``Rule`` and the others named here can be imported in ``settings.py``, before Django is configured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .rules.schema import Rule
+
+if TYPE_CHECKING:
+    from .api import record, suspend_auditing
+    from .changes import Change, FieldChange, MembersChange
+    from .context import audit_context
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Change",
+    "FieldChange",
+    "MembersChange",
+    "Rule",
+    "__version__",
+    "audit_context",
+    "record",
+    "suspend_auditing",
+]
+
+# Imported at first use, for they need Django to be configured.
+_LAZY = {
+    "record": "api",
+    "suspend_auditing": "api",
+    "Change": "changes",
+    "FieldChange": "changes",
+    "MembersChange": "changes",
+    "audit_context": "context",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)

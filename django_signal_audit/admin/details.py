@@ -1,0 +1,75 @@
+"""What the page of one event shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.admin import ModelAdmin
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.reports.display import (
+    ShownField,
+    ShownValue,
+    show_actor,
+    show_fields,
+    show_payload,
+    show_reason,
+    show_time,
+)
+
+from .links import event_url, events_url, history_url, notification_url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """An event ready for a template; nothing in it is escaped yet."""
+
+    event: AuditEvent
+    url: str
+    time: str
+    actor: str
+    actor_url: str
+    reason: str
+    history_url: str
+    correlation_url: str
+    fields: list[ShownField]
+    data: list[tuple[str, ShownValue]]
+    context: list[tuple[str, ShownValue]]
+
+
+def view_event(site: str, event: AuditEvent) -> EventView:
+    """Return an event ready for a template of the named admin site."""
+    actor = show_actor(event)
+    correlation = event.correlation_id
+    return EventView(
+        event=event,
+        url=event_url(site, event.pk),
+        time=show_time(event.recorded_at),
+        actor=actor,
+        actor_url=events_url(site, actor=event.actor_id or actor) if actor else "",
+        reason=show_reason(event),
+        history_url=history_url(site, event.model, event.object_id) if event.object_id else "",
+        correlation_url=events_url(site, q=correlation) if correlation else "",
+        fields=show_fields(event),
+        data=show_payload(event.data),
+        # The reason has a place of its own.
+        context=show_payload({key: value for key, value in event.context.items() if key != "reason"}),
+    )
+
+
+def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> dict[str, Any]:
+    """Return what the template of an event's page needs beside the admin's own context."""
+    site = model_admin.admin_site.name
+    notifications = []
+    if may_view_notifications(request):
+        rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
+        notifications = [(notification_url(site, row.pk), row) for row in rows]
+    return {"title": _("Audit event"), "view": view_event(site, event), "notifications": notifications}
+
+
+def may_view_notifications(request: HttpRequest) -> bool:
+    """Tell whether the user may see the outbox."""
+    return request.user.has_perm("django_signal_audit.view_notification")

@@ -1,0 +1,100 @@
+"""The audit log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from django_signal_audit.enums import Level
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.display import show_actor, summarise
+from django_signal_audit.values import clean_text
+
+from .base import ReadOnlyAdmin, badge, show_second, with_uid
+from .details import event_page
+from .filters import EventTypeFilter, LevelFilter, ModelFilter, RuleFilter
+from .history import history_page
+from .inputs import ActorFilter, PeriodFilter
+from .links import events_url, history_url
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    """The list of events, the page of one, and the history of an object."""
+
+    list_display = ("when", "what", "object", "summary", "actor")
+    list_display_links = ("when",)
+    list_filter = (PeriodFilter, EventTypeFilter, ModelFilter, ActorFilter, RuleFilter, LevelFilter)
+    # Names what the search box looks at; the search itself is get_search_results.
+    search_fields = ("object_id__exact", "actor_id__exact", "correlation_id__exact", "uid__exact")
+    search_help_text = _("The exact key of an object or actor, an event's uid, or a correlation id.")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Return the pages of the log, the history of an object among them."""
+        view = self.admin_site.admin_view(self.object_history_view)
+        name = "django_signal_audit_auditevent_object_history"
+        return [path("history/<str:label>/<path:key>/", view, name=name), *super().get_urls()]
+
+    def object_history_view(self, request: HttpRequest, label: str, key: str) -> HttpResponse:
+        """Show the whole life of one object, deleted ones included."""
+        return history_page(self, request, label, key)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Show the event instead of a form."""
+        page = event_page(self, request, context["original"])
+        return super().render_change_form(request, {**context, **page}, *args, **kwargs)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Return the events that have exactly this key, uid or correlation id: each is one look into an index."""
+        term = clean_text(search_term.strip())
+        return (queryset.filter(_matching(term)) if term else queryset), False
+
+    @admin.display(description=_("time"))
+    def when(self, event: AuditEvent) -> str:
+        """Return the time to the second."""
+        return show_second(event.recorded_at)
+
+    @admin.display(description=_("event and rules"))
+    def what(self, event: AuditEvent) -> SafeString:
+        """Return the type of the event, its level if it is not the usual one, and the rules that matched."""
+        level = "" if event.level == Level.INFO else badge(event.level, event.get_level_display())
+        rules = format_html_join("", "<br><small>{}</small>", ((rule,) for rule in event.rules))
+        return format_html("{} {}{}", badge(event.event_type, event.event_type), level, rules)
+
+    @admin.display(description=_("object"))
+    def object(self, event: AuditEvent) -> str:
+        """Return the object, linked to its history, and its model."""
+        if not event.object_id:
+            return event.object_repr or event.model
+        address = history_url(self.admin_site.name, event.model, event.object_id)
+        name = event.object_repr or event.object_id
+        return format_html('<a href="{}">{}</a><br><small>{} {}</small>', address, name, event.model, event.object_id)
+
+    @admin.display(description=_("actor"))
+    def actor(self, event: AuditEvent) -> str:
+        """Return the actor, linked to all that this actor did."""
+        name = show_actor(event)
+        if not name:
+            return ""
+        return format_html('<a href="{}">{}</a>', events_url(self.admin_site.name, actor=event.actor_id or name), name)
+
+    @admin.display(description=_("changes"))
+    def summary(self, event: AuditEvent) -> str:
+        """Return the first few changes, each on a line."""
+        return format_html_join("", '<div class="audit-line">{}</div>', ((line,) for line in summarise(event)))
+
+
+def _matching(term: str) -> Q:
+    # object_id is the second column of its index, so the first is named too: whatever model it is.
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    return Q(model__in=labels, object_id=term) | Q(actor_id=term) | Q(correlation_id=term) | with_uid("uid", term)

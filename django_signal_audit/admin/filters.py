@@ -1,0 +1,141 @@
+"""Filters whose choices come from the settings: asking the table for them would mean reading it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import Any
+
+from django.apps import apps
+from django.contrib.admin import ModelAdmin, SimpleListFilter
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+
+from django_signal_audit.conf import get_settings
+from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
+from django_signal_audit.models import Notification
+from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.rules.schema import Rule
+from django_signal_audit.values import clean_text
+
+
+class ChoiceFilter(SimpleListFilter, ABC):
+    """Narrows by one of the choices, or by any other value that a link names."""
+
+    @abstractmethod
+    def known(self) -> dict[str, Any]:
+        """Return the label of each value that the settings offer."""
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, Any]]:
+        """Return the choices; a value in force that is none of them is one too, so that it is seen."""
+        choices = self.known()
+        value = self.value()
+        if value:
+            choices.setdefault(value, value)
+        return list(choices.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows with the value in force."""
+        value = self.value()
+        return self.narrow(queryset, clean_text(value)) if value else queryset
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Return the rows with this value."""
+        return queryset.filter(**{str(self.parameter_name): value})
+
+
+class EventTypeFilter(ChoiceFilter):
+    """Narrows by the types of event the rules ask for."""
+
+    title = _("event")
+    parameter_name = "event_type"
+
+    def known(self) -> dict[str, Any]:
+        """Return the types with their labels."""
+        built_in = dict(EventType.choices)
+        return {name: built_in.get(name, name) for rule in get_registry().rules for name in _events(rule)}
+
+
+def _events(rule: Rule) -> tuple[str, ...]:
+    named = (*rule.events, *filter(None, (rule.event,)))
+    return named or MODEL_EVENTS
+
+
+class ModelFilter(ChoiceFilter):
+    """Narrows by the models the rules name."""
+
+    title = _("model")
+    parameter_name = "model"
+
+    def known(self) -> dict[str, Any]:
+        """Return the models by name, two of one name with their apps'."""
+        names = {plan.label: capfirst(str(plan.model._meta.verbose_name)) for plan in get_registry().plans.values()}
+        twins = Counter(names.values())
+        labels = {label: name if twins[name] == 1 else f"{name} ({_app(label)})" for label, name in names.items()}
+        return dict(sorted(labels.items(), key=lambda item: item[1]))
+
+
+def _app(label: str) -> str:
+    return str(apps.get_app_config(label.partition(".")[0]).verbose_name)
+
+
+class RuleFilter(ChoiceFilter):
+    """Narrows events by a rule that matched."""
+
+    title = _("rule")
+    parameter_name = "rule"
+
+    def known(self) -> dict[str, Any]:
+        """Return the names of the rules."""
+        return {rule.name: rule.name for rule in get_registry().rules}
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Return the events this rule matched."""
+        return queryset.filter(*EventFilter(rule=value).conditions())
+
+
+class LevelFilter(ChoiceFilter):
+    """Narrows by level."""
+
+    title = _("level")
+    parameter_name = "level"
+
+    def known(self) -> dict[str, Any]:
+        """Return the levels."""
+        return dict(Level.choices)
+
+
+class StatusFilter(ChoiceFilter):
+    """Narrows notifications by how far they have come."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def known(self) -> dict[str, Any]:
+        """Return the states."""
+        return {str(value): label for value, label in Notification.STATUS}
+
+
+class ChannelFilter(ChoiceFilter):
+    """Narrows notifications by channel."""
+
+    title = _("channel")
+    parameter_name = "channel"
+
+    def known(self) -> dict[str, Any]:
+        """Return the aliases of the channels."""
+        return {alias: alias for alias in get_settings().channels}
+
+
+class NotifyingRuleFilter(ChoiceFilter):
+    """Narrows notifications by the rule that asked for them."""
+
+    title = _("rule")
+    parameter_name = "rule"
+
+    def known(self) -> dict[str, Any]:
+        """Return the names of the rules that notify anybody."""
+        return {rule.name: rule.name for rule in get_registry().rules if rule.notify}

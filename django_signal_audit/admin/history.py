@@ -1,0 +1,56 @@
+"""The history of one object: all that is recorded of it, the newest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.contrib.admin import ModelAdmin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+
+from django_signal_audit.enums import EventType
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.queries import EventFilter
+
+from .details import view_event
+from .links import key_of, object_url
+from .paging import BoundedPaginator
+
+PER_PAGE = 50
+TEMPLATE = "django_signal_audit/admin/history.html"
+
+
+def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> TemplateResponse:
+    """Return the page, for whoever may view events; also for an object of which nothing is recorded yet."""
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    key = key_of(segment)
+    wanted = EventFilter(model=label, object_id=key).conditions()
+    events = model_admin.get_queryset(request).filter(*wanted).order_by("-id")
+    page = BoundedPaginator(events, PER_PAGE).get_page(request.GET.get("p"))
+    newest = events.first()
+    site = model_admin.admin_site
+    context = {
+        **site.each_context(request),
+        "title": _("Audit history"),
+        "subtitle": (newest.object_repr if newest else "") or key,
+        "opts": AuditEvent._meta,
+        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
+        "media": model_admin.media,
+        "label": label,
+        "key": key,
+        "page": page,
+        "views": [view_event(site.name, event) for event in page],
+        **_present(site.name, newest),
+    }
+    request.current_app = site.name  # as the admin's own views do
+    return TemplateResponse(request, TEMPLATE, context)
+
+
+def _present(site: str, newest: AuditEvent | None) -> dict[str, Any]:
+    """Return whether the object is there still, and where."""
+    is_deleted = newest is not None and newest.event_type == EventType.DELETE
+    return {"is_deleted": is_deleted, "object_url": "" if newest is None or is_deleted else object_url(site, newest)}

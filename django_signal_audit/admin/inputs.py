@@ -1,0 +1,134 @@
+"""Filters that are typed into: an actor, a period."""
+
+from __future__ import annotations
+
+import datetime as dt
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.admin import ListFilter, ModelAdmin
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.reports.arguments import parse_moment
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.queries import EventFilter
+
+
+class InputFilter(ListFilter):
+    """A small GET form that keeps all other parameters of the page."""
+
+    parameters: tuple[str, ...]
+
+    def __init__(
+        self, request: HttpRequest, params: dict[str, list[str]], model: type[Model], model_admin: ModelAdmin[Any]
+    ) -> None:
+        super().__init__(request, params, model, model_admin)
+        for name in self.parameters:
+            if name in params:
+                self.used_parameters[name] = params.pop(name)[-1].strip()
+
+    def has_output(self) -> bool:
+        """Show the form always."""
+        return True
+
+    def expected_parameters(self) -> list[str | None]:
+        """Return the names of the form's own parameters."""
+        return list(self.parameters)
+
+    def value(self, name: str) -> str:
+        """Return what was typed in, ``""`` for nothing."""
+        return str(self.used_parameters.get(name, ""))
+
+    def hidden(self) -> list[tuple[str, str]]:
+        """Return the other parameters of the page, to be sent along; the page number is not one of them."""
+        skipped = {*self.parameters, PAGE_VAR}
+        return [(name, value) for name, values in self.request.GET.lists() if name not in skipped for value in values]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows that match what was typed in; none if that means nothing."""
+        try:
+            return queryset.filter(*self.event_filter().conditions())
+        except WrongArgument:
+            return queryset.none()
+
+    @abstractmethod
+    def event_filter(self) -> EventFilter:
+        """Return what was typed in as a filter, or raise WrongArgument."""
+
+
+class ActorFilter(InputFilter):
+    """Narrows by an actor's key or exact name."""
+
+    title = _("actor")
+    template = "django_signal_audit/admin/filter_actor.html"
+    parameters = ("actor",)
+
+    def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
+        """Yield the one thing the template shows."""
+        yield {"value": self.value("actor"), "clear": changelist.get_query_string(remove=["actor"])}
+
+    def event_filter(self) -> EventFilter:
+        """Return the filter for the actor."""
+        return EventFilter(actor=self.value("actor"))
+
+
+class PeriodFilter(InputFilter):
+    """Narrows by time: one of the usual spans, or from one day to another, both included."""
+
+    title = _("time")
+    template = "django_signal_audit/admin/filter_period.html"
+    parameters = ("since", "until")
+    presets = (
+        ("", _("Any time")),
+        ("1h", _("Past hour")),
+        ("24h", _("Past 24 hours")),
+        ("7d", _("Past 7 days")),
+        ("30d", _("Past 30 days")),
+    )
+
+    def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
+        """Yield the usual spans."""
+        for since, label in self.presets:
+            new = {"since": since} if since else {}
+            yield {
+                "selected": self.value("since") == since and not self.value("until"),
+                "query_string": changelist.get_query_string(new, remove=["since", "until"]),
+                "display": label,
+            }
+
+    @property
+    def days(self) -> dict[str, str]:
+        """Return what stands in the two date inputs; a span's beginning is no date."""
+        is_span = self.value("since") in dict(self.presets)
+        return {"since": "" if is_span else self.value("since"), "until": self.value("until")}
+
+    @property
+    def error(self) -> str:
+        """Return what is wrong with what was typed in, ``""`` for nothing."""
+        try:
+            self.event_filter()
+        except WrongArgument as wrong:
+            return str(wrong)
+        return ""
+
+    def event_filter(self) -> EventFilter:
+        """Return the filter for the period."""
+        now = utc_now()
+        since, until = self.value("since"), self.value("until")
+        return EventFilter(
+            since=parse_moment(since, now) if since else None,
+            until=parse_moment(_day_after(until), now) if until else None,
+        )
+
+
+def _day_after(text: str) -> str:
+    """Return the day after a date, so that the date itself is included; any other text as it is."""
+    try:
+        return (dt.date.fromisoformat(text) + dt.timedelta(days=1)).isoformat()
+    except (ValueError, OverflowError):
+        return text

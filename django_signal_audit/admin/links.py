@@ -1,0 +1,83 @@
+"""Where the admin's audit pages are."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.admin.utils import quote, unquote
+from django.db.models import Model
+from django.urls import NoReverseMatch, reverse
+
+from django_signal_audit.keys import object_id
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.registry import get_registry
+
+EVENTS = "admin:django_signal_audit_auditevent"
+NOTIFICATIONS = "admin:django_signal_audit_notification"
+
+
+def events_url(site: str, **parameters: str) -> str:
+    """Return the address of the list of events, narrowed by the parameters."""
+    return _with_query(reverse(f"{EVENTS}_changelist", current_app=site), parameters)
+
+
+def event_url(site: str, event_id: int) -> str:
+    """Return the address of one event's page."""
+    return reverse(f"{EVENTS}_change", args=(event_id,), current_app=site)
+
+
+def notification_url(site: str, notification_id: int) -> str:
+    """Return the address of one notification's page."""
+    return reverse(f"{NOTIFICATIONS}_change", args=(notification_id,), current_app=site)
+
+
+def history_url(site: str, label: str, key: str) -> str:
+    """Return the address of an object's history; its key may hold any characters."""
+    return reverse(f"{EVENTS}_object_history", args=(label, _segment(key)), current_app=site)
+
+
+# Browsers take a path segment of dots for a way up, and the admin's quote() leaves dots alone. It writes an underscore
+# as _5F, so the code for a dot can stand for nothing else.
+_DOT = "_2E"
+
+
+def _segment(key: str) -> str:
+    return quote(key).replace(".", _DOT)
+
+
+def key_of(segment: str) -> str:
+    """Return the key that a segment of a history's address stands for."""
+    return unquote(segment.replace(_DOT, "."))
+
+
+def object_url(site: str, event: AuditEvent) -> str:
+    """Return the address of the change form of the event's object, ``""`` if the admin has none."""
+    model = event.model_class
+    if model is None or not event.object_id:
+        return ""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
+    try:
+        return reverse(name, args=(quote(event.object_id),), current_app=site)
+    except NoReverseMatch:
+        return ""
+
+
+def history_url_of(site: str, instance: Model) -> str:
+    """Return the address of the history of an audited object, ``""`` if it is not audited or the site has no log.
+
+    A multi-table child without a rule of its own has its nearest ruled parent's history.
+    """
+    registry = get_registry()
+    plans = [plan for plan in (registry.plan_for(type(instance)),) if plan] or registry.senders.get(type(instance), ())
+    if not plans or instance.pk is None:
+        return ""
+    pk: Any = plans[0].model._meta.pk
+    try:
+        return history_url(site, plans[0].label, object_id(getattr(instance, pk.attname)))
+    except NoReverseMatch:
+        return ""
+
+
+def _with_query(address: str, parameters: dict[str, str]) -> str:
+    return f"{address}?{urlencode(parameters)}" if parameters else address

@@ -1,0 +1,132 @@
+"""What application code calls: record an event of its own, or suspend the audit for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from asgiref.sync import sync_to_async
+from django.db import connections, models, router
+
+from .changes import Change
+from .context import ScopeDecorator
+from .enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
+from .suspension import ALL_MODELS, Model, resume, suspend
+
+if TYPE_CHECKING:
+    from .models import AuditEvent
+
+
+def record(
+    event_type: str,
+    obj: models.Model | None = None,
+    *,
+    data: Mapping[str, Any] | None = None,
+    actor: Any = None,
+    level: str = Level.INFO.value,
+) -> AuditEvent | None:
+    """Record an event of your own; rules that name it in ``events`` add their level and notify.
+
+    Args:
+        event_type: The name of the event, ``"report_exported"``.
+        obj: The object it is about, if any.
+        data: What else is worth keeping; what has no JSON form is kept as text, secret keys are masked.
+        actor: Who did it; None takes the context's actor, or the request's user.
+        level: ``info``, ``warning`` or ``critical``.
+
+    Returns:
+        The event, None if the database has no audit tables yet or ON_ERROR is "log" and it could not be written.
+
+    Raises:
+        EventNotWritten: It could not be written and ON_ERROR is "raise".
+        ValueError: The event type is empty, too long or a model event's, or the level is unknown.
+
+    """
+    if not event_type or len(event_type) > EVENT_TYPE_LENGTH:
+        msg = f"record() needs an event type of 1 to {EVENT_TYPE_LENGTH} characters, not {event_type!r}."
+        raise ValueError(msg)
+    if event_type in ROW_EVENTS:
+        msg = f"record() cannot say {event_type!r}: that is what changes of rows are called. Choose another name."
+        raise ValueError(msg)
+    if level not in Level.values:
+        msg = f"record() knows the levels {', '.join(Level.values)}, not {level!r}."
+        raise ValueError(msg)
+    change = Change(
+        event_type=event_type,
+        source=Source.MANUAL,
+        using=_alias(obj),
+        model=None if obj is None else obj._meta.concrete_model,
+        pk=None if obj is None else obj.pk,
+        instance=obj,
+        data=data or {},
+        actor=actor,
+        level=level,
+    )
+    # Models can be imported only once the apps are loaded, and this module is importable in settings.py.
+    from .models import AuditEvent
+    from .recorder import record_changes
+
+    rows = record_changes([change], change.using)
+    return AuditEvent.objects.using(change.using).get(uid=rows[0].uid) if rows else None
+
+
+def _alias(obj: models.Model | None) -> str:
+    if obj is not None and obj._state.db:
+        return obj._state.db
+    from .models import AuditEvent
+
+    return router.db_for_write(AuditEvent)
+
+
+class suspend_auditing(ScopeDecorator):  # noqa: N801  # reads as the statement it is: with suspend_auditing(...)
+    """Leaves changes of some models unrecorded; context manager and decorator, sync and async.
+
+    Beginning and end are events themselves, with the reason.
+
+    Args:
+        *models: The models; none means all.
+        reason: Why; it must not be empty.
+
+    """
+
+    def __init__(self, *models: Model, reason: str) -> None:
+        super().__init__(*models, reason=reason)
+        if not reason.strip():
+            msg = "suspend_auditing() needs a reason: say why these changes may go unrecorded."
+            raise ValueError(msg)
+        self._models, self._reason = models, reason
+        self._tokens: list[Token[frozenset[Model]]] = []
+
+    def _record(self, event_type: str) -> None:
+        labels = sorted(model._meta.label for model in self._models) or ["*"]
+        record(event_type, data={"models": labels, "reason": self._reason}, level=Level.WARNING.value)
+
+    def _record_end(self) -> None:
+        # A transaction that is to be rolled back takes no more queries; the beginning is lost with it.
+        connection = connections[_alias(None)]
+        if not (connection.in_atomic_block and connection.needs_rollback):
+            self._record("auditing_resumed")
+
+    def __enter__(self) -> Self:
+        self._record("auditing_suspended")
+        self._tokens.append(suspend(self._models or ALL_MODELS))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        resume(self._tokens.pop())
+        self._record_end()
+
+    async def __aenter__(self) -> Self:
+        await sync_to_async(self._record)("auditing_suspended")
+        self._tokens.append(suspend(self._models or ALL_MODELS))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        resume(self._tokens.pop())
+        await sync_to_async(self._record_end)()

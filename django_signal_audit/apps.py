@@ -1,0 +1,22 @@
+"""The app: connects what the rules ask for once all models are loaded."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class SignalAuditConfig(AppConfig):
+    """Configuration of the audit app."""
+
+    name = "django_signal_audit"
+    verbose_name = _("audit")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks and connect the capture sources."""
+        from . import checks
+        from .capture import connection
+
+        checks.register_all()
+        connection.start()

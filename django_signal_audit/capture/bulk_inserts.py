@@ -1,0 +1,161 @@
+"""INSERTs that no save makes: bulk_create in all its forms, and fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db import connections, models
+
+from django_signal_audit.changes import Change, FieldChange
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.plans import ModelPlan
+
+from .compilers import InsertStatement, Rows
+from .images import Image, ImageReader, chunks
+from .recollection import recorded_row
+from .rows import differences
+from .transactions import all_or_nothing, lock_database, write_transaction
+
+
+def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> Any:
+    """Run an INSERT into the plan's own table and record the rows it wrote."""
+    with write_transaction(statement.using):
+        if statement.updates_conflicts:
+            return _Upsert(statement, plan).run()
+        reader = ImageReader(plan, statement.using)
+        if statement.can_return:
+            result, images = _execute(statement, reader)
+        else:
+            result = statement.execute()
+            images = _images_by_key(reader, [obj.pk for obj in statement.objs])
+        with all_or_nothing(statement.using):
+            record_changes([_create(reader, image) for image in images], statement.using)
+        return result
+
+
+def _execute(statement: InsertStatement, reader: ImageReader) -> tuple[Rows, list[Image]]:
+    """Return what Django wants of the statement, and the images of the rows that were really inserted."""
+    local = [field for field in reader.fields if field.model._meta.concrete_model is _table_model(reader.plan)]
+    rows = statement.execute_returning(local)
+    wanted = [local.index(field) for field in statement.returning]
+    result = [tuple(row[position] for position in wanted) for row in rows] if wanted else []
+    if len(local) == len(reader.fields):
+        return result, rows
+    keys = [local.index(field) for field in _table_model(reader.plan)._meta.pk_fields]
+    return result, _images_by_key(reader, [row[keys[0]] for row in rows])
+
+
+def _table_model(plan: ModelPlan) -> type[models.Model]:
+    return plan.model._meta.concrete_model or plan.model
+
+
+def _images_by_key(reader: ImageReader, pks: Sequence[Any]) -> list[Image]:
+    found: dict[Any, Image] = {}
+    for chunk in chunks(pks):
+        found |= reader.by_key(chunk)
+    return [found[pk] for pk in pks if pk in found]
+
+
+def _create(reader: ImageReader, image: Image) -> Change:
+    row = reader.row(image, reader.plan.names_for(EventType.CREATE))
+    return Change(
+        event_type=EventType.CREATE,
+        source=Source.BULK,
+        using=reader.using,
+        model=reader.plan.model,
+        pk=reader.key(image),
+        instance=reader.instance(image),
+        fields={name: FieldChange(old=None, new=value) for name, value in row.items()},
+    )
+
+
+class _Upsert:
+    """An INSERT that updates the rows that exist."""
+
+    def __init__(self, statement: InsertStatement, plan: ModelPlan) -> None:
+        self.statement = statement
+        self.plan = plan
+        self.reader = ImageReader(plan, statement.using)
+        self.is_postgresql = connections[statement.using].vendor == "postgresql"
+
+    def run(self) -> Any:
+        """Run the statement and record what it inserted and what it updated."""
+        before = self._existing()
+        if not self.statement.can_return:
+            result = self.statement.execute()
+            # Without RETURNING the keys are those the objects have, or had before.
+            pks = list(dict.fromkeys([*before, *(obj.pk for obj in self.statement.objs if obj.pk is not None)]))
+            written = [(image, False) for image in _images_by_key(self.reader, pks)]
+        else:
+            rows = self.statement.execute_returning(self.reader.fields, "(xmax <> 0)" if self.is_postgresql else "")
+            wanted = [self.reader.fields.index(field) for field in self.statement.returning]
+            result = [tuple(row[position] for position in wanted) for row in rows] if wanted else []
+            written = self._once(rows)
+        with all_or_nothing(self.statement.using):
+            changes = [self._change(before, image, was_there) for image, was_there in written]
+            record_changes([change for change in changes if change is not None], self.statement.using)
+        return result
+
+    def _once(self, rows: Rows) -> list[tuple[Image, bool]]:
+        """Return each row that was written once, as it was left, and whether it was there.
+
+        Where several objects of a call are in each other's way, a row is returned as often as it was written.
+        """
+        width = len(self.reader.fields)
+        written = {self.reader.key(row[:width]): (row[:width], bool(row[width:] and row[width])) for row in rows}
+        return list(written.values())
+
+    def _existing(self) -> dict[Any, Image]:
+        """Return the images of the rows that the statement will find in its way, locked."""
+        lock_database(self.statement.using)
+        found: dict[Any, Image] = {}
+        for chunk in chunks(self.statement.objs, 100):
+            conditions = [condition for obj in chunk for condition in self._identities(obj)]
+            if conditions:
+                rows = self.reader.rows().filter(reduce(or_, conditions))
+                found |= {self.reader.key(image): image for image in rows}
+        return found
+
+    def _identities(self, obj: models.Model) -> Iterable[models.Q]:
+        """Return the conditions by which a row would be in the way of this object."""
+        for fields in self._unique_sets():
+            values = {field.attname: getattr(obj, field.attname) for field in fields}
+            if all(value is not None and not hasattr(value, "resolve_expression") for value in values.values()):
+                yield models.Q(**values)
+
+    def _unique_sets(self) -> list[Sequence[Any]]:
+        if self.statement.unique_fields:
+            return [self.statement.unique_fields]
+        meta = self.plan.model._meta
+        sets: list[Sequence[Any]] = [[field] for field in meta.concrete_fields if field.unique]
+        names = [*meta.unique_together, *(constraint.fields for constraint in meta.total_unique_constraints)]
+        sets += [[meta.get_field(name) for name in group] for group in names]
+        return [*sets, list(meta.pk_fields)]
+
+    def _change(self, before: dict[Any, Image], image: Image, was_there: bool) -> Change | None:
+        pk = self.reader.key(image)
+        names = self.plan.names_for(EventType.UPDATE)
+        new = self.reader.row(image, names)
+        if pk in before:
+            old = self.reader.row(before[pk], names)
+        elif was_there:
+            old = recorded_row(self.plan, pk, new, self.statement.using)
+        else:
+            return _create(self.reader, image)
+        fields = {name: field for name, field in self.plan.all_fields.items() if name in names}
+        changed = differences(fields, old, new)
+        if not changed:
+            return None
+        return Change(
+            event_type=EventType.UPDATE,
+            source=Source.BULK,
+            using=self.statement.using,
+            model=self.plan.model,
+            pk=pk,
+            instance=self.reader.instance(image),
+            fields=changed,
+        )

@@ -1,0 +1,133 @@
+"""UPDATEs that no save makes: QuerySet.update, bulk_update, SET_NULL and its kin, reverse managers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db import models
+
+from django_signal_audit.changes import Change
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.plans import ModelPlan
+
+from .compilers import UpdateStatement
+from .deletions import current_deletion
+from .images import CHUNK, Image, ImageReader, Spool
+from .lineage import with_tables
+from .rows import differences
+from .strangers import execute_on_known
+from .transactions import all_or_nothing, lock_database, write_transaction
+
+
+def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) -> Any:
+    """Run an UPDATE and record the rows it changed.
+
+    Args:
+        statement: The UPDATE.
+        plans: The plans that the table's rows may belong to, the most derived first.
+
+    """
+    fields = {field for field, _ in statement.values()}
+    watching = [(plan, names) for plan in plans if (names := _affected(plan, fields))]
+    if not watching:
+        return statement.execute()
+    with write_transaction(statement.using):
+        lock_database(statement.using)
+        stored = with_tables([plan for plan, _ in watching], statement.using)
+        targets = [_Target(plan, names, statement) for plan, names in watching if plan in stored]
+        try:
+            for target in targets:
+                target.look()
+            result = _execute(statement, targets)
+            scope = current_deletion()
+            source = Source.BULK if scope is None else scope.source_of_update(fields)
+            seen: set[tuple[type[models.Model], Any]] = set()
+            with all_or_nothing(statement.using):
+                for target in targets:
+                    target.record(source, seen)
+        finally:
+            for target in targets:
+                target.before.close()
+        return result
+
+
+def _affected(plan: ModelPlan, fields: set[Any]) -> frozenset[str]:
+    """Return the watched fields that an UPDATE of these fields may change, generated columns among them."""
+    names = plan.names_for(EventType.UPDATE)
+    updated = {name for name in names if plan.all_fields.get(name) in fields}
+    generated = {name for name in names if isinstance(plan.all_fields.get(name), models.GeneratedField)}
+    return frozenset(updated | generated)
+
+
+def _execute(statement: UpdateStatement, targets: Sequence[_Target]) -> Any:
+    """Run the statement on the rows that were looked at; those of other models are named by their own tables."""
+    for target in targets:
+        if target.plan.model is statement.model:
+            return execute_on_known(statement, target.before.count, target.keys)
+    return statement.execute()
+
+
+class _Target:
+    """The rows of one plan's model that an UPDATE concerns."""
+
+    def __init__(self, plan: ModelPlan, names: frozenset[str], statement: UpdateStatement) -> None:
+        self.plan = plan
+        self.names = names
+        self.statement = statement
+        self.reader = ImageReader(plan, statement.using)
+        self.fields = {name: field for name, field in plan.all_fields.items() if name in names}
+        # Unwatched columns that change with them matter to the text of the object.
+        own = set(self.reader.fields)
+        updated = [field for field, _ in statement.values() if field in own]
+        self.touched = dict.fromkeys([*self.fields.values(), *updated])
+        self.before = Spool()
+
+    def look(self) -> None:
+        """Read the rows as they are, under lock."""
+        table, own = self.statement.model, self.plan.model
+        if own is table and not own._meta.parents and self.statement.is_simple():
+            self.before.extend(self.statement.read(self.reader.attnames))
+            return
+        lookup = selected = "pk"
+        if issubclass(own, table) and own is not table and table._meta.pk is not None:
+            lookup = table._meta.pk.name  # a child's row, found by its parent's key
+        elif issubclass(table, own) and own is not table and own._meta.pk is not None:
+            selected = own._meta.pk.name  # a parent's row, whose key the child's row has
+        rows = self.reader.rows().filter(**{f"{lookup}__in": self.statement.matching(selected)})
+        self.before.extend(rows.iterator(chunk_size=CHUNK))
+
+    def keys(self) -> Iterator[Any]:
+        """Return the keys of the rows that were read."""
+        return (self.reader.key(image) for chunk in self.before for image in chunk)
+
+    def record(self, source: Source, seen: set[tuple[type[models.Model], Any]]) -> None:
+        """Read the rows again and record the differences, but for those that a more derived plan has recorded."""
+        for chunk in self.before:
+            keys = [self.reader.key(image) for image in chunk]
+            after = self.reader.again(chunk, self.touched)
+            changes = [
+                self._change(old, after[pk], pk, source)
+                for pk, old in zip(keys, chunk, strict=True)
+                if pk in after and (self.plan.model, pk) not in seen
+            ]
+            for image in chunk if self.plan.model._meta.parents else ():
+                seen |= self.reader.parents(image)
+            record_changes([change for change in changes if change is not None], self.statement.using)
+
+    def _change(self, old: Image, new: Image, pk: Any, source: Source) -> Change | None:
+        if old == new:
+            return None
+        changed = differences(self.fields, self.reader.row(old, self.names), self.reader.row(new, self.names))
+        if not changed:
+            return None
+        return Change(
+            event_type=EventType.UPDATE,
+            source=source,
+            using=self.statement.using,
+            model=self.plan.model,
+            pk=pk,
+            instance=self.reader.instance(new),
+            fields=changed,
+        )

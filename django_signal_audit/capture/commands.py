@@ -1,0 +1,43 @@
+"""Management commands name themselves in the context of what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from django_signal_audit.context import context_scope
+from django_signal_audit.rules.registry import Registry
+
+from .base import CaptureSource, register_source
+from .internals import Patches
+
+
+def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``BaseCommand.execute`` in a context that carries the command's name."""
+
+    @wraps(original)
+    def execute(self: BaseCommand, *args: Any, **options: Any) -> Any:
+        with context_scope(command=type(self).__module__.rpartition(".")[2]):
+            return original(self, *args, **options)
+
+    return execute
+
+
+@register_source
+class CommandSource(CaptureSource):
+    """Wraps the one method that every command runs through, from the shell and from ``call_command`` alike."""
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+
+    def connect(self, registry: Registry) -> None:
+        """Wrap it if there is anything to record."""
+        if registry.rules:
+            self._patches.replace(BaseCommand, "execute", wrap_execute)
+
+    def disconnect(self) -> None:
+        """Put the method back."""
+        self._patches.undo()

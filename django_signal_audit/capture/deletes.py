@@ -1,0 +1,142 @@
+"""Deletes: the row is read in pre_delete, recorded in post_delete, inside the transaction the deletion runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+from django.db.models.signals import post_delete, pre_delete
+
+from django_signal_audit.changes import Change, FieldChange, MembersChange
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import Registry, get_registry
+from django_signal_audit.rules.targets import concrete
+from django_signal_audit.storage import is_ready
+from django_signal_audit.suspension import is_suspended
+from django_signal_audit.values import safe_str
+
+from .base import CaptureSource, register_source
+from .deletions import Doomed, current_deletion
+from .internals import connect_first
+from .lineage import is_most_derived
+from .memberships import members_of
+from .rows import Row, read_row, row_key
+
+UID = "django_signal_audit.deletes"
+# Django always tells what the deletion was asked for on, if only None; who sends the signals by hand does not, and
+# deletes nothing or by other means.
+NOT_TOLD = object()
+
+
+@dataclass(frozen=True, slots=True)
+class DoomedRow:
+    """A row that is about to go, as it was."""
+
+    plan: ModelPlan
+    pk: Any
+    row: Row
+    members: dict[str, tuple[Any, ...]]
+    object_repr: str
+    source: Source
+
+
+def look_before_delete(
+    sender: type[models.Model], instance: models.Model, using: str = "", origin: Any = NOT_TOLD, **_: Any
+) -> None:
+    """Read the row and its m2m members, or note the object for the query hook to do so (receiver of pre_delete)."""
+    if origin is NOT_TOLD:
+        return
+    doomed = None
+    plan = get_registry().plan_for(sender)
+    scope = current_deletion()
+    if scope is not None and plan is not None:
+        noted = Doomed(_source(instance, origin), instance, safe_str(instance))
+        scope.doomed[plan.model, row_key(instance, plan.model)] = noted
+    elif plan is not None and not is_suspended(plan.model) and is_ready(using):
+        pk = row_key(instance, plan.model)
+        # A ruled child's row is deleted with it, and the event is the child's.
+        if is_most_derived(plan, pk, using):
+            doomed = _look(plan, instance, pk, using, origin)
+    instance._state.audit_delete = doomed  # type: ignore[attr-defined]
+
+
+def _look(plan: ModelPlan, instance: models.Model, pk: Any, using: str, origin: Any) -> DoomedRow | None:
+    names = plan.names_for(EventType.DELETE)
+    fields = {name: field for name, field in plan.all_fields.items() if name in names}
+    row = read_row(plan.model, pk, fields, using, deleting=True)
+    if row is None:
+        return None  # somebody else deleted it, and theirs is the event
+    members = {name: members_of(field, plan, pk, using) for name, field in plan.all_members.items() if name in names}
+    return DoomedRow(plan, pk, row, members, safe_str(instance), _source(instance, origin))
+
+
+def _source(instance: models.Model, origin: Any) -> Source:
+    """Tell how the deletion came to this row: asked for it, for a queryset of its kind, or for what it hangs on."""
+    if isinstance(origin, models.QuerySet):
+        return Source.BULK if _are_kin(type(instance), origin.model) else Source.CASCADE
+    if origin is None or origin is instance:
+        return Source.ORM
+    return Source.ORM if _are_kin(type(instance), type(origin)) and _same_row(instance, origin) else Source.CASCADE
+
+
+def _are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
+    one, other = concrete(one), concrete(other)
+    return issubclass(one, other) or issubclass(other, one)
+
+
+def _same_row(instance: models.Model, origin: models.Model) -> bool:
+    """Tell whether both are the same row, or a parent's and a child's row of one object."""
+    base = concrete(type(origin)) if isinstance(instance, concrete(type(origin))) else concrete(type(instance))
+    return bool(row_key(instance, base) == row_key(origin, base))
+
+
+def record_after_delete(sender: type[models.Model], instance: models.Model, using: str = "", **_: Any) -> None:
+    """Record that the row is gone (receiver of post_delete)."""
+    doomed: DoomedRow | None = getattr(instance._state, "audit_delete", None)
+    if doomed is not None:
+        instance._state.audit_delete = None  # type: ignore[attr-defined]
+        record_changes([_change(doomed, instance, using)], using)
+
+
+def _change(doomed: DoomedRow, instance: models.Model, using: str) -> Change:
+    return Change(
+        event_type=EventType.DELETE,
+        source=doomed.source,
+        using=using,
+        model=doomed.plan.model,
+        pk=doomed.pk,
+        instance=instance,
+        object_repr=doomed.object_repr,
+        fields={name: FieldChange(old=value, new=None) for name, value in doomed.row.items()},
+        members={name: MembersChange(removed=keys) for name, keys in doomed.members.items() if keys},
+    )
+
+
+@register_source
+class DeleteSource(CaptureSource):
+    """Connects the delete receivers to the ruled models and their proxies.
+
+    Children without a rule need none: Django deletes the parent's row with theirs and says so.
+    """
+
+    def __init__(self) -> None:
+        self._senders: list[type[models.Model]] = []
+
+    def connect(self, registry: Registry) -> None:
+        """Connect every class that stands for the rows of a ruled model."""
+        for sender in registry.senders:
+            plan = registry.plan_for(sender)
+            if plan is not None and plan.by_event[EventType.DELETE]:
+                pre_delete.connect(look_before_delete, sender=sender, weak=False, dispatch_uid=UID)
+                connect_first(post_delete, record_after_delete, sender, UID)
+                self._senders.append(sender)
+
+    def disconnect(self) -> None:
+        """Leave no receiver behind."""
+        for sender in self._senders:
+            pre_delete.disconnect(sender=sender, dispatch_uid=UID)
+            post_delete.disconnect(sender=sender, dispatch_uid=UID)
+        self._senders.clear()

@@ -1,0 +1,130 @@
+"""Images of many rows: read under lock in one query, kept on disk when they are many."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import Any, TypeAlias
+
+from django.db import models
+
+from django_signal_audit.rules.plans import ModelPlan
+
+from .rows import Row, current, locked, rows_of
+
+Image: TypeAlias = tuple[Any, ...]
+
+# Rows handled at a time: as many as one query may name by key on every database.
+CHUNK = 500
+# Chunks kept in memory; those beyond go to a temporary file.
+_MEMORY_CHUNKS = 20
+
+
+def chunks(items: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
+    """Return the items in lists of at most ``size``."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+class Spool:
+    """Chunks of images, in memory as long as they are few and in a temporary file beyond that."""
+
+    def __init__(self) -> None:
+        self._file: Any = None
+        self._chunks: list[list[Image]] = []
+        self.count = 0
+
+    def extend(self, images: Iterable[Image]) -> None:
+        """Keep the images."""
+        for chunk in chunks(images):
+            self.count += len(chunk)
+            if len(self._chunks) < _MEMORY_CHUNKS:
+                self._chunks.append(chunk)
+                continue
+            if self._file is None:
+                self._file = TemporaryFile()  # noqa: SIM115  # closed by close()
+            pickle.dump(chunk, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def __iter__(self) -> Iterator[list[Image]]:
+        yield from self._chunks
+        if self._file is not None:
+            self._file.seek(0)
+            while True:
+                try:
+                    yield pickle.load(self._file)  # noqa: S301  # written above by ourselves
+                except EOFError:
+                    return
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class ImageReader:
+    """Reads rows of one plan's model as tuples of all columns, and makes rows and objects of them."""
+
+    def __init__(self, plan: ModelPlan, using: str) -> None:
+        self.plan = plan
+        self.using = using
+        self.fields = [field for field in plan.model._meta.concrete_fields if field.column]
+        self.attnames = [field.attname for field in self.fields]
+        self._position = {field.attname: position for position, field in enumerate(self.fields)}
+        self._key = [self._position[field.attname] for field in plan.model._meta.pk_fields]
+
+    def rows(self, *, deleting: bool = False, lock: bool = True) -> models.QuerySet[Any, Image]:
+        """Return the queryset of the images of all rows, to be filtered."""
+        rows = rows_of(self.plan.model, self.using)
+        # Locks are taken in one order, so that two writes do not wait for each other.
+        rows = locked(rows, self.using, deleting=deleting).order_by("pk") if lock else rows.order_by()
+        return rows.values_list(*self.attnames)
+
+    def by_key(self, pks: Sequence[Any]) -> dict[Any, Image]:
+        """Return the images of the rows with these keys, which are locked already."""
+        found = current(self.rows(lock=False), self.using).filter(pk__in=list(pks))
+        return {self.key(image): image for image in found}
+
+    def again(self, images: Sequence[Image], fields: Iterable[Any]) -> dict[Any, Image]:
+        """Return the images of rows after some of their columns may have changed: only those are read."""
+        keys = [self.key(image) for image in images]
+        attnames = [field.attname for field in fields]
+        positions = [self._position[attname] for attname in attnames]
+        rows = current(rows_of(self.plan.model, self.using), self.using).filter(pk__in=keys).order_by()
+        now = {pk: values for pk, *values in rows.values_list("pk", *attnames)}
+        found: dict[Any, Image] = {}
+        for key, image in zip(keys, images, strict=True):
+            if key in now:
+                columns = list(image)
+                for position, value in zip(positions, now[key], strict=True):
+                    columns[position] = value
+                found[key] = tuple(columns)
+        return found
+
+    def key(self, image: Image) -> Any:
+        """Return the primary key of an image, a tuple for a composite one."""
+        values = tuple(image[position] for position in self._key)
+        return values if len(values) > 1 else values[0]
+
+    def value(self, image: Image, attname: str) -> Any:
+        """Return the value of one column."""
+        return image[self._position[attname]]
+
+    def row(self, image: Image, names: Iterable[str]) -> Row:
+        """Return the values of the named fields."""
+        fields = self.plan.all_fields
+        return {name: image[self._position[fields[name].attname]] for name in names if name in fields}
+
+    def instance(self, image: Image) -> models.Model:
+        """Return the object of an image."""
+        return self.plan.model.from_db(self.using, self.attnames, image)
+
+    def parents(self, image: Image) -> set[tuple[type[models.Model], Any]]:
+        """Return the parents' rows that this row is part of, each as its model and key."""
+        return {
+            (parent, self.value(image, parent._meta.pk.attname))
+            for parent in self.plan.model._meta.get_parent_list()
+            if parent._meta.pk is not None
+        }

@@ -1,0 +1,111 @@
+"""The one place that relies on how Django works inside, with a check that it still does.
+
+- The order of ``Signal.receivers``: ours has to see a write before the project's own receivers react to it.
+- ``related_manager_cls`` of many-to-many descriptors: ``set()`` is one call to its caller and two signals to others.
+- ``Model.save_base`` and ``BaseCommand.execute`` are the entry points of saves and commands.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import models
+from django.db.models.signals import ModelSignal
+from django.dispatch import Signal
+
+from django_signal_audit.problems import Problem
+
+SAVE_BASE_PARAMETERS = ["self", "raw", "force_insert", "force_update", "using", "update_fields"]
+
+
+class Patches:
+    """Attributes replaced on classes, and how to put back what was there."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def replace(self, owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Replace a method of a class by ``make(original)``. An inherited one is looked up anew at every call."""
+        if name in owner.__dict__:
+            original = owner.__dict__[name]
+            setattr(owner, name, make(original))
+            self._undo.append(lambda: setattr(owner, name, original))
+            return
+
+        def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(super(owner, self), name)(*args, **kwargs)
+
+        setattr(owner, name, make(inherited))
+        self._undo.append(lambda: delattr(owner, name))
+
+    def undo(self) -> None:
+        """Put everything back, last first."""
+        while self._undo:
+            self._undo.pop()()
+
+
+def connect_first(signal: Signal, receiver: Callable[..., Any], sender: type, dispatch_uid: str) -> None:
+    """Connect a receiver ahead of those that are connected already."""
+    before = len(signal.receivers)
+    signal.connect(receiver, sender=sender, weak=False, dispatch_uid=dispatch_uid)
+    if len(signal.receivers) == before:
+        return
+    with signal.lock:
+        signal.receivers.insert(0, signal.receivers.pop())
+        signal.sender_receivers_cache.clear()
+
+
+def m2m_descriptors(field: models.ManyToManyField[Any, Any]) -> list[Any]:
+    """Return the descriptors that give managers of an m2m field: its own, and the reverse one unless it is hidden."""
+    found = [getattr(field.model, field.name)]
+    relation = field.remote_field
+    accessor = relation.get_accessor_name()
+    if accessor and not relation.hidden and hasattr(field.related_model, accessor):
+        found.append(getattr(field.related_model, accessor))
+    return found
+
+
+def manager_class(descriptor: Any) -> type:
+    """Return the class of the managers a many-to-many descriptor gives."""
+    found: type = descriptor.related_manager_cls
+    return found
+
+
+def self_check() -> list[Problem]:
+    """Return what this version of Django does differently from what capture relies on."""
+    broken = [what for what, holds in _EXPECTATIONS.items() if not holds()]
+    hint = "Use a Django version this package supports, or a version of this package made for your Django."
+    return [Problem("E024", f"Django: {what}", "is not as capture of changes relies on.", hint) for what in broken]
+
+
+def _receivers_are_ordered() -> bool:
+    signal, order = ModelSignal(), []
+
+    def first(**_: Any) -> None:
+        order.append("first")
+
+    def second(**_: Any) -> None:
+        order.append("second")
+
+    signal.connect(second, sender=models.Model)
+    connect_first(signal, first, models.Model, "self-check")
+    signal.send(sender=models.Model)
+    return order == ["first", "second"]
+
+
+def _has_manager_class() -> bool:
+    descriptor = models.fields.related_descriptors.ManyToManyDescriptor
+    return hasattr(descriptor, "related_manager_cls")
+
+
+_EXPECTATIONS: dict[str, Callable[[], bool]] = {
+    "the order of Signal.receivers": _receivers_are_ordered,
+    "ManyToManyDescriptor.related_manager_cls": _has_manager_class,
+    "the parameters of Model.save_base": lambda: (
+        list(inspect.signature(models.Model.save_base).parameters) == SAVE_BASE_PARAMETERS
+    ),
+    "BaseCommand.execute": lambda: callable(getattr(BaseCommand, "execute", None)),
+}

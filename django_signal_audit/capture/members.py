@@ -1,0 +1,286 @@
+"""Many-to-many changes: m2m_changed from either side becomes one event per owner and call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from django.apps import apps
+from django.db import models, router, transaction
+from django.db.models.signals import m2m_changed, post_delete, pre_delete
+
+from django_signal_audit.changes import Change, MembersChange
+from django_signal_audit.conf import get_settings
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import Registry
+from django_signal_audit.rules.targets import concrete
+from django_signal_audit.storage import is_ready
+from django_signal_audit.suspension import is_suspended
+
+from .base import CaptureSource, register_source
+from .deletes import NOT_TOLD
+from .internals import Patches, connect_first, m2m_descriptors, manager_class
+from .lineage import Owner, owners_of
+from .memberships import Membership, Pair, sorted_keys, through_of
+from .rows import rows_of
+
+UID = "django_signal_audit.members"
+
+_memberships: dict[type[models.Model], Membership] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PairsChange:
+    """Pairs that came and went by one signal."""
+
+    membership: Membership
+    using: str
+    instance: models.Model | None = None
+    added: frozenset[Pair] = frozenset()
+    removed: frozenset[Pair] = frozenset()
+    source: Source = Source.ORM
+
+
+_call: ContextVar[ManagerCall | None] = ContextVar("django_signal_audit_m2m_call", default=None)
+
+
+@dataclass(slots=True)
+class ManagerCall:
+    """One call of a manager's method, and what it has done so far."""
+
+    through: type[models.Model]
+    instance: models.Model
+    gathered: list[PairsChange]
+
+
+@contextmanager
+def manager_call(manager: Any) -> Iterator[None]:
+    """Gather what is reported inside and record it as one call, in one transaction."""
+    outer = _call.get()
+    if outer is not None and outer.through is manager.through:
+        yield
+        return
+    with transaction.atomic(using=router.db_for_write(manager.through, instance=manager.instance), savepoint=False):
+        call = ManagerCall(manager.through, manager.instance, [])
+        token = _call.set(call)
+        try:
+            yield
+        finally:
+            _call.reset(token)
+        _record(call.gathered, call.instance)
+
+
+# Every one of them runs in a transaction of its own already.
+MANAGER_METHODS = ("add", "remove", "set", "clear")
+
+
+def wrap_manager_method(original: Callable[..., None]) -> Callable[..., None]:
+    """Return a method of a many-to-many manager as one call, though it may send several signals or statements."""
+
+    @wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        with manager_call(self):
+            original(self, *args, **kwargs)
+
+    return method
+
+
+def follow_members(
+    sender: type[models.Model], instance: models.Model, action: str, reverse: bool, pk_set: Any, using: str, **__: Any
+) -> None:
+    """Read the pairs before they change and record them after (receiver of m2m_changed)."""
+    membership = _memberships.get(sender)
+    if membership is None or not is_ready(using):
+        return
+    when, _, what = action.partition("_")
+    if when == "pre":
+        pairs = _expected_pairs(membership, instance, what, pk_set, using, reverse=reverse)
+        instance._state.audit_members = (sender, pairs)  # type: ignore[attr-defined]
+        return
+    nothing: frozenset[Pair] = frozenset()
+    noted, pairs = getattr(instance._state, "audit_members", (None, nothing))
+    if noted is sender and pairs:
+        instance._state.audit_members = (None, nothing)  # type: ignore[attr-defined]
+        added, removed = (pairs, nothing) if what == "add" else (nothing, pairs)
+        report(PairsChange(membership, using, instance, added=added, removed=removed))
+
+
+def _expected_pairs(
+    membership: Membership, instance: models.Model, what: str, pk_set: Any, using: str, *, reverse: bool
+) -> frozenset[Pair]:
+    """Return the pairs that are about to be added or removed, mirror images included."""
+    link = membership.member_link if reverse else membership.owner_link
+    own_key = getattr(instance, link.target_field.attname)
+    others = None if pk_set is None else set(pk_set)
+    forward, backward = membership.of_owner(own_key), membership.of_member(own_key)
+    if others is not None:
+        forward, backward = forward & membership.of_member(*others), backward & membership.of_owner(*others)
+    if what == "add":
+        pairs = {(other, own_key) if reverse else (own_key, other) for other in others or ()}
+        if membership.is_symmetrical and pairs:
+            mirrored = {(member, owner) for owner, member in pairs}
+            pairs |= mirrored - membership.pairs(using, backward)
+        return frozenset(pairs)
+    if membership.is_symmetrical:
+        return frozenset(membership.pairs(using, forward, backward))
+    return frozenset(membership.pairs(using, backward if reverse else forward))
+
+
+def look_before_member_delete(
+    sender: type[models.Model], instance: models.Model, using: str = "", origin: Any = NOT_TOLD, **_: Any
+) -> None:
+    """Note who is about to lose this object as a member (receiver of pre_delete on the members' model)."""
+    if origin is NOT_TOLD:
+        return
+    lost = []
+    for membership in _memberships.values():
+        member = membership.member_link.target_field
+        if isinstance(instance, member.model) and is_ready(using):
+            key = getattr(instance, member.attname)
+            pairs = membership.pairs(using, membership.of_member(key))
+            lost.append(PairsChange(membership, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
+    instance._state.audit_lost = lost  # type: ignore[attr-defined]
+
+
+def record_after_member_delete(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
+    """Record the loss for the owners that are still there (receiver of post_delete on the members' model)."""
+    lost: list[PairsChange] = getattr(instance._state, "audit_lost", [])
+    instance._state.audit_lost = []  # type: ignore[attr-defined]
+    for change in lost:
+        _record([change], instance)
+
+
+def report(change: PairsChange) -> None:
+    """Record pairs that came or went, at once or at the end of the manager's call that made them."""
+    call = _call.get()
+    if call is None or call.through is not change.membership.through:
+        _record([change], change.instance)
+    else:
+        call.gathered.append(change)
+
+
+def _record(gathered: list[PairsChange], instance: models.Model | None) -> None:
+    """Record the net effect of what was gathered: one event per owner."""
+    for membership, using, source in dict.fromkeys((item.membership, item.using, item.source) for item in gathered):
+        own = [item for item in gathered if (item.membership, item.using, item.source) == (membership, using, source)]
+        added, removed = _net(own)
+        if added or removed:
+            record_changes(_changes(membership, added, removed, using, source, instance), using)
+
+
+def _net(gathered: Iterable[PairsChange]) -> tuple[set[Pair], set[Pair]]:
+    added: set[Pair] = set()
+    removed: set[Pair] = set()
+    for item in gathered:
+        for gone in item.removed:
+            (added.discard if gone in added else removed.add)(gone)
+        for come in item.added:
+            (removed.discard if come in removed else added.add)(come)
+    return added, removed
+
+
+def _changes(
+    membership: Membership,
+    added: set[Pair],
+    removed: set[Pair],
+    using: str,
+    source: Source,
+    instance: models.Model | None,
+) -> list[Change]:
+    target = membership.owner_link.target_field
+    keys = sorted({owner for owner, _ in added | removed})
+    found = owners_of(membership.plans, target, keys, using)
+    owners = {key: found[key] for key in keys if key in found and not is_suspended(found[key].plan.model)}
+    instances = _instances(owners.values(), instance, using)
+    return [
+        Change(
+            event_type=EventType.M2M,
+            source=source,
+            using=using,
+            model=owner.plan.model,
+            pk=owner.pk,
+            instance=instances[owner],
+            members={
+                membership.field.name: MembersChange(
+                    added=sorted_keys(member for other, member in added if other == key),
+                    removed=sorted_keys(member for other, member in removed if other == key),
+                )
+            },
+        )
+        for key, owner in owners.items()
+        if owner in instances
+    ]
+
+
+def _instances(owners: Iterable[Owner], instance: models.Model | None, using: str) -> dict[Owner, models.Model]:
+    """Return the owners as objects, for their text: the one at hand, the others loaded at once."""
+    found: dict[Owner, models.Model] = {}
+    missing: dict[ModelPlan, list[Any]] = {}
+    for owner in owners:
+        if isinstance(instance, owner.plan.model) and instance.pk == owner.pk:
+            found[owner] = instance
+        else:
+            missing.setdefault(owner.plan, []).append(owner.pk)
+    for plan, pks in missing.items():
+        for loaded in rows_of(plan.model, using).filter(pk__in=pks):
+            found[Owner(plan, loaded.pk)] = loaded
+    return found
+
+
+@register_source
+class MemberSource(CaptureSource):
+    """Makes one call of what a manager's method does, and reads m2m_changed where queries are not captured.
+
+    The query hook sees the pairs that were really written, which m2m_changed does not tell under concurrency; a
+    receiver would also cost Django's own short cut for adding.
+    """
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+        self._member_models: list[type[models.Model]] = []
+
+    def connect(self, registry: Registry) -> None:
+        """Connect the watched m2m fields, each once however many models inherit it."""
+        for membership in watched_memberships(registry):
+            for descriptor in m2m_descriptors(membership.field):
+                for name in MANAGER_METHODS:
+                    self._patches.replace(manager_class(descriptor), name, wrap_manager_method)
+            if not get_settings().capture_queries:
+                _memberships[membership.through] = membership
+                connect_first(m2m_changed, follow_members, membership.through, UID)
+                self._connect_members(membership.member_link.target_field.model)
+
+    def _connect_members(self, model: type[models.Model]) -> None:
+        for sender in apps.get_models():
+            if concrete(sender) is concrete(model) and sender not in self._member_models:
+                pre_delete.connect(look_before_member_delete, sender=sender, weak=False, dispatch_uid=UID)
+                connect_first(post_delete, record_after_member_delete, sender, UID)
+                self._member_models.append(sender)
+
+    def disconnect(self) -> None:
+        """Leave no receiver and no wrapper behind."""
+        for through in _memberships:
+            m2m_changed.disconnect(sender=through, dispatch_uid=UID)
+        for sender in self._member_models:
+            pre_delete.disconnect(sender=sender, dispatch_uid=UID)
+            post_delete.disconnect(sender=sender, dispatch_uid=UID)
+        _memberships.clear()
+        self._member_models.clear()
+        self._patches.undo()
+
+
+def watched_memberships(registry: Registry) -> list[Membership]:
+    """Return the m2m fields that rules watch, each once however many models inherit it."""
+    found: dict[type[models.Model], list[tuple[models.ManyToManyField[Any, Any], ModelPlan]]] = {}
+    for plan in registry.plans.values():
+        names = plan.names_for(EventType.M2M) if plan.by_event[EventType.M2M] else frozenset()
+        for name, field in plan.all_members.items():
+            if name in names:
+                found.setdefault(through_of(field), []).append((field, plan))
+    return [Membership(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]

@@ -1,0 +1,84 @@
+"""Watched many-to-many fields, and the pairs that their automatic through models hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from django.db import models
+
+from django_signal_audit.rules.plans import ModelPlan
+
+from .rows import locked, rows_of
+from .transactions import lock_database
+
+# (key of the owner, key of the member)
+Pair: TypeAlias = tuple[Any, Any]
+
+
+def through_of(field: models.ManyToManyField[Any, Any]) -> type[models.Model]:
+    """Return the through model of an m2m field."""
+    through: Any = field.remote_field.through
+    return through  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class Membership:
+    """One watched m2m field: its automatic through model, and the plans of the models that have the field."""
+
+    field: models.ManyToManyField[Any, Any]
+    plans: tuple[ModelPlan, ...]
+
+    @property
+    def through(self) -> type[models.Model]:
+        """Return the model of the pairs."""
+        return through_of(self.field)
+
+    @property
+    def owner_link(self) -> Any:
+        """Return the through model's foreign key to the owner."""
+        return self.through._meta.get_field(self.field.m2m_field_name())
+
+    @property
+    def member_link(self) -> Any:
+        """Return the through model's foreign key to the member."""
+        return self.through._meta.get_field(self.field.m2m_reverse_field_name())
+
+    @property
+    def is_symmetrical(self) -> bool:
+        """Tell whether every pair has a mirror image."""
+        return bool(self.field.remote_field.symmetrical)
+
+    def pairs(self, using: str, *conditions: models.Q) -> set[Pair]:
+        """Return the pairs that meet any of the conditions, locked until the transaction ends."""
+        lock_database(using)
+        wanted = conditions[0]
+        for condition in conditions[1:]:
+            wanted |= condition
+        rows = locked(rows_of(self.through, using), using, deleting=True).filter(wanted)
+        return set(rows.order_by("pk").values_list(self.owner_link.attname, self.member_link.attname))
+
+    def of_owner(self, *owners: Any) -> models.Q:
+        """Return the condition that picks the pairs of these owners."""
+        return models.Q(**{f"{self.owner_link.attname}__in": owners})
+
+    def of_member(self, *members: Any) -> models.Q:
+        """Return the condition that picks the pairs of these members."""
+        return models.Q(**{f"{self.member_link.attname}__in": members})
+
+
+def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: Any, using: str) -> tuple[Any, ...]:
+    """Return the sorted keys of an owner's members."""
+    membership = Membership(field, (plan,))
+    target = membership.owner_link.target_field
+    key = pk
+    if target.model is not plan.model or not target.primary_key:
+        rows = rows_of(plan.model, using).filter(pk=pk)
+        key = rows.values_list(target.attname, flat=True).get()
+    return sorted_keys(member for _, member in membership.pairs(using, membership.of_owner(key)))
+
+
+def sorted_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the keys as a sorted tuple."""
+    return tuple(sorted(keys))

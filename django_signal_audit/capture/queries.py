@@ -1,0 +1,224 @@
+"""Capture of queries: which tables are watched, and by what, when CAPTURE_QUERIES is on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+from django.apps import apps
+from django.db import models
+from django.db.models.deletion import Collector
+
+from django_signal_audit.conf import get_settings
+from django_signal_audit.enums import EventType
+from django_signal_audit.problems import Problem
+from django_signal_audit.recorder import one_call
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import Registry
+from django_signal_audit.rules.targets import watchable_fields, watchable_members
+from django_signal_audit.storage import is_ready
+from django_signal_audit.suspension import is_suspended
+
+from .base import CaptureSource, register_source
+from .bulk_deletes import delete_and_record
+from .bulk_inserts import insert_and_record
+from .bulk_members import delete_pairs, insert_pairs, update_pairs
+from .bulk_updates import update_and_record
+from .compilers import (
+    QUERIES,
+    DeleteStatement,
+    InsertStatement,
+    TableWatcher,
+    UpdateStatement,
+    self_check,
+    unwatched,
+    wrap_get_compiler,
+)
+from .deletions import deletion
+from .internals import Patches
+from .members import watched_memberships
+from .memberships import Membership
+from .saves import is_being_saved, look_again
+from .transactions import write_transaction
+
+Model = type[models.Model]
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """A table with rows of ruled models: the model's own, and children's that extend them."""
+
+    model: Model
+    own: ModelPlan | None
+    # All plans whose rows have a part in this table, the most derived first.
+    plans: tuple[ModelPlan, ...]
+
+    def on_insert(self, statement: InsertStatement) -> Any:
+        """Record the rows of the model's own plan."""
+        if self.own is None or not self.own.by_event[EventType.CREATE] or not _records(self.own, statement.using):
+            return statement.execute()
+        return insert_and_record(statement, self.own)
+
+    def on_update(self, statement: UpdateStatement) -> Any:
+        """Record the rows, each under its most derived plan."""
+        plans = [plan for plan in self.plans if plan.by_event[EventType.UPDATE] and _records(plan, statement.using)]
+        return update_and_record(statement, plans) if plans else statement.execute()
+
+    def on_delete(self, statement: DeleteStatement) -> Any:
+        """Record the rows of the model's own plan; a child's have gone before."""
+        if self.own is None or not self.own.by_event[EventType.DELETE] or not _records(self.own, statement.using):
+            return statement.execute()
+        return delete_and_record(statement, self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class PairTable:
+    """The table of an automatic through model."""
+
+    membership: Membership
+
+    def on_insert(self, statement: InsertStatement) -> Any:
+        """Record the pairs that came."""
+        return insert_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+
+    def on_update(self, statement: UpdateStatement) -> Any:
+        """Record the pairs that changed."""
+        return update_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+
+    def on_delete(self, statement: DeleteStatement) -> Any:
+        """Record the pairs that went."""
+        return delete_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+
+
+def _records(plan: ModelPlan, using: str) -> bool:
+    return is_ready(using) and not is_suspended(plan.model)
+
+
+_watchers: dict[Model, TableWatcher] = {}
+
+
+def watcher_of(model: Model) -> TableWatcher | None:
+    """Return what watches the table of a model, a proxy's being its concrete model's; None for most."""
+    if not _watchers:
+        return None
+    concrete = model._meta.concrete_model or model
+    if concrete in _watchers:
+        return _watchers[concrete]
+    if model._meta.apps is not apps:
+        return _historical_watcher(concrete)
+    return None
+
+
+def _historical_watcher(model: Model) -> TableWatcher | None:
+    """Return a watcher for a model as a data migration sees it: same label, the fields of its day."""
+    for known, watcher in _watchers.items():
+        if known._meta.label_lower != model._meta.label_lower or not isinstance(watcher, RowTable):
+            continue
+        if watcher.own is None:
+            return None
+        plan = replace(
+            watcher.own,
+            model=model,
+            all_fields=watchable_fields(model),
+            all_members=watchable_members(model),
+            descendants=(),
+        )
+        return RowTable(model, plan, (plan,))
+    return None
+
+
+def _wrap_own_write(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``_do_insert`` or ``_do_update`` with the statement passing unseen when the save's receivers record it."""
+
+    @wraps(original)
+    def write(self: models.Model, *args: Any, **kwargs: Any) -> Any:
+        if not is_being_saved(self):
+            return original(self, *args, **kwargs)
+        look_again(self)
+        with unwatched():
+            return original(self, *args, **kwargs)
+
+    return write
+
+
+def _wrap_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a bulk method of QuerySet whose batches are one call."""
+
+    @wraps(original)
+    def bulk(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if watcher_of(self.model) is None:
+            return original(self, *args, **kwargs)
+        self._for_write = True
+        using = self.db
+        with write_transaction(using), one_call(using):
+            return original(self, *args, **kwargs)
+
+    return bulk
+
+
+def _wrap_collector(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``Collector.delete`` as one call that its statements can look up."""
+
+    @wraps(original)
+    def delete(self: Any) -> Any:
+        if not _concerns(self):
+            return original(self)
+        with write_transaction(self.using), one_call(self.using), deletion(self):
+            return original(self)
+
+    return delete
+
+
+def _concerns(collector: Any) -> bool:
+    models_touched = [
+        *collector.data,
+        *(rows.model for rows in collector.fast_deletes),
+        *(field.model for field, _ in collector.field_updates),
+    ]
+    return any(watcher_of(model) is not None for model in models_touched)
+
+
+@register_source
+class QuerySource(CaptureSource):
+    """Hooks the query compilers for the tables that rules concern."""
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+
+    def connect(self, registry: Registry) -> None:
+        """Watch the tables of ruled models, their parents' and those of their m2m fields."""
+        if not get_settings().capture_queries or not registry.plans or self_check():
+            return
+        _watchers.update(_row_tables(registry))
+        _watchers.update({one.through: PairTable(one) for one in watched_memberships(registry)})
+        for query in QUERIES:
+            self._patches.replace(query, "get_compiler", wrap_get_compiler(watcher_of))
+        for name in ("bulk_create", "bulk_update", "update"):
+            self._patches.replace(models.QuerySet, name, _wrap_bulk)
+        self._patches.replace(Collector, "delete", _wrap_collector)
+        for sender in registry.senders:
+            for name in ("_do_insert", "_do_update"):
+                self._patches.replace(sender, name, _wrap_own_write)
+
+    def disconnect(self) -> None:
+        """Take the hook out."""
+        self._patches.undo()
+        _watchers.clear()
+
+    def problems(self) -> list[Problem]:
+        """Report a Django that the hook does not fit."""
+        return self_check() if get_settings().capture_queries else []
+
+
+def _row_tables(registry: Registry) -> dict[Model, RowTable]:
+    tables: dict[Model, RowTable] = {}
+    for model in registry.plans:
+        for table in (model, *model._meta.get_parent_list()):
+            plans = {plan.model: plan for plan in registry.plans.values() if issubclass(plan.model, table)}
+            # Rows of an unruled model in between belong to its nearest ruled parents.
+            plans |= {plan.model: plan for plan in registry.senders.get(table, ())}
+            ordered = sorted(plans.values(), key=lambda plan: -len(plan.model._meta.get_parent_list()))
+            tables[table] = RowTable(table, registry.plans.get(table), tuple(ordered))
+    return tables

@@ -1,0 +1,35 @@
+"""Old values from the trail, for rows that another transaction wrote between the look and the write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.values import Digest, Masked, decode_tag
+
+from .rows import Row
+
+
+def recorded_row(plan: ModelPlan, pk: Any, new: Row, using: str) -> Row:
+    """Return what the trail says the row held before it got the new values.
+
+    The row was not there when it was looked for, and was when it was written: whoever made it has committed, with his
+    events, and the write has locked it since.
+
+    Args:
+        plan: The plan of the row's model.
+        pk: The row's key.
+        new: The values it has now, by field name.
+        using: The database.
+
+    """
+    state = AuditEvent.objects.using(using).state_of(plan.model, pk) or {}
+    return {name: _old(plan, name, state.get(name), value) for name, value in new.items()}
+
+
+def _old(plan: ModelPlan, name: str, recorded: Any, value: Any) -> Any:
+    """Return the recorded value; the one it has now where only a tag was recorded and that is still the same."""
+    if isinstance(recorded, (Masked, Digest)) and decode_tag(plan.keepers[name](value)) == recorded:
+        return value
+    return recorded

@@ -1,0 +1,124 @@
+"""The rows as the database holds them: read under lock, or told from memory where that is certain."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import connections, models
+
+from django_signal_audit.changes import FieldChange
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.targets import Field
+from django_signal_audit.values import canonical_json, encode, plain_field
+
+from .selects import fetch_row
+from .stored import UNCERTAIN, stored_value
+from .transactions import lock_database
+
+Row = dict[str, Any]
+# Two values of one of these types are the same if they are equal.
+_COMPARABLE = frozenset({int, str, bool, Decimal, dt.date, dt.datetime})
+
+
+def rows_of(model: type[models.Model], using: str) -> models.QuerySet[Any]:
+    """Return all rows of a model. Its own managers are not asked: they may hide some."""
+    return models.QuerySet(model, using=using)
+
+
+def read_row(
+    model: type[models.Model], pk: Any, fields: Mapping[str, Field], using: str, *, deleting: bool = False
+) -> Row | None:
+    """Return the columns of one row by field name, locked until the transaction ends; None if there is no such row.
+
+    Args:
+        model: The model whose row it is; a multi-table child's inherited columns come with it.
+        pk: The primary key, a tuple for a composite one.
+        fields: The fields to read, by name.
+        using: The database.
+        deleting: Whether the row is about to be deleted rather than updated.
+
+    """
+    lock_database(using)
+    columns = tuple(field.attname for field in fields.values()) or ("pk",)
+    lock = partial(locked, using=using, deleting=deleting)
+    values = fetch_row(model, pk, columns, using, lock=lock, deleting=deleting)
+    return None if values is None else dict(zip(fields, values, strict=False))
+
+
+def locked(rows: models.QuerySet[Any], using: str, *, deleting: bool = False) -> models.QuerySet[Any]:
+    """Return the queryset with the lock its write takes anyway, and no stronger one: others may refer to the row."""
+    features = connections[using].features
+    if not features.has_select_for_update:
+        return rows
+    return rows.select_for_update(no_key=not deleting and features.has_select_for_no_key_update)
+
+
+def current(rows: models.QuerySet[Any], using: str) -> models.QuerySet[Any]:
+    """Return the queryset such that it gives what its rows, which are locked already, hold now.
+
+    Repeatable reads of MySQL and MariaDB are of the past, and only locking ones of the present. A row that an UPDATE
+    met and had nothing to change in is still read as it was when the transaction began.
+    """
+    return locked(rows, using) if connections[using].vendor == "mysql" else rows
+
+
+def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mapping[str, Field], using: str) -> Row:
+    """Return what the database holds of the fields after the instance was saved.
+
+    Values that the database returns as they were given are taken from the instance. All others (expressions, defaults
+    and generated columns of the database, values it rounds or converts, fields of unknown classes) are read.
+    """
+    known: Row = {}
+    unknown: dict[str, Field] = {}
+    held = instance.__dict__
+    vendor = connections[using].vendor
+    for name, field in fields.items():
+        value = stored_value(field, held.get(field.attname, UNCERTAIN), vendor)
+        if value is UNCERTAIN:
+            unknown[name] = field
+        else:
+            known[name] = value
+    if unknown:
+        known |= read_row(plan.model, pk, unknown, using) or {}
+    return known
+
+
+def row_key(instance: models.Model, model: type[models.Model]) -> Any:
+    """Return the key of the instance's row in the table of ``model``, its own or a parent's, as the row holds it."""
+    values = tuple(_key_value(field, getattr(instance, field.attname)) for field in model._meta.pk_fields)
+    return values if len(values) > 1 else values[0]
+
+
+def _key_value(field: Field, value: Any) -> Any:
+    if value is None or hasattr(value, "resolve_expression"):
+        return value
+    try:
+        # An instance built by hand may have got its key as text from a URL.
+        return plain_field(field).to_python(value)
+    except (ValidationError, ValueError, TypeError):
+        return value  # no row has such a key, and Django is about to say so
+
+
+def differences(fields: Mapping[str, Field], old: Row, new: Row) -> dict[str, FieldChange]:
+    """Return the fields whose stored value differs, in the order of the fields."""
+    return {
+        name: FieldChange(old=old[name], new=new[name])
+        for name, field in fields.items()
+        if name in old and name in new and not same(field, old[name], new[name])
+    }
+
+
+def same(field: Field, old: Any, new: Any) -> bool:
+    """Tell whether two values of a field are the same in the database."""
+    kind = old.__class__
+    if kind is new.__class__ and kind in _COMPARABLE:
+        return bool(old == new)
+    if isinstance(plain_field(field), models.JSONField):
+        # True == 1 == 1.0 in Python, and not in a document.
+        return canonical_json(encode(field, old)) == canonical_json(encode(field, new))
+    return bool(old == new) or (old is not None and new is not None and old != old and new != new)  # NaN

@@ -1,0 +1,160 @@
+"""What the database will hold of a Python value, for the cases in which that is certain.
+
+A value is certain only if it is in the very form the database hands out: the right type, inside the column's
+precision and length. Everything else, and every field class that Django did not write, is read back instead.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import models
+from django.db.models.fields.files import FieldFile
+
+from django_signal_audit.rules.targets import Field
+from django_signal_audit.values import plain_field
+
+
+class _Uncertain:
+    def __repr__(self) -> str:
+        return "UNCERTAIN"
+
+
+UNCERTAIN: Final = _Uncertain()
+
+# SQLite keeps decimals as IEEE doubles, which are exact to 15 digits.
+_DOUBLE_DIGITS = 15
+_SAFE_INTEGER = 2**53
+
+
+def _integer(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is int else UNCERTAIN
+
+
+def _boolean(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is bool else UNCERTAIN
+
+
+def _text(field: Field, value: Any, _vendor: str) -> Any:
+    if value.__class__ is not str:
+        return UNCERTAIN
+    # Some databases cut the blanks that exceed a column, silently.
+    return value if field.max_length is None or len(value) <= field.max_length else UNCERTAIN
+
+
+def _decimal(field: Any, value: Any, vendor: str) -> Any:
+    if value.__class__ is not Decimal or not value.is_finite() or (not value and value.is_signed()):
+        return UNCERTAIN
+    exponent = int(value.as_tuple().exponent)
+    places = field.decimal_places
+    if places is None or -exponent > places:
+        return UNCERTAIN
+    if vendor == "sqlite" and value.adjusted() + 1 + places > _DOUBLE_DIGITS:
+        return UNCERTAIN
+    return value.quantize(Decimal(1).scaleb(-places)) if -exponent != places else value
+
+
+def _float(_field: Field, value: Any, _vendor: str) -> Any:
+    # NaN, infinities and the negative zero come back as something else from one database or another.
+    plain = value.__class__ is float and math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0)
+    return value if plain else UNCERTAIN
+
+
+def _uuid(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is UUID else UNCERTAIN
+
+
+def _datetime(_field: Field, value: Any, _vendor: str) -> Any:
+    if value.__class__ is not dt.datetime or (value.tzinfo is None) is settings.USE_TZ:
+        return UNCERTAIN
+    return value.astimezone(dt.UTC) if value.tzinfo else value
+
+
+def _date(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is dt.date else UNCERTAIN
+
+
+def _time(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is dt.time and value.tzinfo is None else UNCERTAIN
+
+
+def _file(_field: Field, value: Any, _vendor: str) -> Any:
+    if isinstance(value, FieldFile):
+        value = value.name or ""
+    return value if value.__class__ is str else UNCERTAIN
+
+
+def _document(field: Any, value: Any, _vendor: str) -> Any:
+    return value if field.encoder is None and field.decoder is None and _is_plain_document(value) else UNCERTAIN
+
+
+def _is_plain_document(value: Any) -> bool:
+    """Tell whether every JSON store returns the document as it is: floats and huge integers may be spelled anew."""
+    if value is None or value.__class__ in (str, bool):
+        return True
+    if value.__class__ is int:
+        return -_SAFE_INTEGER < value < _SAFE_INTEGER
+    if value.__class__ is list:
+        return all(map(_is_plain_document, value))
+    return value.__class__ is dict and all(
+        key.__class__ is str and _is_plain_document(item) for key, item in value.items()
+    )
+
+
+Rule = Callable[[Any, Any, str], Any]
+_CERTAIN: dict[type, Rule] = {
+    **dict.fromkeys(
+        (
+            models.AutoField,
+            models.BigAutoField,
+            models.SmallAutoField,
+            models.IntegerField,
+            models.BigIntegerField,
+            models.SmallIntegerField,
+            models.PositiveIntegerField,
+            models.PositiveBigIntegerField,
+            models.PositiveSmallIntegerField,
+        ),
+        _integer,
+    ),
+    **dict.fromkeys((models.CharField, models.TextField, models.SlugField, models.EmailField, models.URLField), _text),
+    **dict.fromkeys((models.FileField, models.ImageField), _file),
+    models.BooleanField: _boolean,
+    models.DecimalField: _decimal,
+    models.FloatField: _float,
+    models.UUIDField: _uuid,
+    models.DateTimeField: _datetime,
+    models.DateField: _date,
+    models.TimeField: _time,
+    models.JSONField: _document,
+}
+
+
+def stored_value(field: Field, value: Any, vendor: str) -> Any:
+    """Return the value the column will give back, or UNCERTAIN if only the database can tell.
+
+    Args:
+        field: The field; a foreign key counts as the field it refers to.
+        value: What the instance holds for it after it was saved.
+        vendor: The database's, as in ``connection.vendor``.
+
+    """
+    plain, rule = _rule_of(field)
+    if value is UNCERTAIN or rule is None:
+        return UNCERTAIN
+    return None if value is None else rule(plain, value, vendor)
+
+
+@lru_cache(maxsize=10_000)
+def _rule_of(field: Field) -> tuple[Field, Rule | None]:
+    if isinstance(field, models.GeneratedField):
+        return field, None
+    plain = field if field.__class__ in _CERTAIN else plain_field(field)
+    return plain, _CERTAIN.get(plain.__class__)

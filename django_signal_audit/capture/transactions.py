@@ -1,0 +1,56 @@
+"""One transaction around a write and its event, that waits for locks as the plain write would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections, transaction
+
+from django_signal_audit.models import AuditEvent
+
+
+@contextmanager
+def write_transaction(using: str) -> Iterator[None]:
+    """Open a transaction if there is none.
+
+    Inside the caller's transaction nothing is opened: an exception that the caller handles there, such as one of his
+    own pre_save receivers, must leave his transaction as it would without us.
+    """
+    if connections[using].in_atomic_block:
+        yield
+        return
+    with transaction.atomic(using=using):
+        yield
+
+
+@contextmanager
+def all_or_nothing(using: str) -> Iterator[None]:
+    """Mark the transaction for rollback if a block fails that follows a write: the write must not stay without it.
+
+    The caller may catch the exception and go on in his transaction; it cannot commit then.
+    """
+    try:
+        yield
+    except BaseException:
+        if connections[using].in_atomic_block:
+            transaction.set_rollback(True, using=using)
+        raise
+
+
+def lock_database(using: str) -> None:
+    """Take the write lock of a SQLite database before the first read of a transaction that is going to write.
+
+    A transaction that began by reading gets "database is locked" at once when it wants to write after somebody else
+    did, however long its timeout; the plain write begins by writing, and waits. A write that concerns no row does the
+    same for us. With ``transaction_mode`` IMMEDIATE or EXCLUSIVE the transaction holds the lock from its beginning.
+    """
+    connection = connections[using]
+    if connection.vendor != "sqlite":
+        return
+    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
+    if mode.upper() in ("IMMEDIATE", "EXCLUSIVE") and connection.in_atomic_block:
+        return
+    table = connection.ops.quote_name(AuditEvent._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET id = id WHERE 0")  # noqa: S608  # our own table's name

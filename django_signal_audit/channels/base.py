@@ -1,0 +1,123 @@
+"""What a channel is: a class that takes a message somewhere, or raises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.core.checks import CheckMessage, Error
+from django.db.models import Model
+
+from django_signal_audit.keys import object_id
+from django_signal_audit.masking import is_secret
+from django_signal_audit.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from django_signal_audit.models import AuditEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a channel sends.
+
+    ``id`` is the same on every attempt. ``event`` is the event told of, the first one of a digest, whose events are
+    all in ``events``. ``attempt`` counts from 1.
+    """
+
+    id: str
+    event: AuditEvent
+    events: Sequence[AuditEvent]
+    rule: str
+    channel: str
+    recipient: str
+    subject: str
+    body: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One key of a channel's OPTIONS: what it must be, in words, and the test of it."""
+
+    expects: str
+    accepts: Callable[[Any], bool]
+    required: bool = False
+
+
+def is_text(value: Any) -> bool:
+    """Tell whether the value is a string with something in it."""
+    return isinstance(value, str) and bool(value)
+
+
+def is_texts(value: Any) -> bool:
+    """Tell whether the value is a non-empty string or a list of them."""
+    return is_text(value) or (isinstance(value, (list, tuple)) and bool(value) and all(map(is_text, value)))
+
+
+TO_OPTION = Option(expects="a recipient or a list of recipients", accepts=is_texts)
+
+
+class Channel(ABC):
+    """Base class of channels.
+
+    Subclass it, write ``send``, and name the subclass as BACKEND in ``SIGNAL_AUDIT["CHANNELS"]``. One instance serves
+    a process, from several threads.
+    """
+
+    # The keys OPTIONS may have; check() reports all others.
+    option_schema: ClassVar[Mapping[str, Option]] = {"to": TO_OPTION}
+    # Does a message of this channel go to somebody in particular?
+    needs_recipient: ClassVar[bool] = False
+    # Does a recipient have to be a user of this project? A plain recipient is his primary key then.
+    recipients_are_users: ClassVar[bool] = False
+    # Does the notification row keep subject and body, to be read there?
+    keeps_message: ClassVar[bool] = False
+
+    def __init__(self, alias: str, options: Mapping[str, Any] | None = None) -> None:
+        self.alias = alias
+        self.options: Mapping[str, Any] = options or {}
+
+    @abstractmethod
+    def send(self, message: Message) -> None:
+        """Deliver the message, or raise.
+
+        Raises:
+            RetryLater: Not now; try again after its seconds, or after the usual backoff.
+            GiveUp: Never; the notification is dead at once.
+            Exception: Anything else is retried with backoff.
+
+        """
+
+    def recipients(self) -> tuple[str, ...]:
+        """Return the recipients of a rule that names none: option ``to``, or one nameless recipient."""
+        to = self.options.get("to", ())
+        named = (to,) if isinstance(to, str) else tuple(to)
+        return named or ("",)
+
+    def address(self, user: Model) -> str:
+        """Return where a user is reached on this channel, ``""`` if nowhere: his primary key unless overridden."""
+        return object_id(user.pk)
+
+    def check(self) -> list[CheckMessage]:
+        """Return what is wrong with the options; extend it in subclasses."""
+        problems = [self._check_option(name) for name in self.options]
+        missing = [name for name, option in self.option_schema.items() if option.required and name not in self.options]
+        problems += [self.error(name, "is missing", f"Add it: {self.option_schema[name].expects}.") for name in missing]
+        return [problem for problem in problems if problem]
+
+    def _check_option(self, name: str) -> CheckMessage | None:
+        option = self.option_schema.get(name)
+        if option is None:
+            return self.error(name, "is no option of this channel", did_you_mean(name, self.option_schema))
+        value = self.options[name]
+        if not option.accepts(value):
+            shown = f"It is of type {type(value).__name__}." if is_secret(str(name)) else f"It is {value!r:.200}."
+            return self.error(name, f"must be {option.expects}", shown)
+        return None
+
+    def error(self, option: str, what: str, hint: str) -> CheckMessage:
+        """Return the check message for an option that is wrong."""
+        path = f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["{option}"]'
+        return Error(f"{path} {what}.", hint=hint, id="django_signal_audit.E015")

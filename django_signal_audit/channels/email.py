@@ -1,0 +1,120 @@
+"""Mail through django.core.mail: one message per recipient."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Mapping
+from email.utils import parseaddr
+from typing import Any, ClassVar
+
+import django
+from django.conf import settings
+from django.core.checks import CheckMessage
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage
+from django.core.validators import validate_email
+from django.db.models import Model
+from django.utils.encoding import punycode
+
+from django_signal_audit.exceptions import GiveUp, RetryLater
+from django_signal_audit.problems import did_you_mean
+
+from .base import TO_OPTION, Channel, Message, Option, is_text, is_texts
+
+# MAILERS, and the argument that chooses one of them, came with Django 6.1.
+HAS_MAILERS = django.VERSION >= (6, 1)
+PERMANENT = 500
+
+
+class EmailChannel(Channel):
+    """Sends a mail to each recipient.
+
+    The server is the project's: MAILERS, or EMAIL_* before Django 6.1. What the server refuses for good (5xx) is
+    given up, everything else is tried again, always with the same Message-ID.
+    """
+
+    option_schema: ClassVar[Mapping[str, Option]] = {
+        "to": TO_OPTION,
+        "from_email": Option(expects="the sender's address", accepts=is_text),
+        "reply_to": Option(expects="an address or a list of addresses", accepts=is_texts),
+        "mailer": Option(expects="an alias of MAILERS", accepts=is_text),
+    }
+    needs_recipient = True
+
+    def address(self, user: Model) -> str:
+        """Return the user's e-mail address."""
+        name_of_field = getattr(type(user), "get_email_field_name", lambda: "email")()
+        return str(getattr(user, name_of_field, "") or "")
+
+    def send(self, message: Message) -> None:
+        """Hand one mail to the mail server."""
+        mail = self._mail(message)
+        try:
+            mail.send(**self._mailer())
+        except smtplib.SMTPRecipientsRefused as error:
+            refusals = list(error.recipients.values())
+            raise _verdict(all(code >= PERMANENT for code, _ in refusals), refusals[0] if refusals else "") from error
+        except smtplib.SMTPDataError as error:
+            raise _verdict(error.smtp_code >= PERMANENT, (error.smtp_code, error.smtp_error)) from error
+
+    def check(self) -> list[CheckMessage]:
+        """Return what is wrong with the options, a mailer that is not there among it."""
+        problems = super().check()
+        mailer = self.options.get("mailer")
+        if not is_text(mailer):
+            return problems
+        if not HAS_MAILERS:
+            problems.append(self.error("mailer", "needs Django 6.1", "Remove it: mail goes by the EMAIL_* settings."))
+        elif mailer not in getattr(settings, "MAILERS", {}):
+            hint = did_you_mean(mailer, getattr(settings, "MAILERS", {}))
+            problems.append(self.error("mailer", f"is {mailer!r}, which MAILERS does not have", hint))
+        return problems
+
+    def _mailer(self) -> dict[str, Any]:
+        return {"using": self.options["mailer"]} if HAS_MAILERS and "mailer" in self.options else {}
+
+    def _mail(self, message: Message) -> EmailMessage:
+        reply_to = self.options.get("reply_to", ())
+        sender = self.options.get("from_email") or settings.DEFAULT_FROM_EMAIL
+        mail = EmailMessage(
+            # A line break in a header would start another one.
+            subject=" ".join(message.subject.split()),
+            body=message.body,
+            from_email=sender,
+            to=[_checked(message.recipient)],
+            reply_to=[reply_to] if isinstance(reply_to, str) else list(reply_to),
+            headers={"Message-ID": f"<{message.id}@{_domain(sender)}>", "Auto-Submitted": "auto-generated"},
+        )
+        try:
+            mail.message()
+        except ValueError as error:
+            msg = f"No mail can be made of it: {error}"
+            raise GiveUp(msg) from error
+        return mail
+
+
+def _checked(recipient: str) -> str:
+    """Return the recipient; give up if it is no address, as no retry will make it one."""
+    address = parseaddr(recipient)[1]
+    try:
+        if not address or recipient.splitlines() != [recipient]:
+            raise ValidationError("")
+        # A name without a domain is a mailbox on the mail server itself.
+        validate_email(address if "@" in address else f"{address}@localhost")
+    except ValidationError as error:
+        msg = f"{recipient!r} is no e-mail address."
+        raise GiveUp(msg) from error
+    return recipient
+
+
+def _domain(sender: str) -> str:
+    """Return the domain of the Message-ID: the sender's, as the worker's own name would differ between workers."""
+    return punycode(parseaddr(sender)[1].rpartition("@")[2]) or "localhost"
+
+
+def _verdict(permanent: bool, answer: object) -> GiveUp | RetryLater:
+    text = answer
+    if isinstance(answer, tuple):
+        code, reason = answer
+        text = f"{code} {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}"
+    return GiveUp(f"The mail server refused it for good: {text}") if permanent else RetryLater(f"Not now: {text}")

@@ -1,0 +1,80 @@
+"""The channels of the settings by alias, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.exceptions import InvalidSettings
+from django_signal_audit.problems import did_you_mean, nearest_path, shown
+
+from .base import Channel
+
+
+@cache
+def get_channel(alias: str) -> Channel:
+    """Return the channel of that alias, the same one on every call.
+
+    Raises:
+        InvalidSettings: CHANNELS has no such alias, or its entry makes no channel.
+
+    """
+    channels = get_settings().channels
+    if alias not in channels:
+        hint = did_you_mean(alias, channels) if channels else "Add it."
+        msg = f'SIGNAL_AUDIT["CHANNELS"] has no "{alias}".'
+        raise InvalidSettings(msg, hint)
+    return load_channel(alias, channels[alias])
+
+
+on_settings_changed(get_channel.cache_clear)
+
+
+def load_channel(alias: str, config: Any) -> Channel:
+    """Return a new channel made from an entry of CHANNELS.
+
+    Raises:
+        InvalidSettings: The entry makes no channel; the text says where and what to edit.
+
+    """
+    path = f'SIGNAL_AUDIT["CHANNELS"]["{alias}"]'
+    if not isinstance(config, Mapping):
+        msg = f"{path} must be a dict, not {type(config).__name__}."
+        raise InvalidSettings(msg, "Write {'BACKEND': 'dotted.path', 'OPTIONS': {}}.")
+    unknown = [key for key in config if key not in ("BACKEND", "OPTIONS")]
+    if unknown:
+        msg = f'{path}["{unknown[0]}"] is no key of a channel.'
+        raise InvalidSettings(msg, did_you_mean(unknown[0], ("BACKEND", "OPTIONS")))
+    options = config.get("OPTIONS", {})
+    if not isinstance(options, Mapping):
+        msg = f'{path}["OPTIONS"] must be a dict, not {type(options).__name__}.'
+        raise InvalidSettings(msg, "Write a dict of option to value, or remove it.")
+    backend = _backend(config.get("BACKEND"), f'{path}["BACKEND"]')
+    try:
+        return backend(alias, options)
+    except Exception as error:
+        msg = f"{path} makes no {backend.__name__}: {type(error).__name__}: {error}."
+        raise InvalidSettings(msg, "Mend the class or its OPTIONS.") from error
+
+
+def _backend(dotted: Any, path: str) -> type[Channel]:
+    if not isinstance(dotted, str) or "." not in dotted:
+        msg = f"{path} must be the dotted path of a channel class, not {shown(dotted)}."
+        raise InvalidSettings(msg, 'Such as "django_signal_audit.channels.email.EmailChannel".')
+    try:
+        found = import_string(dotted)
+    except Exception as error:
+        msg = f"{path} cannot import {dotted!r}: {error}."
+        raise InvalidSettings(msg, nearest_path(dotted, _is_channel)) from error
+    if not _is_channel(found):
+        msg = f"{path} names {dotted!r}, which is no subclass of {Channel.__module__}.Channel."
+        raise InvalidSettings(msg, nearest_path(dotted, _is_channel))
+    return found  # type: ignore[no-any-return]
+
+
+def _is_channel(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Channel)

@@ -1,0 +1,240 @@
+"""The system checks: every mistake in SIGNAL_AUDIT, all at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections, models, router
+from django.utils.module_loading import import_string
+
+from .capture.base import registered_sources
+from .capture.internals import self_check
+from .channels.base import Channel
+from .channels.registry import get_channel, load_channel
+from .conf import get_settings
+from .dispatchers.registry import load_dispatcher
+from .exceptions import InvalidSettings
+from .keys import MAX_LENGTH
+from .masking import is_secret
+from .models import AuditEvent
+from .problems import Problem, nearest_path
+from .reports.formats.base import ReportFormat
+from .rules.parsing import NAME_LENGTH, storable
+from .rules.registry import get_registry
+from .rules.schema import NotifyEntry
+
+MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
+ADMIN = "django.contrib.admin"
+
+
+def register_all() -> None:
+    """Register the checks; registering twice changes nothing."""
+    register(check_rules, Tags.signals)
+    register(check_plugins, Tags.signals)
+    register(check_installation, Tags.signals)
+    register(check_databases, Tags.signals)
+
+
+def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+    """Report what is wrong with SIGNAL_AUDIT and its rules."""
+    return [problem.as_check() for problem in get_registry().problems]
+
+
+def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+    """Report what is wrong with channels, dispatcher, report formats and proxies."""
+    problems = [*_recipient_problems(), *_report_format_problems(), *_proxy_problems()]
+    return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
+
+
+def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+    """Report what is wrong with the project around the rules, and with the Django it runs on."""
+    problems = [*self_check(), *_app_order_problems(), *_middleware_problems(), *_sqlite_problems()]
+    problems += [*_unseen_problems(), *_secret_key_problems()]
+    for source in registered_sources():
+        problems += source.problems()
+    return [problem.as_check() for problem in problems]
+
+
+def check_databases(
+    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """Report audited models whose rows are on a database that the audit tables are kept from.
+
+    Only the routers are asked, so it costs no connection to look at all databases where none is named.
+    """
+    problems = []
+    for alias in databases or connections:
+        if router.allow_migrate_model(alias, AuditEvent):
+            continue
+        labels = [
+            model._meta.label
+            for model in get_registry().plans
+            if model._meta.managed and router.allow_migrate_model(alias, model)
+        ]
+        if labels:
+            hint = "Let your database router allow django_signal_audit there too: an event is written where its row is."
+            message = f"has the audited models {', '.join(labels)} and not the audit tables."
+            problems.append(Problem("E019", f'DATABASES["{alias}"]', message, hint))
+    return [problem.as_check() for problem in problems]
+
+
+def _check_channels() -> Iterator[CheckMessage]:
+    for alias, config in get_settings().channels.items():
+        path = f'SIGNAL_AUDIT["CHANNELS"]["{alias}"]'
+        if not storable(alias) or not alias:
+            message = f"has an alias that is empty, longer than {NAME_LENGTH} characters, or not printable."
+            yield Problem("E015", path, message, "Give it a short name.").as_check()
+        try:
+            channel = load_channel(alias, config)
+            problems = channel.check()
+            yield from problems or _check_recipients(channel, path)
+        except InvalidSettings as error:
+            yield Error(error.message, hint=error.hint, id="django_signal_audit.E015")
+        except Exception as error:  # noqa: BLE001  # channels are the project's code, and the others are to be checked
+            hint = "Mend the method of the channel that raises, or the OPTIONS it reads."
+            yield Problem("E015", path, f"cannot be checked: {error!r}.", hint).as_check()
+
+
+def _check_recipients(channel: Channel, path: str) -> Iterator[CheckMessage]:
+    if not all(storable(recipient, MAX_LENGTH) for recipient in channel.recipients()):
+        message = f"names a recipient that is longer than {MAX_LENGTH} characters or not printable."
+        yield Problem("E015", f'{path}["OPTIONS"]["to"]', message, "Correct the recipient.").as_check()
+
+
+def _check_dispatcher() -> Iterator[CheckMessage]:
+    dotted = get_settings().dispatcher
+    try:
+        yield from load_dispatcher(dotted).check()
+    except InvalidSettings as error:
+        yield Error(error.message, hint=error.hint, id="django_signal_audit.E022")
+    except Exception as error:  # noqa: BLE001  # a dispatcher may be the project's code
+        message = f"is {dotted!r}, which cannot be checked: {error!r}."
+        yield Problem("E022", 'SIGNAL_AUDIT["DISPATCHER"]', message, "Mend its check method.").as_check()
+
+
+def _recipient_problems() -> Iterator[Problem]:
+    """Report rules that send to nobody by a channel that has to know whom to send to."""
+    for rule, path in get_registry().parsed:
+        for position, entry in enumerate(map(NotifyEntry.of, rule.notify)):
+            if entry.to is None and _needs_recipient(entry.channel):
+                yield Problem(
+                    "E026",
+                    f'{path}["notify"][{position}]',
+                    f"names nobody to send to, and neither does the channel {entry.channel!r}.",
+                    f'Add "to": here, or to SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"].',
+                )
+
+
+def _needs_recipient(alias: str) -> bool:
+    try:
+        channel = get_channel(alias)
+        return channel.needs_recipient and not any(channel.recipients())
+    except Exception:  # noqa: BLE001  # what is wrong with the channel itself is reported as such
+        return False
+
+
+def _report_format_problems() -> Iterator[Problem]:
+    for alias, dotted in get_settings().report_formats.items():
+        path = f'SIGNAL_AUDIT["REPORT_FORMATS"]["{alias}"]'
+        try:
+            found = import_string(dotted)
+        except Exception as error:  # noqa: BLE001  # importing runs the project's code
+            hint = nearest_path(dotted, _is_report_format)
+            yield Problem("E023", path, f"cannot import {dotted!r}: {error}.", hint)
+            continue
+        if not _is_report_format(found):
+            message = f"names {dotted!r}, which is no subclass of {ReportFormat.__module__}.ReportFormat."
+            yield Problem("E023", path, message, nearest_path(dotted, _is_report_format))
+
+
+def _is_report_format(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, ReportFormat)
+
+
+def _proxy_problems() -> Iterator[Problem]:
+    for position, text in enumerate(get_settings().trusted_proxies):
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            path = f'SIGNAL_AUDIT["TRUSTED_PROXIES"][{position}]'
+            yield Problem("E003", path, f"is {text!r}, no address or network.", 'Write "10.0.0.7" or "10.0.0.0/8".')
+
+
+def _app_order_problems() -> Iterator[Problem]:
+    names = [config.name for config in apps.get_app_configs()]
+    if ADMIN in names and names.index(ADMIN) < names.index("django_signal_audit"):
+        yield Problem(
+            "W003",
+            "INSTALLED_APPS",
+            'names "django_signal_audit" after "django.contrib.admin": the admin shows no history links.',
+            'Move "django_signal_audit" before "django.contrib.admin".',
+        )
+
+
+def _middleware_problems() -> Iterator[Problem]:
+    if get_registry().rules and not any(_is_audit_middleware(path) for path in django_settings.MIDDLEWARE):
+        yield Problem(
+            "W002",
+            "MIDDLEWARE",
+            "lacks AuditMiddleware: events do not know the user and the request, and there are no request events.",
+            f'Add "{MIDDLEWARE}" after the authentication middleware.',
+        )
+
+
+def _is_audit_middleware(path: str) -> bool:
+    if path == MIDDLEWARE:
+        return True
+    try:
+        found = import_string(path)
+        return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
+    except Exception:  # noqa: BLE001  # Django itself reports what cannot be imported, when it loads it
+        return False
+
+
+def _sqlite_problems() -> Iterator[Problem]:
+    if not get_registry().plans:
+        return
+    for alias in connections:
+        connection = connections[alias]
+        mode = str(connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "")
+        if connection.vendor == "sqlite" and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+            path = f'DATABASES["{alias}"]["OPTIONS"]["transaction_mode"]'
+            yield Problem(
+                "W005",
+                path,
+                'is not "IMMEDIATE": every audited save takes one more statement to wait for the lock.',
+                'Set "transaction_mode": "IMMEDIATE".',
+            )
+
+
+def _unseen_problems() -> Iterator[Problem]:
+    """Warn of foreign keys whose deletion rule the database carries out by itself (Django 6.1)."""
+    kinds = [getattr(models, name) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)]
+    for plan in get_registry().plans.values():
+        for field in plan.model._meta.local_fields:
+            on_delete = getattr(field.remote_field, "on_delete", None)
+            if any(on_delete is kind for kind in kinds):
+                yield Problem(
+                    "W006",
+                    f"{plan.model._meta.label}.{field.name}",
+                    "is changed by the database itself when what it refers to is deleted: no event can tell.",
+                    "Use models.CASCADE, SET_NULL or SET_DEFAULT, or leave the model out of the rules.",
+                )
+
+
+def _secret_key_problems() -> Iterator[Problem]:
+    """Warn of keys that MASK_FIELDS calls secret: an event has to name its object."""
+    for plan in get_registry().plans.values():
+        for field in plan.model._meta.pk_fields:
+            if is_secret(field.name):
+                yield Problem(
+                    "W007",
+                    f"{plan.model._meta.label}.{field.name}",
+                    "is a secret by MASK_FIELDS and the object's key, which every event has in clear.",
+                    "Leave the model out of the rules, or give it another primary key.",
+                )

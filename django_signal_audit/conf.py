@@ -1,0 +1,138 @@
+"""The SIGNAL_AUDIT setting, read lazily and read again when tests override it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, cast
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+SETTING = "SIGNAL_AUDIT"
+
+DEFAULT_MASK_FIELDS = (
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "private_key",
+    "authorization",
+    "cookie",
+    "session",
+    "otp",
+    "cvv",
+    "card_number",
+    "ssn",
+)
+DEFAULT_EXCLUDE_MODELS = (
+    "django_signal_audit.*",
+    "sessions.session",
+    "contenttypes.contenttype",
+    "migrations.migration",
+    "admin.logentry",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The keys of SIGNAL_AUDIT with their defaults, by lower-case name.
+
+    Attributes hold what the user wrote where its type is right and the default where it is not:
+    the system checks report the mistake, and nothing else has to expect it.
+    """
+
+    rules: Sequence[Any] = ()
+    channels: Mapping[str, Any] = field(default_factory=dict)
+    mask_fields: Sequence[str] = DEFAULT_MASK_FIELDS
+    mask_key: str | bytes = ""
+    exclude_models: Sequence[str] = DEFAULT_EXCLUDE_MODELS
+    on_error: str = "raise"
+    dispatcher: str = "django_signal_audit.dispatchers.OnCommitDispatcher"
+    capture_queries: bool = True
+    max_value_bytes: int = 65_536
+    trusted_proxies: Sequence[str] = ()
+    report_formats: Mapping[str, str] = field(default_factory=dict)
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value)
+
+
+def _is_words(value: object) -> bool:
+    return _is_strings(value) and all(any(map(str.isalnum, item)) for item in cast("Sequence[str]", value))
+
+
+def _is_key(value: object) -> bool:
+    try:
+        return isinstance(value, bytes) or (isinstance(value, str) and value.encode() is not None)
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_string_map(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+# key -> (what it must be, in words; the test of it)
+KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "RULES": ("a list of rules", lambda value: isinstance(value, (list, tuple))),
+    "CHANNELS": (
+        "a dict of alias to {'BACKEND': dotted path, 'OPTIONS': dict}",
+        lambda value: isinstance(value, Mapping) and all(isinstance(alias, str) for alias in value),
+    ),
+    "MASK_FIELDS": ("a list of words", _is_words),
+    "MASK_KEY": ("a string or bytes", _is_key),
+    "EXCLUDE_MODELS": ("a list of model labels", _is_strings),
+    "ON_ERROR": ("'raise' or 'log'", lambda value: isinstance(value, str) and value in ("raise", "log")),
+    "DISPATCHER": ("the dotted path of a dispatcher", lambda value: isinstance(value, str)),
+    "CAPTURE_QUERIES": ("True or False", lambda value: isinstance(value, bool)),
+    "MAX_VALUE_BYTES": (
+        "a positive whole number of bytes",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    ),
+    "TRUSTED_PROXIES": ("a list of IP addresses or networks", _is_strings),
+    "REPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
+}
+
+
+def raw_settings() -> Any:
+    """Return SIGNAL_AUDIT as the user wrote it, of whatever type, or an empty dict."""
+    return getattr(django_settings, SETTING, {})
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings in force."""
+    raw = raw_settings()
+    if not isinstance(raw, Mapping):
+        return Settings()
+    good = {key: value for key, value in raw.items() if key in KEYS and KEYS[key][1](value)}
+    return Settings(**{item.name: good[item.name.upper()] for item in fields(Settings) if item.name.upper() in good})
+
+
+_listeners: list[Callable[[], None]] = []
+
+
+def on_settings_changed(listener: Callable[[], None]) -> Callable[[], None]:
+    """Call the listener whenever SIGNAL_AUDIT changes, in order of registration; usable as a decorator."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+    return listener
+
+
+# What the value of one of these settings decides is cached somewhere in this package.
+_WATCHED_SETTINGS = {SETTING, "SECRET_KEY", "INSTALLED_APPS", "MIDDLEWARE", "DATABASES", "USE_TZ", "TIME_ZONE"}
+
+
+def _setting_changed(*, setting: str, **_: Any) -> None:
+    if setting in _WATCHED_SETTINGS:
+        get_settings.cache_clear()
+        for listener in _listeners:
+            listener()
+
+
+setting_changed.connect(_setting_changed, dispatch_uid="django_signal_audit.conf")

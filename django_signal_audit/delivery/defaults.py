@@ -1,0 +1,86 @@
+"""The texts of a message whose rule has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_signal_audit.changes import FieldChange, MembersChange
+from django_signal_audit.enums import EventType
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.values import decode_tag
+
+# What one message spells out. A bulk call may make a digest of any number of events.
+MAX_EVENTS = 50
+
+_LABELS = {member.value: member.label for member in EventType}
+
+
+def default_subject(events: Sequence[AuditEvent], rule: str) -> str:
+    """Return such as ``update Product: Oil``, or for a digest ``update Product: 3 events``."""
+    first = events[0]
+    if len(events) == 1:
+        return _headline(first)
+    count = ngettext("%(count)d event", "%(count)d events", len(events)) % {"count": len(events)}
+    if all((event.event_type, event.model) == (first.event_type, first.model) for event in events):
+        return f"{_kind(first)}: {count}"
+    return f"{rule}: {count}"
+
+
+def default_body(events: Sequence[AuditEvent]) -> str:
+    """Return who did it, when, and old and new of each field; the same for each event of a digest."""
+    if len(events) == 1:
+        return "\n".join(_lines(events[0]))
+    blocks = ["\n".join([_headline(event), *_lines(event)]) for event in events[:MAX_EVENTS]]
+    if len(events) > MAX_EVENTS:
+        more = len(events) - MAX_EVENTS
+        blocks.append(ngettext("and %(count)d more event", "and %(count)d more events", more) % {"count": more})
+    return "\n\n".join(blocks)
+
+
+def _kind(event: AuditEvent) -> str:
+    label = str(_LABELS.get(event.event_type, event.event_type))
+    model = event.model_class
+    name = capfirst(str(model._meta.verbose_name)) if model else event.model
+    return f"{label} {name}".rstrip()
+
+
+def _headline(event: AuditEvent) -> str:
+    name = event.object_repr or event.object_id
+    return f"{_kind(event)}: {name}" if name else _kind(event)
+
+
+def _lines(event: AuditEvent) -> Iterator[str]:
+    for name, change in event.field_changes.items():
+        yield f"{name}: {_change(event, change)}"
+    for name, members in event.member_changes.items():
+        yield f"{name}: {_members(members)}"
+    for key, value in event.data.items():
+        yield f"{key}: {_text(decode_tag(value))}"
+    if event.actor_repr:
+        yield _("by %(actor)s") % {"actor": event.actor_repr}
+    yield _("at %(time)s") % {"time": f"{event.recorded_at:%Y-%m-%d %H:%M:%S} UTC"}
+
+
+def _change(event: AuditEvent, change: FieldChange) -> str:
+    if event.event_type == EventType.CREATE:
+        return _text(change.new)
+    if event.event_type == EventType.DELETE:
+        return _text(change.old)
+    return f"{_text(change.old)} → {_text(change.new)}"
+
+
+def _members(members: MembersChange) -> str:
+    signed = [f"+{key}" for key in islice(members.added, MAX_EVENTS)]
+    signed += [f"-{key}" for key in islice(members.removed, MAX_EVENTS)]
+    hidden = len(members.added) + len(members.removed) - len(signed)
+    return ", ".join([*signed, "…"] if hidden else signed)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None or value == "" else str(value)

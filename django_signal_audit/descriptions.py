@@ -1,0 +1,98 @@
+"""Descriptions: a change and what the rules make of it, as the row of an event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .actors import resolve_actor
+from .changes import Change
+from .context import current_context, new_correlation_id
+from .keys import object_id
+from .masking import mask_payload
+from .matching import Match
+from .models.events import REPR_LENGTH, utc_now
+from .models.rows import EventRow
+from .uids import new_uid
+from .values import JSONValue, clean_text, payload, safe_str
+
+_NO_DATA: dict[str, JSONValue] = {}
+
+
+class Describer:
+    """Describes the changes of one call: what they share is worked out once."""
+
+    def __init__(self) -> None:
+        context = current_context()
+        self.moment = utc_now()
+        self.context = context.payload
+        self.correlation_id = context.correlation_id or new_correlation_id()
+        self._actor: tuple[str, str] | None = None
+        self._rules: dict[int, list[str]] = {}
+
+    def describe(self, change: Change, match: Match) -> EventRow:
+        """Return the row of the event."""
+        label = match.plan.label if match.plan else change.model._meta.label_lower if change.model else ""
+        actor_id, actor_repr = self._resolve(change.actor)
+        return EventRow(
+            uid=new_uid(),
+            recorded_at=self.moment,
+            event_type=str.__str__(change.event_type),
+            source=str.__str__(change.source),
+            level=match.level,
+            rules=self._names(match),
+            model=label,
+            object_id=object_id(change.pk),
+            object_repr=_object_repr(change),
+            actor_id=actor_id,
+            actor_repr=actor_repr,
+            changes=_describe_changes(change, match),
+            data=_describe_data(change, match, label) if change.data else _NO_DATA,
+            context=self.context,
+            correlation_id=self.correlation_id,
+        )
+
+    def _resolve(self, explicit: Any) -> tuple[str, str]:
+        if explicit is not None:
+            return _cut(*resolve_actor(explicit))
+        if self._actor is None:
+            self._actor = _cut(*resolve_actor())
+        return self._actor
+
+    def _names(self, match: Match) -> list[str]:
+        names = self._rules.get(id(match))
+        if names is None:
+            names = self._rules[id(match)] = [rule.name for rule in match.rules]
+        return names
+
+
+def _describe_data(change: Change, match: Match, label: str) -> JSONValue:
+    named = {name for rule in match.rules for name in rule.mask}
+    return mask_payload(label or change.event_type, payload(dict(change.data)), named)
+
+
+def _cut(actor_id: str, actor_repr: str) -> tuple[str, str]:
+    return actor_id, actor_repr[:REPR_LENGTH]
+
+
+def _object_repr(change: Change) -> str:
+    text = change.object_repr
+    if text is None:
+        text = "" if change.instance is None else safe_str(change.instance)
+    text = clean_text(text)
+    return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 1]}…"
+
+
+def _describe_changes(change: Change, match: Match) -> dict[str, JSONValue]:
+    plan = match.plan
+    if plan is None:
+        return {}
+    keepers = plan.keepers
+    described: dict[str, JSONValue] = {}
+    for name, (old, new) in change.fields.items():
+        if name in match.names:
+            keep = keepers[name]
+            described[name] = [None if old is None else keep(old), None if new is None else keep(new)]
+    for name, members in change.members.items():
+        if name in match.names:
+            described[name] = {"added": payload(members.added), "removed": payload(members.removed)}
+    return described

@@ -1,0 +1,31 @@
+"""What a dispatcher is: it wakes the delivery, and nothing more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from django.core.checks import CheckMessage
+
+
+class Dispatcher(ABC):
+    """Base class of dispatchers: subclass it, write ``wake``, and name the subclass as ``SIGNAL_AUDIT["DISPATCHER"]``.
+
+    Retries and state stay in the outbox. A wake that is lost costs the time until a worker polls, never a message.
+    """
+
+    @abstractmethod
+    def wake(self, using: str, ids: Sequence[int]) -> None:
+        """Have notifications delivered once the transaction that wrote them has committed.
+
+        Called inside that transaction, so it must neither send nor query.
+
+        Args:
+            using: The database they are on.
+            ids: Their primary keys.
+
+        """
+
+    def check(self) -> list[CheckMessage]:
+        """Return what is wrong with the project for this dispatcher; nothing unless overridden."""
+        return []

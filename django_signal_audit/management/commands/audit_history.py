@@ -1,0 +1,65 @@
+"""``manage.py audit_history MODEL PK``: the life of one object, or what it was at a moment."""
+
+from __future__ import annotations
+
+import datetime as dt
+from argparse import ArgumentParser
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from django_signal_audit.keys import object_id
+from django_signal_audit.management.reporting import ReportCommand
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.reports.arguments import parse_key, parse_model, parse_moment
+from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.display import show_time
+from django_signal_audit.reports.history import life, state
+from django_signal_audit.reports.queries import EventFilter
+
+
+class Command(ReportCommand):
+    """Prints the life of one object."""
+
+    help = "Print what happened to one object, deleted ones included, or what it was at a moment."
+    exit_codes = "Exit codes: 0 printed, 1 a wrong argument or an object the trail does not know, 2 a wrong option."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the object and the moment."""
+        parser.add_argument("model", metavar="MODEL", help="Its model: app_label.Model.")
+        parser.add_argument("pk", metavar="PK", help="Its primary key; a composite one as a JSON list.")
+        parser.add_argument(
+            "--at",
+            metavar="TIME",
+            help="Print its recorded state at that moment instead: 12h, 7d or 2w ago, a date (its first instant), "
+            "or a date and time.",
+        )
+        super().add_arguments(parser)
+
+    def make_report(self, options: dict[str, Any]) -> Report:
+        """Return the object's life, or its state at a moment."""
+        using = options["database"]
+        label = parse_model(options["model"], using)
+        key = parse_key(label, options["pk"])
+        events = EventFilter(model=label, object_id=object_id(key)).find(using).order_by("id")
+        newest = events.last()
+        if newest is None:
+            msg = f"No events are recorded of {label} {options['pk']!r}."
+            raise WrongArgument(msg)
+        name = f"{label} {newest.object_id} ({newest.object_repr})"
+        if options["at"] is None:
+            return life(name, events.iterator(chunk_size=1000))
+        return _state_at(newest, key, name, parse_moment(options["at"], utc_now()))
+
+
+def _state_at(newest: AuditEvent, key: Any, name: str, moment: dt.datetime) -> Report:
+    model = newest.model_class
+    if model is None:
+        msg = f"The model {newest.model!r} is gone from the project; only its events can be printed, without --at."
+        raise WrongArgument(msg)
+    values = AuditEvent.objects.using(newest._state.db).state_of(model, key, moment)
+    names = {"name": name, "when": show_time(moment)}
+    if values is None:
+        return state(name, newest, {}, empty=_("At %(when)s %(name)s did not exist, as far as is recorded.") % names)
+    return state(_("%(name)s at %(when)s") % names, newest, values)

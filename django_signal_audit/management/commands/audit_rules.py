@@ -1,0 +1,62 @@
+"""``manage.py audit_rules``: what is watched, by which rule, and what a change would do."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from django_signal_audit.problems import did_you_mean
+from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.coverage import coverage
+from django_signal_audit.reports.explanation import explain
+from django_signal_audit.reports.formats.table import TableFormat
+
+
+class Command(BaseCommand):
+    """Prints the rules in force and what they cover. No table is read, so it works before the first migration."""
+
+    help = "Print what is watched and by which rules, or what a change would do."
+    requires_system_checks: list[str] = []  # it tells which rules are in error, too
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser with the exit codes at the end of its help."""
+        codes = "Exit codes: 0 printed, 1 an unknown model, event or database, 2 a wrong option."
+        return super().create_parser(prog_name, subcommand, epilog=codes, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add what to explain, and how to print it."""
+        parser.add_argument(
+            "--explain",
+            nargs=2,
+            metavar=("MODEL", "EVENT"),
+            help="Print what a change would do: app_label.Model, and create, update, delete or m2m.",
+        )
+        parser.add_argument("--format", choices=["table", "json"], default="table", help="Default: table.")
+        parser.add_argument("--database", help="Print only models whose rows may be on this database. Default: all.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the reports; every mistake is one line."""
+        alias = options["database"]
+        if alias is not None and alias not in connections:
+            msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
+            raise CommandError(msg)
+        try:
+            reports = explain(*options["explain"]) if options["explain"] else coverage(alias)
+        except WrongArgument as error:
+            raise CommandError(str(error)) from error
+        if options["format"] == "json":
+            document = {name: list(report.records()) for name, report in reports.items()}
+            self.stdout.write(json.dumps(document, indent=2))
+        else:
+            self._print(list(reports.values()))
+
+    def _print(self, reports: list[Report]) -> None:
+        self.stdout.ending = ""  # the format ends its lines itself
+        for position, report in enumerate(reports):
+            if position:
+                self.stdout.write("\n")
+            TableFormat().write(report, cast("TextIO", self.stdout))

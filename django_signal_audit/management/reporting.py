@@ -1,0 +1,73 @@
+"""What the commands that print a report have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS
+
+from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.formats.base import ReportFormat
+from django_signal_audit.reports.formats.registry import format_paths, get_format
+
+
+class ReportCommand(BaseCommand, ABC):
+    """Makes a report, and writes it in the wanted format where it is wanted. Subclasses write ``make_report``."""
+
+    exit_codes = "Exit codes: 0 the report was written (it may be empty), 1 a wrong argument, 2 a wrong option."
+    requires_system_checks: list[str] = []  # a report must be had while the settings are being mended
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser with the exit codes at the end of its help."""
+        return super().create_parser(prog_name, subcommand, epilog=self.exit_codes, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options that say what to write and where."""
+        parser.add_argument("--format", default="table", help=f"One of {', '.join(format_paths())}; default: table.")
+        parser.add_argument("--output", metavar="FILE", help="Write to this file (UTF-8) instead of printing.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database whose trail is read.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make the report and write it; every mistake is one line."""
+        try:
+            report_format = get_format(options["format"])
+            check_database(options["database"])
+            report = self.make_report(options)
+        except WrongArgument as error:
+            raise CommandError(str(error)) from error
+        if not report.rows and not report_format.says_empty:
+            self.stderr.write(report.empty)
+        if options["output"]:
+            self._write_file(report_format, report, Path(options["output"]))
+        else:
+            self._print(report_format, report)
+
+    @abstractmethod
+    def make_report(self, options: dict[str, Any]) -> Report:
+        """Return the report that the options ask for, or raise WrongArgument."""
+
+    def _print(self, report_format: ReportFormat, report: Report) -> None:
+        self.stdout.ending = ""  # formats end their lines themselves, and may write half of one
+        try:
+            report_format.write(report, cast("TextIO", self.stdout))
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads (head, less) has seen enough. What is still in the buffer would fail once more at exit.
+            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+    def _write_file(self, report_format: ReportFormat, report: Report, path: Path) -> None:
+        try:
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                report_format.write(report, stream)
+        except OSError as error:
+            msg = f"Cannot write {str(path)!r}: {error.strerror}."
+            raise CommandError(msg) from error
+        self.stdout.write(f"{len(report.rows)} rows written to {path}")

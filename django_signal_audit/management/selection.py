@@ -1,0 +1,51 @@
+"""Which models a command that goes through tables is to go through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from django.core.management.base import CommandError
+from django.db import router
+
+from django_signal_audit.problems import did_you_mean
+from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.rules.targets import find_model, is_wildcard, matching
+
+T = TypeVar("T")
+
+# What ends a command that was asked for something that means nothing; 1 says something else.
+WRONG = 2
+
+
+def select_plans(patterns: Sequence[str], using: str) -> list[ModelPlan]:
+    """Return the plans of the models that the patterns mean; without any, of all whose rows may be on the database.
+
+    Raises:
+        CommandError: A pattern or the database means nothing, or no rule names the model.
+
+    """
+    try:
+        check_database(using)
+    except WrongArgument as error:
+        raise CommandError(str(error), returncode=WRONG) from error
+    registry = get_registry()
+    if not patterns:
+        return [plan for model, plan in registry.plans.items() if router.allow_migrate_model(using, model)]
+    found: dict[ModelPlan, None] = {}
+    for pattern in patterns:
+        plans = [plan for model in matching(pattern) if (plan := registry.plan_for(model))]
+        if not plans:
+            raise CommandError(_why_none(pattern, registry.plans), returncode=WRONG)
+        found |= dict.fromkeys(plans)
+    return list(found)
+
+
+def _why_none(pattern: str, plans: dict[type, ModelPlan]) -> str:
+    known = [plan.label for plan in plans.values()]
+    if is_wildcard(pattern) or find_model(pattern) is None:
+        return f"{pattern!r} means no audited model. {did_you_mean(pattern, known, 'Write app_label.Model or app.*')}"
+    return f"No rule names {pattern}, so nothing is recorded of it. {did_you_mean(pattern, known)}"

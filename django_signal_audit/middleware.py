@@ -1,0 +1,89 @@
+"""AuditMiddleware: ties what a request changes to the request and its user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import Context, copy_context
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from .capture.requests import record_request, watches_requests
+from .context import context_scope
+
+
+class AuditMiddleware:
+    """Keeps the request in the audit context while it is answered, streamed bodies included.
+
+    The user is not asked for here: whoever ``request.user`` is when an event is written is its actor, so
+    authentication inside the view counts. Place it after AuthenticationMiddleware, or anywhere.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Answer the request."""
+        if iscoroutinefunction(self.get_response):
+            return self._answer_async(request)
+        with context_scope(request=request):
+            response: HttpResponseBase = self.get_response(request)
+            if watches_requests():
+                record_request(request, response)
+            return _keep_context(response)
+
+    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        with context_scope(request=request):
+            response: HttpResponseBase = await self.get_response(request)
+            if watches_requests():
+                await sync_to_async(record_request)(request, response)
+            return _keep_context(response)
+
+
+def _keep_context(response: HttpResponseBase) -> HttpResponseBase:
+    """Let a streamed body, which runs after the middleware has left, run in the request's context."""
+    if isinstance(response, StreamingHttpResponse):
+        context = copy_context()
+        if response.is_async:
+            response.streaming_content = _AsyncStream(response.streaming_content, context)  # type: ignore[arg-type]
+        else:
+            response.streaming_content = _Stream(response.streaming_content, context)  # type: ignore[arg-type]
+    return response
+
+
+class _Stream:
+    """An iterator that takes every step in a context."""
+
+    def __init__(self, content: Iterator[bytes], context: Context) -> None:
+        self._content, self._context = iter(content), context
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._context.run(next, self._content)
+
+
+class _AsyncStream:
+    """An asynchronous iterator that takes every step in a context."""
+
+    def __init__(self, content: AsyncIterator[bytes], context: Context) -> None:
+        self._content, self._context = aiter(content), context
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await asyncio.create_task(_step(self._content), context=self._context)
+
+
+async def _step(content: AsyncIterator[bytes]) -> bytes:
+    return await anext(content)

@@ -1,0 +1,74 @@
+"""The tables of audit events and notifications."""
+
+import django.utils.timezone
+import django_signal_audit.models.events
+import django_signal_audit.models.notifications
+import django_signal_audit.uids
+import model_utils.fields
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    initial = True
+
+    dependencies = [
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name='AuditEvent',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('uid', models.UUIDField(default=django_signal_audit.uids.new_uid, editable=False, unique=True, verbose_name='uid')),
+                ('recorded_at', models.DateTimeField(default=django_signal_audit.models.events.utc_now, verbose_name='recorded at')),
+                ('event_type', models.CharField(max_length=100, verbose_name='event')),
+                ('source', models.CharField(choices=[('orm', 'object'), ('bulk', 'bulk'), ('cascade', 'cascade'), ('signal', 'signal'), ('manual', 'manual'), ('baseline', 'baseline')], max_length=10, verbose_name='source')),
+                ('level', models.CharField(choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], default='info', max_length=10, verbose_name='level')),
+                ('rules', models.JSONField(default=list, verbose_name='rules')),
+                ('model', models.CharField(blank=True, max_length=150, verbose_name='model')),
+                ('object_id', models.CharField(blank=True, max_length=255, verbose_name='object id')),
+                ('object_repr', models.CharField(blank=True, max_length=255, verbose_name='object')),
+                ('actor_id', models.CharField(blank=True, max_length=255, verbose_name='actor id')),
+                ('actor_repr', models.CharField(blank=True, max_length=255, verbose_name='actor')),
+                ('changes', models.JSONField(default=dict, verbose_name='changes')),
+                ('data', models.JSONField(default=dict, verbose_name='data')),
+                ('context', models.JSONField(default=dict, verbose_name='context')),
+                ('correlation_id', models.CharField(blank=True, max_length=64, verbose_name='correlation id')),
+            ],
+            options={
+                'verbose_name': 'audit event',
+                'verbose_name_plural': 'audit events',
+                'ordering': ['-id'],
+                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['actor_id', 'id'], name='dsa_event_actor'), models.Index(fields=['recorded_at'], name='dsa_event_recorded_at'), models.Index(fields=['correlation_id'], name='dsa_event_correlation')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Notification',
+            fields=[
+                ('created', model_utils.fields.AutoCreatedField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
+                ('modified', model_utils.fields.AutoLastModifiedField(default=django.utils.timezone.now, editable=False, verbose_name='modified')),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('event', models.UUIDField(blank=True, null=True, verbose_name='event')),
+                ('rule', models.CharField(max_length=100, verbose_name='rule')),
+                ('channel', models.CharField(max_length=100, verbose_name='channel')),
+                ('recipient', models.CharField(blank=True, max_length=255, verbose_name='recipient')),
+                ('status', model_utils.fields.StatusField(choices=[('pending', 'pending'), ('claimed', 'claimed'), ('sent', 'sent'), ('failed', 'failed'), ('dead', 'dead'), ('skipped', 'skipped')], default='pending', max_length=10, no_check_for_status=True, verbose_name='status')),
+                ('status_changed', model_utils.fields.MonitorField(default=django.utils.timezone.now, monitor='status', verbose_name='status changed')),
+                ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts')),
+                ('available_at', models.DateTimeField(default=django_signal_audit.models.events.utc_now, verbose_name='available at')),
+                ('sent_at', models.DateTimeField(blank=True, null=True, verbose_name='sent at')),
+                ('read_at', models.DateTimeField(blank=True, null=True, verbose_name='read at')),
+                ('last_error', models.TextField(blank=True, verbose_name='last error')),
+                ('message_id', models.CharField(default=django_signal_audit.models.notifications.new_message_id, max_length=64, verbose_name='message id')),
+                ('lease_no', models.PositiveIntegerField(default=0, editable=False)),
+                ('data', models.JSONField(blank=True, default=dict, verbose_name='data')),
+            ],
+            options={
+                'verbose_name': 'notification',
+                'verbose_name_plural': 'notifications',
+                'ordering': ['-id'],
+                'indexes': [models.Index(fields=['status', 'available_at', 'id'], name='dsa_notification_due'), models.Index(fields=['recipient', 'channel', 'id'], name='dsa_notification_recipient'), models.Index(fields=['event'], name='dsa_notification_event')],
+            },
+        ),
+    ]

@@ -1,0 +1,203 @@
+"""AuditEvent: one row per change, inserted and never touched again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any, NoReturn, Self
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from django_signal_audit.changes import FieldChange, MembersChange
+from django_signal_audit.enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
+from django_signal_audit.exceptions import ImmutableEvent
+from django_signal_audit.keys import MAX_LENGTH, object_id, row_id
+from django_signal_audit.uids import new_uid
+from django_signal_audit.values import decode
+
+from .lineage import labels_telling_of
+from .state import fold, typed
+
+REPR_LENGTH = 255
+
+
+def utc_now() -> dt.datetime:
+    """Return the present moment in UTC, naive where the project keeps naive times."""
+    now = dt.datetime.now(dt.UTC)
+    return now if settings.USE_TZ else now.replace(tzinfo=None)
+
+
+def _refuse(what: str) -> NoReturn:
+    msg = f"Audit events cannot be {what}. To remove old ones use AuditEvent.objects.filter(...).prune()."
+    raise ImmutableEvent(msg)
+
+
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    """Questions to the trail, each a method named for it; newest first unless said otherwise."""
+
+    def for_object(self, obj: models.Model) -> Self:
+        """Return the events of one object, which may be deleted already if it still has its key."""
+        return self.for_key(type(obj), obj.pk)
+
+    def for_key(self, model: type[models.Model], pk: Any) -> Self:
+        """Return the events of the row of ``model`` with this primary key."""
+        return self.for_model(model).filter(object_id=row_id(model, pk))
+
+    def for_model(self, model: type[models.Model]) -> Self:
+        """Return the events of a model; a proxy's are those of its concrete model."""
+        concrete = model._meta.concrete_model or model
+        return self.filter(model=concrete._meta.label_lower)
+
+    def by_actor(self, user: Any) -> Self:
+        """Return the events a user caused, given as the user or as the primary key."""
+        return self.filter(actor_id=object_id(user.pk if isinstance(user, models.Model) else user))
+
+    def of_type(self, *event_types: str) -> Self:
+        """Return the events of the named types."""
+        return self.filter(event_type__in=event_types)
+
+    def between(self, start: dt.datetime, end: dt.datetime) -> Self:
+        """Return the events recorded from ``start``, included, to ``end``, not included."""
+        return self.filter(recorded_at__gte=start, recorded_at__lt=end)
+
+    def state_of(self, model: type[models.Model], pk: Any, at: dt.datetime | None = None) -> dict[str, Any] | None:
+        """Return the recorded state of one row: typed values by field name, m2m as sorted lists of keys.
+
+        Args:
+            model: The model of the row.
+            pk: Its primary key.
+            at: The moment asked for, that moment included; None for now.
+
+        Returns:
+            None if the row was deleted by then, or is unknown to the trail.
+
+        """
+        concrete = model._meta.concrete_model or model
+        key = row_id(concrete, pk)
+        labels = labels_telling_of(concrete)
+        events = self.filter(model__in=labels, object_id=key, event_type__in=ROW_EVENTS).order_by("id")
+        if at is not None:
+            events = events.filter(recorded_at__lte=at)
+        rows = events.values_list("object_id", "model", "event_type", "changes").iterator(chunk_size=1000)
+        # Some databases find "a" where "A" was asked for.
+        state = fold(concrete, rows, {}).get(key)
+        return None if state is None or state.values is None else typed(concrete, state.values)
+
+    def prune(self) -> int:
+        """Delete the events of this queryset for good and return how many they were: the only way to lose any."""
+        return super().delete()[0]
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        """Refuse: events are immutable."""
+        _refuse("updated")
+
+    def delete(self) -> NoReturn:
+        """Refuse: events are deleted by ``prune`` alone."""
+        _refuse("deleted")
+
+    def bulk_create(self, objs: Iterable[AuditEvent], *args: Any, **kwargs: Any) -> list[AuditEvent]:
+        """Insert events; an insert that may overwrite is refused."""
+        if kwargs.get("update_conflicts"):
+            _refuse("updated")
+        return super().bulk_create(objs, *args, **kwargs)
+
+
+class AuditEvent(models.Model):
+    """What happened to one object, when, by whom, from what to what.
+
+    No foreign key leaves the row, so neither the object nor the user nor a content type can take it along.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    uid = models.UUIDField(_("uid"), default=new_uid, unique=True, editable=False)
+    recorded_at = models.DateTimeField(_("recorded at"), default=utc_now)
+    event_type = models.CharField(_("event"), max_length=EVENT_TYPE_LENGTH)
+    source = models.CharField(_("source"), max_length=10, choices=Source.choices)
+    level = models.CharField(_("level"), max_length=10, choices=Level.choices, default=Level.INFO)
+    rules = models.JSONField(_("rules"), default=list)
+    model = models.CharField(_("model"), max_length=150, blank=True)
+    object_id = models.CharField(_("object id"), max_length=MAX_LENGTH, blank=True)
+    object_repr = models.CharField(_("object"), max_length=REPR_LENGTH, blank=True)
+    actor_id = models.CharField(_("actor id"), max_length=MAX_LENGTH, blank=True)
+    actor_repr = models.CharField(_("actor"), max_length=REPR_LENGTH, blank=True)
+    changes = models.JSONField(_("changes"), default=dict)
+    data = models.JSONField(_("data"), default=dict)
+    context = models.JSONField(_("context"), default=dict)
+    correlation_id = models.CharField(_("correlation id"), max_length=64, blank=True)
+
+    objects = AuditEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit events")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
+            models.Index(fields=["actor_id", "id"], name="dsa_event_actor"),
+            models.Index(fields=["recorded_at"], name="dsa_event_recorded_at"),
+            models.Index(fields=["correlation_id"], name="dsa_event_correlation"),
+        ]
+
+    def __str__(self) -> str:
+        subject = self.object_repr or self.model
+        return f"{self.event_type} {subject}".rstrip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert the event; raise ImmutableEvent if it exists already."""
+        if not self._state.adding:
+            _refuse("changed")
+        kwargs["force_insert"] = True
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: events are deleted by ``AuditEvent.objects.filter(...).prune()`` alone."""
+        _refuse("deleted")
+
+    @property
+    def model_class(self) -> type[models.Model] | None:
+        """Return the model the event is about, None if there is none or it is gone from the project."""
+        try:
+            return apps.get_model(self.model)
+        except (LookupError, ValueError):
+            return None
+
+    def field(self, name: str) -> models.Field[Any, Any] | None:
+        """Return the model's field of that name, None if it is gone."""
+        model = self.model_class
+        try:
+            found = model._meta.get_field(name) if model else None
+        except FieldDoesNotExist:
+            return None
+        return found if isinstance(found, models.Field) else None
+
+    @property
+    def field_changes(self) -> dict[str, FieldChange]:
+        """Return old and new of each field as typed Python values; masked and digested ones as Masked and Digest."""
+        return {
+            name: FieldChange(old=decode(self.field(name), pair[0]), new=decode(self.field(name), pair[1]))
+            for name, pair in self.changes.items()
+            if isinstance(pair, list)
+        }
+
+    @property
+    def member_changes(self) -> dict[str, MembersChange]:
+        """Return the keys that m2m fields gained and lost."""
+        return {
+            name: MembersChange(added=tuple(members["added"]), removed=tuple(members["removed"]))
+            for name, members in self.changes.items()
+            if isinstance(members, dict)
+        }
+
+    @property
+    def old(self) -> dict[str, Any]:
+        """Return the typed values before the change by field name."""
+        return {name: change.old for name, change in self.field_changes.items()}
+
+    @property
+    def new(self) -> dict[str, Any]:
+        """Return the typed values after the change by field name."""
+        return {name: change.new for name, change in self.field_changes.items()}

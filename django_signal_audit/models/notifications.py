@@ -1,0 +1,118 @@
+"""Notification: the outbox, one row per event (or digest), rule, channel and recipient."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from model_utils import Choices
+from model_utils.fields import MonitorField, StatusField
+from model_utils.models import TimeStampedModel
+
+from django_signal_audit.keys import MAX_LENGTH, object_id
+from django_signal_audit.uids import new_uid
+
+from .events import AuditEvent, utc_now
+
+
+def new_message_id() -> str:
+    """Return the text of a new UUIDv7: what a receiver recognises a repeated message by."""
+    return str(new_uid())
+
+
+class NotificationQuerySet(models.QuerySet["Notification"]):
+    """Questions to the outbox."""
+
+    def of_status(self, *statuses: str) -> Self:
+        """Return the notifications in one of these states."""
+        return self.filter(status__in=statuses)
+
+    def for_recipient(self, user: models.Model) -> Self:
+        """Return what is addressed to a user by primary key, as the inbox does."""
+        return self.filter(recipient=object_id(user.pk))
+
+    def unread(self) -> Self:
+        """Return what nobody has marked as read."""
+        return self.filter(read_at=None)
+
+    def mark_read(self) -> int:
+        """Mark the unread ones as read now and return how many they were."""
+        return self.unread().update(read_at=utc_now())
+
+    def retry(self) -> int:
+        """Make failed, dead and skipped notifications due now, with all their attempts ahead of them."""
+        now = utc_now()
+        return self.of_status(Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped).update(
+            status=Notification.STATUS.pending, status_changed=now, modified=now, available_at=now, attempts=0
+        )
+
+
+class Notification(TimeStampedModel):
+    """A message that is owed to somebody, and how far it has come.
+
+    ``available_at`` is when the row is due: for a claimed one, when the claim lapses. ``lease_no`` counts the claims;
+    only the holder of the newest may finish the row.
+    """
+
+    STATUS = Choices(
+        ("pending", _("pending")),
+        ("claimed", _("claimed")),
+        ("sent", _("sent")),
+        ("failed", _("failed")),
+        ("dead", _("dead")),
+        ("skipped", _("skipped")),
+    )
+
+    id = models.BigAutoField(primary_key=True)
+    # The uid of the event without a constraint: events may be pruned, and live their own life. Null for a digest.
+    event = models.UUIDField(_("event"), null=True, blank=True)
+    rule = models.CharField(_("rule"), max_length=100)
+    channel = models.CharField(_("channel"), max_length=100)
+    recipient = models.CharField(_("recipient"), max_length=MAX_LENGTH, blank=True)
+    status = StatusField(_("status"), max_length=10)
+    status_changed = MonitorField(_("status changed"), monitor="status")
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    available_at = models.DateTimeField(_("available at"), default=utc_now)
+    sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    read_at = models.DateTimeField(_("read at"), null=True, blank=True)
+    last_error = models.TextField(_("last error"), blank=True)
+    message_id = models.CharField(_("message id"), max_length=64, default=new_message_id)
+    lease_no = models.PositiveIntegerField(default=0, editable=False)
+    data = models.JSONField(_("data"), default=dict, blank=True)
+
+    objects = NotificationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("notification")
+        verbose_name_plural = _("notifications")
+        ordering = ["-id"]
+        indexes = [
+            # The claim reads this one alone; it must begin with exactly these columns (MySQL locks what it scans).
+            models.Index(fields=["status", "available_at", "id"], name="dsa_notification_due"),
+            models.Index(fields=["recipient", "channel", "id"], name="dsa_notification_recipient"),
+            models.Index(fields=["event"], name="dsa_notification_event"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule} → {self.channel} {self.recipient}".rstrip()
+
+    @property
+    def subject(self) -> str:
+        """Return the subject of a message that stays here to be read, ``""`` for one that went elsewhere."""
+        return str(self.data.get("subject", ""))
+
+    @property
+    def body(self) -> str:
+        """Return the text of a message that stays here to be read, ``""`` for one that went elsewhere."""
+        return str(self.data.get("body", ""))
+
+    @property
+    def event_uids(self) -> list[Any]:
+        """Return the uids of the events it tells of: one, or a digest's several."""
+        return [self.event] if self.event else list(self.data.get("events", ()))
+
+    def audit_events(self) -> list[AuditEvent]:
+        """Return the events it tells of, oldest first; pruned ones are missing."""
+        events = AuditEvent.objects.using(self._state.db).filter(uid__in=self.event_uids)
+        return list(events.order_by("id"))

@@ -1,0 +1,151 @@
+"""Writing event rows: one statement for many, compiled once, past the model's own machinery."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+
+from django_signal_audit.values import JSONValue
+
+from .events import AuditEvent
+
+
+class EventRow(NamedTuple):
+    """The columns of an event that is about to be written, in the order of the statement."""
+
+    uid: UUID
+    recorded_at: dt.datetime
+    event_type: str
+    source: str
+    level: str
+    rules: list[str]
+    model: str
+    object_id: str
+    object_repr: str
+    actor_id: str
+    actor_repr: str
+    changes: dict[str, JSONValue]
+    data: JSONValue
+    context: dict[str, JSONValue]
+    correlation_id: str
+
+    def as_event(self, using: str, pk: int | None = None) -> AuditEvent:
+        """Return the event as an object, as if it had been read from the database."""
+        event = AuditEvent(**self._asdict())
+        event.pk = pk
+        event._state.adding = False
+        event._state.db = using
+        return event
+
+
+# How PostgreSQL has to read a column that is sent as an array of texts.
+_POSTGRESQL_CASTS = {
+    "uid": "uuid",
+    "recorded_at": "timestamptz",
+    "rules": "jsonb",
+    "changes": "jsonb",
+    "data": "jsonb",
+    "context": "jsonb",
+}
+
+
+def insert_row(row: EventRow, using: str) -> int:
+    """Write one event and return its primary key."""
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"{_insert_sql(using)} RETURNING id", _prepare([row], using)[0])
+            return int(cursor.fetchone()[0])
+        cursor.execute(_insert_sql(using), _prepare([row], using)[0])
+        return int(cursor.lastrowid)
+
+
+def insert_rows(rows: Sequence[EventRow], using: str) -> None:
+    """Write many events with one statement, or as few as the database takes."""
+    connection = connections[using]
+    prepared = _prepare(rows, using)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(*_unnested(prepared, using))
+        else:
+            cursor.executemany(_insert_sql(using), prepared)
+
+
+def _unnested(prepared: Sequence[tuple[Any, ...]], using: str) -> tuple[str, list[Any]]:
+    """Return the statement and its parameters: an array per column, one value where all rows have the same."""
+    columns = list(zip(*prepared, strict=True))
+    is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
+    shared = [column[0] for column, same in zip(columns, is_shared, strict=True) if same]
+    arrays = [list(column) for column, same in zip(columns, is_shared, strict=True) if not same]
+    return _unnest_sql(using, is_shared), [*shared, *arrays]
+
+
+def _prepare(rows: Sequence[EventRow], using: str) -> list[tuple[Any, ...]]:
+    """Return the rows as the driver takes them. What the rows of one call share is converted once."""
+    connection = connections[using]
+    native_uuid = connection.features.has_native_uuid_field
+    moment = connection.ops.adapt_datetimefield_value(rows[0].recorded_at)
+    shared: dict[int, str] = {}
+
+    def dumped(value: Any) -> str:
+        # Rules, context and empty data are the same objects on every row of a call.
+        if not value:
+            return "{}"
+        text = shared.get(id(value))
+        if text is None:
+            text = shared[id(value)] = json.dumps(value)
+        return text
+
+    return [
+        (
+            str(row.uid) if native_uuid else row.uid.hex,
+            moment,
+            row.event_type,
+            row.source,
+            row.level,
+            dumped(row.rules) if row.rules else "[]",
+            row.model,
+            row.object_id,
+            row.object_repr,
+            row.actor_id,
+            row.actor_repr,
+            json.dumps(row.changes),
+            dumped(row.data),
+            dumped(row.context),
+            row.correlation_id,
+        )
+        for row in rows
+    ]
+
+
+@cache
+def _insert_sql(using: str) -> str:
+    quote = connections[using].ops.quote_name
+    columns = ", ".join(map(quote, EventRow._fields))
+    values = ", ".join(["%s"] * len(EventRow._fields))
+    return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES ({values})"  # noqa: S608  # our names
+
+
+@cache
+def _unnest_sql(using: str, is_shared: tuple[bool, ...]) -> str:
+    quote = connections[using].ops.quote_name
+    names = EventRow._fields
+    shared = [name for name, same in zip(names, is_shared, strict=True) if same]
+    own = [name for name, same in zip(names, is_shared, strict=True) if not same]
+    columns = ", ".join(map(quote, [*shared, *own]))
+    values = ", ".join(
+        [f"%s::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in shared]
+        + [f"{quote(name)}::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in own]
+    )
+    arrays = ", ".join(["%s::text[]"] * len(own))
+    # WITH ORDINALITY: the ids have to ascend in the order of the rows.
+    return (
+        f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) SELECT {values} "  # noqa: S608  # our own names
+        f"FROM unnest({arrays}) WITH ORDINALITY AS given({', '.join(map(quote, own))}, position) ORDER BY position"
+    )

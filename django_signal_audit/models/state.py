@@ -1,0 +1,103 @@
+"""Folding the events of objects into their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+
+from django_signal_audit.enums import ROW_EVENTS, EventType
+from django_signal_audit.values import decode
+
+# What events tell of a row: the names of its fields, and the JSON that events carry for their values.
+Recorded: TypeAlias = "dict[str, Any]"
+
+
+class RecordedState:
+    """The state of one row, built up event by event, oldest first."""
+
+    __slots__ = ("has_start", "is_told", "values")
+
+    def __init__(self) -> None:
+        # None for a row that is not there.
+        self.values: Recorded | None = None
+        # Did a create or a baseline tell of the row as a whole? Without, only the fields that changed are known.
+        self.has_start = False
+        # Was there any event?
+        self.is_told = False
+
+    def copy(self) -> RecordedState:
+        """Return a state that goes its own way from here."""
+        copied = RecordedState()
+        copied.values = None if self.values is None else dict(self.values)
+        copied.has_start, copied.is_told = self.has_start, self.is_told
+        return copied
+
+    def apply(self, event_type: str, changes: Recorded) -> None:
+        """Add one event."""
+        if event_type not in ROW_EVENTS:
+            return
+        was_deleted = self.is_told and self.values is None
+        self.is_told = True
+        if event_type == EventType.M2M and was_deleted:
+            # Where the database checks foreign keys at the commit, another transaction may take members off a row
+            # whose deletion is recorded and not committed yet.
+            return
+        if event_type == EventType.DELETE:
+            self.values, self.has_start = None, False
+            return
+        if event_type == EventType.CREATE or self.values is None:
+            self.values = {}
+        self.has_start = self.has_start or event_type in (EventType.CREATE, EventType.BASELINE)
+        for name, change in changes.items():
+            _apply(self.values, name, change)
+
+
+def fold(
+    model: type[models.Model], events: Iterable[tuple[str, str, str, Recorded]], into: dict[str, RecordedState]
+) -> dict[str, RecordedState]:
+    """Add events to the states of rows of a model, by object id, and return these.
+
+    Args:
+        model: The concrete model.
+        events: Object id, label, type and changes of each event, oldest first; the label of a multi-table child tells
+            that only what it says of the model's own fields is meant.
+        into: The states there are already.
+
+    """
+    own = {field.name for field in (*model._meta.concrete_fields, *model._meta.many_to_many)}
+    for object_id, label, event_type, changes in events:
+        if label != model._meta.label_lower:
+            changes = {name: change for name, change in changes.items() if name in own}
+        into.setdefault(object_id, RecordedState()).apply(event_type, changes)
+    return into
+
+
+def _apply(values: Recorded, name: str, change: Any) -> None:
+    if isinstance(change, list):
+        values[name] = change[1]
+        return
+    # A baseline tells of members that m2m events may have told of before: it adds to them.
+    values[name] = sorted({*values.get(name, ())} - {*change["removed"]} | {*change["added"]}, key=member_order)
+
+
+def member_order(key: Any) -> tuple[str, Any]:
+    """Return what the keys of an m2m field's members are sorted by; their type may have changed with time."""
+    return type(key).__name__, key
+
+
+def typed(model: type[models.Model], values: Recorded) -> dict[str, Any]:
+    """Return the values as Python values of their fields' types; those of fields that are gone stay JSON."""
+    return {name: _typed(model, name, value) for name, value in values.items()}
+
+
+def _typed(model: type[models.Model], name: str, value: Any) -> Any:
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return value
+    if isinstance(field, models.ManyToManyField):
+        return sorted((decode(field.target_field, key) for key in value), key=member_order)
+    return decode(field, value) if isinstance(field, models.Field) else value

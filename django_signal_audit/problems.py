@@ -1,0 +1,107 @@
+"""Problem: one mistake in SIGNAL_AUDIT, as the system checks show it."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
+
+# Comparing texts takes the square of their lengths, and no name is that long.
+LONGEST_NAME = 100
+LONGEST_VALUE = 80
+CORRECT_PATH = "Correct the dotted path."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, where, and the edit to make. ``code`` is ``E0xx`` for errors, ``W0xx`` for warnings."""
+
+    code: str
+    path: str
+    message: str
+    hint: str
+
+    @property
+    def is_error(self) -> bool:
+        """Tell whether it is an error rather than a warning."""
+        return self.code.startswith("E")
+
+    def as_check(self) -> CheckMessage:
+        """Return the message ``manage.py check`` prints."""
+        kind = Error if self.is_error else CheckWarning
+        return kind(f"{self.path} {self.message}", hint=self.hint, id=f"django_signal_audit.{self.code}")
+
+
+def shown(value: object) -> str:
+    """Return the value as a message may quote it: on one line, and not for pages."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # anything may stand in settings, and its repr is code like any other
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def entry_of(path: str, key: object) -> str:
+    """Return where in the settings the value of a key stands."""
+    return f'{path}["{key[:LONGEST_VALUE]}"]' if isinstance(key, str) else f"{path}[{shown(key)}]"
+
+
+def nearest(word: object, known: Iterable[object]) -> str | None:
+    """Return the known name that somebody most likely meant, whatever its case; None if none is near."""
+    names = {str(name).lower(): str(name) for name in known}
+    text = word if isinstance(word, str) else shown(word)
+    near = get_close_matches(text[:LONGEST_NAME].lower(), sorted(names), n=1, cutoff=0.5)
+    return names[near[0]] if near else None
+
+
+def did_you_mean(word: object, known: Iterable[object], otherwise: str = "") -> str:
+    """Return a hint with the nearest right name, or all of them if none is near."""
+    names = sorted(map(str, known))
+    near = nearest(word, names)
+    if near is not None:
+        return f"Did you mean {near!r}?"
+    listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return otherwise or f"Known are: {listed or 'none'}."
+
+
+def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable) -> str:
+    """Return a hint with the dotted path nearest to one that cannot be imported.
+
+    Args:
+        dotted: The path that is wrong, in its last part or before.
+        accepts: What the path has to lead to.
+
+    """
+    parts = dotted.split(".")
+    for length in range(len(parts) - 1, -1, -1):
+        module = _module(".".join(parts[:length])) if length else None
+        if length and module is None:
+            continue
+        near = nearest(parts[length], _names_in(module, accepts, is_last=length == len(parts) - 1))
+        path = ".".join([*parts[:length], near or "", *parts[length + 1 :]])
+        return f"Did you mean {path!r}?" if near else CORRECT_PATH
+    return CORRECT_PATH
+
+
+def _names_in(module: ModuleType | None, accepts: Callable[[Any], bool], *, is_last: bool) -> list[str]:
+    """Return what the next part of a dotted path may be: an object of a module, a submodule, or a top-level package."""
+    if module is None:
+        return [config.name.partition(".")[0] for config in apps.get_app_configs()]
+    if is_last:
+        return [name for name, value in vars(module).items() if not name.startswith("_") and accepts(value)]
+    return [found.name for found in pkgutil.iter_modules(getattr(module, "__path__", []))]
+
+
+def _module(path: str) -> ModuleType | None:
+    try:
+        return import_module(path)
+    except Exception:  # noqa: BLE001  # a module that does not import has been reported already
+        return None

@@ -1,0 +1,234 @@
+"""The one write path: changes in, audit events and notifications out, in one transaction with the change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeAlias
+from uuid import UUID
+
+from django.db import connections, transaction
+
+from . import storage
+from .changes import Change
+from .channels.registry import get_channel
+from .conf import get_settings
+from .contention import is_passing
+from .descriptions import Describer
+from .dispatchers.registry import get_dispatcher
+from .exceptions import EventNotWritten
+from .keys import object_id
+from .matching import Match, match_change
+from .models import AuditEvent, Notification
+from .models.rows import EventRow, insert_row, insert_rows
+from .rules.schema import NotifyEntry, Rule
+from .signals import event_recorded
+from .values import safe_str
+
+logger = logging.getLogger("django_signal_audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event and the match that asked for it."""
+
+    row: EventRow
+    match: Match
+
+
+# A digest names this many of its events; how many they are in all stands beside them.
+MAX_NAMED = 100_000
+
+
+@dataclass(slots=True)
+class Group:
+    """The events of a call that one rule tells one recipient through one channel."""
+
+    uids: list[UUID] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, uid: UUID) -> None:
+        """Add an event."""
+        self.count += 1
+        if self.count <= MAX_NAMED:
+            self.uids.append(uid)
+
+
+Groups: TypeAlias = dict[tuple[str, str, str], Group]
+
+# The notifications of a call that records in several batches, held back until its end.
+_held: ContextVar[Groups | None] = ContextVar("django_signal_audit_held", default=None)
+
+
+@contextmanager
+def one_call(using: str) -> Iterator[None]:
+    """Make what is recorded inside one call to its recipients: one message to each, written at the end.
+
+    The caller holds a transaction open around it.
+    """
+    if _held.get() is not None or not storage.is_ready(using):
+        yield
+        return
+    held: Groups = {}
+    token = _held.set(held)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+    if held:
+        _notify(held, using)
+
+
+_count: ContextVar[int] = ContextVar("django_signal_audit_count", default=0)
+
+
+def recorded_count() -> int:
+    """Return a number that has grown if anything was recorded in this context since it was asked for last."""
+    return _count.get()
+
+
+def record_changes(changes: Sequence[Change], using: str) -> list[EventRow]:
+    """Write the events and notifications of the changes of one call, and wake the delivery.
+
+    With ``ON_ERROR="raise"`` a fault marks the transaction for rollback and raises EventNotWritten, so that the
+    change does not happen either; a deadlock and the like is raised as the database raised it. With ``"log"`` the
+    fault is logged and the change stands.
+
+    Args:
+        changes: What happened, in order.
+        using: The database the rows are on; the events go there too.
+
+    Returns:
+        The rows of the events that rules wanted, in the order of the changes.
+
+    """
+    if not changes or not storage.is_ready(using):
+        return []
+    keep_going = get_settings().on_error == "log"
+    try:
+        # A savepoint costs two round trips; only "log" needs one, to get rid of half-written events.
+        with transaction.atomic(using=using, savepoint=keep_going):
+            return _record(changes, using)
+    except Exception as error:
+        if not keep_going or _cannot_go_on(using):
+            _fail(changes, error)
+        logger.exception("%s could not be recorded; ON_ERROR is 'log', so the change stands.", _name(changes[0]))
+        return []
+
+
+def _cannot_go_on(using: str) -> bool:
+    """Tell whether the fault took the transaction along: a deadlock on MySQL rolls back all of it, not a savepoint."""
+    connection = connections[using]
+    return connection.in_atomic_block and connection.needs_rollback
+
+
+def _fail(changes: Sequence[Change], error: Exception) -> NoReturn:
+    # What passes is the application's to repeat, and has to look as it does without us.
+    if isinstance(error, EventNotWritten) or is_passing(error):
+        raise error
+    msg = (
+        f"{_name(changes[0])} could not be recorded, so it does not happen: {type(error).__name__}: {safe_str(error)}. "
+        'Mend the cause, or set SIGNAL_AUDIT["ON_ERROR"] = "log" to let changes pass unrecorded.'
+    )
+    raise EventNotWritten(msg) from error
+
+
+def _name(change: Change) -> str:
+    subject = f" of {change.model._meta.label} {object_id(change.pk)}" if change.model else ""
+    return f'The event "{change.event_type}"{subject}'
+
+
+def _record(changes: Sequence[Change], using: str) -> list[EventRow]:
+    describer = Describer()
+    recorded = []
+    for change in changes:
+        match = match_change(change)
+        if match is not None:
+            recorded.append(Recorded(describer.describe(change, match), match))
+    if not recorded:
+        return []
+    rows = [item.row for item in recorded]
+    key = _insert(rows, using)
+    _count.set(_count.get() + 1)
+    groups = _held.get()
+    if groups is None:
+        _notify(_group(recorded, {}), using)
+    else:
+        _group(recorded, groups)
+    _tell_listeners(rows, using, key)
+    return rows
+
+
+def _insert(rows: Sequence[EventRow], using: str) -> int | None:
+    """Write the rows and return the key of a single one."""
+    if len(rows) == 1:
+        return insert_row(rows[0], using)
+    insert_rows(rows, using)
+    return None
+
+
+def _group(recorded: Sequence[Recorded], groups: Groups) -> Groups:
+    """Add the events to the groups of those that one rule tells one recipient through one channel."""
+    for item in recorded:
+        for rule, entry in item.match.notify:
+            for recipient in _recipients(rule, entry):
+                groups.setdefault((rule.name, entry.channel, recipient), Group()).add(item.row.uid)
+    return groups
+
+
+def _notify(groups: Groups, using: str) -> None:
+    """Write one row per group, of its event or of all its events, and wake the delivery."""
+    notifications = [
+        Notification(
+            rule=rule,
+            channel=channel,
+            recipient=recipient,
+            event=group.uids[0] if group.count == 1 else None,
+            data={} if group.count == 1 else {"events": list(map(str, group.uids)), "count": group.count},
+        )
+        for (rule, channel, recipient), group in groups.items()
+    ]
+    if notifications:
+        Notification.objects.using(using).bulk_create(notifications)
+        _wake(notifications, using)
+
+
+def _wake(notifications: Sequence[Notification], using: str) -> None:
+    ids = [row.pk for row in notifications]
+    if None in ids:  # MySQL gives no keys back
+        named = Notification.objects.using(using).filter(message_id__in=[row.message_id for row in notifications])
+        ids = list(named.values_list("pk", flat=True))
+    try:
+        get_dispatcher().wake(using, ids)
+    except Exception:
+        # A lost wake costs the time until a worker looks, and must not cost the change.
+        logger.exception("The dispatcher could not be woken; the notifications wait for manage.py audit_deliver.")
+
+
+def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
+    if entry.to is not None:
+        return tuple(dict.fromkeys(entry.to))
+    try:
+        return tuple(dict.fromkeys(get_channel(entry.channel).recipients()))
+    except Exception:
+        # The row is written all the same: delivery fails on it, and the fault is seen there and retried.
+        logger.exception('Channel "%s" of rule "%s" names no recipients.', entry.channel, rule.name)
+        return ("",)
+
+
+def _tell_listeners(rows: Sequence[EventRow], using: str, key: int | None) -> None:
+    if not event_recorded.has_listeners(AuditEvent):
+        return
+    events = [rows[0].as_event(using, key)] if key is not None else _written(rows, using)
+    for event in events:
+        for receiver, answer in event_recorded.send_robust(AuditEvent, event=event):
+            if isinstance(answer, Exception):
+                logger.error("The receiver %r of event_recorded raised %r.", receiver, answer)
+
+
+def _written(rows: Sequence[EventRow], using: str) -> list[AuditEvent]:
+    found = AuditEvent.objects.using(using).in_bulk([row.uid for row in rows], field_name="uid")
+    return [found[row.uid] for row in rows]

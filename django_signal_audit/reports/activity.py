@@ -1,0 +1,112 @@
+"""The activity report: how many events there are by model, event, actor, day and so on."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+from django.db.models import Count, F, Max
+from django.db.models.functions import TruncMinute
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+
+from .base import Cell, Column, Report
+from .dimensions import MINUTE, Dimension, Key, get_dimension
+
+DEFAULT_BY = ("model", "event")
+COUNT = Column("count", gettext_lazy("Events"), is_number=True)
+CHUNK = 500
+
+
+@dataclass(slots=True)
+class _Group:
+    """How many events there are of one key in each dimension, and the newest of them."""
+
+    count: int = 0
+    last: int = 0
+
+
+def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Yield rows with what the dimensions need: groups counted by the database where it can, else every event."""
+    needs = {need for dimension in dimensions for need in dimension.needs}
+    if MINUTE in needs:
+        events = events.annotate(**{MINUTE: TruncMinute("recorded_at", tzinfo=dt.UTC)})
+    rows = events.order_by().values(*needs)
+    if any(dimension.is_listed for dimension in dimensions):
+        rows = rows.annotate(last=F("id"))
+    else:
+        rows = rows.annotate(count=Count("id"), last=Max("id"))
+    yield from rows.iterator(chunk_size=CHUNK)
+
+
+def _count(rows: Iterable[dict[str, Any]], dimensions: Sequence[Dimension]) -> dict[tuple[Key, ...], _Group]:
+    groups: dict[tuple[Key, ...], _Group] = {}
+    for row in rows:
+        for keys in product(*(dimension.keys(row) for dimension in dimensions)):
+            group = groups.setdefault(keys, _Group())
+            group.count += row.get("count", 1)
+            group.last = max(group.last, row["last"])
+    return groups
+
+
+def _captions(using: str, groups: Iterable[_Group], sources: Sequence[str]) -> dict[int, dict[str, str]]:
+    """Return what the newest event of each group calls its object and actor."""
+    found: dict[int, dict[str, str]] = {}
+    ids = (group.last for group in groups)
+    while sources and (some := list(islice(ids, CHUNK))):
+        events = AuditEvent.objects.using(using).filter(id__in=some).order_by()
+        found |= {row["id"]: row for row in events.values("id", *sources)}
+    return found
+
+
+def _cells(dimensions: Sequence[Dimension], keys: tuple[Key, ...], captions: dict[str, str]) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    for dimension, key in zip(dimensions, keys, strict=True):
+        cells |= {column.name: cell for column, cell in zip(dimension.columns, key, strict=True)}
+        if dimension.caption is not None:
+            column, source = dimension.caption
+            cells[column.name] = captions.get(source, "")
+    return cells
+
+
+def _columns(dimensions: Sequence[Dimension]) -> list[Column]:
+    """Return the columns of all dimensions, one that two of them share only once."""
+    columns: dict[str, Column] = {}
+    for dimension in dimensions:
+        captions = (dimension.caption[0],) if dimension.caption else ()
+        columns |= {column.name: column for column in (*dimension.columns, *captions)}
+    return [*columns.values(), COUNT]
+
+
+def _ordered(
+    groups: dict[tuple[Key, ...], _Group], dimensions: Sequence[Dimension]
+) -> list[tuple[tuple[Key, ...], _Group]]:
+    """Return the largest groups first, or all in the order of time where a dimension is one."""
+    in_time = any(dimension.is_time for dimension in dimensions)
+    return sorted(groups.items(), key=lambda item: (0 if in_time else -item[1].count, item[0]))
+
+
+def activity(events: AuditEventQuerySet, by: Sequence[str]) -> Report:
+    """Return the report that counts the events by the named dimensions, by model and event if none is named.
+
+    Raises:
+        WrongArgument: One of the names is no dimension.
+
+    """
+    names = list(dict.fromkeys(by or DEFAULT_BY))
+    dimensions = [get_dimension(name) for name in names]
+    groups = _count(_rows(events, dimensions), dimensions)
+    sources = [dimension.caption[1] for dimension in dimensions if dimension.caption]
+    captions = _captions(events.db, groups.values(), sources)
+    columns = _columns(dimensions)
+    rows = []
+    for keys, group in _ordered(groups, dimensions):
+        cells = {**_cells(dimensions, keys, captions.get(group.last, {})), COUNT.name: group.count}
+        rows.append([cells[column.name] for column in columns])
+    title = _("Audit events by %(names)s") % {"names": ", ".join(names)}
+    return Report(title=title, columns=columns, rows=rows, empty=_("No events match."))

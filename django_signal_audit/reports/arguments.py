@@ -1,0 +1,117 @@
+"""What people write on a command line, turned into what is meant, or into a one-line error."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import connections, models
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.problems import did_you_mean
+from django_signal_audit.rules.durations import parse_duration
+
+from .base import WrongArgument
+
+
+def parse_moment(text: str, now: dt.datetime) -> dt.datetime:
+    """Return the moment a text names: ``7d`` ago, a date's first instant, or a date and time.
+
+    Args:
+        text: Dates and times without an offset are in the current time zone.
+        now: What a duration counts back from.
+
+    Raises:
+        WrongArgument: It names no moment.
+
+    """
+    try:
+        duration = parse_duration(text)
+        if duration is not None:
+            return now - duration
+        moment = parse_datetime(text) or _midnight(parse_date(text))
+        if moment is not None:
+            return _stored(moment)
+    except (ValueError, OverflowError) as error:
+        msg = f"{text!r} is no moment: {error}."
+        raise WrongArgument(msg) from error
+    msg = f"{text!r} is no moment. Write 12h, 7d or 2w (ago), 2026-01-31, or 2026-01-31T08:30."
+    raise WrongArgument(msg)
+
+
+def _midnight(date: dt.date | None) -> dt.datetime | None:
+    return None if date is None else dt.datetime.combine(date, dt.time())  # _stored adds the zone
+
+
+def _stored(moment: dt.datetime) -> dt.datetime:
+    """Return the moment as ``recorded_at`` has it: aware, or naive in UTC where the project keeps naive times."""
+    if settings.USE_TZ:
+        # In UTC already here: a moment at the end of time overflows now, and not inside a query.
+        return (moment if timezone.is_aware(moment) else timezone.make_aware(moment)).astimezone(dt.UTC)
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if timezone.is_aware(moment) else moment
+
+
+def check_database(alias: str) -> str:
+    """Return the alias of a database that has the audit tables.
+
+    Raises:
+        WrongArgument: There is no such alias, or its tables are missing.
+
+    """
+    if alias not in connections:
+        msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
+        raise WrongArgument(msg)
+    if AuditEvent._meta.db_table not in connections[alias].introspection.table_names():
+        msg = f"Database {alias!r} has no audit tables. Run: manage.py migrate --database {alias}"
+        raise WrongArgument(msg)
+    return alias
+
+
+def parse_model(text: str, using: str) -> str:
+    """Return the label that events of a model carry, in lower case.
+
+    A model that is gone from the project is known as long as there are events of it.
+
+    Raises:
+        WrongArgument: Neither the project nor the trail knows it.
+
+    """
+    label = text.lower()
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        if AuditEvent.objects.using(using).filter(model=label).exists():
+            return label
+        msg = f"There is no model {text!r}. {did_you_mean(label, _similar(label), 'Write it as app_label.Model.')}"
+        raise WrongArgument(msg) from None
+    concrete: type[models.Model] = model._meta.concrete_model or model
+    return concrete._meta.label_lower
+
+
+def _similar(label: str) -> Iterable[str]:
+    """Return the models to guess from: those of the same name if there are any."""
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    name = label.rpartition(".")[2]
+    return [known for known in labels if known.rpartition(".")[2] == name] or labels
+
+
+def parse_key(label: str, text: str) -> Any:
+    """Return the primary key a text means, the text itself where the model is gone or has no such key."""
+    try:
+        return _typed_key(apps.get_model(label), text)
+    except (LookupError, ValidationError, ValueError, TypeError):
+        return text
+
+
+def _typed_key(model: type[models.Model], text: str) -> Any:
+    fields = model._meta.pk_fields
+    if len(fields) == 1:
+        return fields[0].to_python(text)
+    return tuple(field.to_python(part) for field, part in zip(fields, json.loads(text), strict=True))

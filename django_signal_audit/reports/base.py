@@ -1,0 +1,71 @@
+"""Report: a titled table, whatever it will be written as."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from django.utils.functional import Promise
+
+from django_signal_audit.exceptions import SignalAuditError
+
+if TYPE_CHECKING:
+    from django_signal_audit.values import JSONValue
+
+
+class WrongArgument(SignalAuditError, ValueError):
+    """A report was asked for with an argument that means nothing; the message says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A cell of several lines for people, with the data behind it for machines."""
+
+    lines: tuple[str, ...]
+    data: JSONValue
+
+
+Cell: TypeAlias = "str | int | dt.date | dt.datetime | Detail | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name in machine formats, its heading for people, and whether it counts something."""
+
+    name: str
+    heading: str | Promise
+    is_number: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A titled table. ``empty`` is what to say when it has no rows."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    empty: str
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield each row as JSON has it, by column name."""
+        names = [column.name for column in self.columns]
+        for row in self.rows:
+            yield dict(zip(names, map(cell_data, row), strict=True))
+
+
+def cell_lines(cell: Cell) -> tuple[str, ...]:
+    """Return the lines of a cell as a person reads them."""
+    if isinstance(cell, Detail):
+        return cell.lines
+    if isinstance(cell, dt.datetime):
+        return (cell.isoformat(sep=" ", timespec="seconds"),)
+    return ("" if cell is None else str(cell),)
+
+
+def cell_data(cell: Cell) -> Any:
+    """Return what a cell is in JSON."""
+    if isinstance(cell, Detail):
+        return cell.data
+    return cell.isoformat() if isinstance(cell, dt.date) else cell

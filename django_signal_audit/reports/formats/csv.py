@@ -1,0 +1,40 @@
+"""Comma-separated values that a spreadsheet opens without running anything."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import TextIO
+
+from django_signal_audit.reports.base import Cell, Report, cell_data, cell_lines
+from django_signal_audit.reports.texts import printable
+
+from .base import ReportFormat
+
+# Spreadsheets take a cell that begins so for a formula; the full-width forms are read like their narrow ones.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def _harmless(text: str) -> str:
+    shown = printable(text)
+    if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text):
+        return f"'{shown}"
+    return shown
+
+
+def _cell(cell: Cell) -> object:
+    if isinstance(cell, int):
+        return cell
+    data = cell_data(cell)
+    return _harmless(data if isinstance(data, str) else "; ".join(cell_lines(cell)))
+
+
+class CsvFormat(ReportFormat):
+    """A header of column names, then one line per row."""
+
+    def write(self, report: Report, stream: TextIO) -> None:
+        """Write the header and the rows."""
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([column.name for column in report.columns])
+        writer.writerows([_cell(cell) for cell in row] for row in report.rows)

@@ -1,0 +1,45 @@
+"""A Markdown table, for issues, wikis and mails."""
+
+from __future__ import annotations
+
+import re
+from typing import TextIO
+
+from tabulate import tabulate
+
+from django_signal_audit.reports.base import Cell, Report, cell_lines
+from django_signal_audit.reports.texts import printable
+
+from .base import ReportFormat
+
+# What could end the cell, start markup or start HTML. An underscore inside a word (login_failed) starts nothing.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_])")
+
+
+def _escape(text: str) -> str:
+    return _MARKUP.sub(lambda match: f"\\{match[0]}", printable(text))
+
+
+def _cell(cell: Cell) -> str:
+    return "<br>".join(map(_escape, cell_lines(cell)))
+
+
+class MarkdownFormat(ReportFormat):
+    """A heading and a GitHub-flavoured table."""
+
+    says_empty = True
+
+    def write(self, report: Report, stream: TextIO) -> None:
+        """Write the heading and the table, or that there is nothing to show."""
+        stream.write(f"# {_escape(report.title)}\n\n")
+        if not report.rows:
+            stream.write(f"{report.empty}\n")
+            return
+        table = tabulate(
+            [[_cell(cell) for cell in row] for row in report.rows],
+            headers=[_escape(str(column.heading)) for column in report.columns],
+            tablefmt="pipe",
+            disable_numparse=True,
+            colalign=["right" if column.is_number else "left" for column in report.columns],
+        )
+        stream.write(f"{table}\n")

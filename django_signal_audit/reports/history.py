@@ -1,0 +1,57 @@
+"""The life of one object, and what it was at a moment, as reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.values import Digest, JSONValue, Masked, to_json
+
+from .base import Column, Detail, Report
+from .display import ShownValue, change_lines, local, show_actor, show_reason, show_state
+
+LIFE = (
+    Column("time", gettext_lazy("Time")),
+    Column("event", gettext_lazy("Event")),
+    Column("actor", gettext_lazy("Actor")),
+    Column("reason", gettext_lazy("Reason")),
+    Column("changes", gettext_lazy("Changes")),
+)
+STATE = (
+    Column("field", gettext_lazy("Field")),
+    Column("label", gettext_lazy("Label")),
+    Column("value", gettext_lazy("Value")),
+)
+
+
+def life(title: str, events: Iterable[AuditEvent]) -> Report:
+    """Return the events of one object as they came, each with what it changed."""
+    rows = [
+        (
+            local(event.recorded_at),
+            event.event_type,
+            show_actor(event),
+            show_reason(event),
+            Detail(lines=tuple(change_lines(event)), data=event.changes or event.data),
+        )
+        for event in events
+    ]
+    return Report(title=title, columns=LIFE, rows=rows, empty=_("No events are recorded."))
+
+
+def state(title: str, event: AuditEvent, values: dict[str, Any], empty: str = "") -> Report:
+    """Return one recorded state, a row per field; ``event`` is any event of the same model."""
+    rows = [
+        (name, label, Detail(lines=(shown.line,), data=_data(values[name], shown)))
+        for name, (label, shown) in zip(values, show_state(event, values), strict=True)
+    ]
+    return Report(title=title, columns=STATE, rows=rows, empty=empty or _("No fields are recorded."))
+
+
+def _data(value: Any, shown: ShownValue) -> JSONValue:
+    """Return the value for machines; a masked or digested one has nothing but its text."""
+    return shown.text if isinstance(value, (Masked, Digest)) else to_json(value)

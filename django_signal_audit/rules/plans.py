@@ -1,0 +1,193 @@
+"""A ModelPlan: everything the rules ask of one model, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.db import models
+from django.utils.module_loading import import_string
+
+from django_signal_audit.conditions import Condition, compile_when
+from django_signal_audit.enums import MODEL_EVENTS, EventType
+from django_signal_audit.masking import is_secret
+
+from .keepers import Keeper, make_keeper
+from .schema import NotifyEntry, Rule
+from .targets import Field, Model, key_fields, watchable_fields, watchable_members
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule as it applies to one model, or to none."""
+
+    rule: Rule
+    events: frozenset[str]
+    # The names of the fields that trigger it and are recorded, m2m fields among them.
+    names: frozenset[str]
+    condition: Condition | None
+    notify: tuple[NotifyEntry, ...]
+
+
+def compile_condition(rule: Rule, fields: Mapping[str, Field]) -> Condition | None:
+    """Return the rule's condition for a model with these fields, None if it has none."""
+    if isinstance(rule.when, str) and rule.when:
+        found: Condition = import_string(rule.when)
+        return found
+    if isinstance(rule.when, Mapping) and rule.when:
+        return compile_when(rule.when, fields)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPlan:
+    """What is watched on one concrete model, and by which rules.
+
+    Rules on a parent model count for its multi-table children too: an event has the label of the most derived
+    ruled model, and nothing a rule asks for may be lost by that.
+    """
+
+    model: Model
+    compiled: tuple[CompiledRule, ...]
+    all_fields: Mapping[str, Field]
+    all_members: Mapping[str, models.ManyToManyField[Any, Any]]
+    secret: frozenset[str]
+    # Ruled models whose rows extend rows of this one.
+    descendants: tuple[ModelPlan, ...] = field(default=(), repr=False)
+    # What the rules make of a change that carries certain fields, where no condition has a say.
+    matches: dict[tuple[str, frozenset[str]], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def label(self) -> str:
+        """Return the model's label as events carry it: ``"shop.product"``."""
+        return self.model._meta.label_lower
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules in the order of the settings."""
+        return tuple(item.rule for item in self.compiled)
+
+    @cached_property
+    def by_event(self) -> dict[str, tuple[CompiledRule, ...]]:
+        """Return the rules by the type of event they ask for."""
+        return {
+            event_type: tuple(item for item in self.compiled if event_type in item.events)
+            for event_type in MODEL_EVENTS
+        }
+
+    @cached_property
+    def conditional(self) -> frozenset[str]:
+        """Return the types of events for which some rule has a condition."""
+        return frozenset(
+            event_type for event_type, rules in self.by_event.items() if any(item.condition for item in rules)
+        )
+
+    @cached_property
+    def unconditional(self) -> tuple[CompiledRule, ...]:
+        """Return the rules that record whatever happens to their fields."""
+        return tuple(item for item in self.compiled if item.condition is None)
+
+    @cached_property
+    def covered(self) -> frozenset[str]:
+        """Return the names of the fields whose recorded values are always the row's: no change of them goes unrecorded.
+
+        Rules without a condition have to ask for each creation, each deletion and each change of the field.
+        """
+        told: dict[str, set[str]] = {event_type: set() for event_type in MODEL_EVENTS}
+        for item in self.unconditional:
+            for event_type in item.events & told.keys():
+                told[event_type] |= item.names
+        changed = {
+            *(told[EventType.UPDATE] & self.all_fields.keys()),
+            *(told[EventType.M2M] & self.all_members.keys()),
+        }
+        return frozenset(changed & told[EventType.CREATE] & told[EventType.DELETE])
+
+    @cached_property
+    def keepers(self) -> dict[str, Keeper]:
+        """Return, by field name, the function that makes of a value what the trail keeps of it."""
+        return {
+            name: make_keeper(item, f"{self.label}.{name}", is_secret=name in self.secret)
+            for name, item in self.all_fields.items()
+        }
+
+    def names_for(self, event_type: str) -> frozenset[str]:
+        """Return the names of the fields that a change of this type has to carry, for rules and their conditions."""
+        return self._names[event_type]
+
+    @cached_property
+    def _names(self) -> dict[str, frozenset[str]]:
+        return {event_type: _needed(rules) for event_type, rules in self.by_event.items()}
+
+    @cached_property
+    def fields(self) -> dict[str, Field]:
+        """Return the watched concrete fields by name."""
+        return {name: item for name, item in self.all_fields.items() if name in self._watched}
+
+    @cached_property
+    def members(self) -> dict[str, models.ManyToManyField[Any, Any]]:
+        """Return the watched m2m fields by name."""
+        return {name: item for name, item in self.all_members.items() if name in self._watched}
+
+    @cached_property
+    def _watched(self) -> frozenset[str]:
+        return frozenset().union(*self._names.values())
+
+
+def _needed(rules: Iterable[CompiledRule]) -> frozenset[str]:
+    needed: set[str] = set()
+    for item in rules:
+        needed |= item.names
+        if isinstance(item.rule.when, Mapping):
+            needed |= set(item.rule.when)
+    return frozenset(needed)
+
+
+def watched_names(rule: Rule, model: Model) -> frozenset[str]:
+    """Return the names of the fields of a model that a rule on it watches, m2m fields among them."""
+    available = {*watchable_fields(model), *watchable_members(model)}
+    return frozenset((set(rule.fields) & available if rule.fields else available) - set(rule.exclude))
+
+
+def condition_fields(model: Model) -> dict[str, Field]:
+    """Return the fields that a condition may ask for, by name."""
+    keys = {item.name: item for item in key_fields(model)}
+    return {**keys, **watchable_fields(model), **watchable_members(model)}
+
+
+def concerns(rule: Rule, model: Model) -> bool:
+    """Tell whether a model has what a rule on it asks for: one of its fields, and all that its condition is about."""
+    if rule.fields and not watched_names(rule, model):
+        return False
+    return not isinstance(rule.when, Mapping) or set(rule.when) <= set(condition_fields(model))
+
+
+def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterable[str] = ()) -> ModelPlan:
+    """Return the plan of a model.
+
+    Args:
+        model: The concrete model.
+        rules: The rules that apply, each with the model it names: this one, or one of its parents.
+        masked: The names of fields that rules have masked.
+
+    """
+    fields = watchable_fields(model)
+    compiled = [
+        CompiledRule(
+            rule=rule,
+            events=frozenset(rule.events or MODEL_EVENTS),
+            names=watched_names(rule, named),
+            condition=compile_condition(rule, condition_fields(model)),
+            notify=tuple(map(NotifyEntry.of, rule.notify)),
+        )
+        for rule, named in rules
+    ]
+    return ModelPlan(
+        model=model,
+        compiled=tuple(compiled),
+        all_fields=fields,
+        all_members=watchable_members(model),
+        secret=frozenset({name for name in fields if is_secret(name)} | (set(masked) & set(fields))),
+    )

@@ -1,0 +1,80 @@
+"""Subjects and messages as Django templates: plain text, so nothing is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from django.template import Context, Engine, Template
+from django.template.base import TextNode, VariableNode
+from django.template.loader_tags import ExtendsNode, IncludeNode
+
+from django_signal_audit.problems import Problem, did_you_mean
+
+from .plans import condition_fields
+from .schema import NotifyEntry, Rule
+from .targets import Model
+
+
+@cache
+def _engine() -> Engine:
+    # An engine of our own: a project may have no Django templates configured, and its loaders are not for rules.
+    return Engine(
+        autoescape=False,
+        builtins=["django.templatetags.i18n", "django.templatetags.l10n", "django.templatetags.tz"],
+    )
+
+
+@cache
+def compile_template(source: str) -> Template:
+    """Return the compiled template; raises TemplateSyntaxError."""
+    return Template(source, engine=_engine())
+
+
+def render_template(source: str, context: Mapping[str, Any]) -> str:
+    """Return the text a template makes of the context."""
+    return compile_template(source).render(Context(dict(context), autoescape=False))
+
+
+def template_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
+    """Return what is wrong with the subjects and messages of a rule on these models."""
+    fields = {name for model in models for name in condition_fields(model)}
+    return [problem for where, source in _sources(rule, path) for problem in _problems(source, fields, where)]
+
+
+def _sources(rule: Rule, path: str) -> Iterator[tuple[str, str]]:
+    for key in ("subject", "message"):
+        yield f'{path}["{key}"]', getattr(rule, key)
+        for position, raw in enumerate(rule.notify):
+            yield f'{path}["notify"][{position}]["{key}"]', getattr(NotifyEntry.of(raw), key)
+
+
+def _problems(source: str, fields: set[str], path: str) -> list[Problem]:
+    try:
+        template = compile_template(source)
+    except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
+        return [Problem("E017", path, f"does not compile: {error}.", "Mend the template.")]
+    if any(template.nodelist.get_nodes_by_type(kind) for kind in (ExtendsNode, IncludeNode)):
+        message = "includes another template, and templates of rules have no files."
+        return [Problem("E017", path, message, "Write the text here.")]
+    texts: list[str] = [node.s for node in template.nodelist.get_nodes_by_type(TextNode)]  # type: ignore[attr-defined]
+    for opening, closing in (("{{", "}}"), ("{%", "%}")):
+        if any(opening in text for text in texts):
+            message = f"has a {opening} that is not closed on its line."
+            return [Problem("E017", path, message, f"Close it with {closing}.")]
+    return [
+        Problem("W008", path, f"shows {{{{ {side}.{name} }}}}, and there is no such field.", did_you_mean(name, fields))
+        for side, name in _field_variables(template)
+        if fields and name not in fields and not hasattr(dict, name)
+    ]
+
+
+def _field_variables(template: Template) -> list[tuple[str, str]]:
+    """Return the fields that a template shows, each as ``("old", "price")``."""
+    found = []
+    for node in template.nodelist.get_nodes_by_type(VariableNode):
+        lookups: tuple[str, ...] = getattr(node.filter_expression.var, "lookups", None) or ()  # type: ignore[attr-defined]
+        if len(lookups) > 1 and lookups[0] in ("old", "new"):
+            found.append((lookups[0], lookups[1]))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,202 @@
+"""What is wrong with rules in this project: models, events, channels, templates, dotted paths."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db.models.signals import ModelSignal
+from django.dispatch import Signal
+from django.utils.module_loading import import_string
+
+from django_signal_audit import signals
+from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, get_settings
+from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, EventType
+from django_signal_audit.problems import Problem, did_you_mean, nearest_path
+
+from .fields import field_problems
+from .parsing import ParsedRule
+from .schema import NotifyEntry, Rule
+from .targets import Model, auditable_models, find_model, is_wildcard, matching, resolve_all
+from .templates import template_problems
+
+REQUEST_KEYS = ("paths", "methods")
+MODEL_KEYS = ("fields", "exclude")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+
+def rule_problems(parsed: ParsedRule) -> list[Problem]:
+    """Return every mistake of one rule, warnings among them."""
+    rule, path = parsed
+    problems = [*_kind_problems(rule, path), *_channel_problems(rule, path), *_request_problems(rule, path)]
+    if isinstance(rule.when, str):
+        problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function of one change")
+    if rule.models:
+        models = resolve_all(rule.models)
+        problems += _model_rule_problems(rule, path)
+        problems += field_problems(rule, models, path) if models else []
+        return problems + template_problems(rule, models, path)
+    return problems + _event_rule_problems(rule, path) + template_problems(rule, [], path)
+
+
+def _kind_problems(rule: Rule, path: str) -> list[Problem]:
+    problems = []
+    if rule.models and rule.signal:
+        problems.append(Problem("E020", path, "has both a model and a signal.", "Make two rules of it."))
+    if rule.signal and not rule.event:
+        hint = 'Add "event": the event type it makes.'
+        problems.append(Problem("E020", path, "has a signal and no event.", hint))
+    if rule.event and not rule.signal:
+        problems.append(Problem("E020", path, "has an event and no signal.", 'Did you mean "events"?'))
+    if not (rule.models or rule.signal or rule.event or rule.events):
+        hint = 'Add "model", or "signal" and "event", or "events".'
+        problems.append(Problem("E020", path, "watches nothing.", hint))
+    if rule.event in EventType.values:
+        hint = "Name what the signal says, such as product_viewed."
+        message = f"is {rule.event!r}, which is what other events are called."
+        problems.append(Problem("E011", f'{path}["event"]', message, hint))
+    return problems
+
+
+def import_problems(dotted: str, path: str, accepts: Callable[[Any], bool], expected: str) -> list[Problem]:
+    """Return what is wrong with a dotted path that has to lead to something; an empty one leads nowhere."""
+    try:
+        found = import_string(dotted)
+    except ImportError as error:
+        return [Problem("E016", path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, accepts))]
+    except Exception as error:  # noqa: BLE001  # importing runs user code, and check has to go on with the other rules
+        return [Problem("E016", path, f"importing {dotted!r} raised {error!r}.", "Mend the module or the path.")]
+    if not accepts(found):
+        return [Problem("E016", path, f"names {dotted!r}, which is not {expected}.", f"Name {expected}.")]
+    return []
+
+
+def _takes_a_change(found: Any) -> bool:
+    """Tell whether a condition can be called with one argument, and answers at once rather than by a coroutine."""
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        return False
+    try:
+        inspect.signature(found).bind(object())
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # a function in C does not tell its arguments
+    return True
+
+
+def _is_custom_signal(found: Any) -> bool:
+    """Tell whether a signal may be recorded: a model signal comes from every model, and our own would be endless."""
+    return (
+        isinstance(found, Signal)
+        and not isinstance(found, ModelSignal)
+        and all(found is not own for own in vars(signals).values())
+    )
+
+
+def _channel_problems(rule: Rule, path: str) -> list[Problem]:
+    channels = get_settings().channels
+    problems = []
+    for position, raw in enumerate(rule.notify):
+        entry, where = NotifyEntry.of(raw), f'{path}["notify"][{position}]'
+        if entry.channel not in channels:
+            hint = did_you_mean(entry.channel, channels) if channels else "Add it to CHANNELS."
+            message = f"names the channel {entry.channel!r}, which CHANNELS does not have."
+            problems.append(Problem("E014", where, message, hint))
+        message = "has no effect in this version: each event is a message of its own."
+        problems += [
+            Problem("W001", f'{where}["{key}"]', message, "Remove it.")
+            for key in ("digest", "throttle")
+            if getattr(entry, key)
+        ]
+    if not rule.notify:
+        problems += [
+            Problem("W001", f'{path}["{key}"]', "has no effect: the rule notifies nobody.", 'Add "notify".')
+            for key in ("subject", "message")
+            if getattr(rule, key)
+        ]
+    return problems
+
+
+def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
+    problems = []
+    if rule.signal:
+        expected = "a custom django.dispatch.Signal"
+        problems += import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
+    for name in rule.events:
+        if name in MODEL_EVENTS:
+            hint = 'Add "model": which models the rule watches.'
+            problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which needs a model.", hint))
+    problems += [
+        Problem("W001", f'{path}["{key}"]', "has no effect without a model.", "Remove it, or add a model.")
+        for key in MODEL_KEYS
+        if getattr(rule, key)
+    ]
+    if isinstance(rule.when, Mapping):
+        hint = "Remove it, or name a function by its dotted path."
+        problems.append(Problem("W001", f'{path}["when"]', "asks for fields of a model: it can never hold.", hint))
+    return problems
+
+
+def _request_problems(rule: Rule, path: str) -> list[Problem]:
+    if EventType.REQUEST.value not in rule.events:
+        return [
+            Problem("W001", f'{path}["{key}"]', 'has no effect without the event "request".', "Remove it.")
+            for key in REQUEST_KEYS
+            if getattr(rule, key)
+        ]
+    return [
+        Problem("W001", f'{path}["methods"]', f"names {name!r}, which is no HTTP method.", did_you_mean(name, METHODS))
+        for name in rule.methods
+        if name.upper() not in METHODS
+    ]
+
+
+def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
+    problems = []
+    for pattern in [rule.model] if isinstance(rule.model, str) else rule.model:
+        problems += pattern_problems(pattern, f'{path}["model"]')
+    for name in rule.events:
+        if name not in MODEL_EVENTS:
+            hint = did_you_mean(name, MODEL_EVENTS)
+            if name in (*AUTH_EVENTS, EventType.REQUEST):
+                hint = f"{name} has no model: make it a rule of its own, without one."
+            problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which is no model event.", hint))
+    return problems
+
+
+def pattern_problems(pattern: str, path: str) -> list[Problem]:
+    """Return why a pattern means no model that can be audited."""
+    if matching(pattern):
+        return []
+    if is_wildcard(pattern):
+        known = {f"{model._meta.app_label}.*" for model in auditable_models()}
+        return [Problem("E009", path, f"is {pattern!r}, which matches no model.", did_you_mean(pattern, known))]
+    model = find_model(pattern)
+    if model is None:
+        return [Problem("E009", path, f"is {pattern!r}, and there is no such model.", nearest_label(pattern))]
+    owner: Any = model._meta.auto_created
+    if owner:
+        hint = f"Watch the many-to-many field of {owner._meta.label}."
+        return [Problem("E009", path, f"is {pattern!r}, an automatic through model.", hint)]
+    swapped = model._meta.swapped
+    hint = f"Write {swapped!r}, which is used in its place." if swapped else "Remove it."
+    return [Problem("E009", path, f"is {pattern!r}, which cannot be audited.", hint)]
+
+
+def exclusion_problems() -> list[Problem]:
+    """Return the entries of EXCLUDE_MODELS that exclude nothing; of the default ones, not every app is installed."""
+    return [
+        problem
+        for position, pattern in enumerate(get_settings().exclude_models)
+        if pattern.lower() not in DEFAULT_EXCLUDE_MODELS and find_model(pattern) is None
+        for problem in pattern_problems(pattern, f'SIGNAL_AUDIT["EXCLUDE_MODELS"][{position}]')
+    ]
+
+
+def nearest_label(pattern: str) -> str:
+    """Return a hint with the label of the model that somebody most likely meant."""
+    labels = {model: model._meta.label for model in auditable_models()}
+    name = pattern.rpartition(".")[2].lower()
+    alike: list[Model] = [model for model in labels if model._meta.model_name == name]
+    return did_you_mean(pattern, [labels[model] for model in alike] or labels.values())

@@ -1,0 +1,54 @@
+"""Whether a database has a table yet: this package's own, and those of children's models."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import connections, models, router
+
+from .models import AuditEvent
+
+logger = logging.getLogger("django_signal_audit")
+
+_ready: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
+# What was found on a database; what was not found is asked for again.
+_tables: dict[tuple[str, str], set[str]] = {}
+
+
+def is_ready(using: str) -> bool:
+    """Tell whether events can be written on a database.
+
+    They cannot while it is being migrated and our tables are still to come; what is saved then goes unrecorded, as
+    without the package, and a warning says so once. A database that the routers keep our tables from counts as ready:
+    writing there fails, as it should.
+    """
+    key = _key(using)
+    if key in _ready:
+        return True
+    if router.allow_migrate_model(using, AuditEvent) and not has_table(AuditEvent, using):
+        if key not in _warned:
+            _warned.add(key)
+            logger.warning('Changes on database "%s" are not audited until "migrate" has made the tables.', using)
+        return False
+    _ready.add(key)
+    return True
+
+
+def has_table(model: type[models.Model], using: str) -> bool:
+    """Tell whether the table or view of a model is there.
+
+    It may not be: its migration has yet to run, or nobody migrates it (``managed = False``). The first question on a
+    database costs a query, and so does every one whose answer is no.
+    """
+    name, known = model._meta.db_table.casefold(), _tables.setdefault(_key(using), set())
+    if name in known or '"' in name:  # quotes name a table of another schema
+        return True
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        known |= {found.casefold() for found in connection.introspection.table_names(cursor, include_views=True)}
+    return name in known
+
+
+def _key(using: str) -> tuple[str, str]:
+    return using, str(connections[using].settings_dict["NAME"])

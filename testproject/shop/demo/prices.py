@@ -1,0 +1,26 @@
+"""The prices the demo replays, read from the committed file."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent / "data" / "commodity_prices.csv"
+FIRST, LAST = "2003-01", "2022-12"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """The prices of one month by the name of their series."""
+
+    name: str
+    prices: dict[str, Decimal]
+
+
+def read_months() -> list[Month]:
+    """Return the months from FIRST to LAST, in order."""
+    with SOURCE.open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if FIRST <= row["month"] <= LAST]
+    return [Month(name=row.pop("month"), prices={key: Decimal(text) for key, text in row.items()}) for row in rows]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import hypothesis
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from django_signal_audit.models import AuditEvent
+
+EVERYTHING = [{"name": "all", "model": "app.*"}]
+
+# A build tries the same examples every time; a developer's run tries new ones.
+hypothesis.settings.register_profile("build", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("build")
+
+T = TypeVar("T")
+Audit = Callable[..., None]
+
+
+@pytest.fixture
+def audit(settings: Any) -> Audit:
+    """Put rules in force; without any, everything in the test app is watched."""
+
+    def apply(*rules: Any, **keys: Any) -> None:
+        settings.SIGNAL_AUDIT = {"RULES": list(rules) or EVERYTHING, **keys}
+
+    return apply
+
+
+def events(**filters: Any) -> list[AuditEvent]:
+    """Return the recorded events, oldest first."""
+    return list(AuditEvent.objects.filter(**filters).order_by("id"))
+
+
+def last() -> AuditEvent:
+    """Return the newest event."""
+    event = AuditEvent.objects.order_by("id").last()
+    assert event is not None, "nothing was recorded"
+    return event
+
+
+def trail(**filters: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return type and changes of the recorded events, oldest first."""
+    return [(event.event_type, event.changes) for event in events(**filters)]
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, and close the connections its threads opened: PostgreSQL drops no database that is in use."""
+
+    async def main() -> T:
+        try:
+            return await work
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    return asyncio.run(main())

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.sites import AdminSite
+from django.contrib.auth.models import Group, Permission, User
+from django.urls import path, reverse
+
+from django_signal_audit.admin import AuditEventAdmin
+from django_signal_audit.admin.links import history_url
+from django_signal_audit.models import AuditEvent
+from tests.app.models import CheapProduct, Country, Document, Pizzeria, Tag
+
+from .samples import NOON, make_event
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+# A site of the project's own, which has the log, and one that has it not.
+back = AdminSite(name="back")
+back.register([CheapProduct, Country, Document, Pizzeria, Tag])
+back.register(AuditEvent, AuditEventAdmin)
+bare = AdminSite(name="bare")
+bare.register([Tag])
+
+urlpatterns = [path("back/", back.urls), path("bare/", bare.urls), path("admin/", admin.site.urls)]
+
+LINK = re.compile(r'<a href="([^"]+)" class="historylink">Audit history</a>')
+
+
+def text_of(response):
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def link_on(client, obj, site="back"):
+    """Return the address of the history link on an object's change form, None if there is none."""
+    opts = obj._meta
+    url = reverse(
+        f"admin:{opts.app_label}_{opts.model_name}_change", args=(admin.utils.quote(obj.pk),), current_app=site
+    )
+    found = LINK.search(text_of(client.get(url)))
+    return unescape(found[1]) if found else None
+
+
+class TestLink:
+    def test_it_stands_on_the_form_of_every_audited_model_beside_djangos_own(self, admin_client, audit):
+        audit()
+        tag = Tag.objects.create(name="new")
+        url = reverse("admin:app_tag_change", args=(tag.pk,), current_app="back")
+        text = text_of(admin_client.get(url))
+        djangos = reverse("admin:app_tag_history", args=(tag.pk,), current_app="back")
+        assert f'<a href="{djangos}" class="historylink">History</a>' in text
+        address = link_on(admin_client, tag)
+        assert address == f"/back/django_signal_audit/auditevent/history/app.tag/{tag.pk}/"
+        assert "create" in text_of(admin_client.get(address))
+
+    def test_an_unaudited_model_has_none(self, admin_client, audit):
+        audit({"name": "countries", "model": "app.Country"})
+        assert link_on(admin_client, Tag.objects.create(name="new")) is None
+
+    def test_a_form_that_adds_has_none(self, admin_client, audit):
+        audit()
+        assert not LINK.search(text_of(admin_client.get(reverse("admin:app_tag_add", current_app="back"))))
+
+    def test_who_may_not_view_events_has_none(self, client, audit):
+        audit()
+        tag = Tag.objects.create(name="new")
+        user = User.objects.create_user("clerk", is_staff=True)
+        user.user_permissions.add(Permission.objects.get(codename="change_tag", content_type__app_label="app"))
+        client.force_login(user)
+        assert link_on(client, tag) is None
+        user.user_permissions.add(Permission.objects.get(codename="view_auditevent"))
+        assert link_on(client, tag) is not None
+
+    def test_a_site_without_the_log_has_none(self, admin_client, audit):
+        audit()
+        tag = Tag.objects.create(name="new")
+        assert link_on(admin_client, tag, "bare") in (
+            None,
+            f"/admin/django_signal_audit/auditevent/history/app.tag/{tag.pk}/",
+        )
+
+    def test_a_proxy_has_its_concrete_models(self, admin_client, audit):
+        audit({"name": "products", "model": "app.Product"})
+        product = CheapProduct.objects.create(name="Oil")
+        assert link_on(admin_client, product).endswith(f"/history/app.product/{product.pk}/")
+
+    def test_a_child_without_a_rule_has_its_parents(self, admin_client, audit):
+        audit({"name": "places", "model": "app.Place"})
+        pizzeria = Pizzeria.objects.create(name="Napoli")
+        address = link_on(admin_client, pizzeria)
+        assert address.endswith(f"/history/app.place/{pizzeria.pk}/")
+        assert "Napoli" in text_of(admin_client.get(address))
+
+    def test_djangos_own_models_on_the_default_site(self, admin_client, audit):
+        audit({"name": "groups", "model": "auth.Group"})
+        group = Group.objects.create(name="editors")
+        assert (
+            link_on(admin_client, group, "admin")
+            == f"/admin/django_signal_audit/auditevent/history/auth.group/{group.pk}/"
+        )
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "a/b",
+            "a//b/",
+            "..",
+            ".",
+            "a b",
+            'quo"te',
+            "<b>",
+            "%2F",
+            "_2F",
+            "ü☃",
+            "?x=1#y",
+            "a\\b",
+            "a\nb",
+            "x" * 280,
+            "history/x",
+        ],
+    )
+    def test_keys_of_any_characters(self, admin_client, audit, key):
+        audit({"name": "countries", "model": "app.Country"})
+        country = Country.objects.create(code=key, name=f"land of {len(key)}")
+        address = link_on(admin_client, country)
+        assert "/./" not in address
+        assert "/../" not in address
+        response = admin_client.get(address)
+        assert response.context["page"].paginator.count == 1
+        assert f"land of {len(key)}" in text_of(response)
+
+
+class TestPage:
+    def open(self, client, label="auth.user", key="3"):
+        return client.get(history_url("admin", label, key))
+
+    def test_the_whole_life_newest_first_with_actor_reason_and_diff(self, admin_client):
+        make_event(event_type="create", changes={"email": [None, "a@x"]})
+        make_event(changes={"email": ["a@x", "b@x"]}, actor_repr="root", actor_id="7", context={"reason": "by phone"})
+        make_event(object_id="33", changes={"email": ["no", "other"]})
+        text = text_of(self.open(admin_client))
+        positions = [text.index(part) for part in ("by phone", "b@x", "audit-create")]
+        assert positions == sorted(positions)
+        for part in ("root", "Email address", "2026-03-10 13:00:00+01:00", "Open the object"):
+            assert part in text, part
+        assert "other" not in text
+
+    def test_a_deleted_object_is_said_to_be(self, admin_client):
+        make_event(event_type="delete", changes={"email": ["a@x", None]})
+        text = text_of(self.open(admin_client))
+        assert ">deleted</span>" in text
+        assert "Open the object" not in text
+
+    def test_a_model_that_is_gone(self, admin_client):
+        make_event(model="gone.thing", changes={"price": ["1", "2"]})
+        assert "price" in text_of(self.open(admin_client, "gone.thing"))
+
+    def test_nothing_recorded_yet(self, admin_client):
+        assert "Nothing is recorded of this object yet." in text_of(self.open(admin_client, key="4"))
+
+    @pytest.mark.parametrize("key", ["a\x00b", "\udc80".encode("utf-8", "replace").decode(), "x" * 400])
+    def test_keys_no_object_has(self, admin_client, key):
+        assert "Nothing is recorded" in text_of(self.open(admin_client, key=key))
+
+    def test_long_lives_have_pages(self, admin_client):
+        events = [make_event(changes={"email": [str(number), "x"]}) for number in range(51)]
+        first = text_of(self.open(admin_client))
+        assert "Page 1 of 2" in first
+        assert 'href="?p=2"' in first
+        response = admin_client.get(history_url("admin", "auth.user", "3") + "?p=2")
+        assert [view.event.pk for view in response.context["views"]] == [events[0].pk]
+
+    def test_the_queries_do_not_grow_with_the_life(self, admin_client, django_assert_max_num_queries):
+        for _ in range(40):
+            make_event(changes={"email": ["a", "b"]}, recorded_at=NOON)
+        self.open(admin_client)
+        with django_assert_max_num_queries(6):
+            self.open(admin_client)

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import smtplib
+import socket
+import warnings
+
+import pytest
+from aiosmtpd.controller import Controller
+from django.test import override_settings
+
+from django_signal_audit.channels.email import HAS_MAILERS, EmailChannel
+from django_signal_audit.delivery.worker import deliver
+from django_signal_audit.models import Notification
+
+from .notices import EMAIL, audit_settings, make_event, make_notification
+
+pytestmark = pytest.mark.django_db
+needs_mailers = pytest.mark.skipif(not HAS_MAILERS, reason="MAILERS came with Django 6.1")
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings):
+    settings.SIGNAL_AUDIT = mail_settings(from_email="Shop <shop@example.com>")
+    settings.DEFAULT_FROM_EMAIL = "default@example.com"
+    if HAS_MAILERS:
+        settings.MAILERS = {"default": {"BACKEND": LOCMEM}}
+
+
+def mail_settings(rule=None, **options):
+    return audit_settings({"mail": {"BACKEND": EMAIL, "OPTIONS": options}}, **(rule or {}))
+
+
+def send(recipient="bob@example.com", **values):
+    row = make_notification(channel="mail", recipient=recipient, **values)
+    deliver()
+    row.refresh_from_db()
+    return row
+
+
+class Server:
+    """An SMTP server that refuses some recipients and some texts."""
+
+    def __init__(self):
+        self.envelopes = []
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("gone"):
+            return "550 no such mailbox"
+        if address.startswith("full"):
+            return "452 mailbox full"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server, session, envelope):
+        if b"SPAM" in envelope.content:
+            return "554 not wanted here"
+        self.envelopes.append(envelope)
+        return "250 OK"
+
+
+@pytest.fixture
+def smtp():
+    server = Server()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        server.port = free.getsockname()[1]
+    controller = Controller(server, hostname="127.0.0.1", port=server.port)
+    controller.start()
+    yield server
+    controller.stop()
+
+
+def smtp_settings(port):
+    if HAS_MAILERS:
+        options = {"host": "127.0.0.1", "port": port, "timeout": 5}
+        return override_settings(MAILERS={"default": {"BACKEND": SMTP, "OPTIONS": options}})
+    return override_settings(EMAIL_BACKEND=SMTP, EMAIL_HOST="127.0.0.1", EMAIL_PORT=port, EMAIL_TIMEOUT=5)
+
+
+class TestMail:
+    def test_one_mail_per_recipient_with_subject_body_and_sender(self, mailoutbox):
+        event = make_event()
+        make_notification(event, "mail", recipient="ann@example.com")
+        make_notification(event, "mail", recipient="bob@example.com")
+        assert deliver().sent == 2
+        assert [item.to for item in mailoutbox] == [["ann@example.com"], ["bob@example.com"]]
+        assert mailoutbox[0].subject == "update Product: Oil"
+        assert "price: 10.00 → 9.00" in mailoutbox[0].body
+        assert mailoutbox[0].from_email == "Shop <shop@example.com>"
+        assert mailoutbox[0].message()["Auto-Submitted"] == "auto-generated"
+
+    def test_the_message_id_is_the_notifications_and_stays_over_retries(self, mailoutbox):
+        row = send()
+        Notification.objects.filter(status="sent").update(status="pending", available_at=row.created)
+        deliver()
+        ids = [item.message()["Message-ID"] for item in mailoutbox]
+        assert ids == [f"<{row.message_id}@example.com>"] * 2
+
+    def test_the_sender_is_the_projects_unless_the_channel_names_one(self, settings, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings(reply_to=["help@example.com"])
+        send()
+        assert mailoutbox[0].from_email == "default@example.com"
+        assert mailoutbox[0].reply_to == ["help@example.com"]
+
+    def test_a_hostile_subject_cannot_make_another_header(self, settings, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings({"subject": "{{ object }} changed"})
+        row = send(event=make_event(object_repr="Oil\r\nBcc: eve@example.com\n\nboo\x0b\u2028!"))
+        assert row.status == "sent", row.last_error
+        assert mailoutbox[0].subject == "Oil Bcc: eve@example.com boo ! changed"
+        parsed = mailoutbox[0].message()
+        assert parsed["Bcc"] is None
+        assert "eve@example.com" not in mailoutbox[0].recipients()
+
+    @pytest.mark.parametrize("recipient", ["bob@example.com\nBcc: eve@example.com", "bob@", "a@b@c", "<>"])
+    def test_what_is_no_address_is_given_up_at_once(self, recipient, mailoutbox):
+        row = send(recipient)
+        assert (row.status, row.attempts) == ("dead", 1)
+        assert "is no e-mail address" in row.last_error
+        assert mailoutbox == []
+
+    @pytest.mark.parametrize("recipient", ["root", "Bob <bob@example.com>", "bob@exämple.com"])
+    def test_local_mailboxes_names_and_other_alphabets_are_addresses(self, recipient, mailoutbox):
+        assert send(recipient).status == "sent"
+        assert mailoutbox[0].to == [recipient]
+
+    def test_without_a_recipient_it_says_what_to_add(self):
+        row = send("")
+        assert row.status == "dead"
+        assert 'Add "to" to the rule' in row.last_error
+
+
+class TestServer:
+    def test_it_takes_the_mail(self, smtp):
+        with smtp_settings(smtp.port):
+            row = send()
+        assert row.status == "sent", row.last_error
+        (envelope,) = smtp.envelopes
+        assert envelope.rcpt_tos == ["bob@example.com"]
+        assert envelope.mail_from == "shop@example.com"
+        assert f"Message-ID: <{row.message_id}@example.com>".encode() in envelope.content
+
+    def test_a_recipient_refused_for_good_is_given_up_and_the_others_get_theirs(self, smtp):
+        event = make_event()
+        rows = [make_notification(event, "mail", recipient=f"{name}@example.com") for name in ("gone", "full", "bob")]
+        with smtp_settings(smtp.port):
+            report = deliver()
+        assert (report.sent, report.failed, report.dead) == (1, 1, 1)
+        for row in rows:
+            row.refresh_from_db()
+        assert [row.status for row in rows] == ["dead", "failed", "sent"]
+        assert "550 no such mailbox" in rows[0].last_error
+        assert "452 mailbox full" in rows[1].last_error
+
+    def test_a_text_refused_for_good_is_given_up(self, smtp, settings):
+        settings.SIGNAL_AUDIT = mail_settings({"message": "SPAM"})
+        with smtp_settings(smtp.port):
+            row = send()
+        assert row.status == "dead"
+        assert "554 not wanted here" in row.last_error
+
+    def test_a_server_that_is_down_is_tried_again(self, smtp):
+        with smtp_settings(1):
+            row = send()
+        assert (row.status, row.attempts) == ("failed", 1)
+        assert "ConnectionRefusedError" in row.last_error
+
+
+class TestMailers:
+    def options(self, **options):
+        return EmailChannel("mail", options).check()
+
+    @needs_mailers
+    def test_a_mailer_is_chosen_by_its_alias_without_a_warning(self, settings, mailoutbox):
+        settings.MAILERS = {"default": {"BACKEND": LOCMEM}, "alerts": {"BACKEND": LOCMEM}}
+        send()
+        settings.SIGNAL_AUDIT = mail_settings(mailer="alerts")
+        send()
+        assert [item.sent_using for item in mailoutbox] == ["default", "alerts"]
+
+    @needs_mailers
+    def test_email_settings_still_work_without_a_warning_of_ours(self, settings, mailoutbox):
+        del settings.MAILERS
+        old = override_settings(EMAIL_BACKEND=LOCMEM)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the setting itself is deprecated
+            old.enable()
+        row = send()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            old.disable()
+        assert row.status == "sent", row.last_error
+        assert len(mailoutbox) == 1
+
+    @needs_mailers
+    def test_an_unknown_mailer_is_an_error(self, settings):
+        settings.MAILERS = {"alerts": {}}
+        (problem,) = self.options(mailer="alert")
+        assert problem.hint == "Did you mean 'alerts'?"
+        assert self.options(mailer="alerts") == []
+
+    def test_before_django_6_1_there_are_none(self, monkeypatch, mailoutbox, settings):
+        monkeypatch.setattr("django_signal_audit.channels.email.HAS_MAILERS", False)
+        (problem,) = self.options(mailer="alerts")
+        assert "needs Django 6.1" in problem.msg
+        settings.SIGNAL_AUDIT = mail_settings(mailer="alerts")
+        assert send().status == "sent"
+
+
+def test_other_answers_of_the_server_are_left_to_the_backoff(monkeypatch):
+    def refuse(self, **_):
+        raise smtplib.SMTPSenderRefused(550, b"not you", "shop@example.com")
+
+    monkeypatch.setattr("django.core.mail.EmailMessage.send", refuse)
+    row = send()
+    assert row.status == "failed"
+    assert "not you" in row.last_error

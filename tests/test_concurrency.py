@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+from django.db.models import F
+from django.db.models.functions import Concat
+
+from .app.models import Country, Picture, Product, Tag
+from .conftest import Audit, events
+from .processes.proof import prove
+from .processes.stage import EVERYTHING, choose, databases, run
+from .processes.work import is_locking, upsert_options
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+LEVELS = {
+    "postgresql": {"default": {}, "repeatable read": {"isolation_level": 3}, "serializable": {"isolation_level": 4}},
+    # Django's own default is READ COMMITTED, the server's REPEATABLE READ.
+    "mysql": {"default": {}, "the server's default": {"isolation_level": None}},
+    "sqlite": {"default": {}},
+}
+# Writes to rows of one table, one statement each: plain ones on MariaDB wait for each other, and no more.
+ORDERLY = ["save", "save_fields", "save_deferred", "save_expression", "update", "update_keys", "bulk_update"]
+
+servers_only = pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer")
+postgresql_only = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="a lock of PostgreSQL")
+
+
+def elsewhere(work: Callable[[], Any]) -> Any:
+    """Run something on another connection, to its end, and return what it returns or raises."""
+
+    def close_after() -> Any:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(close_after)
+        return future.exception() or future.result()
+
+
+@contextmanager
+def meanwhile(beginning: str, work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Run something on another connection right before the first statement that begins so."""
+    done: list[Any] = []
+
+    def wrapper(execute: Any, sql: Any, *args: Any) -> Any:
+        if str(sql).replace('"', "").replace("`", "").startswith(beginning) and not done:
+            done.append(None)
+            done[0] = elsewhere(work)
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(wrapper):
+        yield done
+    assert done, f"no statement began with {beginning}"
+    assert not isinstance(done[0], Exception), done
+
+
+def check(**options: Any) -> None:
+    assert prove(**options).problems == []
+
+
+class TestRivals:
+    @pytest.mark.parametrize("level", ["default", "the server's default", "repeatable read", "serializable"])
+    def test_the_trail_is_true_whoever_else_writes(self, level: str, tmp_path: Path) -> None:
+        options = LEVELS[connection.vendor].get(level)
+        if options is None:
+            pytest.skip("another database's level")
+        report = run(
+            "rivals",
+            databases=databases(tmp_path, **options),
+            audit=EVERYTHING,
+            processes=8,
+            seed=choose(3, int(time.time())),
+            count=choose(20, 300),
+        )
+        assert report["proof"]["problems"] == []
+        assert report["proof"]["events"] > choose(80, 1000)
+        # What an application repeats succeeds in the end.
+        assert sum(report["done"].values()) > 8 * choose(20, 300) * 0.8
+
+    def test_writes_in_order_never_wait_for_each_other(self, tmp_path: Path) -> None:
+        work = {"processes": 8, "seed": 5, "count": choose(30, 300), "steps": ORDERLY}
+        report = run("rivals", databases=databases(tmp_path), audit=EVERYTHING, **work)
+        assert report["proof"]["problems"] == []
+        assert [kind for kind in report["errors"] if is_locking(kind)] == []
+
+    def test_delivery_after_the_commit_is_in_nobodys_way(self, tmp_path: Path) -> None:
+        report = run(
+            "rivals",
+            databases=databases(tmp_path),
+            audit={**EVERYTHING, "DISPATCHER": "django_signal_audit.dispatchers.OnCommitDispatcher"},
+            processes=8,
+            seed=7,
+            count=choose(10, 100),
+            steps=ORDERLY,
+        )
+        assert report["proof"]["problems"] == []
+        assert [kind for kind in report["errors"] if is_locking(kind)] == []
+
+    def test_the_same_members_added_by_all_are_added_once(self, tmp_path: Path) -> None:
+        report = run(
+            "crowds", databases=databases(tmp_path), audit=EVERYTHING, processes=8, rounds=choose(10, 100), what="pairs"
+        )
+        assert report == {"problems": [], "rounds": choose(10, 100)}
+
+    def test_the_same_row_upserted_by_all_is_created_once(self, tmp_path: Path) -> None:
+        report = run(
+            "crowds",
+            databases=databases(tmp_path),
+            audit=EVERYTHING,
+            processes=8,
+            rounds=choose(10, 100),
+            what="upsert",
+        )
+        assert report == {"problems": [], "rounds": choose(10, 100)}
+
+
+@servers_only
+class TestMeanwhile:
+    """What others commit between the look and the write."""
+
+    def test_a_row_that_appears_before_a_save_writes_it(self, audit: Audit) -> None:
+        audit()
+        with meanwhile("UPDATE app_country", lambda: Country.objects.create(code="AT", name="old")):
+            Country(code="AT", name="new").save()
+        assert [(event.event_type, event.changes["name"]) for event in events()] == [
+            ("create", [None, "old"]),
+            ("update", ["old", "new"]),
+        ]
+        check(notified=False)
+
+    @pytest.mark.parametrize("token", ["same", "other"])
+    def test_a_masked_value_of_such_a_row_keeps_its_tag(self, audit: Audit, token: str) -> None:
+        audit()
+        with meanwhile("UPDATE app_product", lambda: Product.objects.create(pk=10001, api_token="same", blob=b"x")):
+            Product(pk=10001, api_token=token, blob=b"x", name="new").save()
+        assert ("api_token" in events()[-1].changes) is (token == "other")
+        assert "blob" not in events()[-1].changes
+        check(notified=False)
+
+    @pytest.mark.skipif("connection.vendor == 'mysql'", reason="two racing upserts may both read as create there")
+    def test_a_row_that_appears_before_an_upsert(self, audit: Audit) -> None:
+        audit()
+        with meanwhile("INSERT INTO app_country", lambda: Country.objects.create(code="AT", name="old")):
+            Country.objects.bulk_create([Country(code="AT", name="new")], **upsert_options("default"))
+        assert [event.event_type for event in events()] == ["create", "update"]
+        check(notified=False)
+
+    def test_rows_that_begin_to_match_an_update(self, audit: Audit) -> None:
+        Product.objects.create(name="one", stock=1)
+        audit()
+        with meanwhile("UPDATE app_product", lambda: Product.objects.create(name="two", stock=1)):
+            assert Product.objects.filter(stock=1).update(stock=2) == 1
+        assert [event.event_type for event in events()] == ["create", "update"]
+        assert Product.objects.get(name="two").stock == 1
+
+    def test_rows_that_begin_to_match_a_delete(self, audit: Audit) -> None:
+        audit()
+        Country.objects.create(code="AT", name="one")
+        with meanwhile("DELETE FROM app_country", lambda: Country.objects.create(code="BE", name="two")):
+            Country.objects.filter(name__in=["one", "two"]).delete()
+        check(notified=False)
+
+    def test_members_that_come_before_all_are_taken(self, audit: Audit) -> None:
+        audit()
+        product, tags = Product.objects.create(name="x"), [Tag.objects.create(name="t") for _ in range(2)]
+        product.tags.add(tags[0])
+        with meanwhile("DELETE FROM app_product_tags", lambda: Product.objects.get().tags.add(tags[1])):
+            product.tags.clear()
+        check(notified=False)
+
+    def test_an_update_that_changes_nothing_of_what_others_committed(self, audit: Audit) -> None:
+        """Repeatable reads show the row as it was: what is compared has to be what is stored now."""
+        audit()
+        product = Product.objects.create(name="x", stock=1)
+        with isolation("REPEATABLE READ"), transaction.atomic():
+            assert Product.objects.get().stock == 1
+            elsewhere(lambda: Product.objects.filter(pk=product.pk).update(stock=2))
+            try:
+                # Makes no new version of the row on MariaDB.
+                Product.objects.filter(pk=product.pk).update(stock=2)
+                Product.objects.filter(pk=product.pk).update(name=Concat("name", "name"))
+            except OperationalError:
+                transaction.set_rollback(True)
+        check(notified=False)
+
+
+@contextmanager
+def isolation(level: str) -> Iterator[None]:
+    """Have the transactions of a block at a level, on this connection."""
+    before = "READ COMMITTED"
+    scope = "SESSION CHARACTERISTICS AS" if connection.vendor == "postgresql" else "SESSION"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {scope} TRANSACTION ISOLATION LEVEL {level}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET {scope} TRANSACTION ISOLATION LEVEL {before}")
+
+
+WRITES: dict[str, Callable[[Product], Any]] = {
+    "save": lambda product: product.save(),
+    "update_fields": lambda product: product.save(update_fields=["stock"]),
+    "update": lambda product: Product.objects.filter(pk=product.pk).update(stock=F("stock") + 1),
+    "bulk_update": lambda product: Product.objects.bulk_update([product], ["stock"]),
+}
+
+
+@postgresql_only
+class TestLockStrength:
+    @pytest.mark.parametrize("write", WRITES)
+    def test_others_may_refer_to_a_row_that_is_being_updated(self, audit: Audit, write: str) -> None:
+        audit()
+        product = Product.objects.create(name="x")
+        with transaction.atomic():
+            product.stock = 3
+            WRITES[write](product)
+            assert isinstance(elsewhere(partial(refer, product)), Picture)
+        check(notified=False)
+
+    def test_nobody_may_refer_to_a_row_that_is_being_deleted(self, audit: Audit) -> None:
+        audit()
+        product = Product.objects.create(name="x")
+        with transaction.atomic():
+            Product.objects.filter(pk=product.pk).delete()
+            assert isinstance(elsewhere(partial(refer, product)), OperationalError)
+
+
+def refer(product: Product) -> Picture:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '300ms'")
+    return Picture.objects.create(product=product, file="x.png")
+
+
+class TestErrorsThatPass:
+    @servers_only
+    def test_a_lock_timeout_at_the_event_looks_like_the_databases_own(self, audit: Audit) -> None:
+        audit()
+        product = Product.objects.create(name="x")
+        with locked_trail():
+            product.stock = 5
+            with pytest.raises(OperationalError) as raised:
+                product.save()
+        assert is_locking(f"{raised.value.args[0]} {getattr(raised.value.__cause__, 'sqlstate', '')}")
+        assert Product.objects.get().stock == 0
+        check(notified=False)
+
+
+@contextmanager
+def locked_trail() -> Iterator[None]:
+    """Keep the table of the events locked by somebody else, and do not wait long for it."""
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(
+                    "LOCK TABLE django_signal_audit_auditevent IN SHARE MODE"
+                    if connection.vendor == "postgresql"
+                    else "LOCK TABLES django_signal_audit_auditevent READ"
+                )
+                locked.set()
+                done.wait(30)
+                if connection.vendor == "mysql":
+                    cursor.execute("UNLOCK TABLES")
+        finally:
+            locked.set()
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(hold)
+        locked.wait(30)
+        with connection.cursor() as cursor:
+            timeout = "lock_timeout = '300ms'" if connection.vendor == "postgresql" else "SESSION lock_wait_timeout = 1"
+            cursor.execute(f"SET {timeout}")
+        try:
+            yield
+        finally:
+            done.set()
+            connection.close()
+            future.result()

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+from django.db import connections, transaction
+from django.test import TestCase, override_settings
+from django.utils.module_loading import import_string
+
+from django_signal_audit.dispatchers import OnCommitDispatcher, WorkerDispatcher, on_commit
+from django_signal_audit.dispatchers.base import Dispatcher
+from django_signal_audit.dispatchers.registry import get_dispatcher, load_dispatcher, replaced_dispatcher
+from django_signal_audit.exceptions import InvalidSettings
+from django_signal_audit.models import Notification
+
+from .notices import HERE, audit_settings, make_event, make_notification, receiving
+
+committing = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def messages(settings):
+    settings.SIGNAL_AUDIT = audit_settings()
+    with receiving() as messages:
+        yield messages
+
+
+def wake(*rows):
+    OnCommitDispatcher().wake("default", [row.pk for row in rows])
+
+
+def rows(count, channel="take"):
+    event = make_event()
+    return [make_notification(event, channel) for _ in range(count)]
+
+
+@committing
+class TestOnCommit:
+    def test_it_delivers_after_the_commit_and_not_before(self, messages):
+        with transaction.atomic():
+            wake(*rows(2))
+            assert messages == []
+        assert len(messages) == 2
+        assert set(Notification.objects.values_list("status", flat=True)) == {"sent"}
+
+    def test_only_what_the_commit_wrote(self, messages):
+        rows(1)
+        with transaction.atomic():
+            wake(*rows(1))
+        assert len(messages) == 1
+        assert Notification.objects.filter(status="pending").count() == 1
+
+    def test_a_rollback_sends_nothing(self, messages):
+        with transaction.atomic():
+            wake(*rows(1))
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            with transaction.atomic():
+                wake(*rows(1))
+                transaction.set_rollback(True)
+            wake(*rows(1))
+        assert len(messages) == 1
+
+    def test_at_most_twenty_per_commit_however_many_calls_registered(self, messages):
+        with transaction.atomic():
+            for _ in range(5):
+                with transaction.atomic():
+                    wake(*rows(7))
+        assert len(messages) == 20
+        assert Notification.objects.filter(status="pending", attempts=0).count() == 15
+
+    def test_the_next_commit_has_a_budget_of_its_own(self, messages):
+        for _ in range(2):
+            with transaction.atomic():
+                wake(*rows(25))
+        assert len(messages) == 40
+
+    def test_a_rolled_back_savepoint_neither_spends_nor_starts_the_budget(self, messages):
+        with transaction.atomic():
+            with transaction.atomic():
+                wake(*rows(20))
+                transaction.set_rollback(True)
+            wake(*rows(20))
+        assert len(messages) == 20
+
+    def test_two_seconds_per_commit_in_all(self, messages, monkeypatch):
+        real = time.monotonic
+        # Each message takes 0.9 s.
+        monkeypatch.setattr(time, "monotonic", lambda: real() + 0.9 * len(messages))
+        with transaction.atomic():
+            wake(*rows(2))
+            wake(*rows(2))
+        assert len(messages) == 3
+        assert Notification.objects.filter(status="pending", attempts=0).count() == 1
+
+    def test_what_fails_is_left_to_a_worker_and_hurts_nobody(self, messages):
+        with transaction.atomic():
+            wake(*rows(1, "boom"), *rows(1))
+        assert len(messages) == 1
+        assert Notification.objects.get(channel="boom").status == "failed"
+
+    def test_an_error_of_the_delivery_itself_does_not_reach_the_writer(self, monkeypatch, caplog):
+        def fail(*args, **kwargs):
+            raise RuntimeError("delivery")
+
+        monkeypatch.setattr(on_commit, "deliver", fail)
+        with transaction.atomic():
+            wake(*rows(1))
+        assert "RuntimeError: delivery" in caplog.text
+
+    def test_a_reaction_that_sets_off_itself_comes_to_an_end(self, messages, monkeypatch):
+        def again(message):
+            messages.append(message)
+            with transaction.atomic():
+                wake(*rows(1))
+
+        monkeypatch.setattr(f"{HERE}.take", again)
+        with transaction.atomic():
+            wake(*rows(3))
+        assert len(messages) == 20
+
+    def test_without_autocommit_and_atomic_it_is_left_to_a_worker(self, messages):
+        connection = connections["default"]
+        connection.set_autocommit(False)
+        try:
+            wake(*rows(1))
+            connection.commit()
+        finally:
+            connection.set_autocommit(True)
+        assert messages == []
+        assert Notification.objects.get().status == "pending"
+
+    def test_the_worker_dispatcher_leaves_all_of_it(self, messages):
+        with transaction.atomic():
+            WorkerDispatcher().wake("default", [row.pk for row in rows(1)])
+        assert messages == []
+        assert Notification.objects.get().status == "pending"
+
+
+class TestInTestCase(TestCase):
+    def test_commit_hooks_that_are_run_by_hand_deliver(self):
+        with self.captureOnCommitCallbacks(execute=True), override_settings(SIGNAL_AUDIT=audit_settings()):
+            wake(*rows(2))
+        assert set(Notification.objects.values_list("status", flat=True)) == {"sent"}
+
+
+class Own(Dispatcher):
+    def wake(self, using, ids):
+        """Do nothing."""
+
+
+class Unmakable(Own):
+    def __init__(self):
+        raise RuntimeError("no")
+
+
+class TestRegistry:
+    def test_the_default_and_the_dotted_paths(self):
+        assert type(get_dispatcher()) is OnCommitDispatcher
+        assert get_dispatcher() is get_dispatcher()
+        assert import_string("django_signal_audit.dispatchers.WorkerDispatcher") is WorkerDispatcher
+        assert get_dispatcher().check() == []
+
+    def test_a_setting_takes_effect_at_once_and_is_undone(self):
+        with override_settings(SIGNAL_AUDIT={"DISPATCHER": f"{__name__}.Own"}):
+            assert type(get_dispatcher()) is Own
+        assert type(get_dispatcher()) is OnCommitDispatcher
+
+    @pytest.mark.parametrize(
+        ("dotted", "expected"),
+        [
+            ("no.such.Dispatcher", "cannot import 'no.such.Dispatcher'"),
+            ("tests.notices.take", "no subclass of"),
+            (f"{__name__}.Unmakable", "makes no Unmakable: RuntimeError: no"),
+        ],
+    )
+    def test_a_broken_one_is_an_error_and_does_not_break_the_write(self, dotted, expected, caplog):
+        with pytest.raises(InvalidSettings) as error:
+            load_dispatcher(dotted)
+        assert 'SIGNAL_AUDIT["DISPATCHER"]' in str(error.value)
+        assert expected in str(error.value)
+        with override_settings(SIGNAL_AUDIT={"DISPATCHER": dotted}), caplog.at_level(logging.ERROR):
+            assert type(get_dispatcher()) is WorkerDispatcher
+        assert "wait for manage.py audit_deliver" in caplog.text
+
+    def test_a_replacement_is_in_force_inside(self):
+        own = Own()
+        with replaced_dispatcher(own):
+            assert get_dispatcher() is own
+        assert type(get_dispatcher()) is OnCommitDispatcher

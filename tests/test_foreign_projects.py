@@ -1,0 +1,121 @@
+"""What the test suites of published projects brought to light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+
+from django_signal_audit.capture.connection import reconnect
+from django_signal_audit.rules.registry import get_registry
+
+from .app.models import Place, Tag
+from .conftest import Audit, trail
+
+pytestmark = pytest.mark.django_db
+
+
+def test_apps_that_are_loaded_later_are_audited(settings: Any, audit: Audit) -> None:
+    # Django's own runner installs the apps of the tests after setup(), and no setting_changed tells of it.
+    everything = list(settings.INSTALLED_APPS)
+    apps.set_installed_apps([name for name in everything if name != "tests.app"])
+    try:
+        audit({"name": "all", "model": "*"})
+        assert get_registry().plan_for(Tag) is None
+        apps.set_installed_apps(everything)
+        try:
+            Tag.objects.create(name="late")
+        finally:
+            apps.unset_installed_apps()
+    finally:
+        apps.unset_installed_apps()
+        get_registry.cache_clear()
+        reconnect()
+    assert trail(model="app.tag") == [("create", {"name": [None, "late"]})]
+
+
+@pytest.fixture
+def annex() -> Iterator[None]:
+    """Add a child of Place that has no table."""
+
+    class Annex(Place):
+        class Meta:
+            app_label = "app"
+            managed = False
+
+    yield
+    del apps.all_models["app"]["annex"]
+    apps.clear_cache()
+    del Place.annex
+
+
+@pytest.mark.usefixtures("annex")
+@pytest.mark.parametrize("capture_queries", [True, False])
+def test_a_child_without_a_table_extends_no_row(audit: Audit, capture_queries: bool) -> None:
+    # Children of auth.User that tests define in passing, or that a migration has yet to make.
+    tag = Tag.objects.create(name="old")
+    audit({"name": "all", "model": "app.*"}, CAPTURE_QUERIES=capture_queries)
+    place = Place.objects.create(name="a")
+    place.tags.add(tag)
+    place.name = "b"
+    place.save()
+    assert trail(object_id=str(place.pk)) == [
+        ("create", {"name": [None, "a"]}),
+        ("m2m", {"tags": {"added": [tag.pk], "removed": []}}),
+        ("update", {"name": ["a", "b"]}),
+    ]
+    Place.objects.update(name="c")
+    assert trail(source="bulk") == ([("update", {"name": ["b", "c"]})] if capture_queries else [])
+
+
+@pytest.mark.parametrize(("capture_queries", "source"), [(True, "bulk"), (False, "orm")])
+@pytest.mark.parametrize("arguments", [{}, {"created": False, "raw": False, "using": "default"}])
+def test_signals_sent_by_hand_around_an_update(
+    audit: Audit, capture_queries: bool, source: str, arguments: dict[str, Any]
+) -> None:
+    # django-oscar allocates stock so.
+    tag = Tag.objects.create(name="a")
+    audit({"name": "all", "model": "app.*"}, CAPTURE_QUERIES=capture_queries)
+    pre_save.send(Tag, instance=tag, **arguments)
+    Tag.objects.filter(pk=tag.pk).update(name="b")
+    tag.name = "never stored"
+    post_save.send(Tag, instance=tag, **arguments)
+    assert trail(source=source) == [("update", {"name": ["a", "b"]})]
+    tag.name = "c"
+    tag.save()
+    assert trail()[1:] == [("update", {"name": ["b", "c"]})]
+
+
+@pytest.mark.parametrize("capture_queries", [True, False])
+def test_signals_sent_by_hand_after_a_save(audit: Audit, capture_queries: bool) -> None:
+    tag = Tag(name="a")
+
+    def announce(instance: Tag, update_fields: Any, **_: Any) -> None:
+        if update_fields != ["name"]:
+            pre_save.send(Tag, instance=instance, update_fields=["name"])
+            Tag.objects.filter(pk=instance.pk).update(name="b")
+            post_save.send(Tag, instance=instance, update_fields=["name"])
+
+    audit({"name": "all", "model": "app.*"}, CAPTURE_QUERIES=capture_queries)
+    post_save.connect(announce, sender=Tag)
+    try:
+        tag.save()
+    finally:
+        post_save.disconnect(announce, sender=Tag)
+    assert trail() == [("create", {"name": [None, "a"]}), ("update", {"name": ["a", "b"]})]
+
+
+@pytest.mark.parametrize("capture_queries", [True, False])
+def test_signals_of_a_deletion_that_is_none(audit: Audit, capture_queries: bool) -> None:
+    # Packages that only mark a row as deleted send them.
+    tag = Tag.objects.create(name="a")
+    audit({"name": "all", "model": "app.*"}, CAPTURE_QUERIES=capture_queries)
+    for arguments in ({}, {"using": "default"}):
+        pre_delete.send(Tag, instance=tag, **arguments)
+        post_delete.send(Tag, instance=tag, **arguments)
+    assert trail() == []
+    tag.delete()
+    assert trail() == [("delete", {"name": ["a", None]})]

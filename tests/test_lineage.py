@@ -1,0 +1,97 @@
+"""Multi-table children: whatever writes a part of the row, its story is told under the most derived ruled model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core import serializers
+from django.db.models import F
+
+from django_signal_audit.models import AuditEvent
+
+from .app.models import Club, Kiosk, Pizzeria, Place, Restaurant, Venue
+from .conftest import Audit, events
+
+pytestmark = pytest.mark.django_db
+
+
+def load(model: Any, pk: Any, **fields: Any) -> None:
+    entry = {"model": model._meta.label_lower, "pk": pk, "fields": fields}
+    for item in serializers.deserialize("python", [entry]):
+        item.save()
+
+
+def save(model: Any, pk: Any, **fields: Any) -> None:
+    obj = model.objects.get(pk=pk)
+    for name, value in fields.items():
+        setattr(obj, name, value)
+    obj.save()
+
+
+def save_some(model: Any, pk: Any, **fields: Any) -> None:
+    model(pk=pk, **fields).save(update_fields=list(fields))
+
+
+def update(model: Any, pk: Any, **fields: Any) -> None:
+    model.objects.filter(pk=pk).update(**fields)
+
+
+def bulk_update(model: Any, pk: Any, **fields: Any) -> None:
+    model.objects.bulk_update([model(pk=pk, **fields)], list(fields))
+
+
+WRITES = pytest.mark.parametrize("write", [load, save, save_some, update, bulk_update])
+
+
+def since(start: int) -> list[Any]:
+    return [(event.model, event.object_id, event.event_type, event.changes) for event in events()[start:]]
+
+
+@WRITES
+def test_a_part_of_a_childs_row(audit: Audit, write: Callable[..., None]) -> None:
+    audit()
+    Place.objects.create(name="a place of no child")
+    Venue.objects.bulk_create([Venue(seats=1)] * 3)
+    club, kiosk, pizzeria = (model.objects.create(name="old") for model in (Club, Kiosk, Pizzeria))
+    start = len(events())
+    write(Venue, club.venue_id, seats=2)
+    write(Place, club.pk, name="new")
+    write(Place, kiosk.place_id, name="new")
+    write(Restaurant, pizzeria.pk, stars=3)
+    write(Place, pizzeria.pk, name="new")
+    name = {"name": ["old", "new"]}
+    assert since(start) == [
+        ("app.club", str(club.pk), "update", {"seats": [0, 2]}),
+        ("app.club", str(club.pk), "update", name),
+        ("app.kiosk", str(kiosk.pk), "update", name),
+        ("app.pizzeria", str(pizzeria.pk), "update", {"stars": [0, 3]}),
+        ("app.pizzeria", str(pizzeria.pk), "update", name),
+    ]
+    assert [event.object_repr for event in events()[start + 1 :]] == ["new", "new", "old", "new"]
+
+
+def test_an_update_of_parents_with_and_without_children(audit: Audit) -> None:
+    audit()
+    # A key that means one row in the one table and another in the other.
+    club = Club.objects.create(id=1000, venue_id=2000, name="b")
+    venue = Venue.objects.create(venue_id=1000)
+    start = len(events())
+    Venue.objects.update(seats=F("seats") + 1)
+    assert sorted(since(start)) == [
+        ("app.club", str(club.pk), "update", {"seats": [0, 1]}),
+        ("app.venue", str(venue.pk), "update", {"seats": [0, 1]}),
+    ]
+
+
+def test_the_recorded_state_of_a_parents_part(audit: Audit) -> None:
+    audit()
+    pizzeria = Pizzeria.objects.create(name="old", stars=1)
+    Place.objects.filter(pk=pizzeria.pk).update(name="new")
+    state_of = AuditEvent.objects.state_of
+    assert state_of(Pizzeria, pizzeria.pk) == {"name": "new", "stars": 1, "oven": "wood"}
+    assert state_of(Restaurant, pizzeria.pk) == {"name": "new", "stars": 1}
+    assert state_of(Place, pizzeria.pk) == {"name": "new"}
+    Pizzeria.objects.all().delete()
+    assert state_of(Place, pizzeria.pk) is None

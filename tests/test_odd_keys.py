@@ -1,0 +1,69 @@
+"""Keys in another spelling than the row's: the trail names the row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_signal_audit.models import AuditEvent
+
+from .app.models import Category, Document, Line, Room
+from .conftest import Audit, events
+
+pytestmark = pytest.mark.django_db
+
+UUID_TEXT = "0000ABCD-0000-0000-0000-00000000000A"
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "text", "name"),
+    [
+        (Category, {"pk": "3"}, "name", "3"),
+        (Document, {"pk": UUID_TEXT}, "title", UUID_TEXT.lower()),
+        (Document, {"pk": UUID_TEXT.replace("-", "")}, "title", UUID_TEXT.lower()),
+        (Line, {"pk": ("1", "2")}, "text", "[1, 2]"),
+    ],
+)
+def test_instances_built_by_hand(audit: Audit, model: Any, key: Any, text: str, name: str) -> None:
+    audit()
+    model(**key).save(force_insert=True)
+    obj = model(**key)
+    setattr(obj, text, "new")
+    obj.save(force_update=True)
+    assert AuditEvent.objects.for_object(obj).count() == 2
+    assert AuditEvent.objects.state_of(model, obj.pk)[text] == "new"
+    model(**key).delete()
+    assert [(event.event_type, event.object_id) for event in events()] == [
+        ("create", name),
+        ("update", name),
+        ("delete", name),
+    ]
+    assert AuditEvent.objects.state_of(model, obj.pk) is None
+
+
+def test_a_key_that_no_row_can_have(audit: Audit) -> None:
+    audit()
+    with pytest.raises(ValueError, match="expected a number"):
+        Category(pk="three", name="x").save()
+    assert AuditEvent.objects.state_of(Category, "three") is None
+    assert events() == []
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL refuses to write a row twice")
+def test_upserts_that_meet_themselves(audit: Audit) -> None:
+    audit()
+    target = {"unique_fields": ["code"]} if connection.features.supports_update_conflicts_with_target else {}
+    Room.objects.create(code="a", name="old")
+    options = {"update_conflicts": True, "update_fields": ["name"], **target}
+    names = [("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")]
+    Room.objects.bulk_create(
+        [Room(code=code, name=name, number=number) for number, (code, name) in enumerate(names, 1)], **options
+    )
+    moves = [(event.event_type, event.object_repr, event.changes["name"]) for event in events()]
+    assert moves == [
+        ("create", "a", [None, "old"]),
+        ("update", "a", ["old", "3"]),
+        ("create", "b", [None, "4"]),
+    ]

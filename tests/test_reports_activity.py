@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.activity import activity
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.queries import EventFilter
+
+from .samples import NOON, make_event
+
+pytestmark = pytest.mark.django_db
+
+
+def counts(*by, events=None):
+    """Return the rows of a report without their headings."""
+    return [tuple(row) for row in activity(AuditEvent.objects.all() if events is None else events, by).rows]
+
+
+def names(*by):
+    return [column.name for column in activity(AuditEvent.objects.all(), by).columns]
+
+
+class TestCounting:
+    def test_model_and_event_is_the_default_and_the_largest_group_comes_first(self):
+        make_event(event_type="create")
+        make_event()
+        make_event()
+        make_event(model="auth.group")
+        assert names() == ["model", "event", "count"]
+        assert counts() == [("auth.user", "update", 2), ("auth.group", "update", 1), ("auth.user", "create", 1)]
+
+    def test_an_object_goes_by_its_newest_name(self):
+        make_event(object_repr="zoe")
+        make_event(object_repr="ada")
+        make_event(object_id="4", object_repr="bob")
+        assert names("object") == ["model", "object_id", "object", "count"]
+        assert counts("object") == [("auth.user", "3", "ada", 2), ("auth.user", "4", "bob", 1)]
+
+    def test_an_actor_goes_by_the_newest_name_and_nobody_is_a_group(self):
+        make_event(actor_id="7", actor_repr="old name")
+        make_event(actor_id="7", actor_repr="new name")
+        make_event()
+        assert counts("actor") == [("7", "new name", 2), ("", "", 1)]
+
+    def test_an_event_counts_for_each_of_its_rules_and_fields(self):
+        make_event(rules=["a", "b"], changes={"email": ["x", "y"], "groups": {"added": [1], "removed": []}})
+        make_event(rules=["b"], changes={"email": ["y", "z"]})
+        assert counts("rule") == [("b", 2), ("a", 1)]
+        assert counts("field") == [("email", 2), ("groups", 1)]
+        assert counts("rule", "field") == [("b", "email", 2), ("a", "email", 1), ("a", "groups", 1), ("b", "groups", 1)]
+
+    def test_listed_and_plain_dimensions_go_together(self):
+        make_event(rules=["a"], object_repr="old")
+        make_event(rules=["a"], object_repr="new")
+        make_event(rules=["a"], model="auth.group")
+        assert counts("object", "rule") == [("auth.user", "3", "new", "a", 2), ("auth.group", "3", "ada", "a", 1)]
+
+    def test_a_column_two_dimensions_share_is_printed_once(self):
+        make_event()
+        assert names("model", "object") == ["model", "object_id", "object", "count"]
+
+    def test_grouping_is_left_to_the_database(self, django_assert_num_queries):
+        for number in range(20):
+            make_event(object_id=str(number))
+        with django_assert_num_queries(1) as queries:
+            assert counts("model") == [("auth.user", 20)]
+        assert "GROUP BY" in queries[0]["sql"]
+
+    def test_more_captions_than_fit_one_query(self):
+        events = [
+            AuditEvent(event_type="update", source="orm", model="auth.user", object_id=str(n), object_repr=f"user {n}")
+            for n in range(1100)
+        ]
+        AuditEvent.objects.bulk_create(events)
+        rows = counts("object")
+        assert len(rows) == 1100
+        assert all(name == f"user {key}" for _, key, name, _ in rows)
+
+    def test_nothing_gives_no_rows(self):
+        assert counts("rule") == []
+
+
+class TestTimes:
+    def test_days_are_the_readers_and_in_order(self):
+        make_event(recorded_at=dt.datetime(2026, 3, 10, 22, 59, tzinfo=dt.UTC))
+        make_event(recorded_at=dt.datetime(2026, 3, 10, 23, 1, tzinfo=dt.UTC))
+        make_event(recorded_at=dt.datetime(2026, 3, 10, 23, 2, tzinfo=dt.UTC))
+        assert counts("day") == [(dt.date(2026, 3, 10), 1), (dt.date(2026, 3, 11), 2)]
+        with timezone.override(dt.timezone(dt.timedelta(hours=5, minutes=45))):
+            assert counts("day") == [(dt.date(2026, 3, 11), 3)]
+
+    def test_hours_carry_their_offset_so_that_the_doubled_one_is_two(self):
+        make_event(recorded_at=dt.datetime(2026, 10, 25, 0, 30, tzinfo=dt.UTC))
+        make_event(recorded_at=dt.datetime(2026, 10, 25, 1, 30, tzinfo=dt.UTC))
+        assert [(hour.isoformat(), count) for hour, count in counts("hour")] == [
+            ("2026-10-25T02:00:00+02:00", 1),
+            ("2026-10-25T02:00:00+01:00", 1),
+        ]
+
+    def test_time_orders_before_size(self):
+        make_event(recorded_at=NOON, rules=["a"])
+        make_event(recorded_at=NOON + dt.timedelta(days=1), rules=["a"])
+        make_event(recorded_at=NOON + dt.timedelta(days=1), rules=["a"])
+        assert counts("day", "rule") == [(dt.date(2026, 3, 10), "a", 1), (dt.date(2026, 3, 11), "a", 2)]
+
+
+class TestFilter:
+    def test_each_part_narrows(self):
+        wanted = make_event(
+            model="auth.group", object_id="9", event_type="delete", actor_id="7", actor_repr="root",
+            level="critical", rules=["x", "y"], recorded_at=NOON,
+        )  # fmt: skip
+        make_event(recorded_at=NOON + dt.timedelta(hours=1))
+        parts = [
+            {"model": "auth.group"}, {"object_id": "9"}, {"event_type": "delete"}, {"actor": "7"}, {"actor": "root"},
+            {"level": "critical"}, {"rule": "y"}, {"until": NOON + dt.timedelta(seconds=1)},
+        ]  # fmt: skip
+        for part in parts:
+            assert list(EventFilter(**part).find("default")) == [wanted], part
+
+    def test_since_is_included_and_until_is_not(self):
+        make_event(recorded_at=NOON)
+        assert EventFilter(since=NOON).find("default").count() == 1
+        assert EventFilter(until=NOON).find("default").count() == 0
+
+    @pytest.mark.parametrize(
+        "rule", ["plain", 'quo"te', "back\\slash", "per%cent", "under_score", "für ✓", "x, y", "[]", "'", "<b>", "☃️"]
+    )
+    def test_a_rule_is_found_by_its_exact_name(self, rule):
+        found = make_event(rules=["other", rule])
+        make_event(rules=["other", f"{rule}2", f'a"{rule}"', rule.upper() + "x"])
+        make_event(rules=[])
+        assert list(EventFilter(rule=rule).find("default")) == [found]
+
+    def test_no_separator_between_names_passes_for_a_name(self):
+        make_event(rules=["a", "b"])
+        assert not EventFilter(rule=", ").find("default").exists()
+        assert not EventFilter(rule='a", "b').find("default").exists()
+
+
+def test_an_unknown_dimension_names_the_nearest():
+    with pytest.raises(WrongArgument, match=r"'modle'. Did you mean 'model'\?"):
+        activity(AuditEvent.objects.all(), ["modle"])
