@@ -36,9 +36,10 @@ _COMMON: dict[str, Any] = {
 }
 settings.register_profile("default", max_examples=12, stateful_step_count=25, derandomize=True, **_COMMON)
 settings.register_profile("thorough", max_examples=1500, stateful_step_count=40, **_COMMON)
-settings.register_profile("explore", max_examples=300, stateful_step_count=20, phases=[Phase.generate], report_multiple_bugs=False, **_COMMON)
+settings.register_profile(
+    "explore", max_examples=300, stateful_step_count=20, phases=[Phase.generate], report_multiple_bugs=False, **_COMMON
+)
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
-
 
 
 class Undo(Exception):
@@ -50,7 +51,7 @@ def outcome(write: Any) -> Exception | None:
     try:
         with transaction.atomic():
             write()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is compared
         return error
     return None
 
