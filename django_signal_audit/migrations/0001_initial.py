@@ -1,4 +1,4 @@
-"""The tables of audit events and notifications."""
+"""The tables of audit events, notifications and throttles."""
 
 import django.utils.timezone
 import django_signal_audit.models.events
@@ -16,6 +16,18 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='Throttle',
+            fields=[
+                ('key', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ('moments', models.JSONField(default=list)),
+            ],
+            options={
+                'verbose_name': 'throttle',
+                'verbose_name_plural': 'throttles',
+                'default_permissions': (),
+            },
+        ),
         migrations.CreateModel(
             name='AuditEvent',
             fields=[
@@ -58,17 +70,19 @@ class Migration(migrations.Migration):
                 ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts')),
                 ('available_at', models.DateTimeField(default=django_signal_audit.models.events.utc_now, verbose_name='available at')),
                 ('sent_at', models.DateTimeField(blank=True, null=True, verbose_name='sent at')),
+                ('seen_at', models.DateTimeField(blank=True, null=True, verbose_name='seen at')),
                 ('read_at', models.DateTimeField(blank=True, null=True, verbose_name='read at')),
                 ('last_error', models.TextField(blank=True, verbose_name='last error')),
                 ('message_id', models.CharField(default=django_signal_audit.models.notifications.new_message_id, max_length=64, verbose_name='message id')),
                 ('lease_no', models.PositiveIntegerField(default=0, editable=False)),
+                ('digest_key', models.CharField(blank=True, default='', editable=False, max_length=64)),
                 ('data', models.JSONField(blank=True, default=dict, verbose_name='data')),
             ],
             options={
                 'verbose_name': 'notification',
                 'verbose_name_plural': 'notifications',
                 'ordering': ['-id'],
-                'indexes': [models.Index(fields=['status', 'available_at', 'id'], name='dsa_notification_due'), models.Index(fields=['recipient', 'channel', 'id'], name='dsa_notification_recipient'), models.Index(fields=['event'], name='dsa_notification_event')],
+                'indexes': [models.Index(fields=['status', 'available_at', 'id'], name='dsa_notification_due'), models.Index(fields=['recipient', 'channel', 'id'], name='dsa_notification_recipient'), models.Index(fields=['event'], name='dsa_notification_event'), models.Index(fields=['digest_key'], name='dsa_notification_digest')],
             },
         ),
     ]

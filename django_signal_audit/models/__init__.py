@@ -1,8 +1,8 @@
-"""The two tables: what happened, and who is to hear of it."""
+"""The tables: what happened, who is to hear of it, and how much of it is too much."""
 
 from __future__ import annotations
 
 from .events import AuditEvent, AuditEventQuerySet
-from .notifications import Notification, NotificationQuerySet
+from .notifications import Notification, NotificationQuerySet, Throttle
 
-__all__ = ["AuditEvent", "AuditEventQuerySet", "Notification", "NotificationQuerySet"]
+__all__ = ["AuditEvent", "AuditEventQuerySet", "Notification", "NotificationQuerySet", "Throttle"]

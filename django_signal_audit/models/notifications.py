@@ -75,10 +75,14 @@ class Notification(TimeStampedModel):
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     available_at = models.DateTimeField(_("available at"), default=utc_now)
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    # When it was first shown in a list, and when it was opened: what is new, and what is unread.
+    seen_at = models.DateTimeField(_("seen at"), null=True, blank=True)
     read_at = models.DateTimeField(_("read at"), null=True, blank=True)
     last_error = models.TextField(_("last error"), blank=True)
     message_id = models.CharField(_("message id"), max_length=64, default=new_message_id)
     lease_no = models.PositiveIntegerField(default=0, editable=False)
+    # Set while the row waits for the end of a digest's window: those with the same key become one message.
+    digest_key = models.CharField(max_length=64, blank=True, default="", editable=False)
     data = models.JSONField(_("data"), default=dict, blank=True)
 
     objects = NotificationQuerySet.as_manager()
@@ -92,6 +96,7 @@ class Notification(TimeStampedModel):
             models.Index(fields=["status", "available_at", "id"], name="dsa_notification_due"),
             models.Index(fields=["recipient", "channel", "id"], name="dsa_notification_recipient"),
             models.Index(fields=["event"], name="dsa_notification_event"),
+            models.Index(fields=["digest_key"], name="dsa_notification_digest"),
         ]
 
     def __str__(self) -> str:
@@ -116,3 +121,21 @@ class Notification(TimeStampedModel):
         """Return the events it tells of, oldest first; pruned ones are missing."""
         events = AuditEvent.objects.using(self._state.db).filter(uid__in=self.event_uids)
         return list(events.order_by("id"))
+
+
+class Throttle(models.Model):
+    """The latest messages of one rule, channel and recipient, kept where ``throttle`` limits how many there may be."""
+
+    # A hash of the three: together they are longer than what MySQL can index.
+    key = models.CharField(max_length=64, primary_key=True)
+    # The moments, in seconds since 1970, oldest first, and no more of them than the limit.
+    moments = models.JSONField(default=list)
+
+    class Meta:
+        verbose_name = _("throttle")
+        verbose_name_plural = _("throttles")
+        # Nobody edits it, so nobody needs to be allowed to.
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.key
