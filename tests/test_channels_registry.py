@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
@@ -55,6 +57,15 @@ class TestGetChannel:
             get_channel("bad")
         assert 'SIGNAL_AUDIT["CHANNELS"]["bad"]' in str(error.value)
         assert expected in str(error.value)
+
+    @pytest.mark.parametrize(("module", "package"), [("webhook", "standardwebhooks")])
+    def test_a_package_that_is_not_installed_is_named_with_its_extra(self, monkeypatch, module, package):
+        monkeypatch.delitem(sys.modules, f"django_signal_audit.channels.{module}", raising=False)
+        monkeypatch.setitem(sys.modules, package, None)
+        with channels(it={"BACKEND": f"django_signal_audit.channels.{module}.AnyChannel"}):
+            with pytest.raises(InvalidSettings) as error:
+                get_channel("it")
+        assert error.value.hint == f"Install it: pip install 'django-signal-audit[{module}]'."
 
 
 class Unmakable(CallableChannel):

@@ -10,6 +10,7 @@ from .notices import make_notification
 
 class TestDescribe:
     class Channel:
+        option_schema = {}
         options = {"secret": ["whsec_abcdef"], "headers": {"Authorization": "Bearer xyz1234"}, "url": "https://e.org"}
 
     def test_secret_options_and_passwords_are_hidden(self):

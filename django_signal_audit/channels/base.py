@@ -39,11 +39,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One key of a channel's OPTIONS: what it must be, in words, and the test of it."""
+    """One key of a channel's OPTIONS: what it must be, in words, and the test of it.
+
+    What is in a ``confidential`` one is shown nowhere; one whose name contains a word of MASK_FIELDS is confidential
+    anyway.
+    """
 
     expects: str
     accepts: Callable[[Any], bool]
     required: bool = False
+    confidential: bool = False
 
 
 def is_text(value: Any) -> bool:
@@ -113,7 +118,8 @@ class Channel(ABC):
             return self.error(name, "is no option of this channel", did_you_mean(name, self.option_schema))
         value = self.options[name]
         if not option.accepts(value):
-            shown = f"It is of type {type(value).__name__}." if is_secret(str(name)) else f"It is {value!r:.200}."
+            hidden = option.confidential or is_secret(str(name))
+            shown = f"It is of type {type(value).__name__}." if hidden else f"It is {value!r:.200}."
             return self.error(name, f"must be {option.expects}", shown)
         return None
 

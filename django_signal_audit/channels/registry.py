@@ -69,11 +69,21 @@ def _backend(dotted: Any, path: str) -> type[Channel]:
         found = import_string(dotted)
     except Exception as error:
         msg = f"{path} cannot import {dotted!r}: {error}."
-        raise InvalidSettings(msg, nearest_path(dotted, _is_channel)) from error
+        raise InvalidSettings(msg, _missing_package(dotted, error) or nearest_path(dotted, _is_channel)) from error
     if not _is_channel(found):
         msg = f"{path} names {dotted!r}, which is no subclass of {Channel.__module__}.Channel."
         raise InvalidSettings(msg, nearest_path(dotted, _is_channel))
     return found  # type: ignore[no-any-return]
+
+
+def _missing_package(dotted: str, error: Exception) -> str:
+    """Return how to install what a channel of ours needs: its extra has the name of its module."""
+    module, _, _ = dotted.rpartition(".")
+    parent, _, extra = module.rpartition(".")
+    missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if parent != __package__ or not missing or missing == module:
+        return ""
+    return f"Install it: pip install 'django-signal-audit[{extra}]'."
 
 
 def _is_channel(found: object) -> bool:

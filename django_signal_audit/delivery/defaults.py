@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import decode_tag
+from django_signal_audit.values import decode_tag, without_tags
 
 # What one message spells out. A bulk call may make a digest of any number of events.
 MAX_EVENTS = 50
@@ -61,7 +61,7 @@ def _lines(event: AuditEvent) -> Iterator[str]:
     for name, members in event.member_changes.items():
         yield f"{name}: {_members(members)}"
     for key, value in event.data.items():
-        yield f"{key}: {_text(decode_tag(value))}"
+        yield f"{key}: {_text(decode_tag(without_tags(value)))}"
     if event.actor_repr:
         yield _("by %(actor)s") % {"actor": event.actor_repr}
     yield _("at %(time)s") % {"time": f"{event.recorded_at:%Y-%m-%d %H:%M:%S} UTC"}

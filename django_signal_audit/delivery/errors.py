@@ -16,6 +16,7 @@ MAX_LENGTH = 2000
 HIDDEN = "********"
 # Shorter ones would blot out half of the text.
 _SHORTEST_SECRET = 4
+_SHORTEST_PART = 8
 
 _URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 # A name and what stands between it and its value, which may in turn hold names and values: a URL does.
@@ -41,7 +42,7 @@ def _place(error: BaseException) -> str:
 
 
 def _hide(text: str, channel: Channel | None) -> str:
-    for secret in sorted(_secrets(channel.options if channel else {}), key=len, reverse=True):
+    for secret in sorted(_confidential(channel) if channel else (), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _URL_PASSWORD.sub(rf"\1{HIDDEN}@", text)
     return "".join(_without_values(text))
@@ -56,6 +57,23 @@ def _without_values(text: str) -> Iterator[str]:
             yield text[start : name.end()] + HIDDEN
             start = value.end()
     yield text[start:]
+
+
+def _confidential(channel: Channel) -> Iterator[str]:
+    """Yield the texts that a channel's options have and nobody else is to see."""
+    for name, value in channel.options.items():
+        option = channel.option_schema.get(name)
+        for text in _secrets({name: value}, secret=option is not None and option.confidential):
+            yield from _pieces(text)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield the text, and of a URL what an answer may repeat without the rest: parts of its path and query."""
+    yield text
+    _, scheme, rest = text.partition("://")
+    if scheme:
+        _host, *parts = re.split(r"[/?&=]", rest)
+        yield from (part for part in parts if len(part) >= _SHORTEST_PART)
 
 
 def _secrets(options: Any, secret: bool = False) -> Iterator[str]:

@@ -1,0 +1,247 @@
+"""Messages as signed HTTP requests, by the rules of Standard Webhooks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from django.core.checks import CheckMessage
+from django.utils import timezone
+from standardwebhooks import Webhook
+
+from django_signal_audit.exceptions import GiveUp, RetryLater
+from django_signal_audit.values import without_tags
+
+from .addresses import AddressPolicy
+from .base import TO_OPTION, Channel, Message, Option, is_text, is_texts
+from .posting import Answer, Poster
+
+TIMEOUT_SECONDS = 20.0
+MAX_TIMEOUT_SECONDS = 60.0
+# A digest may have any number of events, and a receiver a limit of its own.
+MAX_EVENTS = 100
+# How much of what a receiver answers is noted.
+SHOWN_CHARACTERS = 200
+# Those that say "not now". Every other 4xx says "not like this", and would say so again.
+PASSING = frozenset({408, 425, 429})
+GONE = 410
+HTTP_PROBLEM = "is not https, so anybody on the way can read the messages"
+HTTP_HINT = 'Use https, or add "allow_http": True if the way there is safe.'
+LONGEST_WAIT_SECONDS = 86_400.0
+
+_SECRET_PREFIX = "whsec_"  # noqa: S105  # the spec's mark of a secret, none itself
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+# What the channel itself says, or must not be said twice.
+_OWN_HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature", "content-type"})
+_FRAMING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+
+
+def is_url(value: Any) -> bool:
+    """Tell whether the value is an absolute http or https URL, in ASCII, without a user in it."""
+    if not is_text(value) or not re.fullmatch(r"[\x21-\x7e]+", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        # Reading the port is what tells whether it is one.
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        )
+    except ValueError:
+        return False
+
+
+def is_timeout(value: Any) -> bool:
+    """Tell whether the value is a number of seconds that a worker can wait while it holds a message."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT_SECONDS
+
+
+def is_headers(value: Any) -> bool:
+    """Tell whether the value is a mapping of names to texts that can stand in a header."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and _HEADER_NAME.fullmatch(name)
+        and isinstance(text, str)
+        and _HEADER_VALUE.fullmatch(text)
+        for name, text in value.items()
+    )
+
+
+def is_allowance(value: Any) -> bool:
+    """Tell whether the value says which private addresses may be reached: True, False, or networks."""
+    if not isinstance(value, bool) and not is_texts(value):
+        return False
+    try:
+        AddressPolicy.of(value)
+    except ValueError:
+        return False
+    return True
+
+
+class WebhookChannel(Channel):
+    """Posts each message to one URL, signed with each secret.
+
+    Every attempt has the same ``webhook-id`` and a fresh ``webhook-timestamp``. An answer of 2xx has taken it; 408,
+    425, 429, 5xx and what the network does wrong are tried again, all else is given up.
+    """
+
+    option_schema: ClassVar[Mapping[str, Option]] = {
+        "to": TO_OPTION,
+        "url": Option(
+            expects="an http or https URL in ASCII, without a user", accepts=is_url, required=True, confidential=True
+        ),
+        "secret": Option(
+            expects='a secret such as "whsec_…", or a list of them, the newest first', accepts=is_texts, required=True
+        ),
+        "timeout": Option(expects=f"seconds, more than 0, at most {MAX_TIMEOUT_SECONDS:g}", accepts=is_timeout),
+        "headers": Option(expects="a dict of header names to ASCII texts", accepts=is_headers, confidential=True),
+        "allow_http": Option(expects="True or False", accepts=lambda value: isinstance(value, bool)),
+        "allow_private": Option(
+            expects='True, False, or a list of networks such as "10.1.0.0/16"', accepts=is_allowance
+        ),
+    }
+
+    def send(self, message: Message) -> None:
+        """Post the message once."""
+        if not self._is_safe:
+            msg = f"The URL {HTTP_PROBLEM}. {HTTP_HINT}"
+            raise GiveUp(msg)
+        body = json.dumps(payload(message), ensure_ascii=False, separators=(",", ":"))
+        answer = self._poster.post(body.encode(), self._headers(message, body))
+        problem = _verdict(answer, message.attempt)
+        if problem:
+            raise problem
+
+    def check(self) -> list[CheckMessage]:
+        """Return what is wrong with the options, plain http and secrets that are none among it."""
+        found = super().check()
+        if found:
+            return found
+        return [*self._url_problems(), *self._secret_problems(), *self._header_problems()]
+
+    def _url_problems(self) -> Iterator[CheckMessage]:
+        if not self._is_safe:
+            yield self.error("url", HTTP_PROBLEM, HTTP_HINT)
+
+    def _secret_problems(self) -> Iterator[CheckMessage]:
+        if not all(map(_is_key, self._secrets)):
+            hint = 'Write "whsec_" and the base64 of 24 to 64 random bytes.'
+            yield self.error("secret", "has one that is not base64", hint)
+
+    def _header_problems(self) -> Iterator[CheckMessage]:
+        for name in self.options.get("headers", {}):
+            if name.lower() in _OWN_HEADERS | _FRAMING_HEADERS:
+                yield self.error("headers", f"has {name!r}, which the channel sets itself", f"Remove {name!r}.")
+
+    @property
+    def _is_safe(self) -> bool:
+        return urlsplit(self.options["url"]).scheme == "https" or bool(self.options.get("allow_http"))
+
+    @property
+    def _secrets(self) -> list[str]:
+        secret = self.options["secret"]
+        return [secret] if isinstance(secret, str) else list(secret)
+
+    @cached_property
+    def _poster(self) -> Poster:
+        policy = AddressPolicy.of(self.options.get("allow_private", False))
+        return Poster(self.options["url"], policy=policy, timeout=self.options.get("timeout", TIMEOUT_SECONDS))
+
+    def _headers(self, message: Message, body: str) -> dict[str, str]:
+        # In UTC, whatever the zone of the worker: the library signs the clock's digits as if they were.
+        now = dt.datetime.now(dt.UTC)
+        signatures = [Webhook(secret).sign(message.id, now, body) for secret in self._secrets]
+        return {
+            "User-Agent": "django-signal-audit",
+            **self.options.get("headers", {}),
+            "Content-Type": "application/json",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": " ".join(signatures),
+        }
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """Return the body of the request: ``type``, ``timestamp`` and ``data``, as Standard Webhooks wants them."""
+    event = message.event
+    kinds = {(event.model, event.event_type) for event in message.events}
+    return {
+        "type": ".".join(filter(None, (event.model, event.event_type))) if len(kinds) == 1 else "mixed",
+        "timestamp": event.recorded_at.astimezone(dt.UTC).isoformat(),
+        "data": {
+            "rule": message.rule,
+            "recipient": message.recipient,
+            "subject": message.subject,
+            "body": message.body,
+            "count": len(message.events),
+            "events": _events(message.events[:MAX_EVENTS]),
+        },
+    }
+
+
+def _events(events: Sequence[Any]) -> list[dict[str, Any]]:
+    names = ("event_type", "level", "model", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id")
+    return [
+        {
+            "uid": str(event.uid),
+            "recorded_at": event.recorded_at.astimezone(dt.UTC).isoformat(),
+            **{name: str(getattr(event, name)) for name in names},
+            "changes": without_tags(event.changes),
+            "data": without_tags(event.data),
+        }
+        for event in events
+    ]
+
+
+def _is_key(secret: str) -> bool:
+    encoded = secret.removeprefix(_SECRET_PREFIX).rstrip("=")
+    try:
+        return bool(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+    except binascii.Error:
+        return False
+
+
+def _verdict(answer: Answer, attempt: int) -> GiveUp | RetryLater | None:
+    """Return what to raise, None if the message was taken."""
+    if 200 <= answer.status < 300:
+        return None
+    said = f"It answered {answer.status}: {' '.join(answer.text.split())[:SHOWN_CHARACTERS]}".rstrip(": ")
+    if answer.status in PASSING or answer.status >= 500:
+        return RetryLater(said, seconds=wait_seconds(answer.retry_after, attempt))
+    if answer.status == GONE:
+        return GiveUp(f"{said}. Nobody listens at this URL any more.")
+    if answer.status < 400:
+        return GiveUp(f'It answered {answer.status}, a redirect, and none is followed. Set "url" to where it leads.')
+    return GiveUp(said)
+
+
+def wait_seconds(retry_after: str, attempt: int) -> float | None:
+    """Return the wait that a receiver asked for, None if it asked for none that can be understood.
+
+    It is at most a day, and at least 2, 4, 8 … seconds with each attempt: a receiver that always says "at once" would
+    use up all attempts in a moment.
+    """
+    seconds = _seconds(retry_after.strip())
+    if seconds is None:
+        return None
+    return min(max(seconds, 2.0**attempt), LONGEST_WAIT_SECONDS)
+
+
+def _seconds(text: str) -> float | None:
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return (moment - timezone.now()).total_seconds()
