@@ -62,9 +62,9 @@ class TestGetChannel:
     def test_a_package_that_is_not_installed_is_named_with_its_extra(self, monkeypatch, module, package):
         monkeypatch.delitem(sys.modules, f"django_signal_audit.channels.{module}", raising=False)
         monkeypatch.setitem(sys.modules, package, None)
-        with channels(it={"BACKEND": f"django_signal_audit.channels.{module}.AnyChannel"}):
-            with pytest.raises(InvalidSettings) as error:
-                get_channel("it")
+        missing = {"BACKEND": f"django_signal_audit.channels.{module}.AnyChannel"}
+        with channels(it=missing), pytest.raises(InvalidSettings) as error:
+            get_channel("it")
         assert error.value.hint == f"Install it: pip install 'django-signal-audit[{module}]'."
 
 
