@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from django_signal_audit.delivery import outbox
 from django_signal_audit.models import Notification
@@ -127,6 +128,21 @@ class TestCounting:
         assert outbox.retry_dead("default") == 1
         assert (fresh(dead).status, fresh(dead).attempts) == ("pending", 0)
         assert fresh(skipped).status == "skipped"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_note_itself_does_not_wait_for_the_disk():
+    if connection.vendor != "postgresql":
+        pytest.skip("only PostgreSQL lets a statement choose")
+    due()
+    (row,) = outbox.claim("default", limit=1)
+    with CaptureQueriesContext(connection) as queries:
+        assert outbox.finish(row, "sent", sent_at=utc_now())
+    (query,) = queries
+    assert "'synchronous_commit', 'off'" in query["sql"]
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
 
 
 @pytest.mark.django_db(transaction=True)

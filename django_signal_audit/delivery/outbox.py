@@ -19,6 +19,8 @@ from django.utils import timezone
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
+from .fence import change_held
+
 # Longer than any single send should take; a worker that holds a row longer may see it sent by another as well.
 LEASE = dt.timedelta(minutes=5)
 
@@ -115,8 +117,8 @@ def _note(row: Notification, **changes: Any) -> None:
 
 def _update_held(row: Notification, **changes: Any) -> bool:
     """Change the row if it is still held by the claim that ``row`` knows of; tell whether it is."""
-    held = Notification.objects.using(row._state.db).filter(pk=row.pk, lease_no=row.lease_no, status=STATUS.claimed)
-    if not held.update(**changes):
+    changes = {name: value for name, value in changes.items() if getattr(row, name) != value}
+    if not change_held(row, changes):
         return False
     _note(row, **changes)
     return True

@@ -30,7 +30,7 @@ from .transport import transmit
 
 logger = logging.getLogger("django_signal_audit")
 
-BATCH_SIZE = 50
+BATCH_SIZE = 100
 STATUS = Notification.STATUS
 
 
