@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from django.core import serializers
+from django.db import connection
 from django.db.models import F
 
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.replay import Replay
+from django_signal_audit.rules.registry import get_registry
 
-from .app.models import Club, Kiosk, Pizzeria, Place, Restaurant, Venue
+from .app.models import Club, Kiosk, Pizzeria, Place, Restaurant, Tag, Venue
 from .conftest import Audit, events
+from .processes.stage import LOG
 
 pytestmark = pytest.mark.django_db
 
@@ -95,3 +99,80 @@ def test_the_recorded_state_of_a_parents_part(audit: Audit) -> None:
     assert state_of(Place, pizzeria.pk) == {"name": "new"}
     Pizzeria.objects.all().delete()
     assert state_of(Place, pizzeria.pk) is None
+
+
+def replays() -> bool:
+    return not list(Replay(get_registry().plans.values(), "default").differences())
+
+
+def test_a_parents_row_becomes_a_childs_and_is_its_own_again(audit: Audit) -> None:
+    audit()
+    tag = Tag.objects.create(name="t")
+    place = Place.objects.create(name="old")
+    place.tags.add(tag)
+    start = len(events())
+    Restaurant(place_ptr_id=place.pk, name="new", stars=2).save()
+    assert replays()
+    Restaurant.objects.get().delete(keep_parents=True)
+    assert replays()
+    Place.objects.update(name="last")
+    pk, came, went = str(place.pk), {"added": [tag.pk], "removed": []}, {"added": [], "removed": [tag.pk]}
+    assert since(start) == [
+        ("app.restaurant", pk, "create", {"name": [None, "new"], "stars": [None, 2], "tags": came}),
+        ("app.restaurant", pk, "delete", {"name": ["new", None], "stars": [2, None], "tags": went}),
+        # Nothing happened to the place, so nobody is told of it.
+        ("app.place", pk, "baseline", {"name": [None, "new"], "tags": came}),
+        ("app.place", pk, "update", {"name": ["new", "last"]}),
+    ]
+    assert replays()
+    assert AuditEvent.objects.state_of(Place, place.pk) == {"name": "last", "tags": [tag.pk]}
+    assert AuditEvent.objects.state_of(Restaurant, place.pk) is None
+
+
+def test_a_parents_row_extended_by_a_fixture(audit: Audit) -> None:
+    audit()
+    place, tag = Place.objects.create(name="a"), Tag.objects.create(name="t")
+    place.tags.add(tag)
+    Restaurant(place_ptr_id=place.pk).save_base(raw=True)
+    assert events()[-1].changes == {
+        "name": [None, "a"],
+        "stars": [None, 0],
+        "tags": {"added": [tag.pk], "removed": []},
+    }
+    assert replays()
+
+
+@pytest.mark.parametrize("model", [Pizzeria, Restaurant])
+def test_the_parents_that_are_kept_are_told_of_once(audit: Audit, model: Any) -> None:
+    audit({"name": "all", "model": "app.*", "notify": ["log"]}, CHANNELS=LOG)
+    pizzeria = Pizzeria.objects.create(name="a")
+    start, told = len(events()), Notification.objects.count()
+    model.objects.get(pk=pizzeria.pk).delete(keep_parents=True)
+    left = "app.restaurant" if model is Pizzeria else "app.place"
+    assert [(label, kind) for label, _, kind, _ in since(start)] == [("app.pizzeria", "delete"), (left, "baseline")]
+    assert replays()
+    assert Notification.objects.count() == told + 1
+
+
+def test_a_childs_row_deleted_past_the_collector(audit: Audit) -> None:
+    audit()
+    club = Club.objects.create(name="a", seats=3)
+    start = len(events())
+    Club.objects.all()._raw_delete("default")
+    assert since(start)[1:] == [
+        ("app.place", str(club.pk), "baseline", {"name": [None, "a"]}),
+        ("app.venue", str(club.venue_id), "baseline", {"seats": [None, 3]}),
+    ]
+    assert replays()
+
+
+def test_an_upsert_of_a_parents_part(audit: Audit) -> None:
+    audit()
+    pizzeria = Pizzeria.objects.create(name="old")
+    start = len(events())
+    options: dict[str, Any] = {"update_conflicts": True, "update_fields": ["name"]}
+    if connection.features.supports_update_conflicts_with_target:
+        options["unique_fields"] = ["pk"]
+    Place.objects.bulk_create([Place(pk=pizzeria.pk, name="new")], **options)
+    assert since(start) == [("app.pizzeria", str(pizzeria.pk), "update", {"name": ["old", "new"]})]
+    assert events()[-1].object_repr == "new"

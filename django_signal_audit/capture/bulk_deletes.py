@@ -12,7 +12,8 @@ from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 from .compilers import DeleteStatement
-from .deletions import Doomed, current_deletion
+from .deletions import DeletionScope, Doomed, current_deletion
+from .extensions import members_left, survivors
 from .images import CHUNK, Image, ImageReader, Spool
 from .memberships import sorted_keys
 from .strangers import execute_on_known
@@ -29,8 +30,7 @@ def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
             result = _execute(statement, reader, spool)
             with all_or_nothing(statement.using):
                 for chunk in spool:
-                    changes = [_delete(reader, image) for image in chunk]
-                    record_changes([change for change in changes if change is not None], statement.using)
+                    record_changes(_deletes(reader, chunk), statement.using)
         finally:
             spool.close()
         return result
@@ -52,16 +52,32 @@ def _images(statement: DeleteStatement, reader: ImageReader) -> Iterable[Image]:
     return rows.iterator(chunk_size=CHUNK)
 
 
-def _delete(reader: ImageReader, image: Image) -> Change | None:
+def _deletes(reader: ImageReader, chunk: Iterable[Image]) -> list[Change]:
+    changes = []
+    for image in chunk:
+        scope = current_deletion()
+        if scope is not None and (reader.plan.model, reader.key(image)) in scope.covered:
+            continue
+        parents = reader.parents(image)
+        kept = {parent for parent in parents if scope is None or not scope.takes(parent[0])}
+        changes.append(_delete(reader, image, scope, loses_parents=bool(kept)))
+        if scope is None:
+            changes += survivors(kept, reader.using)
+        else:
+            scope.covered |= parents - kept
+            scope.kept |= kept
+    return changes
+
+
+def _delete(reader: ImageReader, image: Image, scope: DeletionScope | None, *, loses_parents: bool) -> Change:
     plan, pk = reader.plan, reader.key(image)
-    scope = current_deletion()
-    noted = Doomed(Source.BULK)
-    if scope is not None:
-        if (plan.model, pk) in scope.covered:
-            return None
-        scope.covered |= reader.parents(image)
-        noted = scope.doomed.get((plan.model, pk), Doomed(Source.CASCADE))
+    noted = Doomed(Source.BULK) if scope is None else scope.doomed.get((plan.model, pk), Doomed(Source.CASCADE))
     names = plan.names_for(EventType.DELETE)
+    members = {
+        name: MembersChange(removed=sorted_keys(member for _, member in pairs)) for name, pairs in noted.members.items()
+    }
+    if loses_parents:
+        members |= members_left(reader, image, names)
     return Change(
         event_type=EventType.DELETE,
         source=noted.source,
@@ -71,8 +87,5 @@ def _delete(reader: ImageReader, image: Image) -> Change | None:
         instance=reader.instance(image) if noted.instance is None else noted.instance,
         object_repr=noted.object_repr,
         fields={name: FieldChange(old=value, new=None) for name, value in reader.row(image, names).items()},
-        members={
-            name: MembersChange(removed=sorted_keys(member for _, member in pairs))
-            for name, pairs in noted.members.items()
-        },
+        members=members,
     )

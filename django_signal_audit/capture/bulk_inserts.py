@@ -15,9 +15,11 @@ from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 from .compilers import InsertStatement, Rows
+from .extensions import members_brought
 from .images import Image, ImageReader, chunks
+from .lineage import Owner, owner_of
 from .recollection import recorded_row
-from .rows import differences
+from .rows import differences, rows_of
 from .transactions import all_or_nothing, lock_database, write_transaction
 
 
@@ -61,15 +63,18 @@ def _images_by_key(reader: ImageReader, pks: Sequence[Any]) -> list[Image]:
 
 
 def _create(reader: ImageReader, image: Image) -> Change:
-    row = reader.row(image, reader.plan.names_for(EventType.CREATE))
+    plan, pk = reader.plan, reader.key(image)
+    names = plan.names_for(EventType.CREATE)
     return Change(
         event_type=EventType.CREATE,
         source=Source.BULK,
         using=reader.using,
-        model=reader.plan.model,
-        pk=reader.key(image),
+        model=plan.model,
+        pk=pk,
         instance=reader.instance(image),
-        fields={name: FieldChange(old=None, new=value) for name, value in row.items()},
+        fields={name: FieldChange(old=None, new=value) for name, value in reader.row(image, names).items()},
+        # A fixture's row extends its parents' rows.
+        members=members_brought(plan, pk, names, reader.using) if plan.model._meta.parents else {},
     )
 
 
@@ -137,15 +142,14 @@ class _Upsert:
         return [*sets, list(meta.pk_fields)]
 
     def _change(self, before: dict[Any, Image], image: Image, was_there: bool) -> Change | None:
-        pk = self.reader.key(image)
-        names = self.plan.names_for(EventType.UPDATE)
-        new = self.reader.row(image, names)
-        if pk in before:
-            old = self.reader.row(before[pk], names)
-        elif was_there:
-            old = recorded_row(self.plan, pk, new, self.statement.using)
-        else:
+        pk, using = self.reader.key(image), self.statement.using
+        if pk not in before and not was_there:
             return _create(self.reader, image)
+        # A multi-table child's row may extend the one that was there.
+        owner = owner_of(self.plan, pk, using)
+        names = owner.plan.names_for(EventType.UPDATE)
+        new = self.reader.row(image, names)
+        old = self.reader.row(before[pk], names) if pk in before else recorded_row(*owner, new, using)
         fields = {name: field for name, field in self.plan.all_fields.items() if name in names}
         changed = differences(fields, old, new)
         if not changed:
@@ -153,9 +157,14 @@ class _Upsert:
         return Change(
             event_type=EventType.UPDATE,
             source=Source.BULK,
-            using=self.statement.using,
-            model=self.plan.model,
-            pk=pk,
-            instance=self.reader.instance(image),
+            using=using,
+            model=owner.plan.model,
+            pk=owner.pk,
+            instance=self._object(owner, image),
             fields=changed,
         )
+
+    def _object(self, owner: Owner, image: Image) -> models.Model | None:
+        if owner.plan is self.plan:
+            return self.reader.instance(image)
+        return rows_of(owner.plan.model, self.statement.using).filter(pk=owner.pk).first()

@@ -35,11 +35,18 @@ class DeletionScope:
     doomed: dict[Identity, Doomed] = field(default_factory=dict)
     # Parents' rows whose deletion is part of their child's event.
     covered: set[Identity] = field(default_factory=set)
+    # Parents' rows that stay when the child's row goes.
+    kept: set[Identity] = field(default_factory=set)
 
     def source_of_update(self, fields: set[models.Field[Any, Any]]) -> Source:
         """Tell whether an UPDATE is one of the deletion's own, such as SET_NULL."""
         own = {updated for updated, _ in self.collector.field_updates}
         return Source.CASCADE if fields <= own else Source.BULK
+
+    def takes(self, model: type[models.Model]) -> bool:
+        """Tell whether the deletion takes rows of this model too: ``keep_parents`` spares the parents'."""
+        taken = (*self.collector.data, *(rows.model for rows in self.collector.fast_deletes))
+        return any(one._meta.concrete_model is model for one in taken)
 
     def asked_for(self, model: type[models.Model]) -> bool:
         """Tell whether the deletion was asked for on rows of this model itself."""

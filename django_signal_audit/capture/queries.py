@@ -14,7 +14,7 @@ from django.db.models.deletion import Collector
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType
 from django_signal_audit.problems import Problem
-from django_signal_audit.recorder import one_call
+from django_signal_audit.recorder import one_call, record_changes
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
 from django_signal_audit.rules.targets import watchable_fields, watchable_members
@@ -37,6 +37,7 @@ from .compilers import (
     wrap_get_compiler,
 )
 from .deletions import deletion
+from .extensions import survivors
 from .internals import Patches
 from .members import watched_memberships
 from .memberships import Membership
@@ -165,8 +166,11 @@ def _wrap_collector(original: Callable[..., Any]) -> Callable[..., Any]:
     def delete(self: Any) -> Any:
         if not _concerns(self):
             return original(self)
-        with write_transaction(self.using), one_call(self.using), deletion(self):
-            return original(self)
+        with write_transaction(self.using), one_call(self.using), deletion(self) as scope:
+            result = original(self)
+            if scope.kept:
+                record_changes(survivors(scope.kept, self.using), self.using)
+            return result
 
     return delete
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
-from django_signal_audit.changes import Change, FieldChange
+from django_signal_audit.changes import Change, FieldChange, MembersChange
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes, recorded_count
@@ -22,6 +22,7 @@ from django_signal_audit.storage import is_ready
 from django_signal_audit.suspension import is_suspended
 
 from .base import CaptureSource, register_source
+from .extensions import may_extend, members_brought
 from .internals import Patches, connect_first
 from .lineage import owner_of
 from .recollection import recorded_row
@@ -45,6 +46,8 @@ class Before:
     was_read: bool
     # Is it sure that the instance is what was written?
     is_own: bool = True
+    # May the row that is inserted extend a parent's that is there?
+    may_extend: bool = False
 
 
 @dataclass(slots=True)
@@ -148,6 +151,7 @@ def check_before_save(
         if is_ready(using) and not is_suspended(plan.model):
             before = _look(plan, instance, pending, using, raw=raw, update_fields=update_fields)
             before.is_own = raw or not pending.is_foreign
+            before.may_extend = may_extend(instance, plan.model)
             pending.before.append(before)
     pending.using, pending.count = using, recorded_count()
 
@@ -214,6 +218,7 @@ def record_after_save(sender: type[models.Model], instance: models.Model, create
 def _change(before: Before, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:
     plan, pk = before.plan, before.pk
     event_type = EventType.UPDATE
+    members: dict[str, MembersChange] = {}
     if created if own else before.row is None:
         event_type, pk = EventType.CREATE, row_key(instance, plan.model)
         names = plan.names_for(event_type)
@@ -222,6 +227,8 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
             return None
         new = _stored(before, instance, pk, fields, using)
         changed = {name: FieldChange(old=None, new=new[name]) for name in fields if name in new}
+        if before.may_extend:
+            members = members_brought(plan, pk, names, using)
     elif not before.was_read:
         return None
     else:
@@ -239,6 +246,7 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
         pk=pk,
         instance=_of_model(instance, plan, pk, using),
         fields=changed,
+        members=members,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -74,6 +75,15 @@ def recorded_fields(model: type[models.Model]) -> list[Any]:
     return [field for field in model._meta.concrete_fields if field not in links | keys and field.column]
 
 
+# Children whose key is another than their parent's: nothing in the parent's key leads to their events.
+OTHER_KEY = {Venue: Club, Place: Kiosk}
+
+
+def _parts(model: type[models.Model]) -> list[Any]:
+    """Return the keys of the rows of a parent that children with another key extend."""
+    return list(models.QuerySet(OTHER_KEY[model]).values_list(model._meta.pk.attname, flat=True))
+
+
 def tables() -> dict[Identity, State]:
     """Return what the tables hold, by the object each row is part of."""
     every = {model: list(models.QuerySet(model).values()) for model in ruled()}
@@ -120,10 +130,9 @@ class Life:
     def add(self, event_type: str, changes: dict[str, Any]) -> None:
         """Check that the event goes on from what was recorded before."""
         told = (self.name, event_type, changes, self.state)
-        if event_type == "create":
+        if event_type in ("create", "baseline"):
             assert self.state is None, ("created twice", *told)
-            assert all(pair[0] is None for pair in changes.values()), ("created from something", *told)
-            self.state = {name: pair[1] for name, pair in changes.items()}
+            self.state = {name: first_value(change, told) for name, change in changes.items()}
         elif event_type == "delete":
             assert self.state is not None, ("deleted before it was there", *told)
             gone = {name: old["removed"] if isinstance(old, dict) else old[0] for name, old in changes.items()}
@@ -150,6 +159,15 @@ class Life:
         self.state[name] = change[1]
 
 
+def first_value(change: Any, told: Any) -> Any:
+    """Return what an event that begins a life says of a field: a parent's row brings its members along."""
+    if isinstance(change, dict):
+        assert not change["removed"], ("created with members removed", *told)
+        return change["added"]
+    assert change[0] is None, ("created from something", *told)
+    return change[1]
+
+
 def same(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are the same, 1 and true told apart."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
@@ -167,9 +185,21 @@ def trail() -> dict[Identity, State]:
     """Return what the events say there is, after checking that each object's form an unbroken chain."""
     lives: dict[Identity, Life] = {}
     rows = AuditEvent.objects.order_by("id").values_list("model", "object_id", "event_type", "changes")
+    parents = {model._meta.label_lower: list(_extends(model)) for model in ruled()}
     for label, object_id, event_type, changes in rows:
         lives.setdefault((label, object_id), Life((label, object_id))).add(event_type, changes)
+        if event_type == "create":
+            # A parent's row that the new one extends lives on as a part of it.
+            for parent in parents[label]:
+                lives.pop((parent, object_id), None)
     return {name: without_empty(life.state) for name, life in lives.items() if life.state is not None}
+
+
+def _extends(model: type[models.Model]) -> Iterator[str]:
+    """Return the labels of the parents whose rows have the key of the model's rows that extend them."""
+    while getattr(model._meta.pk.remote_field, "parent_link", False):
+        model = model._meta.pk.remote_field.model
+        yield model._meta.label_lower
 
 
 def check() -> None:
@@ -177,14 +207,11 @@ def check() -> None:
     held, told = tables(), trail()
     missing = {name: state for name, state in held.items() if name not in told}
     assert not missing, ("rows no event tells of", missing)
-    surplus = {name: state for name, state in told.items() if name not in held}
+    parts = {(model._meta.label_lower, identity(pk)) for model in OTHER_KEY for pk in _parts(model)}
+    surplus = {name: state for name, state in told.items() if name not in held and name not in parts}
     assert not surplus, ("the trail tells of rows that are not there", surplus)
     wrong = {name: (told[name], state) for name, state in held.items() if not same(told[name], state)}
     assert not wrong, ("recorded and actual", wrong)
-
-
-# Children whose key is another than their parent's: nothing in the parent's key leads to their events.
-OTHER_KEY = {Venue: Club, Place: Kiosk}
 
 
 def check_typed() -> None:

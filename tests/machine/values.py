@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.apps import apps
 from django.db import models
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Concat, Upper
@@ -122,3 +123,14 @@ def links(model: type[models.Model], key: Any) -> dict[str, Any]:
     """Return a row's links to parents that its key does not tell: without them it would become part of other rows."""
     names = [link.attname for link in model._meta.parents.values() if link is not None and not link.primary_key]
     return rows(model).values(*names).get(pk=key) if names else {}
+
+
+def has_sibling(model: type[models.Model], parent: type[models.Model], key: Any) -> bool:
+    """Tell whether a parent's row is part of a child's that is of another kind than the model.
+
+    The parent's part of what one of the two writes is told of as its own alone: the guarantees name that end.
+    """
+    kin = [child for child in apps.get_models() if issubclass(child, parent) and child is not parent]
+    others = [child for child in kin if not (issubclass(child, model) or issubclass(model, child))]
+    name = parent._meta.pk.attname
+    return any(models.QuerySet(child).filter(**{name: key}).exists() for child in others if not child._meta.proxy)

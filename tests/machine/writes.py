@@ -248,7 +248,7 @@ def fixture(draw: Any) -> Write:
     key = values.draw_key(draw, parents[-1] if parents and model is not Kiosk else model)
     if key is None and model._meta.pk is not None and not isinstance(model._meta.pk, models.AutoField):
         key = values.draw_value(draw, model._meta.pk) if not parents else None
-    if parents and (key is None or model is Kiosk):
+    if parents and (key is None or model is Kiosk or values.has_sibling(model, parents[-1], key)):
         return nothing
     entry = {"model": model._meta.label_lower, "pk": key, "fields": draw_fixture(draw, model)}
     return lambda: [item.save() for item in serializers.deserialize("python", [entry])]
@@ -388,7 +388,7 @@ def extend(draw: Any) -> Write:
     fields = values.draw_values(draw, child, full=True)
     link = child._meta.get_ancestor_link(parent).attname
     ways: list[Write] = [nothing]
-    if key is not None:
+    if key is not None and not values.has_sibling(child, Place, key):
         ways.append(lambda: child(**(fields | {link: key})).save())
         ways.append(lambda: child(**{link: key}).save_base(raw=True))
         ways.append(lambda: parent(pk=key, name="parent").save(update_fields=["name"]))
