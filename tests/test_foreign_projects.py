@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.db import models
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from django_signal_audit.capture.connection import reconnect
@@ -35,6 +36,61 @@ def test_apps_that_are_loaded_later_are_audited(settings: Any, audit: Audit) -> 
         get_registry.cache_clear()
         reconnect()
     assert trail(model="app.tag") == [("create", {"name": [None, "late"]})]
+
+
+@pytest.fixture
+def forget() -> Iterator[None]:
+    """Take models out again that a test has defined."""
+    known = dict(apps.all_models["app"])
+    yield
+    for name in set(apps.all_models["app"]) - set(known):
+        del apps.all_models["app"][name]
+    apps.clear_cache()
+    get_registry.cache_clear()
+    reconnect()
+
+
+@pytest.mark.usefixtures("forget")
+@pytest.mark.parametrize("model", ["*", "app.latecomer"])
+@pytest.mark.parametrize("capture_queries", [True, False])
+def test_models_that_are_defined_later_are_audited(audit: Audit, model: str, capture_queries: bool) -> None:
+    # Modules of models that nobody imports at start-up; the tests of django-safedelete and REST framework have many.
+    audit({"name": "late", "model": model}, CAPTURE_QUERIES=capture_queries)
+
+    class Latecomer(models.Model):
+        name = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "app"
+            managed = False
+            db_table = Tag._meta.db_table
+
+    row = Latecomer.objects.create(name="a")
+    Latecomer.objects.update(name="b")
+    row.delete()
+    changes = [("create", {"name": [None, "a"]}), ("update", {"name": ["a", "b"]}), ("delete", {"name": ["b", None]})]
+    assert trail(model="app.latecomer") == (changes if capture_queries else [changes[0], changes[2]])
+
+
+@pytest.mark.usefixtures("forget")
+def test_models_that_name_a_later_one_wait_for_it(audit: Audit) -> None:
+    audit({"name": "late", "model": "*"})
+
+    class Early(models.Model):
+        late = models.ForeignKey("app.Late", models.CASCADE, related_name="+")
+
+        class Meta:
+            app_label = "app"
+            managed = False
+
+    assert get_registry().plan_for(Tag) is not None
+
+    class Late(models.Model):
+        class Meta:
+            app_label = "app"
+            managed = False
+
+    assert {Early, Late} <= set(get_registry().senders)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from . import audited
@@ -25,7 +27,7 @@ WORK = HERE.parent / ".projects"
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.projects", description=__doc__)
     parser.add_argument("projects", nargs="*", metavar="PROJECT", help=f"of {', '.join(PROJECTS)} (default all)")
-    parser.add_argument("--modes", nargs="+", choices=audited.MODES, default=list(audited.MODES))
+    parser.add_argument("--modes", nargs="+", choices=audited.MODES, default=["plain", "audited", "uncounted"])
     chosen = parser.parse_args()
     unknown = set(chosen.projects) - set(PROJECTS)
     if unknown:
@@ -37,13 +39,17 @@ def _pip(python: Path, *arguments: str) -> None:
     subprocess.run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True)
 
 
-def _prepare(name: str, project: Project) -> tuple[Path, Path]:
+@cache
+def _prepare(name: str) -> tuple[Path, Path]:
     """Return the interpreter and the source of a project, made at the first call."""
+    project = PROJECTS[name]
     home, python, source = WORK / name, WORK / name / "venv" / "bin" / "python", WORK / name / "source"
     if not (home / "complete").exists():
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         (WORK / ".gitignore").write_text("*\n")
+        # Else pytest finds the settings of this checkout above a source that has none of its own.
+        (WORK / "pytest.ini").write_text("[pytest]\n")
         venv.create(home / "venv", with_pip=True)
         _fetch(project, python, source)
         target = str(source) if project.repository else project.requirement
@@ -51,7 +57,6 @@ def _prepare(name: str, project: Project) -> tuple[Path, Path]:
         (home / "complete").touch()
     # The package as it is in the checkout now.
     _pip(python, "install", str(CHECKOUT))
-    _pip(python, "install", "--force-reinstall", "--no-deps", str(CHECKOUT))
     return python, source
 
 
@@ -69,10 +74,14 @@ def _fetch(project: Project, python: Path, source: Path) -> None:
     unpacked.rename(source)
 
 
-def _run(name: str, project: Project, mode: str) -> Outcome:
-    python, source = _prepare(name, project)
+def _run(name: str, mode: str) -> tuple[Outcome, Counter[str]]:
+    """Return how the tests ended, and the number of events by source."""
+    project = PROJECTS[name]
+    python, source = _prepare(name)
+    notes = WORK / name / f"{mode}.events"
+    notes.unlink(missing_ok=True)
     # CI keeps pytest from shortening what it says of a failure.
-    environment = {**os.environ, "CI": "1", **project.environment}
+    environment = {**os.environ, "CI": "1", "AUDITED_EVENTS": str(notes), **project.environment}
     command = [str(python), str(HERE / "audited.py"), mode, *project.command]
     done = subprocess.run(
         command,
@@ -84,15 +93,19 @@ def _run(name: str, project: Project, mode: str) -> Outcome:
         check=False,
     )
     (WORK / name / f"{mode}.log").write_text(done.stdout)
-    return read(done.stdout)
+    events = Counter(notes.read_text().split()) if notes.exists() else Counter()
+    return read(done.stdout), events
 
 
-def _compare(plain: Outcome, other: Outcome) -> str:
+def _compare(project: Project, plain: Outcome, other: Outcome) -> str:
     new = {name: message for name, message in other.failures.items() if name not in plain.failures}
     queries = sorted(name for name, message in new.items() if counts_queries(message))
-    rest = sorted(set(new) - set(queries))
+    explained = {name: part for name in new for part in project.explained if part in name}
+    rest = sorted(set(new) - set(queries) - set(explained))
     lines = [f"{len(queries)} more fail for their count of queries, {len(rest)} for something else."]
     lines += [f"  queries  {name}" for name in queries]
+    parts = Counter(explained.values())
+    lines += [f"  explained {part} ({times}): {project.explained[part]}" for part, times in parts.items()]
     lines += [f"  OTHER    {name}: {new[name]}" for name in rest]
     lines += [f"  passes   {name}" for name in sorted(set(plain.failures) - set(other.failures))]
     if other.count != plain.count:
@@ -107,10 +120,12 @@ def main() -> None:
         project = PROJECTS[name]
         outcomes: dict[str, Outcome] = {}
         for mode in chosen.modes:
-            outcomes[mode] = outcome = _run(name, project, mode)
-            print(f"{project.requirement} {mode}: {outcome.count} tests, {len(outcome.failures)} fail.")
+            outcomes[mode], events = _run(name, mode)
+            print(f"{project.requirement} {mode}: {outcomes[mode].count} tests, {len(outcomes[mode].failures)} fail.")
+            if mode != "plain":
+                print(f"{events.total()} events: {', '.join(f'{source} {n}' for source, n in events.most_common())}.")
             if mode != "plain" and "plain" in outcomes:
-                print(_compare(outcomes["plain"], outcome))
+                print(_compare(project, outcomes["plain"], outcomes[mode]))
             sys.stdout.flush()
 
 

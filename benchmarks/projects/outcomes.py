@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_UNITTEST = re.compile(r"^(?:FAIL|ERROR): (.+)\n-{70}\n(.*?)(?=^={70}$|^-{70}$|\Z)", re.MULTILINE | re.DOTALL)
+# A test's name, its docstring's first line if it has one, a rule, and the traceback up to the next rule.
+_UNITTEST = re.compile(
+    r"^(?:FAIL|ERROR): ([^\n]+)\n(?:[^\n]*\n)?-{70}\n(.*?)(?=^={70}$|^-{70}$|\Z)", re.MULTILINE | re.DOTALL
+)
 _PYTEST = re.compile(r"^(?:FAILED|ERROR|SUBFAILED\S*) (\S+?::.+?)(?: - (.*))?$", re.MULTILINE)
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 _COUNTS = re.compile(r"(\d+) (passed|failed|error)")
@@ -25,10 +28,11 @@ class Outcome:
 
 def read(output: str) -> Outcome:
     """Return what the output of unittest's or pytest's runner tells."""
-    ran = _RAN.search(output)
+    ran = _RAN.findall(output)
     if ran:
         found = {name: _message(traceback) for name, traceback in _UNITTEST.findall(output)}
-        count = int(ran[1])
+        # Some run one suite after the other.
+        count = sum(map(int, ran))
     else:
         found = dict(_PYTEST.findall(output))
         last = output.strip().rpartition("\n")[2]

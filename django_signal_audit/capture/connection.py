@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import apps
+from django.db import models
+from django.db.models.signals import class_prepared
 from django.utils.module_loading import autodiscover_modules
 
-from django_signal_audit.conf import on_settings_changed
+from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.rules.registry import get_registry
 
 from . import accounts, commands, custom_signals, deletes, members, queries, saves
@@ -22,6 +26,7 @@ def start() -> None:
     get_registry.cache_clear()
     reconnect()
     on_settings_changed(reconnect)
+    class_prepared.connect(_await_registration, dispatch_uid="django_signal_audit.capture.connection")
 
 
 def reconnect() -> None:
@@ -32,3 +37,27 @@ def reconnect() -> None:
         registry = get_registry()
         for source in registered_sources():
             source.connect(registry)
+
+
+def _await_registration(sender: type[models.Model], **_: Any) -> None:
+    """Have a model watched that is defined after the start, in a module that nobody had imported until then."""
+    options = sender._meta
+    # An automatic through model is prepared before the model that has the field, and watched along with it.
+    if options.apps is apps and apps.models_ready and not options.auto_created and get_settings().rules:
+        apps.lazy_model_operation(_admit, (options.app_label, str(options.model_name)))
+
+
+def _admit(model: type[models.Model]) -> None:
+    # Django drops its list of models only after what waits for the registration has run.
+    apps.clear_cache()
+    get_registry.cache_clear()
+    # A model that names one still to come is watched when that has come.
+    if not any(map(_has_open_relation, apps.get_models())) and model in get_registry().senders:
+        reconnect()
+
+
+def _has_open_relation(model: type[models.Model]) -> bool:
+    options = model._meta
+    relations = [field.remote_field for field in (*options.local_fields, *options.local_many_to_many)]
+    targets = [target for item in relations if item for target in (item.model, getattr(item, "through", None))]
+    return any(isinstance(target, str) for target in targets)
