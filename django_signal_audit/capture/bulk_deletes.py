@@ -25,7 +25,6 @@ def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
     reader = ImageReader(plan, statement.using)
     spool = Spool()
     with write_transaction(statement.using):
-        lock_database(statement.using)
         try:
             result = _execute(statement, reader, spool)
             with all_or_nothing(statement.using):
@@ -41,6 +40,7 @@ def _execute(statement: DeleteStatement, reader: ImageReader, spool: Spool) -> A
     if not reader.plan.model._meta.parents and statement.can_return():
         spool.extend(statement.execute_returning(reader.fields))
         return spool.count
+    lock_database(statement.using)
     spool.extend(_images(statement, reader))
     return execute_on_known(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool)))
 

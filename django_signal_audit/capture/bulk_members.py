@@ -36,11 +36,11 @@ def insert_pairs(statement: InsertStatement, membership: Membership) -> Any:
 def delete_pairs(statement: DeleteStatement, membership: Membership) -> Any:
     """Run a DELETE of pairs and report them, or keep them for the delete event of their owner."""
     with write_transaction(statement.using):
-        lock_database(statement.using)
         if statement.can_return():
-            rows = statement.execute_returning([membership.owner_link, membership.member_link])
-            result, pairs = len(rows), {(owner, member) for owner, member in rows}
+            rows = list(statement.execute_returning([membership.owner_link, membership.member_link]))
+            result, pairs = len(rows), set(rows)
         else:
+            lock_database(statement.using)
             looked = _touched_pairs(statement, membership)
             result = execute_on_known(statement, len(looked), lambda: looked)
             pairs = set(looked.values())

@@ -22,6 +22,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.deletion import Collector
 from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
 
 from django_signal_audit.problems import Problem
 
@@ -120,27 +121,21 @@ class DeleteStatement(_Statement):
     """A DELETE that is about to run."""
 
     def can_return(self) -> bool:
-        """Tell whether the statement itself gives the rows it deletes, and had better.
+        """Tell whether the statement itself gives the rows it deletes: exactly those, under no other locks."""
+        return bool(self.compiler.connection.features.can_return_rows_from_bulk_insert and self.is_simple())
 
-        On MariaDB a locked read of them takes index locks in another order than the DELETE, and longer.
-        """
-        connection = self.compiler.connection
-        return bool(
-            connection.vendor == "mysql" and connection.features.can_return_rows_from_bulk_insert and self.is_simple()
-        )
-
-    def execute_returning(self, fields: Sequence[Field]) -> Rows:
+    def execute_returning(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
         """Run a simple statement and return columns of the rows it deleted."""
         connection = self.compiler.connection
         names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
-        with unwatched(), connection.cursor() as cursor:
-            try:
-                sql, params = self.compiler.as_sql()
-            except EmptyResultSet:
-                return []
+        try:
+            sql, params = self.compiler.as_sql()
+        except EmptyResultSet:
+            return
+        with connection.cursor() as cursor:
             cursor.execute(f"{sql} RETURNING {names}", params)
-            rows = [tuple(row) for row in cursor.fetchall()]
-        return self._converted(rows, fields)
+            while rows := cursor.fetchmany(GET_ITERATOR_CHUNK_SIZE):
+                yield from self._converted([tuple(row) for row in rows], fields)
 
 
 class UpdateStatement(_Statement):
