@@ -9,7 +9,7 @@ from django.db import connection
 
 from django_signal_audit.models import AuditEvent
 
-from .app.models import Category, Document, Line, Room
+from .app.models import Category, Country, Document, Line, Room
 from .conftest import Audit, events
 
 pytestmark = pytest.mark.django_db
@@ -66,4 +66,17 @@ def test_upserts_that_meet_themselves(audit: Audit) -> None:
         ("create", "a", [None, "old"]),
         ("update", "a", ["old", "3"]),
         ("create", "b", [None, "4"]),
+    ]
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="a collation that takes different texts for equal")
+def test_a_row_found_by_another_text(audit: Audit) -> None:
+    audit()
+    Country.objects.create(code="ä", name="old")
+    Country(code="A", name="new").save()
+    Country(code="a").delete()
+    assert [(event.event_type, event.object_id) for event in events()] == [
+        ("create", "ä"),
+        ("update", "ä"),
+        ("delete", "ä"),
     ]

@@ -62,9 +62,13 @@ def current(rows: models.QuerySet[Any], using: str) -> models.QuerySet[Any]:
     """Return the queryset such that it gives what its rows, which are locked already, hold now.
 
     Repeatable reads of MySQL and MariaDB are of the past, and only locking ones of the present. A row that an UPDATE
-    met and had nothing to change in is still read as it was when the transaction began.
+    met and had nothing to change in is still read as it was when the transaction began. Such a read may go through the
+    whole table, and must not wait for the rows of others that it passes.
     """
-    return locked(rows, using) if connections[using].vendor == "mysql" else rows
+    connection = connections[using]
+    if connection.vendor != "mysql":
+        return rows
+    return rows.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
 
 
 def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mapping[str, Field], using: str) -> Row:
@@ -92,6 +96,14 @@ def row_key(instance: models.Model, model: type[models.Model]) -> Any:
     """Return the key of the instance's row in the table of ``model``, its own or a parent's, as the row holds it."""
     values = tuple(_key_value(field, getattr(instance, field.attname)) for field in model._meta.pk_fields)
     return values if len(values) > 1 else values[0]
+
+
+def stored_key(model: type[models.Model], pk: Any, using: str) -> Any:
+    """Return the key of a row as the row holds it: where "ä" is found by "A", the event is about "ä"."""
+    is_text = any(isinstance(plain_field(field), models.CharField) for field in model._meta.pk_fields)
+    if not is_text or connections[using].vendor != "mysql":
+        return pk
+    return rows_of(model, using).filter(pk=pk).values_list("pk", flat=True).first()
 
 
 def _key_value(field: Field, value: Any) -> Any:

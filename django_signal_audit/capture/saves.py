@@ -26,7 +26,7 @@ from .extensions import may_extend, members_brought
 from .internals import Patches, connect_first
 from .lineage import owner_of
 from .recollection import recorded_row
-from .rows import Row, differences, read_row, row_key, rows_of, written_row
+from .rows import Row, differences, read_row, row_key, rows_of, stored_key, written_row
 from .transactions import all_or_nothing, write_transaction
 
 UID = "django_signal_audit.saves"
@@ -166,7 +166,9 @@ def _look(
     fields = _written_fields(owner.plan, instance, update_fields)
     if not fields:
         return Before(plan, pk, {}, None, was_read=False)
-    return Before(*owner, fields, read_row(owner.plan.model, owner.pk, fields, using), was_read=True)
+    row = read_row(owner.plan.model, owner.pk, fields, using)
+    key = owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, using)
+    return Before(owner.plan, key, fields, row, was_read=True)
 
 
 def _is_insert(plan: ModelPlan, instance: models.Model, pending: PendingSave, *, raw: bool) -> bool:

@@ -18,7 +18,7 @@ Recorded: TypeAlias = "dict[str, Any]"
 class RecordedState:
     """The state of one row, built up event by event, oldest first."""
 
-    __slots__ = ("has_start", "is_told", "values")
+    __slots__ = ("_member_names", "_orphans", "has_start", "is_told", "values")
 
     def __init__(self) -> None:
         # None for a row that is not there.
@@ -27,32 +27,55 @@ class RecordedState:
         self.has_start = False
         # Was there any event?
         self.is_told = False
+        # Members that are there without their owner: some databases check foreign keys at the commit, so pairs may come
+        # before their owner, or stay behind when its deletion is recorded, as long as a transaction is open.
+        self._orphans: Recorded = {}
+        self._member_names: set[str] = set()
 
     def copy(self) -> RecordedState:
         """Return a state that goes its own way from here."""
         copied = RecordedState()
         copied.values = None if self.values is None else dict(self.values)
         copied.has_start, copied.is_told = self.has_start, self.is_told
+        copied._orphans, copied._member_names = dict(self._orphans), set(self._member_names)
         return copied
 
     def apply(self, event_type: str, changes: Recorded) -> None:
         """Add one event."""
         if event_type not in ROW_EVENTS:
             return
-        was_deleted = self.is_told and self.values is None
+        is_first = not self.is_told
         self.is_told = True
-        if event_type == EventType.M2M and was_deleted:
-            # Where the database checks foreign keys at the commit, another transaction may take members off a row
-            # whose deletion is recorded and not committed yet.
-            return
+        self._member_names |= {name for name, change in changes.items() if isinstance(change, dict)}
         if event_type == EventType.DELETE:
-            self.values, self.has_start = None, False
-            return
-        if event_type == EventType.CREATE or self.values is None:
+            self._end(changes)
+        elif event_type == EventType.M2M:
+            self._change_members(changes, is_first=is_first)
+        else:
+            self._change_row(event_type, changes)
+
+    def _end(self, changes: Recorded) -> None:
+        left = {name: (self.values or {}).get(name, []) for name in self._member_names}
+        _apply_all(left, {name: change for name, change in changes.items() if name in left})
+        self.values, self.has_start = None, False
+        self._orphans = {name: keys for name, keys in left.items() if keys}
+
+    def _change_members(self, changes: Recorded, *, is_first: bool) -> None:
+        if not self.has_start:
+            _apply_all(self._orphans, changes)
+        if self.values is None and is_first:
             self.values = {}
-        self.has_start = self.has_start or event_type in (EventType.CREATE, EventType.BASELINE)
-        for name, change in changes.items():
-            _apply(self.values, name, change)
+        if self.values is not None:
+            _apply_all(self.values, changes)
+
+    def _change_row(self, event_type: str, changes: Recorded) -> None:
+        if event_type == EventType.CREATE:
+            self.values = self._orphans
+        elif self.values is None:
+            self.values = {}
+        if event_type in (EventType.CREATE, EventType.BASELINE):
+            self.has_start, self._orphans = True, {}
+        _apply_all(self.values, changes)
 
 
 def fold(
@@ -73,6 +96,11 @@ def fold(
             changes = {name: change for name, change in changes.items() if name in own}
         into.setdefault(object_id, RecordedState()).apply(event_type, changes)
     return into
+
+
+def _apply_all(values: Recorded, changes: Recorded) -> None:
+    for name, change in changes.items():
+        _apply(values, name, change)
 
 
 def _apply(values: Recorded, name: str, change: Any) -> None:

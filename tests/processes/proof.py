@@ -62,7 +62,7 @@ def _follow_chains(proof: Proof, using: str) -> set[Key]:
         key = (event.model, event.object_id)
         chain = chains.setdefault(key, Chain(vendor))
         proof.problems += [f"event {event.pk} {event.event_type} {key}: {problem}" for problem in chain.add(event)]
-    proof.problems += [f"{key} was deleted with {chain.left}" for key, chain in chains.items() if chain.left]
+    proof.problems += [f"{key} left {chain.orphans} behind" for key, chain in chains.items() if chain.orphans]
     return {key for key, chain in chains.items() if chain.is_alive}
 
 
@@ -73,55 +73,48 @@ class Chain:
         self.vendor = vendor
         self.is_alive = False
         self.state: dict[str, Any] = {}
-        # Members that a deleted owner still had.
-        self.left: dict[str, Any] = {}
+        # Members that are there without their owner. PostgreSQL checks foreign keys at the commit: pairs may come
+        # before their owner's statement, or stay behind its deletion's, as long as the transaction is open.
+        self.orphans: dict[str, Any] = {}
 
     def add(self, event: AuditEvent) -> list[str]:
         """Add an event and return what does not fit."""
-        if self.left and event.event_type == "m2m":
-            return self._add_late(event)
+        if event.event_type == "m2m" and not self.is_alive and self.vendor == "postgresql":
+            problems = self._steps(self.orphans, event)
+            self.orphans = {name: keys for name, keys in self.orphans.items() if keys}
+            return problems
         problems = self._presence(event)
-        problems += [problem for name, change in event.changes.items() for problem in self._step(name, change)]
+        if event.event_type == "create":
+            self.state, self.orphans = ({} if self.is_alive else self.orphans), {}
+        problems += self._steps(self.state, event)
         self.is_alive = event.event_type != "delete"
         if not self.is_alive:
-            self.left = {name: value for name, value in self.state.items() if value}
+            self.orphans = {name: value for name, value in self.state.items() if value}
             self.state = {}
-            if self.left and self.vendor != "postgresql":
-                problems.append(f"it still had {self.left}")
+            if self.orphans and self.vendor != "postgresql":
+                problems.append(f"it still had {self.orphans}")
         return problems
 
     def _presence(self, event: AuditEvent) -> list[str]:
         is_create = event.event_type == "create"
-        if is_create is not self.is_alive:
-            return []
-        self.state = {} if is_create else self.state
         # The contract allows it: without RETURNING of what was there, two racing upserts may both read as create.
-        if is_create and self.vendor == "mysql" and event.source == "bulk":
+        if is_create is not self.is_alive or (is_create and self.vendor == "mysql" and event.source == "bulk"):
             return []
         return [f"of what is {'there' if self.is_alive else 'not there'}"]
 
-    def _add_late(self, event: AuditEvent) -> list[str]:
-        """Add what took the last members off a deleted owner.
+    def _steps(self, state: dict[str, Any], event: AuditEvent) -> list[str]:
+        return [problem for name, change in event.changes.items() for problem in self._step(state, name, change)]
 
-        PostgreSQL checks foreign keys at the commit: the pairs may have come after the deletion's statement and gone
-        before its commit.
-        """
-        for name, change in event.changes.items():
-            members = self.left.pop(name, [])
-            if change["added"] or change["removed"] != members:
-                return [f"{name} {change} after it was deleted with {members}"]
-        return []
-
-    def _step(self, name: str, change: Any) -> list[str]:
+    def _step(self, state: dict[str, Any], name: str, change: Any) -> list[str]:
         if isinstance(change, dict):
-            before, added, removed = set(self.state.get(name, ())), set(change["added"]), set(change["removed"])
-            self.state[name] = sorted(before - removed | added)
+            before, added, removed = set(state.get(name, ())), set(change["added"]), set(change["removed"])
+            state[name] = sorted(before - removed | added)
             fits = not added & before and removed <= before and not added & removed and (added or removed)
             return [] if fits else [f"{name} {change} after {sorted(before)}"]
         old, new = change
-        expected = self.state.pop(name, None)
+        expected = state.pop(name, None)
         if new is not None:
-            self.state[name] = new
+            state[name] = new
         return [] if _same(old, expected) else [f"{name} {change} after {expected!r}"]
 
 
