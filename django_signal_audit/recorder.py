@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from functools import partial
+from typing import NoReturn, TypeAlias, TypeVar
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 
 from . import storage
 from .changes import Change
@@ -29,6 +30,8 @@ from .signals import event_recorded
 from .values import safe_str
 
 logger = logging.getLogger("django_signal_audit")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,30 @@ class Group:
 
 
 Groups: TypeAlias = dict[tuple[str, str, str], Group]
+Savepoints: TypeAlias = tuple[str, ...]
 
-# The notifications of a call that records in several batches, held back until its end.
-_held: ContextVar[Groups | None] = ContextVar("django_signal_audit_held", default=None)
+
+@dataclass(slots=True)
+class Call:
+    """A call that records in several batches, and its notifications, held back until its end."""
+
+    # What a receiver of the project's records within a savepoint of its own may be rolled back, and is not the call's.
+    savepoints: Savepoints
+    groups: Groups = field(default_factory=dict)
+
+
+# The calls under way, by database.
+_calls: ContextVar[Mapping[str, Call]] = ContextVar("django_signal_audit_calls", default={})  # noqa: B039  # never changed
+
+
+def _savepoints(using: str) -> Savepoints:
+    return tuple(mark for mark in connections[using].savepoint_ids if mark is not None)
+
+
+def _call(using: str) -> Call | None:
+    """Return the call that what is recorded now belongs to."""
+    call = _calls.get().get(using)
+    return call if call is not None and call.savepoints == _savepoints(using) else None
 
 
 @contextmanager
@@ -69,17 +93,17 @@ def one_call(using: str) -> Iterator[None]:
 
     The caller holds a transaction open around it.
     """
-    if _held.get() is not None or not storage.is_ready(using):
+    if _call(using) is not None or not storage.is_ready(using):
         yield
         return
-    held: Groups = {}
-    token = _held.set(held)
+    call = Call(_savepoints(using))
+    token = _calls.set({**_calls.get(), using: call})
     try:
         yield
     finally:
-        _held.reset(token)
-    if held:
-        _notify(held, using)
+        _calls.reset(token)
+    if call.groups:
+        _write(partial(_notify, call.groups, using), "The notifications of a call", using)
 
 
 _count: ContextVar[int] = ContextVar("django_signal_audit_count", default=0)
@@ -107,16 +131,22 @@ def record_changes(changes: Sequence[Change], using: str) -> list[EventRow]:
     """
     if not changes or not storage.is_ready(using):
         return []
+    # Asked for here, as "log" adds a savepoint.
+    return _write(partial(_record, changes, using, _call(using)), _name(changes[0]), using) or []
+
+
+def _write(write: Callable[[], T], what: str, using: str) -> T | None:
+    """Write all of something or nothing; return None if it could not be written and the change stands without."""
     keep_going = get_settings().on_error == "log"
     try:
         # A savepoint costs two round trips; only "log" needs one, to get rid of half-written events.
         with transaction.atomic(using=using, savepoint=keep_going):
-            return _record(changes, using)
+            return write()
     except Exception as error:
         if not keep_going or _cannot_go_on(using):
-            _fail(changes, error)
-        logger.exception("%s could not be recorded; ON_ERROR is 'log', so the change stands.", _name(changes[0]))
-        return []
+            _fail(what, error)
+        logger.exception("%s could not be recorded; ON_ERROR is 'log', so the change stands.", what)
+        return None
 
 
 def _cannot_go_on(using: str) -> bool:
@@ -125,12 +155,12 @@ def _cannot_go_on(using: str) -> bool:
     return connection.in_atomic_block and connection.needs_rollback
 
 
-def _fail(changes: Sequence[Change], error: Exception) -> NoReturn:
+def _fail(what: str, error: Exception) -> NoReturn:
     # What passes is the application's to repeat, and has to look as it does without us.
     if isinstance(error, EventNotWritten) or is_passing(error):
         raise error
     msg = (
-        f"{_name(changes[0])} could not be recorded, so it does not happen: {type(error).__name__}: {safe_str(error)}. "
+        f"{what} could not be recorded, so it does not happen: {type(error).__name__}: {safe_str(error)}. "
         'Mend the cause, or set SIGNAL_AUDIT["ON_ERROR"] = "log" to let changes pass unrecorded.'
     )
     raise EventNotWritten(msg) from error
@@ -141,7 +171,7 @@ def _name(change: Change) -> str:
     return f'The event "{change.event_type}"{subject}'
 
 
-def _record(changes: Sequence[Change], using: str) -> list[EventRow]:
+def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[EventRow]:
     describer = Describer()
     recorded = []
     for change in changes:
@@ -153,11 +183,10 @@ def _record(changes: Sequence[Change], using: str) -> list[EventRow]:
     rows = [item.row for item in recorded]
     key = _insert(rows, using)
     _count.set(_count.get() + 1)
-    groups = _held.get()
-    if groups is None:
+    if call is None:
         _notify(_group(recorded, {}), using)
     else:
-        _group(recorded, groups)
+        _group(recorded, call.groups)
     _tell_listeners(rows, using, key)
     return rows
 
@@ -223,10 +252,14 @@ def _tell_listeners(rows: Sequence[EventRow], using: str, key: int | None) -> No
     if not event_recorded.has_listeners(AuditEvent):
         return
     events = [rows[0].as_event(using, key)] if key is not None else _written(rows, using)
-    for event in events:
-        for receiver, answer in event_recorded.send_robust(AuditEvent, event=event):
-            if isinstance(answer, Exception):
-                logger.error("The receiver %r of event_recorded raised %r.", receiver, answer)
+    # What a receiver breaks in the transaction is undone with all that the receivers wrote, and the event stays.
+    with transaction.atomic(using=using):
+        for event in events:
+            for receiver, answer in event_recorded.send_robust(AuditEvent, event=event):
+                if isinstance(answer, Exception):
+                    logger.error("The receiver %r of event_recorded raised %r.", receiver, answer)
+                if isinstance(answer, Error):
+                    transaction.set_rollback(True, using=using)
 
 
 def _written(rows: Sequence[EventRow], using: str) -> list[AuditEvent]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from django.db import connections, models, router
+from django.db import OperationalError, connections, models, router
 
 from .models import AuditEvent
 
 logger = logging.getLogger("django_signal_audit")
+
+# Takes the write lock of a SQLite database.
+LOCKING_STATEMENT = f'UPDATE "{AuditEvent._meta.db_table}" SET id = id WHERE 0'  # noqa: S608  # our own table's name
 
 _ready: set[tuple[str, str]] = set()
 _warned: set[tuple[str, str]] = set()
@@ -26,12 +29,31 @@ def is_ready(using: str) -> bool:
     key = _key(using)
     if key in _ready:
         return True
-    if router.allow_migrate_model(using, AuditEvent) and not has_table(AuditEvent, using):
+    if router.allow_migrate_model(using, AuditEvent) and not _has_events(using):
         if key not in _warned:
             _warned.add(key)
             logger.warning('Changes on database "%s" are not audited until "migrate" has made the tables.', using)
         return False
     _ready.add(key)
+    return True
+
+
+def _has_events(using: str) -> bool:
+    """Tell whether the table of the events is there.
+
+    On SQLite a write is tried: a question would be the first read of a transaction that is going to write, which is
+    then refused as soon as somebody else writes in between. See ``capture.transactions.lock_database``.
+    """
+    connection = connections[using]
+    if connection.vendor != "sqlite":
+        return has_table(AuditEvent, using)
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(LOCKING_STATEMENT)
+        except OperationalError as error:
+            if "no such table" in str(error):
+                return False
+            raise
     return True
 
 

@@ -33,7 +33,8 @@ def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> Any:
             result, images = _execute(statement, reader)
         else:
             result = statement.execute()
-            images = _images_by_key(reader, [obj.pk for obj in statement.objs])
+            with all_or_nothing(statement.using):
+                images = _images_by_key(reader, [obj.pk for obj in statement.objs])
         with all_or_nothing(statement.using):
             record_changes([_create(reader, image) for image in images], statement.using)
         return result
@@ -48,7 +49,8 @@ def _execute(statement: InsertStatement, reader: ImageReader) -> tuple[Rows, lis
     if len(local) == len(reader.fields):
         return result, rows
     keys = [local.index(field) for field in _table_model(reader.plan)._meta.pk_fields]
-    return result, _images_by_key(reader, [row[keys[0]] for row in rows])
+    with all_or_nothing(statement.using):
+        return result, _images_by_key(reader, [row[keys[0]] for row in rows])
 
 
 def _table_model(plan: ModelPlan) -> type[models.Model]:
@@ -94,7 +96,8 @@ class _Upsert:
             result = self.statement.execute()
             # Without RETURNING the keys are those the objects have, or had before.
             pks = list(dict.fromkeys([*before, *(obj.pk for obj in self.statement.objs if obj.pk is not None)]))
-            written = [(image, False) for image in _images_by_key(self.reader, pks)]
+            with all_or_nothing(self.statement.using):
+                written = [(image, False) for image in _images_by_key(self.reader, pks)]
         else:
             rows = self.statement.execute_returning(self.reader.fields, "(xmax <> 0)" if self.is_postgresql else "")
             wanted = [self.reader.fields.index(field) for field in self.statement.returning]

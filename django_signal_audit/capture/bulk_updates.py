@@ -9,7 +9,7 @@ from django.db import models
 
 from django_signal_audit.changes import Change
 from django_signal_audit.enums import EventType, Source
-from django_signal_audit.recorder import record_changes
+from django_signal_audit.recorder import one_call, record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 from .compilers import UpdateStatement
@@ -33,7 +33,7 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
     watching = [(plan, names) for plan in plans if (names := _affected(plan, fields))]
     if not watching:
         return statement.execute()
-    with write_transaction(statement.using):
+    with write_transaction(statement.using), one_call(statement.using):
         lock_database(statement.using)
         stored = with_tables([plan for plan, _ in watching], statement.using)
         targets = [_Target(plan, names, statement) for plan, names in watching if plan in stored]

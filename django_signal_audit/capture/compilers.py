@@ -251,7 +251,6 @@ _METHODS: tuple[tuple[type, str], ...] = (
     (models.Model, "_do_update"),
     (models.QuerySet, "bulk_create"),
     (models.QuerySet, "bulk_update"),
-    (models.QuerySet, "update"),
     (SQLUpdateCompiler, "execute_sql"),
     (SQLDeleteCompiler, "execute_sql"),
     (SQLInsertCompiler, "as_sql"),

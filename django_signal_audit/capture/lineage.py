@@ -11,6 +11,7 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.storage import has_table
 
 from .rows import rows_of
+from .transactions import lock_database
 
 
 class Owner(NamedTuple):
@@ -39,6 +40,7 @@ def owner_of(plan: ModelPlan, pk: Any, using: str) -> Owner:
     key = plan.model._meta.pk
     if not plan.descendants or key is None:
         return Owner(plan, pk)
+    lock_database(using)
     return owners_of((plan, *plan.descendants), key, [pk], using)[pk]
 
 

@@ -199,7 +199,7 @@ class QuerySource(CaptureSource):
         _watchers.update({one.through: PairTable(one) for one in watched_memberships(registry)})
         for query in QUERIES:
             self._patches.replace(query, "get_compiler", wrap_get_compiler(watcher_of))
-        for name in ("bulk_create", "bulk_update", "update"):
+        for name in ("bulk_create", "bulk_update"):
             self._patches.replace(models.QuerySet, name, _wrap_bulk)
         self._patches.replace(Collector, "delete", _wrap_collector)
         for sender in registry.senders:

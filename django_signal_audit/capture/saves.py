@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from functools import wraps
@@ -67,6 +68,9 @@ class PendingSave:
     using: str = ""
     # What had been recorded when the rows were read.
     count: int = 0
+    # From our pre_save to our post_save. Receivers that are called after it run outside, as they do without us: there,
+    # an error of the database that they handle must not take the save along.
+    transaction: ExitStack = attribute(default_factory=ExitStack)
 
 
 def _pending(instance: models.Model) -> PendingSave | None:
@@ -94,7 +98,7 @@ def look_again(instance: models.Model) -> None:
 
 
 def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
-    """Return ``save_base`` in a transaction that begins before pre_save and ends after post_save."""
+    """Return ``save_base`` with its receivers' transaction, which ends with it at the latest."""
 
     @wraps(original)
     def save_base(
@@ -107,9 +111,10 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         using = using or router.db_for_write(type(self), instance=self)
         outer = _pending(self)
-        _set_pending(self, PendingSave(outer, force_insert=bool(force_insert), force_update=force_update))
+        pending = PendingSave(outer, force_insert=bool(force_insert), force_update=force_update)
+        _set_pending(self, pending)
         try:
-            with write_transaction(using):
+            with pending.transaction:
                 original(
                     self,
                     raw=raw,
@@ -146,6 +151,8 @@ def check_before_save(
         _set_pending(instance, pending)
     pending.is_awaited, pending.is_running = False, True
     using = using or router.db_for_write(sender, instance=instance)
+    if not pending.is_foreign:
+        pending.transaction.enter_context(write_transaction(using))
     pending.before = []
     for plan in get_registry().senders.get(sender, ()):
         if is_ready(using) and not is_suspended(plan.model):
@@ -215,6 +222,7 @@ def record_after_save(sender: type[models.Model], instance: models.Model, create
     with all_or_nothing(using):
         changes = [_change(item, instance, created, using, own=item.plan.model is concrete(sender)) for item in before]
         record_changes([change for change in changes if change is not None], using)
+    pending.transaction.close()
 
 
 def _change(before: Before, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections, transaction
 
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.storage import LOCKING_STATEMENT
 
 
 @contextmanager
@@ -17,11 +18,26 @@ def write_transaction(using: str) -> Iterator[None]:
     Inside the caller's transaction nothing is opened: an exception that the caller handles there, such as one of his
     own pre_save receivers, must leave his transaction as it would without us.
     """
-    if connections[using].in_atomic_block:
+    connection = connections[using]
+    if connection.in_atomic_block:
         yield
         return
+    if connection.vendor == "sqlite" and not connection.get_autocommit():
+        _begin(connection)
     with transaction.atomic(using=using):
         yield
+
+
+def _begin(connection: Any) -> None:
+    """Begin the transaction that the caller ends by hand: else our savepoint would be one, and its release the end."""
+    with connection.cursor() as cursor:
+        if not connection.connection.in_transaction:
+            cursor.execute(f"BEGIN {transaction_mode(connection)}")
+
+
+def transaction_mode(connection: Any) -> str:
+    """Return how transactions on a SQLite database begin; empty where it is left to SQLite."""
+    return str(connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "").upper()
 
 
 @contextmanager
@@ -48,9 +64,7 @@ def lock_database(using: str) -> None:
     connection = connections[using]
     if connection.vendor != "sqlite":
         return
-    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
-    if mode.upper() in ("IMMEDIATE", "EXCLUSIVE") and connection.in_atomic_block:
+    if transaction_mode(connection) in ("IMMEDIATE", "EXCLUSIVE") and connection.in_atomic_block:
         return
-    table = connection.ops.quote_name(AuditEvent._meta.db_table)
     with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {table} SET id = id WHERE 0")  # noqa: S608  # our own table's name
+        cursor.execute(LOCKING_STATEMENT)
