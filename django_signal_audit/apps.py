@@ -17,6 +17,9 @@ class SignalAuditConfig(AppConfig):
         """Register the checks and connect the capture sources."""
         from . import checks
         from .capture import connection
+        from .dispatchers.registry import get_dispatcher
 
         checks.register_all()
         connection.start()
+        # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
+        get_dispatcher()

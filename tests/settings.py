@@ -15,6 +15,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django_tasks_db",
     "tests.app",
     "testproject.shop",
 ]
@@ -37,8 +38,9 @@ TEMPLATES = [
         },
     }
 ]
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 # The test app has no migrations, and its tables refer to these apps' tables: all are made in one go.
-MIGRATION_MODULES = dict.fromkeys(["admin", "auth", "contenttypes", "sessions"])
+MIGRATION_MODULES = dict.fromkeys(["admin", "auth", "contenttypes", "django_tasks_database", "sessions"])

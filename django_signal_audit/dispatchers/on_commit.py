@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import transaction
-from django.db.transaction import TransactionManagementError
-
 from django_signal_audit.delivery.worker import deliver
 
 from .base import Dispatcher
-
-logger = logging.getLogger("django_signal_audit")
+from .commits import after_commit
 
 MAX_MESSAGES = 20
 MAX_SECONDS = 2.0
@@ -90,11 +85,7 @@ class OnCommitDispatcher(Dispatcher):
         def deliver_committed() -> None:
             _deliver(using, kept, budget)
 
-        try:
-            transaction.on_commit(deliver_committed, using=using, robust=True)
-        except TransactionManagementError:
-            # Autocommit is off and no atomic block is open: Django cannot know of the commit, so a worker has to.
-            logger.debug("No commit hook without autocommit: %d notifications are left to a worker.", len(ids))
+        after_commit(deliver_committed, using)
 
 
 def _deliver(using: str, ids: Sequence[int], budget: Budget) -> None:

@@ -14,11 +14,11 @@ from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.problems import nearest_path
 
 from .base import Dispatcher
-from .worker import WorkerDispatcher
 
 logger = logging.getLogger("django_signal_audit")
 
 _PATH = 'SIGNAL_AUDIT["DISPATCHER"]'
+_FALLBACK = "django_signal_audit.dispatchers.WorkerDispatcher"
 _replacements: list[Dispatcher] = []
 
 
@@ -33,7 +33,7 @@ def _configured() -> Dispatcher:
         return load_dispatcher(get_settings().dispatcher)
     except InvalidSettings:
         logger.exception("No dispatcher: notifications wait for manage.py audit_deliver.")
-        return WorkerDispatcher()
+        return load_dispatcher(_FALLBACK)
 
 
 on_settings_changed(_configured.cache_clear)

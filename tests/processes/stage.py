@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -141,6 +142,16 @@ class Child:
         found = json.loads(text)
         assert "result" in found, found["failure"]
         return found["result"]
+
+    def wait(self, seconds: float) -> None:
+        """Let it end by itself; what has not after so many seconds is killed."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if os.waitpid(self.pid, os.WNOHANG)[0]:
+                self._report.close()
+                return
+            time.sleep(0.05)
+        self.kill()
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+from typing import Any, ClassVar
+
+import pytest
+from celery import Celery
+from django.db import transaction
+from kombu.pools import reset
+
+from django_signal_audit.dispatchers import CeleryDispatcher, celery
+from django_signal_audit.dispatchers.celery import deliver_notifications
+from django_signal_audit.dispatchers.registry import get_dispatcher
+from django_signal_audit.models import Notification
+
+from .brokers import URLS, broker
+from .notices import audit_settings, make_event, make_notification, receiving
+from .processes import stage
+
+DOTTED = "django_signal_audit.dispatchers.CeleryDispatcher"
+
+committing = pytest.mark.django_db(transaction=True)
+
+
+class Other(CeleryDispatcher):
+    limit: ClassVar[int] = 2
+    options: ClassVar[dict[str, Any]] = {"queue": "notifications"}
+
+
+@pytest.fixture
+def app():
+    """Make an app with a broker in memory."""
+    with Celery("tests", broker="memory://") as app:
+        app.set_default()
+        yield app
+        reset()
+
+
+@pytest.fixture(autouse=True)
+def messages(settings, app):
+    settings.SIGNAL_AUDIT = {**audit_settings(), "DISPATCHER": DOTTED}
+    with receiving() as messages:
+        yield messages
+
+
+def wake(*rows):
+    get_dispatcher().wake("default", [row.pk for row in rows])
+
+
+def rows(count, channel="take"):
+    event = make_event()
+    return [make_notification(event, channel) for _ in range(count)]
+
+
+def published(app, queue="celery"):
+    """Return the tasks that wait in a queue, and take them out."""
+    found = []
+    with app.connection_for_read() as connection:
+        waiting = connection.SimpleQueue(queue)
+        while waiting.qsize():
+            found.append(waiting.get(block=False))
+            found[-1].ack()
+        waiting.close()
+    return found
+
+
+@committing
+class TestWake:
+    def test_one_task_per_commit_that_says_where_to_look_and_nothing_of_what_is_there(self, app):
+        with transaction.atomic():
+            for _ in range(3):
+                wake(*rows(2))
+            assert published(app) == []
+        [task] = published(app)
+        assert task.headers["task"] == "django_signal_audit.deliver"
+        assert task.payload[:2] == [["default", 100], {}]
+
+    def test_none_for_what_was_rolled_back(self, app):
+        with transaction.atomic():
+            wake(*rows(1))
+            transaction.set_rollback(True)
+        assert published(app) == []
+
+    def test_a_subclass_names_a_queue_and_a_limit(self, app, settings):
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "DISPATCHER": f"{__name__}.Other"}
+        wake(*rows(1))
+        [task] = published(app, "notifications")
+        assert task.payload[0] == ["default", 2]
+
+
+@committing
+class TestTask:
+    def test_it_delivers(self, messages):
+        rows(3)
+        assert deliver_notifications()["sent"] == 3
+        assert len(messages) == 3
+
+    def test_what_is_more_than_the_limit_is_for_further_tasks(self, app, settings, messages):
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "DISPATCHER": f"{__name__}.Other"}
+        rows(5)
+        tasks = 1
+        deliver_notifications("default", 2)
+        while waiting := published(app, "notifications"):
+            for task in waiting:
+                tasks += 1
+                deliver_notifications(*task.payload[0])
+        assert len(messages) == 5
+        assert 3 <= tasks <= 4
+
+
+class TestBrokerAway:
+    @pytest.fixture
+    def closed(self, app):
+        """Let the app's broker be where nobody listens."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        app.conf.broker_url = f"amqp://guest:guest@127.0.0.1:{port}//"
+        return app
+
+    @committing
+    def test_the_commit_goes_through_and_the_fault_is_logged(self, closed, caplog):
+        with transaction.atomic():
+            wake(*rows(1))
+        assert "No task could be enqueued" in caplog.text
+        assert "refused" in caplog.text
+        assert Notification.objects.get().status == "pending"
+
+    @pytest.mark.usefixtures("closed")
+    def test_it_is_not_asked_again_for_a_while(self, caplog, monkeypatch):
+        dispatcher = CeleryDispatcher()
+        now = [100.0]
+        monkeypatch.setattr(celery, "monotonic", lambda: now[0])
+        for seconds, faults in ((0, 1), (4, 1), (2, 2)):
+            now[0] += seconds
+            dispatcher.try_to_enqueue("default")
+            assert [record.levelno for record in caplog.records] == [logging.ERROR] * faults
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("name", URLS)
+def test_workers_share_the_work_and_a_broker_that_was_away_costs_nothing_but_time(name, tmp_path):
+    count = stage.choose(30, 1000)
+    report = stage.run(
+        "queues",
+        databases=stage.databases(tmp_path),
+        audit={**stage.EVERYTHING, "DISPATCHER": DOTTED},
+        what="celery",
+        broker=broker(name),
+        writers=2,
+        count=count,
+        folder=str(tmp_path),
+    )
+    before, during, after = report["before"], report["during"], report["after"]
+    assert before == {"written": 2 * count, "statuses": {"sent": 2 * count}, "attempts": 2 * count}
+    assert during["statuses"]["pending"] >= count
+    assert report["longest"] < 10
+    assert after == {"written": (total := during["written"]), "statuses": {"sent": total}, "attempts": total}
+
+
+def test_without_celery_the_check_says_what_to_install():
+    script = """
+import sys
+sys.modules["celery"] = None
+from tests.processes.stage import configure
+configure({}, {"DISPATCHER": "django_signal_audit.dispatchers.CeleryDispatcher"})
+from django_signal_audit.checks import check_plugins
+[problem] = check_plugins()
+print(problem.id, problem.msg)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=stage.ROOT, capture_output=True, text=True, check=True)
+    assert "django_signal_audit.E022" in done.stdout
+    assert 'CeleryDispatcher needs Celery: pip install "django-signal-audit[celery]"' in done.stdout
