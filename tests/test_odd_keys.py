@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 
 from django_signal_audit.models import AuditEvent
 
@@ -80,3 +81,51 @@ def test_a_row_found_by_another_text(audit: Audit) -> None:
         ("update", "ä"),
         ("delete", "ä"),
     ]
+
+
+class TestKeysThatAreUpdated:
+    def test_by_a_value(self, audit: Audit) -> None:
+        audit()
+        Country.objects.create(code="a", name="old")
+        Country.objects.create(code="b", name="other")
+        Country.objects.filter(code="a").update(code="z", name="new")
+        assert [(event.object_id, event.event_type, event.source, event.changes) for event in events()[2:]] == [
+            ("a", "delete", "bulk", {"name": ["old", None]}),
+            ("z", "create", "bulk", {"name": [None, "new"]}),
+        ]
+        assert AuditEvent.objects.state_of(Country, "a") is None
+        assert AuditEvent.objects.state_of(Country, "z") == {"name": "new"}
+
+    def test_by_an_expression(self, audit: Audit) -> None:
+        audit()
+        categories = [Category.objects.create(name=name) for name in "ab"]
+        Category.objects.update(id=F("id") + 1000)
+        assert [(event.object_id, event.event_type) for event in events()[2:]] == [
+            *((str(one.pk), "delete") for one in categories),
+            *((str(one.pk + 1000), "create") for one in categories),
+        ]
+
+    def test_a_part_of_a_composite_key(self, audit: Audit) -> None:
+        audit()
+        Line.objects.bulk_create([Line(order=order, number=1, text="x") for order in (1, 2)])
+        Line.objects.filter(number=1).update(number="2")
+        assert [(event.object_id, event.event_type) for event in events()[2:]] == [
+            ("[1, 1]", "delete"),
+            ("[2, 1]", "delete"),
+            ("[1, 2]", "create"),
+            ("[2, 2]", "create"),
+        ]
+        assert events()[-1].changes == {"order": [None, 2], "number": [None, 2], "text": [None, "x"]}
+
+    def test_a_key_that_stays_as_it_is(self, audit: Audit) -> None:
+        audit()
+        Country.objects.create(code="a", name="old")
+        Country.objects.filter(code="a").update(code="a", name="new")
+        Country.objects.filter(code="a").update(code="a")
+        assert [(event.event_type, event.changes) for event in events()[1:]] == [("update", {"name": ["old", "new"]})]
+
+    def test_no_row_at_all(self, audit: Audit) -> None:
+        audit()
+        assert Line.objects.filter(number=1).update(number=2) == 0
+        assert Document.objects.filter(pk=UUID_TEXT).update(id=UUID_TEXT) == 0
+        assert events() == []

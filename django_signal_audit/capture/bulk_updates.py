@@ -15,6 +15,7 @@ from django_signal_audit.rules.plans import ModelPlan
 from .compilers import UpdateStatement
 from .deletions import current_deletion
 from .images import CHUNK, Image, ImageReader, Spool
+from .key_updates import move_and_record, moves_keys
 from .lineage import with_tables
 from .rows import differences
 from .strangers import execute_on_known
@@ -30,6 +31,11 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
 
     """
     fields = {field for field, _ in statement.values()}
+    moved = next((plan for plan in plans if plan.model is statement.model and moves_keys(statement, plan)), None)
+    if moved is not None:
+        with write_transaction(statement.using):
+            lock_database(statement.using)
+            return move_and_record(statement, moved)
     watching = [(plan, names) for plan in plans if (names := _affected(plan, fields))]
     if not watching:
         return statement.execute()
