@@ -18,6 +18,8 @@ from .changes import Change
 from .channels.registry import get_channel
 from .conf import get_settings
 from .contention import is_passing
+from .delivery import digests
+from .delivery.entries import insert
 from .descriptions import Describer
 from .dispatchers.registry import get_dispatcher
 from .exceptions import EventNotWritten
@@ -42,21 +44,18 @@ class Recorded:
     match: Match
 
 
-# A digest names this many of its events; how many they are in all stands beside them.
-MAX_NAMED = 100_000
-
-
 @dataclass(slots=True)
 class Group:
     """The events of a call that one rule tells one recipient through one channel."""
 
+    entry: NotifyEntry
     uids: list[UUID] = field(default_factory=list)
     count: int = 0
 
     def add(self, uid: UUID) -> None:
         """Add an event."""
         self.count += 1
-        if self.count <= MAX_NAMED:
+        if self.count <= digests.MAX_NAMED:
             self.uids.append(uid)
 
 
@@ -204,37 +203,35 @@ def _group(recorded: Sequence[Recorded], groups: Groups) -> Groups:
     for item in recorded:
         for rule, entry in item.match.notify:
             for recipient in _recipients(rule, entry):
-                groups.setdefault((rule.name, entry.channel, recipient), Group()).add(item.row.uid)
+                groups.setdefault((rule.name, entry.channel, recipient), Group(entry)).add(item.row.uid)
     return groups
 
 
 def _notify(groups: Groups, using: str) -> None:
     """Write one row per group, of its event or of all its events, and wake the delivery."""
-    notifications = [
-        Notification(
-            rule=rule,
-            channel=channel,
-            recipient=recipient,
-            event=group.uids[0] if group.count == 1 else None,
-            data={} if group.count == 1 else {"events": list(map(str, group.uids)), "count": group.count},
-        )
-        for (rule, channel, recipient), group in groups.items()
-    ]
-    if notifications:
-        Notification.objects.using(using).bulk_create(notifications)
-        _wake(notifications, using)
-
-
-def _wake(notifications: Sequence[Notification], using: str) -> None:
-    ids = [row.pk for row in notifications]
-    if None in ids:  # MySQL gives no keys back
-        named = Notification.objects.using(using).filter(message_id__in=[row.message_id for row in notifications])
-        ids = list(named.values_list("pk", flat=True))
+    rows = [_notification(*key, group) for key, group in groups.items()]
+    if not rows:
+        return
+    dispatcher = get_dispatcher()
+    ids = insert(rows, using, tell_workers=dispatcher.workers_listen)
     try:
-        get_dispatcher().wake(using, ids)
+        dispatcher.wake(using, ids)
     except Exception:
         # A lost wake costs the time until a worker looks, and must not cost the change.
         logger.exception("The dispatcher could not be woken; the notifications wait for manage.py audit_deliver.")
+
+
+def _notification(rule: str, channel: str, recipient: str, group: Group) -> Notification:
+    row = Notification(rule=rule, channel=channel, recipient=recipient)
+    if group.count == 1:
+        row.event = group.uids[0]
+    else:
+        row.data = {"events": list(map(str, group.uids)), "count": group.count}
+    if group.entry.throttle:
+        row.data["throttle"] = group.entry.throttle
+    if group.entry.digest:
+        digests.collect(row, group.entry.digest)
+    return row
 
 
 def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:

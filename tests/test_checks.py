@@ -407,11 +407,18 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ("W001", event_rule(events=["seen"], when={"a": "changed"}), '["RULES"][0]["when"]', "never hold", "dotted path"),
     ("W001", rule(subject="Hello"), '["RULES"][0]["subject"]', "notifies nobody", 'Add "notify".'),
     (
-        "W001",
-        {**rule(notify=[{"channel": "it", "throttle": "1h"}]), **channel(CALLABLE, target=f"{HERE}.condition")},
+        "E021",
+        {**rule(notify=[{"channel": "it", "throttle": "0/1h"}]), **channel(CALLABLE, target=f"{HERE}.condition")},
         '["RULES"][0]["notify"][0]["throttle"]',
-        "no effect in this version",
-        "Remove it.",
+        'a number of messages per duration such as "5/1h"',
+        "It is '0/1h'.",
+    ),
+    (
+        "E021",
+        {**rule(notify=[{"channel": "it", "digest": "99999999d"}]), **channel(CALLABLE, target=f"{HERE}.condition")},
+        '["RULES"][0]["notify"][0]["digest"]',
+        "of at most 366 days",
+        "It is '99999999d'.",
     ),
     (
         "W008",

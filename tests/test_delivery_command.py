@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from django.core.management import CommandError, call_command
 
 from django_signal_audit.management.commands.audit_deliver import stop_signals
 from django_signal_audit.models import Notification
+from django_signal_audit.models.events import utc_now
 
 from .notices import audit_settings, make_event, make_notification, receiving
 
@@ -76,6 +78,28 @@ class TestOnce:
         Notification.objects.all().delete()
         assert "oldest pending: none" in run(capsys, "--stats").out
 
+    def test_stats_count_what_was_suppressed_what_waits_and_what_lapsed(self, capsys):
+        make_notification(status="skipped", last_error="Throttled: too many")
+        make_notification(status="skipped", last_error="There is no user.")
+        make_notification(digest_key="key")
+        make_notification(status="claimed")
+        make_notification(status="claimed", available_at=utc_now() + dt.timedelta(hours=1))
+        shown = run(capsys, "--stats").out
+        assert "waiting for the end of a digest: 1 of the pending\n" in shown
+        assert "suppressed by a throttle: 1 of the skipped\n" in shown
+        assert "lapsed: 1 of the claimed\n" in shown
+
+    @pytest.mark.parametrize("status", ["pending", "failed", "claimed"])
+    def test_health_is_an_exit_code(self, capsys, status):
+        assert run(capsys, "--health").out == "nothing is due\n"
+        row = make_notification(status=status, available_at=utc_now() + dt.timedelta(hours=1))
+        assert run(capsys, "--health").out == "nothing is due\n"
+        Notification.objects.filter(pk=row.pk).update(available_at=utc_now() - dt.timedelta(minutes=6))
+        assert re.fullmatch(r"the oldest has been due for 36\d s\n", run(capsys, "--health", "--max-age", "10m").out)
+        with pytest.raises(SystemExit) as ended:
+            run(capsys, "--health")
+        assert ended.value.code == 4
+
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
@@ -83,6 +107,7 @@ class TestOnce:
             (["--limit", "0"], "--limit must be at least 1."),
             (["--watch", "--interval", "0"], "--interval must be more than 0 seconds."),
             (["--once", "--watch"], "not allowed with"),
+            (["--health", "--max-age", "soon"], '--max-age must be a duration such as "90s" or "5m", not "soon".'),
         ],
     )
     def test_wrong_options_are_one_line(self, capsys, arguments, expected):

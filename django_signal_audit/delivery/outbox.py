@@ -51,7 +51,7 @@ def _pick(using: str, limit: int, ids: Sequence[int] | None, skip_locked: bool =
     """
 
     def first(status: str, count: int) -> list[Notification]:
-        rows = _due(using, status).order_by("available_at", "id")
+        rows = due(using, status).order_by("available_at", "id")
         rows = rows if ids is None else rows.filter(pk__in=ids)
         rows = rows.select_for_update(skip_locked=True) if skip_locked else rows
         return list(rows[:count]) if count > 0 else []
@@ -65,7 +65,8 @@ def _pick(using: str, limit: int, ids: Sequence[int] | None, skip_locked: bool =
     return picked + first(STATUS.pending, limit - len(picked))
 
 
-def _due(using: str, status: str) -> QuerySet[Notification]:
+def due(using: str, status: str) -> QuerySet[Notification]:
+    """Return the rows in a status whose time has come: for claimed ones, to be taken over."""
     return Notification.objects.using(using).filter(status=status, available_at__lte=utc_now())
 
 
@@ -117,7 +118,6 @@ def _note(row: Notification, **changes: Any) -> None:
 
 def _update_held(row: Notification, **changes: Any) -> bool:
     """Change the row if it is still held by the claim that ``row`` knows of; tell whether it is."""
-    changes = {name: value for name, value in changes.items() if getattr(row, name) != value}
     if not change_held(row, changes):
         return False
     _note(row, **changes)
@@ -146,9 +146,14 @@ def release(rows: Iterable[Notification]) -> None:
         _update_held(row, **_status(status), attempts=row.attempts - 1, available_at=utc_now())
 
 
+def postpone(row: Notification, until: dt.datetime, **changes: Any) -> bool:
+    """Give back a row that is not to be sent before then, the attempt unspent; False if it is not held any more."""
+    return _update_held(row, **_status(STATUS.pending), attempts=row.attempts - 1, available_at=until, **changes)
+
+
 def count_due(using: str) -> int:
     """Return how many rows are due now."""
-    return sum(_due(using, status).count() for status in (STATUS.pending, STATUS.failed, STATUS.claimed))
+    return sum(due(using, status).count() for status in (STATUS.pending, STATUS.failed, STATUS.claimed))
 
 
 def retry_dead(using: str) -> int:
@@ -165,5 +170,5 @@ def count_by_status(using: str) -> dict[str, int]:
 
 def oldest_pending_age(using: str) -> dt.timedelta | None:
     """Return for how long the oldest pending row has been due, None if none is."""
-    oldest = _due(using, STATUS.pending).aggregate(oldest=Min("available_at"))["oldest"]
+    oldest = due(using, STATUS.pending).aggregate(oldest=Min("available_at"))["oldest"]
     return None if oldest is None else utc_now() - oldest

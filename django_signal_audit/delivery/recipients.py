@@ -100,6 +100,11 @@ def _nameless(notification: Notification, channel: Channel, events: Sequence[Aud
     return Resolved("")
 
 
+def depends_on_event(spec: str) -> bool:
+    """Tell whether whom a recipient stands for can be known only from the event."""
+    return spec == ACTOR
+
+
 def load_users(notifications: Iterable[Notification]) -> Users:
     """Return the users that rows name by key, in one query for all."""
     keys = {str(row.data["user"]) for row in notifications if row.data.get("user")}

@@ -20,10 +20,10 @@ from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.signals import notification_failed, notification_sent
 
-from . import outbox
+from . import digests, outbox, throttles
 from .errors import describe
 from .loading import Loaded
-from .recipients import LeaseLost, resolve
+from .recipients import LeaseLost, Resolved, resolve
 from .rendering import render
 from .retry import MAX_ATTEMPTS, next_wait
 from .transport import transmit
@@ -36,7 +36,11 @@ STATUS = Notification.STATUS
 
 @dataclass(slots=True)
 class DeliveryReport:
-    """How many messages were tried, and what became of them; ``lost`` are those another worker had taken over."""
+    """How many messages were tried, and what became of them.
+
+    ``lost`` are those another worker had taken over, ``collected`` those that wait for the end of a digest's window
+    or became part of one.
+    """
 
     attempted: int = 0
     sent: int = 0
@@ -44,6 +48,7 @@ class DeliveryReport:
     dead: int = 0
     skipped: int = 0
     lost: int = 0
+    collected: int = 0
 
 
 def deliver(
@@ -137,28 +142,38 @@ class _Delivery:
             asked = error.seconds if isinstance(error, RetryLater) else None
             self._fail(row, error, channel, wait=next_wait(row.attempts, asked))
         else:
-            self._note_sent(row, message, channel)
+            self._note(row, message, channel)
 
-    def _send(self, row: Notification, channel: Channel, loaded: Loaded) -> Message:
+    def _send(self, row: Notification, channel: Channel, loaded: Loaded) -> Message | None:
+        if row.digest_key and not digests.close(row):
+            return None
         events = loaded.events(row)
         resolved = resolve(row, channel, events, loaded.users)
         if self.queue is not None:
             self.queue.extend(resolved.new_ids)
+        if not self._admit(row, resolved):
+            return None
         message = render(row, events, resolved.recipient)
         transmit(channel, message, self.using)
         return message
 
-    def _note_sent(self, row: Notification, message: Message, channel: Channel) -> None:
-        kept = {"subject": message.subject, "body": message.body} if channel.keeps_message else {}
-        noted = outbox.finish(
-            row,
-            STATUS.sent,
-            sent_at=utc_now(),
-            last_error="",
-            recipient=message.recipient[:MAX_LENGTH],
-            data={**row.data, **kept},
-        )
-        if not noted:
+    def _admit(self, row: Notification, resolved: Resolved) -> bool:
+        """Tell whether the message goes out now, and not with others at the end of a window."""
+        if "digest" in row.data:
+            if not digests.park(row, resolved.recipient):
+                raise LeaseLost
+            return False
+        throttles.admit(row, resolved.recipient)
+        return True
+
+    def _note(self, row: Notification, message: Message | None, channel: Channel) -> None:
+        if message is None:
+            self.report.collected += 1
+            return
+        changes: dict[str, Any] = {"sent_at": utc_now(), "last_error": "", "recipient": message.recipient[:MAX_LENGTH]}
+        if channel.keeps_message:
+            changes["data"] = {**row.data, "subject": message.subject, "body": message.body}
+        if not outbox.finish(row, STATUS.sent, **changes):
             self._lose(row)
             return
         self.report.sent += 1

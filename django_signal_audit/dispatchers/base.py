@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from django.core.checks import CheckMessage
 
@@ -13,6 +14,9 @@ class Dispatcher(ABC):
 
     Retries and state stay in the outbox. A wake that is lost costs the time until a worker polls, never a message.
     """
+
+    # Do workers deliver what this one leaves? On PostgreSQL those that listen are told when the rows commit.
+    workers_listen: ClassVar[bool] = False
 
     @abstractmethod
     def wake(self, using: str, ids: Sequence[int]) -> None:

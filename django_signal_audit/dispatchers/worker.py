@@ -8,7 +8,9 @@ from .base import Dispatcher
 
 
 class WorkerDispatcher(Dispatcher):
-    """Wakes nobody: a worker finds the rows when it polls next."""
+    """Wakes nobody: a worker hears of the rows when they commit (PostgreSQL), or finds them when it polls next."""
+
+    workers_listen = True
 
     def wake(self, using: str, ids: Sequence[int]) -> None:
         """Leave the rows where they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from django_signal_audit.keys import MAX_LENGTH
 from django_signal_audit.problems import Problem, did_you_mean, entry_of, shown
 from django_signal_audit.values import clean_text
 
-from .durations import parse_duration
+from .durations import parse_duration, parse_rate
 from .schema import NOTIFY_KEYS, RULE_KEYS, Rule
 
 # What the columns for rule, event type and channel take.
@@ -59,6 +60,15 @@ def _duration(value: Any) -> bool:
     return isinstance(value, str) and (not value or parse_duration(value) is not None)
 
 
+def _window(value: Any) -> bool:
+    # What is added to a date has to leave one.
+    return _duration(value) and (parse_duration(value) or dt.timedelta()) <= dt.timedelta(days=366)
+
+
+def _rate(value: Any) -> bool:
+    return isinstance(value, str) and (not value or parse_rate(value) is not None)
+
+
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": (f"a text of at most {NAME_LENGTH} printable characters", storable),
     "model": ("a model label or a list of them", lambda value: _text(value) or _texts(value)),
@@ -95,8 +105,8 @@ NOTIFY_TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "to": ("E008", f"a recipient of at most {MAX_LENGTH} characters, or a list of them", _is_recipients),
     "subject": ("E008", "a template string", _text),
     "message": ("E008", "a template string", _text),
-    "digest": ("E021", 'a duration such as "1h"', _duration),
-    "throttle": ("E021", 'a duration such as "1h"', _duration),
+    "digest": ("E021", 'a duration such as "1h", of at most 366 days', _window),
+    "throttle": ("E021", 'a number of messages per duration such as "5/1h", or "1h" for one', _rate),
 }
 
 

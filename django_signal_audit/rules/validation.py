@@ -103,12 +103,6 @@ def _channel_problems(rule: Rule, path: str) -> list[Problem]:
             hint = did_you_mean(entry.channel, channels) if channels else "Add it to CHANNELS."
             message = f"names the channel {entry.channel!r}, which CHANNELS does not have."
             problems.append(Problem("E014", where, message, hint))
-        message = "has no effect in this version: each event is a message of its own."
-        problems += [
-            Problem("W001", f'{where}["{key}"]', message, "Remove it.")
-            for key in ("digest", "throttle")
-            if getattr(entry, key)
-        ]
     if not rule.notify:
         problems += [
             Problem("W001", f'{path}["{key}"]', "has no effect: the rule notifies nobody.", 'Add "notify".')

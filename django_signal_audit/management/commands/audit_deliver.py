@@ -13,12 +13,15 @@ from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, close_old_connections, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from tabulate import tabulate
 from tqdm import tqdm
 
 from django_signal_audit.delivery import outbox
+from django_signal_audit.delivery.listening import Listener
+from django_signal_audit.delivery.statistics import collect_statistics, lateness
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
+from django_signal_audit.rules.durations import parse_duration
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -27,10 +30,12 @@ exit codes:
   0  everything that was due has been tried; what failed is tried again later
   1  the command could not run: a wrong option, or the database is out of reach
   3  at least one notification was given up in this run (see its last_error)
+  4  with --health: something has been due for longer than --max-age
 
 SIGTERM and SIGINT end it after the message that is under way; a second one ends it at once.
 """
 GIVEN_UP = 3
+LATE = 4
 
 
 class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
@@ -51,28 +56,37 @@ class Command(BaseCommand):
         """Add what to do, and how much of it."""
         mode = parser.add_mutually_exclusive_group()
         mode.add_argument("--once", action="store_true", help="Send until nothing is due, then end (the default).")
-        mode.add_argument("--watch", action="store_true", help="Go on and look for more every --interval seconds.")
+        mode.add_argument(
+            "--watch", action="store_true", help="Go on: look when a commit says so, and every --interval."
+        )
         mode.add_argument("--stats", action="store_true", help="Send nothing; show how many are in which status.")
+        mode.add_argument("--health", action="store_true", help="Send nothing; end with code 4 if something is late.")
+        parser.add_argument("--max-age", default="5m", help='With --health: how long is late (default: "5m").')
         parser.add_argument("--retry-dead", action="store_true", help="First make those that were given up due again.")
         parser.add_argument("--interval", type=float, default=5.0, help="Seconds between two looks (default: 5).")
         parser.add_argument("--limit", type=int, help="Try at most so many messages, with --watch at each look.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
-    def handle(self, *, database: str, watch: bool, stats: bool, retry_dead: bool, **options: Any) -> None:
+    def handle(self, *, database: str, retry_dead: bool, **options: Any) -> None:
         """Do what was asked for."""
         self._validate(database, options)
         try:
             if retry_dead:
                 self.stdout.write(f"{outbox.retry_dead(database)} dead notifications are due again.")
-            if stats:
-                self._show_stats(database)
-            elif watch:
-                self._watch(database, options["limit"], options["interval"])
-            else:
-                self._once(database, options["limit"])
+            self._run(database, options)
         except (DatabaseError, InterfaceError) as error:
             msg = f'The database "{database}" cannot be used: {" ".join(str(error).split())}'
             raise CommandError(msg) from error
+
+    def _run(self, database: str, options: dict[str, Any]) -> None:
+        if options["stats"]:
+            self._show_stats(database)
+        elif options["health"]:
+            self._show_health(database, options["max_age"])
+        elif options["watch"]:
+            self._watch(database, options["limit"], options["interval"])
+        else:
+            self._once(database, options["limit"])
 
     def _validate(self, database: str, options: dict[str, Any]) -> None:
         if database not in connections:
@@ -84,11 +98,24 @@ class Command(BaseCommand):
         if not options["interval"] > 0:
             msg = "--interval must be more than 0 seconds."
             raise CommandError(msg)
+        if parse_duration(options["max_age"]) is None:
+            msg = f'--max-age must be a duration such as "90s" or "5m", not "{options["max_age"]}".'
+            raise CommandError(msg)
 
     def _show_stats(self, database: str) -> None:
-        self.stdout.write(tabulate(outbox.count_by_status(database).items(), headers=("status", "count")))
-        age = outbox.oldest_pending_age(database)
-        self.stdout.write(f"oldest pending: {'none' if age is None else f'due for {age.total_seconds():.0f} s'}")
+        found = collect_statistics(database)
+        self.stdout.write(tabulate(found.by_status.items(), headers=("status", "count")))
+        age = "none" if found.oldest is None else f"due for {found.oldest.total_seconds():.0f} s"
+        self.stdout.write(f"oldest pending: {age}")
+        self.stdout.write(f"waiting for the end of a digest: {found.collecting} of the pending")
+        self.stdout.write(f"suppressed by a throttle: {found.throttled} of the skipped")
+        self.stdout.write(f"lapsed: {found.lapsed} of the claimed")
+
+    def _show_health(self, database: str, max_age: str) -> None:
+        late, limit = lateness(database), parse_duration(max_age)
+        self.stdout.write(f"the oldest has been due for {late.total_seconds():.0f} s" if late else "nothing is due")
+        if limit is not None and late > limit:
+            sys.exit(LATE)
 
     def _once(self, database: str, limit: int | None) -> None:
         is_terminal = sys.stderr.isatty()
@@ -102,25 +129,25 @@ class Command(BaseCommand):
 
     def _watch(self, database: str, limit: int | None, interval: float) -> None:
         outbox.count_due(database)  # a database that is not there is an error now, and a pause later
-        with stop_signals() as stop:
+        with stop_signals() as stop, Listener(database) as listener:
             while not stop.is_set():
                 self._look(database, limit, stop)
-                stop.wait(interval)
+                listener.wait(interval, stop)
 
     def _look(self, database: str, limit: int | None, stop: threading.Event) -> None:
-        close_old_connections()
         try:
             report = deliver(database, limit=limit, should_stop=stop.is_set)
         except (DatabaseError, InterfaceError):
             # What was claimed lapses and is sent then. The next look opens a new connection.
             logger.exception('The database "%s" cannot be used; trying again.', database)
+            connections[database].close_if_unusable_or_obsolete()
             return
         if report.attempted:
             self.stdout.write(_summary(report))
 
 
 def _summary(report: DeliveryReport) -> str:
-    counts = {name: getattr(report, name) for name in ("sent", "failed", "dead", "skipped", "lost")}
+    counts = {name: getattr(report, name) for name in ("sent", "failed", "dead", "skipped", "lost", "collected")}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "sent")
 
 
