@@ -78,10 +78,12 @@ def _run(name: str, mode: str) -> tuple[Outcome, Counter[str]]:
     """Return how the tests ended, and the number of events by source."""
     project = PROJECTS[name]
     python, source = _prepare(name)
-    notes = WORK / name / f"{mode}.events"
-    notes.unlink(missing_ok=True)
+    notes, differences = WORK / name / f"{mode}.events", WORK / name / f"{mode}.differences"
+    for path in (notes, differences):
+        path.unlink(missing_ok=True)
     # CI keeps pytest from shortening what it says of a failure.
-    environment = {**os.environ, "CI": "1", "AUDITED_EVENTS": str(notes), **project.environment}
+    environment = {**os.environ, "CI": "1", **project.environment}
+    environment |= {"AUDITED_EVENTS": str(notes), "AUDITED_DIFFERENCES": str(differences)}
     command = [str(python), str(HERE / "audited.py"), mode, *project.command]
     done = subprocess.run(
         command,

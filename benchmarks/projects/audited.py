@@ -4,7 +4,8 @@
     python audited.py MODE -m pytest
 
 MODE is ``plain`` (nothing is done), ``audited``, ``uncounted`` (audited, and assertions on the number of queries hold
-whatever it is, so that what follows them in their tests is tried too) or ``receivers`` (with CAPTURE_QUERIES off).
+whatever it is, so that what follows them in their tests is tried too), ``replayed`` (uncounted, and the trail is
+compared with the tables at the end of each test) or ``receivers`` (with CAPTURE_QUERIES off).
 Projects configure their settings in many ways, and ``django.setup`` is what all of them call. It runs in the
 environment of the project.
 The source of every event that is written becomes a line of the file that AUDITED_EVENTS names.
@@ -25,6 +26,7 @@ MODES: dict[str, dict[str, Any]] = {
     "plain": {},
     "audited": {},
     "uncounted": {},
+    "replayed": {},
     "receivers": {"CAPTURE_QUERIES": False},
 }
 
@@ -100,6 +102,10 @@ if __name__ == "__main__":
     mode, *command = sys.argv[1:]
     if mode != "plain":
         watch_everything(MODES[mode])
-    if mode == "uncounted":
+    if mode in {"uncounted", "replayed"}:
         leave_counts()
+    if mode == "replayed":
+        from replays import replay_after_tests
+
+        replay_after_tests(os.environ["AUDITED_DIFFERENCES"])
     run(command)

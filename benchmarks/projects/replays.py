@@ -1,0 +1,46 @@
+"""Compares the trail with the tables at the end of every test, before its rows go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+# A row that was there before the audit's tables were is no fault: flushes and migrations leave such.
+HARMLESS = {"unrecorded", "unstarted"}
+
+
+def replay_after_tests(path: str) -> None:
+    """Have each difference become a line of the file: kind, model, key, field, both values, test."""
+    from django.test import TransactionTestCase
+
+    notes = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    original: Callable[[Any], None] = TransactionTestCase._post_teardown
+
+    def teardown(self: Any) -> None:
+        for alias in self._databases_names(include_mirrors=False):
+            lines = [f"{line}\t{self.id()}\n" for line in _differences(alias)]
+            os.write(notes, "".join(lines).encode())
+        original(self)
+
+    TransactionTestCase._post_teardown = teardown
+
+
+def _differences(alias: str) -> list[str]:
+    from django.db import connections
+
+    from django_signal_audit.models import AuditEvent
+    from django_signal_audit.replay import Replay
+    from django_signal_audit.rules.registry import get_registry
+    from django_signal_audit.storage import has_table
+
+    if connections[alias].needs_rollback or not has_table(AuditEvent, alias):
+        return []
+    told = set(AuditEvent.objects.using(alias).values_list("model", flat=True).distinct())
+    plans = [plan for plan in get_registry().plans.values() if plan.label in told]
+    found = Replay(plans, alias).differences()
+    return [
+        f"{item.kind.value}\t{item.model._meta.label}\t{item.pk}\t{item.field}\t{item.recorded!r}\t{item.actual!r}"
+        for item in found
+        if item.kind.value not in HARMLESS
+    ]
