@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import models
+from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from django_signal_audit.capture.connection import reconnect
@@ -175,3 +175,15 @@ def test_signals_of_a_deletion_that_is_none(audit: Audit, capture_queries: bool)
     assert trail() == []
     tag.delete()
     assert trail() == [("delete", {"name": ["a", None]})]
+
+
+@pytest.mark.parametrize("capture_queries", [True, False])
+def test_members_that_are_none_leave_the_transaction_as_it_was(audit: Audit, capture_queries: bool) -> None:
+    # Django's own tests handle the error and go on.
+    place, tag = Place.objects.create(name="a"), Tag.objects.create(name="old")
+    audit({"name": "all", "model": "app.*"}, CAPTURE_QUERIES=capture_queries)
+    with transaction.atomic():
+        with pytest.raises(TypeError, match="not iterable"):
+            place.tags.set(7)  # type: ignore[arg-type]
+        place.tags.set([tag])
+    assert trail() == [("m2m", {"tags": {"added": [tag.pk], "removed": []}})]

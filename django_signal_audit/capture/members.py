@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 from django.apps import apps
-from django.db import models, router, transaction
+from django.db import models, router
 from django.db.models.signals import m2m_changed, post_delete, pre_delete
 
 from django_signal_audit.changes import Change, MembersChange
@@ -29,6 +29,7 @@ from .internals import Patches, connect_first, m2m_descriptors, manager_class
 from .lineage import Owner, owners_of
 from .memberships import Membership, Pair, sorted_keys, through_of
 from .rows import rows_of
+from .transactions import all_or_nothing, write_transaction
 
 UID = "django_signal_audit.members"
 
@@ -66,14 +67,18 @@ def manager_call(manager: Any) -> Iterator[None]:
     if outer is not None and outer.through is manager.through:
         yield
         return
-    with transaction.atomic(using=router.db_for_write(manager.through, instance=manager.instance), savepoint=False):
+    using = router.db_for_write(manager.through, instance=manager.instance)
+    # The caller may handle what fails before anything is written, such as members that are none; of what fails later,
+    # the method's own transaction takes care.
+    with write_transaction(using):
         call = ManagerCall(manager.through, manager.instance, [])
         token = _call.set(call)
         try:
             yield
         finally:
             _call.reset(token)
-        _record(call.gathered, call.instance)
+        with all_or_nothing(using):
+            _record(call.gathered, call.instance)
 
 
 # Every one of them runs in a transaction of its own already.
