@@ -115,8 +115,10 @@ def watcher_of(model: Model) -> TableWatcher | None:
 def _historical_watcher(model: Model) -> TableWatcher | None:
     """Return a watcher for a model as a data migration sees it: same label, the fields of its day."""
     for known, watcher in _watchers.items():
-        if known._meta.label_lower != model._meta.label_lower or not isinstance(watcher, RowTable):
+        if known._meta.label_lower != model._meta.label_lower:
             continue
+        if not isinstance(watcher, RowTable):
+            return watcher
         if watcher.own is None:
             return None
         plan = replace(

@@ -80,7 +80,15 @@ class Registry:
 
     def plan_for(self, model: Model) -> ModelPlan | None:
         """Return the plan for rows of a model, a proxy's being its concrete model's; None if no rule names it."""
-        return self.plans.get(concrete(model))
+        plan = self.plans.get(concrete(model))
+        if plan is not None or model._meta.apps is apps:
+            return plan
+        # A data migration has classes of its own.
+        return self._plans_by_label.get(concrete(model)._meta.label_lower)
+
+    @cached_property
+    def _plans_by_label(self) -> dict[str, ModelPlan]:
+        return {model._meta.label_lower: plan for model, plan in self.plans.items()}
 
     @cached_property
     def senders(self) -> dict[Model, tuple[ModelPlan, ...]]:
