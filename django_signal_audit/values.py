@@ -31,7 +31,7 @@ JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, J
 DIGEST_KEY = "$digest"
 MASK_KEY = "$masked"
 ESCAPE_KEY = "$value"
-_RESERVED = {DIGEST_KEY, MASK_KEY, ESCAPE_KEY}
+RESERVED = {DIGEST_KEY, MASK_KEY, ESCAPE_KEY}
 
 # PostgreSQL stores neither in text or jsonb: NUL, and half of a UTF-16 surrogate pair.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -129,7 +129,7 @@ def _json_document(field: models.JSONField, value: Any) -> JSONValue:
         document = dict(value)
     else:
         document = json.loads(json.dumps(value, cls=field.encoder or json.JSONEncoder))
-    if isinstance(document, dict) and not _RESERVED.isdisjoint(document):
+    if isinstance(document, dict) and not RESERVED.isdisjoint(document):
         return {ESCAPE_KEY: document}
     return document
 

@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from django_signal_audit.conf import get_settings
-from django_signal_audit.values import JSONValue, Masked, encode, encode_tag, mask, plain_field, shorten
+from django_signal_audit.values import RESERVED, JSONValue, Masked, encode, encode_tag, mask, plain_field, shorten
 
 from .targets import Field
 
 Keeper: TypeAlias = Callable[[Any], JSONValue]
-Usual: TypeAlias = Callable[[Any], "int | str | None"]
+
+_LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
 
 
 def make_keeper(field: Field, scope: str, *, is_secret: bool) -> Keeper:
@@ -37,55 +38,104 @@ def make_keeper(field: Field, scope: str, *, is_secret: bool) -> Keeper:
         )
     limit = get_settings().max_value_bytes
     plain = plain_field(field)
-    for kind, usual in _USUAL.items():
+    for kind, make in _SHORTCUTS.items():
         if isinstance(plain, kind):
-            return _shortcut(field, usual(limit), limit)
-    return lambda value: None if value is None else _keep(field, value, limit)
+            return make(field, plain, limit)
+    return _careful(field, limit)
 
 
-def _keep(field: Field, value: Any, limit: int) -> JSONValue:
-    return shorten(encode(field, value), limit)
+def _careful(field: Field, limit: int) -> Keeper:
+    """Return a keeper that is right for any value."""
+    return lambda value: None if value is None else shorten(encode(field, value), limit)
 
 
-def _shortcut(field: Field, usual: Usual, limit: int) -> Keeper:
-    """Return a keeper that knows the field's usual values, and asks for all others."""
+# Each of these keepers knows the usual values of a kind of field, and leaves all others to the careful one.
+
+
+def _whole(field: Field, _plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    return lambda value: value if value.__class__ is int or value.__class__ is bool else careful(value)
+
+
+def _text(field: Field, _plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    # A character takes four bytes of UTF-8 at most.
+    sure = limit // 4
+    return lambda value: value if value.__class__ is str and len(value) <= sure else careful(value)
+
+
+def _decimal(field: Field, _plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    return lambda value: (
+        format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value)
+    )
+
+
+def _float(field: Field, _plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    if limit < _LONGEST_FLOAT:
+        return careful
+    return lambda value: repr(value) if value.__class__ is float else careful(value)
+
+
+def _date(field: Field, _plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    return lambda value: value.isoformat() if value.__class__ is dt.date else careful(value)
+
+
+def _datetime(field: Field, _plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    return lambda value: (
+        value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value)
+    )
+
+
+def _document(field: Field, plain: Any, limit: int) -> Keeper:
+    careful = _careful(field, limit)
+    if plain.encoder is not None:
+        return careful
 
     def keep(value: Any) -> JSONValue:
-        kept = usual(value)
-        return _keep(field, value, limit) if kept is None and value is not None else kept
+        # A character of a repr takes twelve bytes of JSON at most.
+        if value.__class__ is dict and RESERVED.isdisjoint(value) and len(repr(value)) * 12 <= limit:
+            try:
+                return _copy(value)
+            except (TypeError, RecursionError):
+                return careful(value)
+        return careful(value)
 
     return keep
 
 
-def _whole(_limit: int) -> Usual:
-    return lambda value: value if value.__class__ in (int, bool) else None
+_LEAVES = frozenset({str, int, bool, float, type(None)})
 
 
-def _text(limit: int) -> Usual:
-    # A character takes four bytes of UTF-8 at most.
-    sure = limit // 4
-    return lambda value: value if value.__class__ is str and len(value) <= sure else None
+def _copy(document: Any) -> JSONValue:
+    """Return a copy of a document that is JSON as it is.
+
+    Raises:
+        TypeError: It is not.
+
+    """
+    kind = document.__class__
+    if kind in _LEAVES:
+        return document  # type: ignore[no-any-return]
+    if kind is list:
+        return [_copy(item) for item in document]
+    if kind is dict and all(key.__class__ is str for key in document):
+        return {key: _copy(item) for key, item in document.items()}
+    raise TypeError(kind)
 
 
-def _decimal(_limit: int) -> Usual:
-    return lambda value: format(value, "f") if value.__class__ is Decimal and value.is_finite() else None
-
-
-def _date(_limit: int) -> Usual:
-    return lambda value: value.isoformat() if value.__class__ is dt.date else None
-
-
-def _datetime(_limit: int) -> Usual:
-    return lambda value: value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else None
-
-
-# What a usual value becomes, None for any other; the first kind that fits counts.
-_USUAL: dict[type[models.Field[Any, Any]], Callable[[int], Usual]] = {
+# By kind of field; the first that fits counts.
+_SHORTCUTS: dict[type[models.Field[Any, Any]], Callable[[Field, Any, int], Keeper]] = {
     models.IntegerField: _whole,
     models.BooleanField: _whole,
     models.CharField: _text,
     models.TextField: _text,
     models.DecimalField: _decimal,
+    models.FloatField: _float,
     models.DateTimeField: _datetime,
     models.DateField: _date,
+    models.JSONField: _document,
 }
