@@ -27,4 +27,4 @@ def new_uids() -> Iterator[UUID]:
     number = uuid7().int & ~_ROOM
     while True:
         yield UUID(int=number)
-        number += 1 + random.getrandbits(32)  # noqa: S311  # a name, not a secret
+        number += 1 + random.getrandbits(32)  # a name, not a secret

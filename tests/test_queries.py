@@ -121,6 +121,17 @@ def test_bulk_create(audit: Audit) -> None:
         assert [event.object_id for event in events()] == [str(obj.pk) for obj in objs]
 
 
+def test_bulk_create_of_objects_of_which_only_the_first_tells_what_the_row_holds(audit: Audit) -> None:
+    audit({**QUIET, "model": "app.Product"})
+    prices = [Decimal("1.50"), "2.5", Decimal("3.456"), Value(Decimal(4))]
+    objs = Product.objects.bulk_create([Product(name=f"p{index}", price=price) for index, price in enumerate(prices)])
+    stored = {str(product.pk): str(product.price) for product in Product.objects.all()}
+    assert {event.object_id: event.changes["price"] for event in events()} == {
+        key: [None, price] for key, price in stored.items()
+    }
+    assert [event.object_id for event in events()] == [str(obj.pk) for obj in objs]
+
+
 def test_bulk_create_of_nothing(audit: Audit) -> None:
     audit(QUIET)
     assert Product.objects.bulk_create([]) == []

@@ -20,6 +20,7 @@ from .images import Image, ImageReader, chunks
 from .lineage import Owner, owner_of
 from .recollection import recorded_row
 from .rows import differences, rows_of
+from .stored import UNCERTAIN, stored_values
 from .transactions import all_or_nothing, lock_database, write_transaction
 
 
@@ -29,15 +30,57 @@ def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> Any:
         if statement.updates_conflicts:
             return _Upsert(statement, plan).run()
         reader = ImageReader(plan, statement.using)
-        if statement.can_return:
-            result, images = _execute(statement, reader)
-        else:
+        if not statement.can_return:
             result = statement.execute()
             with all_or_nothing(statement.using):
                 images = _images_by_key(reader, [obj.pk for obj in statement.objs])
+        elif statement.ignores_conflicts or plan.model._meta.parents:
+            result, images = _execute(statement, reader)
+        else:
+            result, images = _Insert(statement, reader).run()
         with all_or_nothing(statement.using):
             record_changes([_create(reader, image) for image in images], statement.using)
         return result
+
+
+class _Insert:
+    """An INSERT of all its objects, of which only those columns are returned that the objects do not tell."""
+
+    def __init__(self, statement: InsertStatement, reader: ImageReader) -> None:
+        self.statement = statement
+        self.reader = reader
+        self.vendor = connections[statement.using].vendor
+
+    def run(self) -> tuple[Rows, list[Image]]:
+        """Run the statement; return what Django wants of it, and the images of its rows."""
+        returned = list(dict.fromkeys([*self._keys(), *self.statement.returning, *self._untold()]))
+        rows = self.statement.execute_returning(returned)
+        columns: dict[Any, Sequence[Any]] = dict(zip(returned, zip(*rows, strict=True), strict=False))
+        result = list(zip(*(columns[field] for field in self.statement.returning), strict=True)) if rows else []
+        if len(rows) == len(self.statement.objs):
+            told = {
+                field: self._told(field, self.statement.objs) for field in self.reader.fields if field not in columns
+            }
+            if not any(UNCERTAIN in column for column in told.values()):
+                columns |= told
+                return result, list(zip(*(columns[field] for field in self.reader.fields), strict=True))
+        keys = zip(*(columns.get(field, ()) for field in self._keys()), strict=True)
+        with all_or_nothing(self.statement.using):
+            return result, _images_by_key(self.reader, [key if len(key) > 1 else key[0] for key in keys])
+
+    def _keys(self) -> Sequence[Any]:
+        return self.reader.plan.model._meta.pk_fields
+
+    def _untold(self) -> list[Any]:
+        """Return the columns that are not inserted, or of which the first object does not tell what they will hold."""
+        given = set(self.statement.query.fields)
+        sample = self.statement.objs[:1]
+        return [field for field in self.reader.fields if field not in given or UNCERTAIN in self._told(field, sample)]
+
+    def _told(self, field: Any, objs: Sequence[models.Model]) -> list[Any]:
+        """Return what a column holds according to the objects, UNCERTAIN where they cannot tell."""
+        name = field.attname
+        return stored_values(field, [obj.__dict__.get(name, UNCERTAIN) for obj in objs], self.vendor)
 
 
 def _execute(statement: InsertStatement, reader: ImageReader) -> tuple[Rows, list[Image]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -146,10 +146,16 @@ def stored_value(field: Field, value: Any, vendor: str) -> Any:
         vendor: The database's, as in ``connection.vendor``.
 
     """
+    return stored_values(field, (value,), vendor)[0]
+
+
+def stored_values(field: Field, values: Iterable[Any], vendor: str) -> list[Any]:
+    """Return what ``stored_value`` does for each of many values."""
     plain, rule = _rule_of(field)
-    if value is UNCERTAIN or rule is None:
-        return UNCERTAIN
-    return None if value is None else rule(plain, value, vendor)
+    return [
+        UNCERTAIN if rule is None or value is UNCERTAIN else None if value is None else rule(plain, value, vendor)
+        for value in values
+    ]
 
 
 @lru_cache(maxsize=10_000)

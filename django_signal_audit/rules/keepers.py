@@ -66,9 +66,7 @@ def _text(field: Field, _plain: Any, limit: int) -> Keeper:
 
 def _decimal(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
-    return lambda value: (
-        format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value)
-    )
+    return lambda value: format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value)
 
 
 def _float(field: Field, _plain: Any, limit: int) -> Keeper:
