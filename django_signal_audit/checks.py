@@ -17,6 +17,7 @@ from .capture.internals import self_check
 from .channels.base import Channel
 from .channels.registry import get_channel, load_channel
 from .conf import get_settings
+from .delivery.recipients import spec_problem
 from .dispatchers.registry import load_dispatcher
 from .exceptions import InvalidSettings
 from .keys import MAX_LENGTH
@@ -27,6 +28,7 @@ from .reports.formats.base import ReportFormat
 from .rules.parsing import NAME_LENGTH, storable
 from .rules.registry import get_registry
 from .rules.schema import NotifyEntry
+from .rules.targets import resolve_all
 
 MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
 ADMIN = "django.contrib.admin"
@@ -47,7 +49,7 @@ def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> lis
 
 def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
     """Report what is wrong with channels, dispatcher, report formats and proxies."""
-    problems = [*_recipient_problems(), *_report_format_problems(), *_proxy_problems()]
+    problems = [*_recipient_problems(), *_spec_problems(), *_report_format_problems(), *_proxy_problems()]
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
 
@@ -128,6 +130,32 @@ def _recipient_problems() -> Iterator[Problem]:
                     f"names nobody to send to, and neither does the channel {entry.channel!r}.",
                     f'Add "to": here, or to SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"].',
                 )
+
+
+def _spec_problems() -> Iterator[Problem]:
+    """Report recipients that read like a path or a function and are neither, and users by what is no key of theirs."""
+    found: dict[tuple[str, str], Problem] = {}
+    for rule, path in get_registry().parsed:
+        models = resolve_all(rule.models)
+        for position, entry in enumerate(map(NotifyEntry.of, rule.notify)):
+            channel = _channel(entry.channel)
+            if channel is None:
+                continue
+            there = f'SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"]["to"]'
+            where = there if entry.to is None else f'{path}["notify"][{position}]["to"]'
+            for spec in channel.recipients() if entry.to is None else entry.to:
+                problem = spec_problem(spec, channel, models)
+                if problem:
+                    message = f"names {spec!r}, which {problem[0]}."
+                    found[where, spec] = Problem("E027", where, message, problem[1])
+    yield from found.values()
+
+
+def _channel(alias: str) -> Channel | None:
+    try:
+        return get_channel(alias)
+    except InvalidSettings:
+        return None  # reported as such
 
 
 def _needs_recipient(alias: str) -> bool:

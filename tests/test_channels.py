@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 def _settings(settings):
     settings.SIGNAL_AUDIT = audit_settings(
         {
-            "inbox": {"BACKEND": INBOX},
+            "inbox": {"BACKEND": INBOX, "OPTIONS": {"check_permission": False}},
             "log": {"BACKEND": LOG},
             "loud": {"BACKEND": LOG, "OPTIONS": {"logger": "shop", "level": "error"}},
         }

@@ -365,6 +365,13 @@ CASES: list[tuple[str, Any, str, str, str]] = [
         "names nobody to send to",
         'SIGNAL_AUDIT["CHANNELS"]["it"]["OPTIONS"]',
     ),
+    (
+        "E027",
+        {**rule(model="app.Person", notify=[{"channel": "it", "to": "ownr.email"}]), **channel(EMAIL)},
+        '["RULES"][0]["notify"][0]["to"]',
+        "is neither a path from app.Person nor a function",
+        "Did you mean 'owner'?",
+    ),
     ("W001", rule(exclude=["price"], fields=["price"]), '["RULES"][0]', "can never match", "Correct"),
     ("W001", rule(fields=["id"]), '["RULES"][0]', "none of its fields that can change", "Correct"),
     ("W001", rule(events=["m2m"], fields=["price"]), '["RULES"][0]', "no many-to-many field of app.Product", "Correct"),

@@ -13,14 +13,19 @@ from django_signal_audit.models import Notification
 from .notices import INBOX, audit_settings, make_event, make_notification, receiving
 
 pytestmark = pytest.mark.django_db
+# Most of the users here may view nothing; TestPermissions is about those who may.
+OPEN = {"check_permission": False}
 
 
 @pytest.fixture(autouse=True)
 def messages(settings):
     settings.SIGNAL_AUDIT = audit_settings(
         {
-            "inbox": {"BACKEND": INBOX},
-            "mail": {"BACKEND": "tests.test_delivery_recipients.Mail", "OPTIONS": {"target": "tests.notices.take"}},
+            "inbox": {"BACKEND": INBOX, "OPTIONS": OPEN},
+            "mail": {
+                "BACKEND": "tests.test_delivery_recipients.Mail",
+                "OPTIONS": {**OPEN, "target": "tests.notices.take"},
+            },
             "strict": {"BACKEND": "tests.test_delivery_recipients.Strict", "OPTIONS": {"target": "tests.notices.take"}},
         }
     )
@@ -100,7 +105,7 @@ class TestSingle:
         deliver()
         assert Notification.objects.get().status == "failed"
         backend = "tests.test_delivery_recipients.Mail"
-        options = {"target": "tests.notices.take", "to": ["superusers", "x@example.com"]}
+        options = {**OPEN, "target": "tests.notices.take", "to": ["superusers", "x@example.com"]}
         settings.SIGNAL_AUDIT = {"CHANNELS": {**mended, "late": {"BACKEND": backend, "OPTIONS": options}}}
         row = Notification.objects.get()
         Notification.objects.update(available_at=row.created)
@@ -209,8 +214,8 @@ class TestSeveral:
 
         from django_signal_audit.delivery import recipients
 
-        real = recipients._expand
-        monkeypatch.setattr(recipients, "_expand", lose)
+        real = recipients.expand
+        monkeypatch.setattr(recipients, "expand", lose)
         assert deliver().lost == 1
         assert [row.recipient for row in Notification.objects.all()] == ["superusers"]
 

@@ -64,6 +64,11 @@ def is_texts(value: Any) -> bool:
 TO_OPTION = Option(expects="a recipient or a list of recipients", accepts=is_texts)
 
 
+CHECK_PERMISSION_OPTION = Option(expects="True or False", accepts=lambda value: isinstance(value, bool))
+# What every channel that is about recipients has.
+RECIPIENT_OPTIONS: Mapping[str, Option] = {"to": TO_OPTION, "check_permission": CHECK_PERMISSION_OPTION}
+
+
 class Channel(ABC):
     """Base class of channels.
 
@@ -72,7 +77,7 @@ class Channel(ABC):
     """
 
     # The keys OPTIONS may have; check() reports all others.
-    option_schema: ClassVar[Mapping[str, Option]] = {"to": TO_OPTION}
+    option_schema: ClassVar[Mapping[str, Option]] = RECIPIENT_OPTIONS
     # Does a message of this channel go to somebody in particular?
     needs_recipient: ClassVar[bool] = False
     # Does a recipient have to be a user of this project? A plain recipient is his primary key then.
@@ -100,6 +105,11 @@ class Channel(ABC):
         to = self.options.get("to", ())
         named = (to,) if isinstance(to, str) else tuple(to)
         return named or ("",)
+
+    @property
+    def checks_permission(self) -> bool:
+        """Tell whether a user is sent only what he may view, by Django's permissions at the moment of sending."""
+        return bool(self.options.get("check_permission", True))
 
     def address(self, user: Model) -> str:
         """Return where a user is reached on this channel, ``""`` if nowhere: his primary key unless overridden."""

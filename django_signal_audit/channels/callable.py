@@ -10,14 +10,14 @@ from asgiref.sync import async_to_sync
 from django.core.checks import CheckMessage
 from django.utils.module_loading import import_string
 
-from .base import TO_OPTION, Channel, Message, Option, is_text
+from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 
 
 class CallableChannel(Channel):
     """Calls the function that option ``target`` names by its dotted path, sync or async, with the message."""
 
     option_schema: ClassVar[Mapping[str, Option]] = {
-        "to": TO_OPTION,
+        **RECIPIENT_OPTIONS,
         "target": Option(expects="the dotted path of a function", accepts=is_text, required=True),
     }
 

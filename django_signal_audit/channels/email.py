@@ -19,7 +19,7 @@ from django.utils.encoding import punycode
 from django_signal_audit.exceptions import GiveUp, RetryLater
 from django_signal_audit.problems import did_you_mean
 
-from .base import TO_OPTION, Channel, Message, Option, is_text, is_texts
+from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
 
 # MAILERS, and the argument that chooses one of them, came with Django 6.1.
 HAS_MAILERS = django.VERSION >= (6, 1)
@@ -34,7 +34,7 @@ class EmailChannel(Channel):
     """
 
     option_schema: ClassVar[Mapping[str, Option]] = {
-        "to": TO_OPTION,
+        **RECIPIENT_OPTIONS,
         "from_email": Option(expects="the sender's address", accepts=is_text),
         "reply_to": Option(expects="an address or a list of addresses", accepts=is_texts),
         "mailer": Option(expects="an alias of MAILERS", accepts=is_text),
@@ -98,6 +98,9 @@ def _checked(recipient: str) -> str:
     address = parseaddr(recipient)[1]
     try:
         if not address or recipient.splitlines() != [recipient]:
+            raise ValidationError("")
+        if "@" not in address and "." in address:
+            # Rather a path that leads nowhere than a mailbox.
             raise ValidationError("")
         # A name without a domain is a mailbox on the mail server itself.
         validate_email(address if "@" in address else f"{address}@localhost")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django_signal_audit.enums import Level
 
-from .base import TO_OPTION, Channel, Message, Option, is_text
+from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 
 LEVELS = {Level.INFO.value: logging.INFO, Level.WARNING.value: logging.WARNING, Level.CRITICAL.value: logging.CRITICAL}
 
@@ -21,7 +21,7 @@ class LogChannel(Channel):
     """Writes each message to a logger as one line, at the event's level unless option ``level`` says another."""
 
     option_schema: ClassVar[Mapping[str, Option]] = {
-        "to": TO_OPTION,
+        **RECIPIENT_OPTIONS,
         "logger": Option(expects="the name of a logger", accepts=is_text),
         "level": Option(expects="the name of a logging level, such as 'INFO'", accepts=_is_level),
     }

@@ -21,7 +21,7 @@ from django_signal_audit.exceptions import GiveUp, RetryLater
 from django_signal_audit.values import without_tags
 
 from .addresses import AddressPolicy
-from .base import TO_OPTION, Channel, Message, Option, is_text, is_texts
+from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
 from .posting import Answer, Poster
 
 TIMEOUT_SECONDS = 20.0
@@ -94,7 +94,7 @@ class WebhookChannel(Channel):
     """
 
     option_schema: ClassVar[Mapping[str, Option]] = {
-        "to": TO_OPTION,
+        **RECIPIENT_OPTIONS,
         "url": Option(
             expects="an http or https URL in ASCII, without a user", accepts=is_url, required=True, confidential=True
         ),

@@ -8,7 +8,7 @@ from uuid import UUID
 from django_signal_audit.exceptions import GiveUp
 from django_signal_audit.models import AuditEvent, Notification
 
-from .recipients import load_users
+from .targets import load_users
 
 # SQLite limits the parameters of a statement, and a digest may have any number of events.
 CHUNK = 500

@@ -1,63 +1,47 @@
 """From what a rule says about recipients to addresses.
 
-A row is written with the recipient as the rule names it: an address or any other plain text, ``actor``,
-``superusers``, ``user:<username>`` or ``group:<name>``. Just before it is sent, the row becomes the first of the
-users meant, and each other one gets a row of his own. ``data`` then has the user's key (``user``), by which he is
-looked up again on every attempt, and what the rule said (``to``).
+A row is written with the recipient as the rule names it (``specs.py`` says what that may be), so that it costs the
+request one row however many are meant. Just before it is sent, the row becomes the first of them, and each other one
+gets a row of his own. ``data`` then has what the rule said (``to``), the user's key (``user``), by which he is looked
+up again on every attempt, and the address (``address``) if it is not the one his account has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import replace
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldError, ValidationError
-from django.db import connections, transaction
-from django.db.models import Model, QuerySet
-from django.utils import timezone
+from django.core.exceptions import FieldError
+from django.db.models import Model
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.exceptions import GiveUp, Unreachable
 from django_signal_audit.keys import MAX_LENGTH, object_id
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.models.events import utc_now
 
-from .outbox import hold
+from .expansion import expand
+from .specs import (
+    ACTOR,
+    GROUP,
+    SUPERUSERS,
+    USER,
+    Named,
+    ask,
+    find_function,
+    follow,
+    is_field_path,
+    is_path,
+    path_problem,
+)
+from .subjects import load_subjects, prefetch
+from .targets import Events, Resolved, Target, Users, all_users, is_active, is_key, reach, user_by_key, user_target
 
-Users: TypeAlias = dict[str, Model]
-
-ACTOR = "actor"
-SUPERUSERS = "superusers"
-USER = "user:"
-GROUP = "group:"
-BATCH_SIZE = 500
-
-
-class LeaseLost(Exception):
-    """Another worker holds the row by now; whatever was to be done with it is his."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One user meant by a recipient: his address, his key, and why he cannot be told, if so."""
-
-    recipient: str
-    key: str
-    obstacle: str = ""
+CHUNK = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Where a row goes, and the ids of the rows that were made for the other users."""
-
-    recipient: str
-    new_ids: Sequence[int] = ()
-
-
-def resolve(notification: Notification, channel: Channel, events: Sequence[AuditEvent], users: Users) -> Resolved:
-    """Return where the row goes, after making rows for the others if it stands for several users.
+def resolve(notification: Notification, channel: Channel, events: Events, users: Users) -> Resolved:
+    """Return where the row goes, after making rows for the others if it stands for several.
 
     Args:
         notification: A row that is claimed.
@@ -71,183 +55,134 @@ def resolve(notification: Notification, channel: Channel, events: Sequence[Audit
         LeaseLost: The row was claimed by another worker meanwhile.
 
     """
-    key = str(notification.data.get("user", ""))
+    key, spec = str(notification.data.get("user", "")), notification.recipient
     if key:
-        return Resolved(_address(users.get(key), channel, f"with the key {key}"))
-    spec = notification.recipient
+        address = str(notification.data.get("address", ""))
+        target = user_target(users.get(key), channel, events, f"with the key {key}", address)
+        return reach(target, channel, notification)
+    if notification.data.get("to"):
+        # An address that was found before. Whatever it reads like, it is no recipient of the settings.
+        return Resolved(spec, events)
     if not spec:
         return _nameless(notification, channel, events, users)
-    if spec == SUPERUSERS or spec.startswith(GROUP):
-        return _expand(notification, channel, [_target(user, channel) for user in _members(spec)])
-    if spec == ACTOR or spec.startswith(USER) or channel.recipients_are_users:
-        user = _single(spec, events)
-        return _expand(notification, channel, [Target(_address(user, channel, f'"{spec}"'), object_id(_pk(user)))])
-    return Resolved(spec)
+    targets = _targets(notification, channel, events)
+    return Resolved(spec, events) if targets is None else expand(notification, channel, targets)
 
 
-def _nameless(notification: Notification, channel: Channel, events: Sequence[AuditEvent], users: Users) -> Resolved:
+def _nameless(notification: Notification, channel: Channel, events: Events, users: Users) -> Resolved:
     named = [spec for spec in channel.recipients() if spec]
     if named:
         # The channel could not be made when the row was written, so nobody could be asked whom it sends to.
-        expanded = _expand(notification, channel, [Target(spec, "") for spec in named])
+        expanded = expand(notification, channel, [Target(spec, events) for spec in named])
         first = resolve(notification, channel, events, users)
-        return Resolved(first.recipient, [*expanded.new_ids, *first.new_ids])
+        return replace(first, new_ids=[*expanded.new_ids, *first.new_ids])
     if channel.needs_recipient:
         msg = (
             f'Nobody is named to send it to. Add "to" to the rule, or to the OPTIONS of the channel "{channel.alias}".'
         )
         raise GiveUp(msg)
-    return Resolved("")
+    return Resolved("", events)
 
 
 def depends_on_event(spec: str) -> bool:
-    """Tell whether whom a recipient stands for can be known only from the event."""
+    """Tell whether a recipient is somebody else for each event, and cannot be told of several at once."""
     return spec == ACTOR
 
 
-def load_users(notifications: Iterable[Notification]) -> Users:
-    """Return the users that rows name by key, in one query for all."""
-    keys = {str(row.data["user"]) for row in notifications if row.data.get("user")}
-    known = {key: pk for key in keys if (pk := _to_pk(key)) is not None}
-    if not known:
-        return {}
-    return {object_id(user.pk): user for user in _users().filter(pk__in=list(known.values()))}
+def _targets(notification: Notification, channel: Channel, events: Events) -> list[Target] | None:
+    """Return who is meant by the row's recipient, None if it is an address as it stands."""
+    spec = notification.recipient
+    if spec == SUPERUSERS or spec.startswith(GROUP):
+        return [user_target(user, channel, events) for user in _members(spec)]
+    if spec == ACTOR or spec.startswith(USER):
+        return [user_target(_single(spec, events), channel, events, f'"{spec}"')]
+    found = _led_to(notification, events)
+    if found is not None:
+        return _portions(found, channel, spec)
+    if channel.recipients_are_users:
+        return [user_target(user_by_key(spec), channel, events, f'"{spec}"')]
+    return None
 
 
-def _users() -> QuerySet[Model]:
-    return get_user_model()._default_manager.all()
-
-
-def _to_pk(key: str) -> Any:
-    try:
-        return get_user_model()._meta.pk.to_python(key)
-    except ValidationError:
+def _led_to(notification: Notification, events: Events) -> list[tuple[Named, AuditEvent]] | None:
+    """Return whom a path or a function names for each event, None if the recipient is neither."""
+    spec = notification.recipient
+    if any(is_field_path(spec, event.model_class) for event in events):
+        subjects = load_subjects(events, str(notification._state.db))
+        prefetch(subjects.values(), spec)
+        pairs = ((event, subjects.get((event.model, event.object_id))) for event in events)
+        return [(named, event) for event, subject in pairs if subject for named in follow(spec, subject)]
+    function = find_function(spec)
+    if function is None:
         return None
+    return [(named, event) for event in events for named in ask(spec, function, event)]
 
 
-def _pk(user: Model | None) -> Any:
-    return None if user is None else user.pk
+def _portions(found: Iterable[tuple[Named, AuditEvent]], channel: Channel, spec: str) -> list[Target]:
+    """Return a target for each one named, with the events he was named for: others may be of other people's objects."""
+    everybody: dict[tuple[str, str], tuple[Named, list[AuditEvent]]] = {}
+    for named, event in found:
+        key = (object_id(named.user.pk) if named.user else "", named.address)
+        events = everybody.setdefault(key, (named, []))[1]
+        if event not in events[-1:]:
+            events.append(event)
+    if not everybody:
+        msg = f'"{spec}" leads to nobody.'
+        raise Unreachable(msg)
+    return [_portion(named, channel, events) for named, events in everybody.values()]
 
 
-def _single(spec: str, events: Sequence[AuditEvent]) -> Model | None:
+def _portion(named: Named, channel: Channel, events: Events) -> Target:
+    if channel.recipients_are_users:
+        user = named.user or user_by_key(named.address)
+        return user_target(user, channel, events, f'"{named.address}"')
+    if named.user is not None:
+        return user_target(named.user, channel, events, address=named.address)
+    return Target(named.address[:MAX_LENGTH], events)
+
+
+def _single(spec: str, events: Events) -> Model | None:
     if spec.startswith(USER):
-        return _users().filter(**{get_user_model().USERNAME_FIELD: spec.removeprefix(USER)}).first()
-    if spec != ACTOR:
-        return _by_key(spec)
+        return all_users().filter(**{get_user_model().USERNAME_FIELD: spec.removeprefix(USER)}).first()
     key = events[0].actor_id
     if not key:
         msg = 'The event has no actor, and "actor" is who was to be told.'
         raise Unreachable(msg)
-    return _by_key(key)
-
-
-def _by_key(key: str) -> Model | None:
-    pk = _to_pk(key)
-    return None if pk is None else _users().filter(pk=pk).first()
+    return user_by_key(key)
 
 
 def _members(spec: str) -> Iterable[Model]:
     """Return the active users meant by ``superusers`` or ``group:<name>``; a group has no use for its former ones."""
     named = {"is_superuser": True} if spec == SUPERUSERS else {"groups__name": spec.removeprefix(GROUP)}
     try:
-        found = _users().filter(**named).order_by("pk")
+        found = all_users().filter(**named).order_by("pk")
     except FieldError as error:
         msg = f'"{spec}" needs a user model with permissions: {error}'
         raise GiveUp(msg) from error
-    users = [user for user in found.iterator(chunk_size=BATCH_SIZE) if _is_active(user)]
+    users = [user for user in found.iterator(chunk_size=CHUNK) if is_active(user)]
     if not users:
         msg = f'"{spec}" stands for no active user.'
         raise Unreachable(msg)
     return users
 
 
-def _is_active(user: Model) -> bool:
-    # Not a column of every user model, so no query can ask for it.
-    return bool(getattr(user, "is_active", True))
+def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> tuple[str, str] | None:
+    """Return what is wrong with a recipient in the settings and the edit to make, None if it may be right.
 
+    Args:
+        spec: The recipient.
+        channel: The channel it is for.
+        models: The models whose objects the rule is about; none if that cannot be known.
 
-def _username(user: Model) -> str:
-    return str(getattr(user, get_user_model().USERNAME_FIELD))
-
-
-def _obstacle(user: Model | None, channel: Channel, name: str) -> str:
-    if user is None:
-        return f"There is no user {name}."
-    if not _is_active(user):
-        return f"The user {_username(user)} is not active."
-    if not channel.address(user):
-        return f'The user {_username(user)} has no address for the channel "{channel.alias}".'
-    return ""
-
-
-def _address(user: Model | None, channel: Channel, name: str) -> str:
-    obstacle = _obstacle(user, channel, name)
-    if user is None or obstacle:
-        raise Unreachable(obstacle)
-    return channel.address(user)
-
-
-def _target(user: Model, channel: Channel) -> Target:
-    obstacle = _obstacle(user, channel, "")
-    recipient = f"{USER}{_username(user)}"[:MAX_LENGTH] if obstacle else channel.address(user)
-    return Target(recipient, object_id(user.pk), obstacle)
-
-
-def _expand(notification: Notification, channel: Channel, targets: list[Target]) -> Resolved:
-    """Make the row that of the first target who can be told, and a row for each other target, or nothing at all."""
-    spec, using = notification.recipient, notification._state.db
-    with transaction.atomic(using=using):
-        _lock_siblings(notification)
-        # The first write: it proves the claim, and on SQLite takes the lock before anything is read.
-        if not hold(notification):
-            raise LeaseLost
-        told = _told(notification)
-        fresh = {target.recipient: target for target in targets if target.recipient not in told}
-        if not fresh:
-            msg = f'Everybody "{spec}" stands for is told by another notification of the same event.'
-            raise Unreachable(msg)
-        first, *others = sorted(fresh.values(), key=lambda target: bool(target.obstacle))
-        rows = [_row(notification, target) for target in others]
-        Notification.objects.using(using).bulk_create(rows, batch_size=BATCH_SIZE)
-        hold(notification, recipient=first.recipient, data=_data(notification, first))
-    if first.obstacle:
-        raise Unreachable(first.obstacle)
-    return Resolved(first.recipient, [row.pk for row in rows if row.pk is not None and row.status == "pending"])
-
-
-def _siblings(notification: Notification) -> QuerySet[Notification]:
-    """Return the rows of the same event, rule and channel. Those of a digest have no event to be found by."""
-    rows = Notification.objects.using(notification._state.db)
-    if notification.event is None:
-        return rows.none()
-    return rows.filter(event=notification.event, rule=notification.rule, channel=notification.channel)
-
-
-def _lock_siblings(notification: Notification) -> None:
-    """Let one worker at a time expand the rows of an event, so that who is in two groups is told once."""
-    if connections[_siblings(notification).db].features.has_select_for_update:
-        list(_siblings(notification).order_by("pk").select_for_update().values_list("pk"))
-
-
-def _told(notification: Notification) -> set[str]:
-    return set(_siblings(notification).exclude(pk=notification.pk).values_list("recipient", flat=True))
-
-
-def _data(notification: Notification, target: Target) -> dict[str, Any]:
-    return {**notification.data, "user": target.key, "to": notification.recipient}
-
-
-def _row(notification: Notification, target: Target) -> Notification:
-    """Return the row of one more user: the same message as the first one's, with an id of its own."""
-    now = timezone.now()
-    return Notification(
-        event=notification.event,
-        rule=notification.rule,
-        channel=notification.channel,
-        recipient=target.recipient,
-        status=Notification.STATUS.skipped if target.obstacle else Notification.STATUS.pending,
-        status_changed=now,
-        available_at=utc_now(),
-        last_error=target.obstacle,
-        data=_data(notification, target),
-    )
+    """
+    if spec in (ACTOR, SUPERUSERS) or spec.startswith((USER, GROUP)):
+        return None
+    meant = [model for model in models if is_field_path(spec, model)]
+    if meant:
+        return path_problem(spec, meant)
+    dotted = "." in spec and is_path(spec)
+    if dotted and channel.needs_recipient and models and find_function(spec) is None:
+        return path_problem(spec, models)
+    if channel.recipients_are_users and not dotted and not is_key(spec):
+        return "is no user's primary key", f'Write "{USER}{spec}" for the user of that name.'
+    return None

@@ -10,8 +10,8 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.rules.durations import parse_rate
 
 from .digests import key_of
+from .expansion import LeaseLost
 from .outbox import hold
-from .recipients import LeaseLost
 
 # What the reason of a suppressed one begins with; the statistics count them by it.
 REASON = "Throttled: "

@@ -22,10 +22,12 @@ from django_signal_audit.signals import notification_failed, notification_sent
 
 from . import digests, outbox, throttles
 from .errors import describe
+from .expansion import LeaseLost
 from .loading import Loaded
-from .recipients import LeaseLost, Resolved, resolve
+from .recipients import resolve
 from .rendering import render
 from .retry import MAX_ATTEMPTS, next_wait
+from .targets import Resolved
 from .transport import transmit
 
 logger = logging.getLogger("django_signal_audit")
@@ -153,7 +155,7 @@ class _Delivery:
             self.queue.extend(resolved.new_ids)
         if not self._admit(row, resolved):
             return None
-        message = render(row, events, resolved.recipient)
+        message = render(row, resolved.events, resolved.recipient)
         transmit(channel, message, self.using)
         return message
 

@@ -1,0 +1,153 @@
+"""What a recipient in the settings stands for: an address, users, a path from the object, or what a function says."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
+from django.db.models import Manager, Model, QuerySet
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+
+from django_signal_audit.exceptions import GiveUp
+from django_signal_audit.masking import is_secret
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.problems import did_you_mean
+from django_signal_audit.values import safe_str
+
+ACTOR = "actor"
+SUPERUSERS = "superusers"
+USER = "user:"
+GROUP = "group:"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Somebody who was found: a user, an address, or an address that is a user's."""
+
+    user: Model | None = None
+    address: str = ""
+
+
+def is_path(spec: str) -> bool:
+    """Tell whether a recipient may be a path: names with dots between them, and no word with a meaning of its own."""
+    names = spec.split(".")
+    return spec not in (ACTOR, SUPERUSERS) and all(
+        name.isidentifier() and not keyword.iskeyword(name) for name in names
+    )
+
+
+def is_field_path(spec: str, model: type[Model] | None) -> bool:
+    """Tell whether a recipient is a path from an object of the model: it begins with a field or property of it."""
+    if model is None or not is_path(spec):
+        return False
+    first = spec.partition(".")[0]
+    try:
+        model._meta.get_field(first)
+    except FieldDoesNotExist:
+        return isinstance(getattr(model, first, None), (property, cached_property))
+    return True
+
+
+@cache
+def find_function(spec: str) -> Callable[[AuditEvent], Any] | None:
+    """Return the function that a recipient names by its dotted path, None if it names none."""
+    if "." not in spec or not is_path(spec):
+        return None
+    try:
+        found = import_string(spec)
+    except Exception:  # noqa: BLE001  # whatever the import runs into, it is a text then; check says what it is
+        return None
+    return found if callable(found) else None
+
+
+def secret_name(spec: str) -> str:
+    """Return the first name of a path that is secret, ``""`` if none is: what it holds goes into no message."""
+    return next((name for name in spec.split(".") if is_secret(name) or name.startswith("_")), "")
+
+
+def path_problem(spec: str, models: Iterable[type[Model]]) -> tuple[str, str] | None:
+    """Return what is wrong with a path and the edit to make, None if it may lead to somebody from one of the models."""
+    if secret := secret_name(spec):
+        return f"passes {secret!r}, which is private", "Name the user it belongs to."
+    problems = [_walk(model, spec.split(".")) for model in models]
+    return None if None in problems else problems[0]
+
+
+def _walk(model: type[Model], names: list[str]) -> tuple[str, str] | None:
+    for name in names:
+        fields = {field.name: field for field in model._meta.get_fields()}
+        if name not in fields:
+            # A property may hold anything.
+            known = [*fields, *(other for other in vars(model) if not other.startswith("_"))]
+            here = hasattr(model, name)
+            return (
+                None
+                if here
+                else (f"is neither a path from {model._meta.label} nor a function", did_you_mean(name, known))
+            )
+        target = fields[name].related_model
+        if not isinstance(target, type):
+            return None
+        model = target
+    if issubclass(model, get_user_model()):
+        return None
+    return f"leads to {model._meta.label}, which is neither a user nor an address", "Go on to a user or an address."
+
+
+def ask(spec: str, function: Callable[[AuditEvent], Any], event: AuditEvent) -> list[Named]:
+    """Return whom the function names for the event: a user, an address, None, or any number of these."""
+    answer = function(event)
+    if answer is None or isinstance(answer, (str, Model)):
+        answer = [answer]
+    return [named for item in answer for named in _named(item, None, spec)]
+
+
+def follow(spec: str, subject: Model) -> list[Named]:
+    """Return whom a path from an object leads to.
+
+    Raises:
+        GiveUp: The path leads to no user and no text, or through a secret.
+
+    """
+    if secret := secret_name(spec):
+        msg = f'The recipient "{spec}" passes "{secret}", which is private.'
+        raise GiveUp(msg)
+    reached: list[tuple[Any, Model | None]] = [(subject, None)]
+    for name in spec.split("."):
+        reached = [step for item, user in reached for step in _step(item, name, user, spec)]
+    return [named for item, user in reached for named in _named(item, user, spec)]
+
+
+def _step(item: Any, name: str, user: Model | None, spec: str) -> Iterator[tuple[Any, Model | None]]:
+    """Yield what an attribute holds, with the user it belongs to."""
+    if item is None:
+        return
+    owner = item if isinstance(item, get_user_model()) else user
+    try:
+        value = getattr(item, name)
+    except ObjectDoesNotExist:
+        return
+    except (AttributeError, ValueError) as error:
+        msg = f'The recipient "{spec}" cannot be followed: {safe_str(error)}'
+        raise GiveUp(msg) from error
+    values: Iterable[Any] = value.all() if isinstance(value, (Manager, QuerySet)) else [value]
+    yield from ((found, owner) for found in values)
+
+
+def _named(item: Any, user: Model | None, spec: str) -> Iterator[Named]:
+    if item is None or item == "":
+        return
+    if isinstance(item, get_user_model()):
+        yield Named(user=item)
+    elif isinstance(item, (str, int, UUID)):
+        yield Named(user=user, address=str(item))
+    else:
+        msg = f'The recipient "{spec}" leads to a {type(item).__name__}, which is neither a user nor an address.'
+        raise GiveUp(msg)
