@@ -27,7 +27,7 @@ WORK = HERE.parent / ".projects"
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.projects", description=__doc__)
     parser.add_argument("projects", nargs="*", metavar="PROJECT", help=f"of {', '.join(PROJECTS)} (default all)")
-    parser.add_argument("--modes", nargs="+", choices=audited.MODES, default=["plain", "audited", "uncounted"])
+    parser.add_argument("--modes", nargs="+", choices=audited.MODES, default=["plain", "audited", "replayed"])
     chosen = parser.parse_args()
     unknown = set(chosen.projects) - set(PROJECTS)
     if unknown:
@@ -125,6 +125,9 @@ def main() -> None:
             outcomes[mode], events = _run(name, mode)
             print(f"{project.requirement} {mode}: {outcomes[mode].count} tests, {len(outcomes[mode].failures)} fail.")
             if mode != "plain":
+                differences = WORK / name / f"{mode}.differences"
+                if differences.exists():
+                    print(f"{len(differences.read_text().splitlines())} differences of trail and tables: {differences}")
                 print(f"{events.total()} events: {', '.join(f'{source} {n}' for source, n in events.most_common())}.")
             if mode != "plain" and "plain" in outcomes:
                 print(_compare(project, outcomes["plain"], outcomes[mode]))

@@ -3,9 +3,9 @@
     python audited.py MODE manage.py test
     python audited.py MODE -m pytest
 
-MODE is ``plain`` (nothing is done), ``audited``, ``uncounted`` (audited, and assertions on the number of queries hold
-whatever it is, so that what follows them in their tests is tried too), ``replayed`` (uncounted, and the trail is
-compared with the tables at the end of each test) or ``receivers`` (with CAPTURE_QUERIES off).
+MODE is ``plain`` (nothing is done), ``audited``, ``receivers`` (with CAPTURE_QUERIES off), or ``replayed``: audited,
+with assertions on the number of queries that hold whatever it is, so that the rest of their tests is tried too, and
+with the trail compared with the tables at the end of each test.
 Projects configure their settings in many ways, and ``django.setup`` is what all of them call. It runs in the
 environment of the project.
 The source of every event that is written becomes a line of the file that AUDITED_EVENTS names.
@@ -25,7 +25,6 @@ from typing import Any
 MODES: dict[str, dict[str, Any]] = {
     "plain": {},
     "audited": {},
-    "uncounted": {},
     "replayed": {},
     "receivers": {"CAPTURE_QUERIES": False},
 }
@@ -102,10 +101,9 @@ if __name__ == "__main__":
     mode, *command = sys.argv[1:]
     if mode != "plain":
         watch_everything(MODES[mode])
-    if mode in {"uncounted", "replayed"}:
-        leave_counts()
     if mode == "replayed":
         from replays import replay_after_tests
 
+        leave_counts()
         replay_after_tests(os.environ["AUDITED_DIFFERENCES"])
     run(command)

@@ -12,7 +12,7 @@ HARMLESS = {"unrecorded", "unstarted"}
 
 def replay_after_tests(path: str) -> None:
     """Have each difference become a line of the file: kind, model, key, field, both values, test."""
-    from django.test import TransactionTestCase
+    from django.test import TestCase, TransactionTestCase
 
     notes = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     original: Callable[[Any], None] = TransactionTestCase._post_teardown
@@ -22,6 +22,10 @@ def replay_after_tests(path: str) -> None:
             lines = [f"{line}\t{self.id()}\n" for line in _differences(alias)]
             os.write(notes, "".join(lines).encode())
         original(self)
+        if not isinstance(self, TestCase):
+            # It has emptied the tables, those of the apps at least that the test names, which ours is not among.
+            for alias in self._databases_names(include_mirrors=False):
+                _forget(alias)
 
     TransactionTestCase._post_teardown = teardown
 
@@ -44,3 +48,14 @@ def _differences(alias: str) -> list[str]:
         for item in found
         if item.kind.value not in HARMLESS
     ]
+
+
+def _forget(alias: str) -> None:
+    from django.db import connections
+
+    from django_signal_audit.models import AuditEvent
+    from django_signal_audit.storage import has_table
+
+    if has_table(AuditEvent, alias):
+        with connections[alias].cursor() as cursor:
+            cursor.execute(f"DELETE FROM {AuditEvent._meta.db_table}")
