@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .api import record, suspend_auditing
     from .changes import Change, FieldChange, MembersChange
     from .context import audit_context
+    from .propagation import audited_task
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "Rule",
     "__version__",
     "audit_context",
+    "audited_task",
     "record",
     "suspend_auditing",
 ]
@@ -35,6 +37,7 @@ _LAZY = {
     "FieldChange": "changes",
     "MembersChange": "changes",
     "audit_context": "context",
+    "audited_task": "propagation",
 }
 
 

@@ -20,6 +20,6 @@ class SignalAuditConfig(AppConfig):
         from .dispatchers.registry import get_dispatcher
 
         checks.register_all()
-        connection.start()
         # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
         get_dispatcher()
+        connection.start()

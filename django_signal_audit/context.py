@@ -10,7 +10,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from django.http import HttpRequest
 
@@ -33,6 +33,8 @@ class AuditContext:
     command: str = ""
     task: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    # The extra of where a task was enqueued: JSON already, its secrets masked.
+    carried: Mapping[str, JSONValue] = field(default_factory=dict)
     correlation_id: str = ""
 
     @cached_property
@@ -43,9 +45,13 @@ class AuditContext:
             "command": self.command,
             "task": self.task,
             "reason": self.reason,
-            "extra": mask_payload("context", payload(dict(self.extra))),
+            "extra": {**self.carried, **self._extra},
         }
         return {key: payload(part) for key, part in parts.items() if part}
+
+    @property
+    def _extra(self) -> dict[str, JSONValue]:
+        return cast("dict[str, JSONValue]", mask_payload("context", payload(dict(self.extra))))
 
 
 def _describe(request: HttpRequest) -> dict[str, Any]:
@@ -78,6 +84,16 @@ def _enter(**changes: Any) -> Token[AuditContext]:
     outer = _current.get()
     changes.setdefault("correlation_id", outer.correlation_id or new_correlation_id())
     return _current.set(replace(outer, **changes))
+
+
+@contextmanager
+def replaced_context(context: AuditContext) -> Iterator[None]:
+    """Run a block in a context that takes nothing over from the one around it."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps
@@ -18,6 +20,9 @@ from .base import registered_sources
 # Importing them registers their sources.
 BUILT_IN = (saves, deletes, members, queries, custom_signals, accounts, commands)
 
+# The same for packages that not everybody has; where one has not been imported, nothing of it is in use.
+OPTIONAL = {"celery": "celery_tasks"}
+
 
 def start() -> None:
     """Connect what the rules ask for, and again whenever the settings change."""
@@ -31,6 +36,9 @@ def start() -> None:
 
 def reconnect() -> None:
     """Connect exactly what the rules in force ask for; calling it twice changes nothing."""
+    for package, module in OPTIONAL.items():
+        if sys.modules.get(package) is not None:
+            import_module(f".{module}", __package__)
     for source in registered_sources():
         source.disconnect()
     if apps.ready or apps.models_ready:

@@ -13,7 +13,9 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connections
 
-from django_signal_audit.models import Notification
+from django_signal_audit import audit_context
+from django_signal_audit.context import current_context
+from django_signal_audit.models import AuditEvent, Notification
 from tests.app.models import Tag
 from tests.processes.proxy import free_port, serve, split
 from tests.processes.stage import Child, together
@@ -56,6 +58,8 @@ def celery(broker: str, writers: int, count: int, folder: str) -> dict[str, Any]
         of the end.
 
     """
+    from tests.app.jobs import rename_twice
+
     port = free_port()
     host, way = split(broker, port)
     app = _celery(way)
@@ -71,6 +75,7 @@ def celery(broker: str, writers: int, count: int, folder: str) -> dict[str, Any]
         _write_together(writers, count)
         _wait_for(writers * count)
         report["before"] = _summary()
+        report["carried"] = _send_context(rename_twice)
         proxy.kill()
         [report["longest"]] = together([partial(_pile_up, count)])
         report["during"] = _summary()
@@ -95,6 +100,25 @@ def _write(count: int) -> float:
         Tag.objects.create(name="oak")
         longest = max(longest, time.monotonic() - start)
     return longest
+
+
+def _send_context(task: Any) -> list[dict[str, Any]]:
+    """Enqueue a task that enqueues another, and return the events that both wrote."""
+    tag = Tag.objects.create(name="elm")
+    with audit_context(actor="ada", reason="Spelling", ticket=7, api_key="hunter2"):
+        correlation_id = current_context().correlation_id
+        # In a process of its own: this one forks others, which could not share its connection to the broker.
+        together([partial(_send, task, tag.pk)])
+    found = AuditEvent.objects.filter(model="app.tag", object_id=tag.pk, event_type="update")
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and found.count() < 2:
+        time.sleep(0.05)
+    named = found.order_by("id").values("actor_id", "actor_repr", "context", "correlation_id")
+    return [{**event, "correlation_id": event["correlation_id"] == correlation_id} for event in named]
+
+
+def _send(task: Any, *arguments: Any) -> None:
+    task.delay(*arguments)
 
 
 def _pile_up(count: int) -> float:
