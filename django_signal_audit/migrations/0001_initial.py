@@ -52,7 +52,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'audit event',
                 'verbose_name_plural': 'audit events',
                 'ordering': ['-id'],
-                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['actor_id', 'id'], name='dsa_event_actor'), models.Index(fields=['recorded_at'], name='dsa_event_recorded_at'), models.Index(fields=['correlation_id'], name='dsa_event_correlation')],
+                'permissions': [('export_auditevent', 'Can export audit events'), ('revert_auditevent', 'Can put changes back'), ('prune_auditevent', 'Can prune audit events')],
+                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['actor_id', 'id'], name='dsa_event_actor'), models.Index(fields=['recorded_at', 'id'], name='dsa_event_recorded_at'), models.Index(fields=['correlation_id'], name='dsa_event_correlation')],
             },
         ),
         migrations.CreateModel(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, Self
 
 from django.apps import apps
@@ -63,6 +63,20 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def between(self, start: dt.datetime, end: dt.datetime) -> Self:
         """Return the events recorded from ``start``, included, to ``end``, not included."""
         return self.filter(recorded_at__gte=start, recorded_at__lt=end)
+
+    def in_pages(self, size: int) -> Iterator[list[AuditEvent]]:
+        """Yield the events oldest first, at most ``size`` at a time, each page by a query of its own.
+
+        So memory stays constant on every database, no cursor is held open, and the pages read may be deleted.
+        """
+        rows = self.order_by("recorded_at", "id")
+        page = list(rows[:size])
+        while page:
+            yield page
+            moment, pk = page[-1].recorded_at, page[-1].pk
+            after = models.Q(recorded_at__gt=moment) | models.Q(recorded_at=moment, id__gt=pk)
+            # What the OR says already is said again, as a bound that every database looks up in the index.
+            page = list(rows.filter(after, recorded_at__gte=moment)[:size]) if len(page) == size else []
 
     def state_of(self, model: type[models.Model], pk: Any, at: dt.datetime | None = None) -> dict[str, Any] | None:
         """Return the recorded state of one row: typed values by field name, m2m as sorted lists of keys.
@@ -135,10 +149,15 @@ class AuditEvent(models.Model):
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
         ordering = ["-id"]
+        permissions = [
+            ("export_auditevent", _("Can export audit events")),
+            ("revert_auditevent", _("Can put changes back")),
+            ("prune_auditevent", _("Can prune audit events")),
+        ]
         indexes = [
             models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
             models.Index(fields=["actor_id", "id"], name="dsa_event_actor"),
-            models.Index(fields=["recorded_at"], name="dsa_event_recorded_at"),
+            models.Index(fields=["recorded_at", "id"], name="dsa_event_recorded_at"),
             models.Index(fields=["correlation_id"], name="dsa_event_correlation"),
         ]
 

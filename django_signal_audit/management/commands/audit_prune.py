@@ -1,0 +1,131 @@
+"""``manage.py audit_prune``: takes away events that have been kept long enough."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from argparse import ArgumentParser
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from tqdm import tqdm
+
+from django_signal_audit.context import context_scope
+from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.management.filtering import check_rule
+from django_signal_audit.management.selection import WRONG
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.retention.archive import Archive, ArchiveError
+from django_signal_audit.retention.periods import Retention, periods_of
+from django_signal_audit.retention.pruning import BATCH_SIZE, Pruning
+from django_signal_audit.rules.durations import parse_duration
+from django_signal_audit.rules.registry import get_registry
+
+LARGEST_BATCH = 10_000
+EXIT_CODES = (
+    "Exit codes: 0 nothing is left to prune, 1 a batch could not be archived or deleted (those before it are gone), "
+    "2 a wrong option, rule, archive or database, or mistakes in the rules. "
+    "It may be ended at any moment: run it again and it goes on."
+)
+
+
+class Command(BaseCommand):
+    """Archives and deletes in batches, each told of by an event."""
+
+    help = "Delete audit events that have been kept long enough, and write them to an archive before."
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser with the exit codes at the end of its help."""
+        return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add what is to go, and where to."""
+        parser.add_argument(
+            "--older-than",
+            metavar="AGE",
+            help="Events of at least this age: 12h, 365d, 104w. A rule's longer retention still keeps its events. "
+            "Default: only what the retention of the rules lets go.",
+        )
+        parser.add_argument("--rule", help="Only events this rule matched.")
+        parser.add_argument("--archive", metavar="FILE", help="First append them here as JSON lines; .gz compresses.")
+        parser.add_argument("--dry-run", action="store_true", help="Only say how many would go.")
+        parser.add_argument(
+            "--batch-size",
+            type=int,
+            default=BATCH_SIZE,
+            help=f"Events archived and deleted together (default: {BATCH_SIZE}, at most {LARGEST_BATCH}).",
+        )
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Prune, and say what is gone."""
+        try:
+            retention = _retention(options)
+        except WrongArgument as error:
+            raise CommandError(str(error), returncode=WRONG) from error
+        try:
+            # Without rules nobody has noted which command this is.
+            with context_scope(command="audit_prune"), self._archive(options) as archive:
+                pruning = Pruning(retention, options["database"], archive=archive, is_dry=options["dry_run"])
+                self._prune(pruning, options)
+        except ArchiveError as error:
+            raise CommandError(str(error), returncode=WRONG) from error
+        except (EventNotWritten, DatabaseError, InterfaceError, OSError) as error:
+            msg = f"{' '.join(str(error).split())} What is pruned so far stays pruned; run it again."
+            raise CommandError(msg) from error
+
+    def _archive(self, options: dict[str, Any]) -> Any:
+        if not options["archive"] or options["dry_run"]:
+            return nullcontext()
+        return Archive(Path(options["archive"]))
+
+    def _prune(self, pruning: Pruning, options: dict[str, Any]) -> None:
+        is_terminal = sys.stderr.isatty()
+        total = pruning.candidates().count() if is_terminal else None
+        pruned = awaited = 0
+        with tqdm(total=total, unit="event", disable=not is_terminal) as bar:
+            for batch in pruning.run(options["batch_size"]):
+                pruned += batch.pruned
+                awaited += batch.awaited
+                bar.update(batch.examined)
+        verb = "would be pruned" if options["dry_run"] else "pruned"
+        self.stdout.write(f"{pruned} events {verb}.")
+        if awaited:
+            self.stderr.write(f"{awaited} events stay until the messages about them are sent or given up.")
+
+
+def _retention(options: dict[str, Any]) -> Retention:
+    """Return what is to be kept, or raise WrongArgument."""
+    if not 1 <= options["batch_size"] <= LARGEST_BATCH:
+        msg = f"--batch-size must be 1 to {LARGEST_BATCH}."
+        raise WrongArgument(msg)
+    check_database(options["database"])
+    registry = get_registry()
+    mistakes = [problem for problem in registry.problems if problem.is_error]
+    if mistakes:
+        # What a rule that cannot be read wants to have kept is not known.
+        msg = f"{mistakes[0].path} {mistakes[0].message} Mend it first; nothing is pruned."
+        raise WrongArgument(msg)
+    periods = periods_of(item.rule for item in registry.parsed)
+    older_than = _age(options["older_than"])
+    if options["rule"]:
+        check_rule(options["rule"], options["database"])
+    if older_than is None and not (periods.keys() & {options["rule"]} if options["rule"] else periods):
+        msg = f"No retention is set for {options['rule'] or 'any rule'}. Set one, or write --older-than 365d."
+        raise WrongArgument(msg)
+    return Retention(now=utc_now(), periods=periods, older_than=older_than, rule=options["rule"] or "")
+
+
+def _age(text: str | None) -> dt.timedelta | None:
+    if not text:
+        return None
+    age = parse_duration(text)
+    if age is None:
+        msg = f"{text!r} is no age. Write 12h, 365d or 104w."
+        raise WrongArgument(msg)
+    return age

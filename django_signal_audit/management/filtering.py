@@ -1,0 +1,69 @@
+"""The options that say which events a command is about."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.db.models import F
+
+from django_signal_audit.enums import Level
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.problems import did_you_mean
+from django_signal_audit.reports.arguments import parse_model, parse_moment
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.lookups import HasItem
+from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.values import clean_text
+
+MOMENTS = "12h, 7d or 2w ago, a date (its first instant), or a date and time"
+
+
+def add_filter_options(parser: ArgumentParser) -> None:
+    """Add what events have to match."""
+    parser.add_argument("--since", metavar="TIME", help=f"From then on: {MOMENTS}.")
+    parser.add_argument("--until", metavar="TIME", help=f"Before then, that moment not included: {MOMENTS}.")
+    parser.add_argument("--model", help="Only events of this model: app_label.Model.")
+    parser.add_argument("--event", help="Only events of this type: create, update, … or a custom name.")
+    parser.add_argument("--actor", help="Only events of this actor, by key or by exact name.")
+    parser.add_argument("--object", metavar="KEY", help="Only events of objects with this primary key.")
+    parser.add_argument("--rule", help="Only events this rule matched.")
+    parser.add_argument("--level", help=f"Only events of this level: {', '.join(Level.values)}.")
+
+
+def filter_of(options: dict[str, Any]) -> EventFilter:
+    """Return the filter that the options mean.
+
+    Raises:
+        WrongArgument: One of them means nothing.
+
+    """
+    now = utc_now()
+    moments = {name: parse_moment(options[name], now) for name in ("since", "until") if options[name]}
+    return EventFilter(
+        model=parse_model(options["model"], options["database"]) if options["model"] else "",
+        object_id=options["object"] or "",
+        event_type=options["event"] or "",
+        actor=options["actor"] or "",
+        rule=options["rule"] or "",
+        level=_level(options["level"]),
+        **moments,
+    )
+
+
+def _level(text: str | None) -> str:
+    if text and text not in Level.values:
+        msg = f"There is no level {text!r}. {did_you_mean(text, Level.values)}"
+        raise WrongArgument(msg)
+    return text or ""
+
+
+def check_rule(name: str, using: str) -> None:
+    """Raise WrongArgument if neither the settings nor any event knows a rule of that name."""
+    known = [item.rule.name for item in get_registry().parsed]
+    events = AuditEvent.objects.using(using)
+    if name not in known and not events.filter(HasItem(F("rules"), clean_text(name))).exists():
+        msg = f"There is no rule {name!r}, and no event of one. {did_you_mean(name, known)}"
+        raise WrongArgument(msg)

@@ -1,0 +1,152 @@
+"""Pruning: taking away, batch by batch, what has been kept long enough, and saying so in the trail."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+
+from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.changes import Change
+from django_signal_audit.enums import Source
+from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.reports.exports.records import utc
+from django_signal_audit.reports.lookups import HasItem
+
+from .archive import Archive
+from .periods import EVENTS_PRUNED, Retention
+
+BATCH_SIZE = 1000
+# How many uids one question names.
+_CHUNK = 500
+_STATUS = Notification.STATUS
+# Nothing is owed to anybody any more.
+FINISHED = (_STATUS.sent, _STATUS.skipped, _STATUS.dead)
+UNFINISHED = (_STATUS.pending, _STATUS.claimed, _STATUS.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch that is done: how many events were looked at, are gone, and wait for a message about them."""
+
+    examined: int
+    pruned: int
+    awaited: int
+
+
+class Pruning:
+    """Takes away what a retention lets go, oldest first, in batches that commit one by one.
+
+    Each batch is archived, then deleted in one transaction with the finished notifications about it and with an event
+    that says so. It may be ended at any moment and goes on where it ended when it is run again.
+
+    Args:
+        retention: What is to be kept.
+        using: The database.
+        archive: Where the events are written before they are deleted; None for nowhere.
+        is_dry: Say what would go, and take nothing away.
+
+    """
+
+    def __init__(
+        self, retention: Retention, using: str, *, archive: Archive | None = None, is_dry: bool = False
+    ) -> None:
+        self._retention, self._using, self._archive, self._is_dry = retention, using, archive, is_dry
+        self._awaited_by_digests: set[str] = set()
+
+    def candidates(self) -> AuditEventQuerySet:
+        """Return the events among which some may be due."""
+        events = AuditEvent.objects.using(self._using)
+        if self._retention.cutoff is None:
+            return events.none()
+        events = events.filter(recorded_at__lt=self._retention.cutoff)
+        return events.filter(HasItem(F("rules"), self._retention.rule)) if self._retention.rule else events
+
+    def run(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
+        """Prune, and return each batch after its commit."""
+        self._awaited_by_digests = set(_uids_of_digests(self._using))
+        columns = self.candidates().only("uid", "recorded_at", "event_type", "rules")
+        for page in columns.in_pages(batch_size):
+            due = [event for event in page if self._retention.is_due(event)]
+            free = self._unawaited(due)
+            pruned = len(free) if self._is_dry else self._prune(free)
+            yield Batch(len(page), pruned, len(due) - len(free))
+        if not self._is_dry and self._retention.cutoff is not None:
+            _prune_digests(self._using, self._retention.cutoff)
+
+    def _unawaited(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+        """Return the events of which no message is still to be sent: it could not be written without its event."""
+        awaited = set(self._about(events).filter(status__in=UNFINISHED).values_list("event", flat=True))
+        return [
+            event for event in events if event.uid not in awaited and str(event.uid) not in self._awaited_by_digests
+        ]
+
+    def _about(self, events: Sequence[AuditEvent]) -> Any:
+        return Notification.objects.using(self._using).filter(event__in=[event.uid for event in events])
+
+    def _prune(self, events: Sequence[AuditEvent]) -> int:
+        if not events:
+            return 0
+        rows = AuditEvent.objects.using(self._using).filter(pk__in=[event.pk for event in events])
+        if self._archive is not None:
+            self._archive.add(rows.order_by("recorded_at", "id"))
+        with transaction.atomic(using=self._using):
+            lock_database(self._using)
+            self._about(events).filter(status__in=FINISHED).delete()
+            pruned = rows.order_by().prune()
+            if pruned:
+                self._tell(events, pruned)
+        return pruned
+
+    def _tell(self, events: Sequence[AuditEvent], pruned: int) -> None:
+        retention = self._retention
+        older_than = None if retention.older_than is None else int(retention.older_than.total_seconds())
+        data = {
+            "count": pruned,
+            "first": utc(events[0].recorded_at),
+            "last": utc(events[-1].recorded_at),
+            "older_than_seconds": older_than,
+            "rule": retention.rule or None,
+            "archive": None if self._archive is None else str(self._archive.path),
+        }
+        change = Change(event_type=EVENTS_PRUNED, source=Source.MANUAL, using=self._using, data=data)
+        if not record_changes([change], self._using):
+            msg = "That events are pruned could not be recorded, so they stay. Mend what the log says."
+            raise EventNotWritten(msg)
+
+
+def _digests(using: str, statuses: Iterable[str]) -> Any:
+    return Notification.objects.using(using).filter(event=None, status__in=tuple(statuses)).order_by("id")
+
+
+def _uids_of_digests(using: str) -> Iterator[str]:
+    """Yield the uids that messages still to be sent about several events name."""
+    for row in _digests(using, UNFINISHED).only("data").iterator(chunk_size=20):
+        yield from map(str, row.event_uids)
+
+
+def _prune_digests(using: str, cutoff: dt.datetime) -> None:
+    """Delete what was sent about several events of which none is left."""
+    last = 0
+    rows = _digests(using, FINISHED).filter(created__lt=cutoff).only("data")
+    while page := list(rows.filter(id__gt=last)[:20]):
+        last = page[-1].pk
+        gone = [row.pk for row in page if not _any_left(row.event_uids, using)]
+        if gone:
+            Notification.objects.using(using).filter(pk__in=gone, status__in=FINISHED).delete()
+
+
+def _any_left(uids: Sequence[Any], using: str) -> bool:
+    # The last ones are the newest, and the likeliest to be there.
+    for end in range(len(uids), 0, -_CHUNK):
+        some = [UUID(str(uid)) for uid in uids[max(0, end - _CHUNK) : end]]
+        if AuditEvent.objects.using(using).filter(uid__in=some).exists():
+            return True
+    return False
