@@ -69,6 +69,11 @@ def _digest(data: bytes) -> dict[str, JSONValue]:
     return {DIGEST_KEY: f"sha256:{hashlib.sha256(data).hexdigest()}", "length": len(data)}
 
 
+def as_utc(moment: dt.datetime) -> dt.datetime:
+    """Return the moment with UTC as its zone; the trail's times are in UTC where the project keeps naive ones."""
+    return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
 def _datetime_text(value: dt.datetime) -> str:
     return value.astimezone(dt.UTC).isoformat() if value.tzinfo else value.isoformat()
 

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from aiosmtpd.controller import Controller
+from django.contrib.auth.models import User
 from django.test import override_settings
 
 from django_signal_audit.channels.email import HAS_MAILERS, EmailChannel
@@ -128,6 +129,64 @@ class TestMail:
         row = send("")
         assert row.status == "dead"
         assert 'Add "to" to the rule' in row.last_error
+
+
+class TestHTML:
+    def html(self, mailoutbox):
+        (alternative,) = mailoutbox[-1].alternatives
+        assert alternative.mimetype == "text/html"
+        return alternative.content
+
+    def test_the_mail_is_text_and_html(self, mailoutbox):
+        send()
+        html = self.html(mailoutbox)
+        assert '<html lang="en">' in html
+        assert '<h1 style="font-size: 1.2em">update Product: Oil</h1>' in html
+        assert "price: 10.00 → 9.00<br>" in html
+        assert mailoutbox[0].message().get_content_type() == "multipart/alternative"
+
+    def test_what_users_typed_is_escaped_in_it_and_plain_in_the_text(self, settings, mailoutbox):
+        hostile = "<script>alert('&')</script>"
+        settings.SIGNAL_AUDIT = mail_settings(
+            {"subject": "{{ object }}", "message": "{{ object }}\n\n{{ object|safe }}"}
+        )
+        send(event=make_event(object_repr=hostile))
+        html = self.html(mailoutbox)
+        assert "<script" not in html
+        assert html.count("&lt;script&gt;") == 4
+        assert mailoutbox[0].body == f"{hostile}\n\n{hostile}"
+        assert mailoutbox[0].subject == hostile
+
+    def test_it_is_written_in_the_readers_language_and_direction(self, settings, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings(language="user.first_name", check_permission=False)
+        User.objects.create(username="ann", email="ann@example.com", first_name="he")
+        send("user:ann")
+        assert '<html lang="he" dir="rtl">' in self.html(mailoutbox)
+
+    def test_it_can_be_left_out(self, settings, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings(html=False)
+        send()
+        assert mailoutbox[0].alternatives == []
+
+    def test_or_be_the_projects(self, settings, mailoutbox, tmp_path):
+        (tmp_path / "ours.html").write_text(
+            "<b>{{ message.subject }}</b> {{ message.events|length }}", encoding="utf-8"
+        )
+        settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+        settings.SIGNAL_AUDIT = mail_settings(html="ours.html")
+        assert EmailChannel("mail", {"html": "ours.html"}).check() == []
+        send(event=make_event(object_repr="<Oil>"))
+        assert self.html(mailoutbox) == "<b>update Product: &lt;Oil&gt;</b> 1"
+
+    def test_one_that_cannot_be_rendered_is_dead_at_once_and_an_error_of_check(self, settings, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings(html="no-such.html")
+        row = send()
+        assert (row.status, row.attempts) == ("dead", 1)
+        assert row.last_error == 'The HTML of channel "mail" cannot be rendered: TemplateDoesNotExist: no-such.html'
+        (problem,) = EmailChannel("mail", {"html": "no-such.html"}).check()
+        assert "which cannot be loaded: TemplateDoesNotExist" in problem.msg
+        (problem,) = EmailChannel("mail", {"html": 7}).check()
+        assert "must be True, False, or the name of a template" in problem.msg
 
 
 class TestServer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,8 @@ from django_signal_audit.keys import object_id
 from django_signal_audit.masking import is_secret
 from django_signal_audit.problems import did_you_mean
 
+from .preferences import language_problem, preferred_language, preferred_zone, zone_problem
+
 if TYPE_CHECKING:
     from django_signal_audit.models import AuditEvent
 
@@ -23,7 +26,7 @@ class Message:
     """What a channel sends.
 
     ``id`` is the same on every attempt. ``event`` is the event told of, the first one of a digest, whose events are
-    all in ``events``. ``attempt`` counts from 1.
+    all in ``events``. ``attempt`` counts from 1. ``html`` is the text in HTML, for a channel that asks for it.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Message:
     subject: str
     body: str
     attempt: int
+    html: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,14 @@ TO_OPTION = Option(expects="a recipient or a list of recipients", accepts=is_tex
 
 CHECK_PERMISSION_OPTION = Option(expects="True or False", accepts=lambda value: isinstance(value, bool))
 # What every channel that is about recipients has.
-RECIPIENT_OPTIONS: Mapping[str, Option] = {"to": TO_OPTION, "check_permission": CHECK_PERMISSION_OPTION}
+RECIPIENT_OPTIONS: Mapping[str, Option] = {
+    "to": TO_OPTION,
+    "check_permission": CHECK_PERMISSION_OPTION,
+    "language": Option(expects='a language such as "de", or an attribute such as "user.language"', accepts=is_text),
+    "time_zone": Option(
+        expects='a time zone such as "Europe/Vienna", or an attribute such as "user.time_zone"', accepts=is_text
+    ),
+}
 
 
 class Channel(ABC):
@@ -115,12 +126,32 @@ class Channel(ABC):
         """Return where a user is reached on this channel, ``""`` if nowhere: his primary key unless overridden."""
         return object_id(user.pk)
 
+    def html(self, message: Message) -> str:
+        """Return the message in HTML, ``""`` for none; called in the language and time zone of its reader."""
+        return ""
+
+    def language(self, user: Model | None) -> str:
+        """Return the language that a user is written to in, or somebody who is none."""
+        return preferred_language(str(self.options.get("language", "")), user)
+
+    def time_zone(self, user: Model | None) -> dt.tzinfo | None:
+        """Return the time zone that a user is told times in, or somebody who is none; None for no zone of theirs."""
+        return preferred_zone(str(self.options.get("time_zone", "")), user)
+
     def check(self) -> list[CheckMessage]:
         """Return what is wrong with the options; extend it in subclasses."""
         problems = [self._check_option(name) for name in self.options]
         missing = [name for name, option in self.option_schema.items() if option.required and name not in self.options]
         problems += [self.error(name, "is missing", f"Add it: {self.option_schema[name].expects}.") for name in missing]
-        return [problem for problem in problems if problem]
+        return [problem for problem in (*problems, *self._check_preferences()) if problem]
+
+    def _check_preferences(self) -> Iterator[CheckMessage]:
+        for name, problem_of in (("language", language_problem), ("time_zone", zone_problem)):
+            value = self.options.get(name, "")
+            problem = problem_of(value) if is_text(value) and name in self.option_schema else None
+            if problem:
+                what, hint = problem
+                yield self.error(name, what, hint or f"It must be {self.option_schema[name].expects}.")
 
     def _check_option(self, name: str) -> CheckMessage | None:
         option = self.option_schema.get(name)

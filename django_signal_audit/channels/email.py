@@ -1,20 +1,25 @@
-"""Mail through django.core.mail: one message per recipient."""
+"""Mail through django.core.mail: one message per recipient, as text and as HTML."""
 
 from __future__ import annotations
 
 import smtplib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parseaddr
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import django
 from django.conf import settings
 from django.core.checks import CheckMessage
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.db.models import Model
+from django.template import Context, Engine
+from django.template.loader import get_template, render_to_string
 from django.utils.encoding import punycode
+from django.utils.translation import get_language, get_language_bidi
 
 from django_signal_audit.exceptions import GiveUp, RetryLater
 from django_signal_audit.problems import did_you_mean
@@ -37,6 +42,10 @@ class EmailChannel(Channel):
         **RECIPIENT_OPTIONS,
         "from_email": Option(expects="the sender's address", accepts=is_text),
         "reply_to": Option(expects="an address or a list of addresses", accepts=is_texts),
+        "html": Option(
+            expects="True, False, or the name of a template",
+            accepts=lambda value: isinstance(value, bool) or is_text(value),
+        ),
         "mailer": Option(expects="an alias of MAILERS", accepts=is_text),
     }
     needs_recipient = True
@@ -45,6 +54,16 @@ class EmailChannel(Channel):
         """Return the user's e-mail address."""
         name_of_field = getattr(type(user), "get_email_field_name", lambda: "email")()
         return str(getattr(user, name_of_field, "") or "")
+
+    def html(self, message: Message) -> str:
+        """Return the mail in HTML: by the package's template, or by the project's that option ``html`` names."""
+        template = self.options.get("html", True)
+        if not template:
+            return ""
+        context = {"message": message, "language": get_language(), "rtl": get_language_bidi()}
+        if isinstance(template, str):
+            return render_to_string(template, context)
+        return _engine().get_template("mail.html").render(Context(context))
 
     def send(self, message: Message) -> None:
         """Hand one mail to the mail server."""
@@ -59,7 +78,7 @@ class EmailChannel(Channel):
 
     def check(self) -> list[CheckMessage]:
         """Return what is wrong with the options, a mailer that is not there among it."""
-        problems = super().check()
+        problems = [*super().check(), *self._template_problems()]
         mailer = self.options.get("mailer")
         if not is_text(mailer):
             return problems
@@ -70,13 +89,23 @@ class EmailChannel(Channel):
             problems.append(self.error("mailer", f"is {mailer!r}, which MAILERS does not have", hint))
         return problems
 
+    def _template_problems(self) -> Iterator[CheckMessage]:
+        template = self.options.get("html", "")
+        if not is_text(template):
+            return
+        try:
+            get_template(template)
+        except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
+            what = f"is {template!r}, which cannot be loaded: {type(error).__name__}: {error}"
+            yield self.error("html", what, "Write the name of a template that TEMPLATES can load.")
+
     def _mailer(self) -> dict[str, Any]:
         return {"using": self.options["mailer"]} if HAS_MAILERS and "mailer" in self.options else {}
 
-    def _mail(self, message: Message) -> EmailMessage:
+    def _mail(self, message: Message) -> EmailMultiAlternatives:
         reply_to = self.options.get("reply_to", ())
         sender = self.options.get("from_email") or settings.DEFAULT_FROM_EMAIL
-        mail = EmailMessage(
+        mail = EmailMultiAlternatives(
             # A line break in a header would start another one.
             subject=" ".join(message.subject.split()),
             body=message.body,
@@ -85,12 +114,23 @@ class EmailChannel(Channel):
             reply_to=[reply_to] if isinstance(reply_to, str) else list(reply_to),
             headers={"Message-ID": f"<{message.id}@{_domain(sender)}>", "Auto-Submitted": "auto-generated"},
         )
+        if message.html:
+            mail.attach_alternative(message.html, "text/html")
         try:
             mail.message()
         except ValueError as error:
             msg = f"No mail can be made of it: {error}"
             raise GiveUp(msg) from error
         return mail
+
+
+@cache
+def _engine() -> Engine:
+    # An engine of our own: a project may have no Django templates configured.
+    return Engine(
+        dirs=[str(Path(__file__).parent.parent / "templates" / "django_signal_audit")],
+        builtins=["django.templatetags.i18n"],
+    )
 
 
 def _checked(recipient: str) -> str:

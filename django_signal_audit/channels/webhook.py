@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
-from django.utils import timezone
 from standardwebhooks import Webhook
 
 from django_signal_audit.exceptions import GiveUp, RetryLater
-from django_signal_audit.values import without_tags
+from django_signal_audit.values import as_utc, without_tags
 
 from .addresses import AddressPolicy
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
@@ -175,7 +174,7 @@ def payload(message: Message) -> dict[str, Any]:
     kinds = {(event.model, event.event_type) for event in message.events}
     return {
         "type": ".".join(filter(None, (event.model, event.event_type))) if len(kinds) == 1 else "mixed",
-        "timestamp": event.recorded_at.astimezone(dt.UTC).isoformat(),
+        "timestamp": as_utc(event.recorded_at).isoformat(),
         "data": {
             "rule": message.rule,
             "recipient": message.recipient,
@@ -192,7 +191,7 @@ def _events(events: Sequence[Any]) -> list[dict[str, Any]]:
     return [
         {
             "uid": str(event.uid),
-            "recorded_at": event.recorded_at.astimezone(dt.UTC).isoformat(),
+            "recorded_at": as_utc(event.recorded_at).isoformat(),
             **{name: str(getattr(event, name)) for name in names},
             "changes": without_tags(event.changes),
             "data": without_tags(event.data),
@@ -244,4 +243,4 @@ def _seconds(text: str) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
-    return (moment - timezone.now()).total_seconds()
+    return (moment - dt.datetime.now(dt.UTC)).total_seconds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -13,7 +14,7 @@ from django.utils.translation import ngettext
 from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import decode_tag, without_tags
+from django_signal_audit.values import as_utc, decode_tag, without_tags
 
 # What one message spells out. A bulk call may make a digest of any number of events.
 MAX_EVENTS = 50
@@ -32,11 +33,11 @@ def default_subject(events: Sequence[AuditEvent], rule: str) -> str:
     return f"{rule}: {count}"
 
 
-def default_body(events: Sequence[AuditEvent]) -> str:
+def default_body(events: Sequence[AuditEvent], zone: dt.tzinfo = dt.UTC) -> str:
     """Return who did it, when, and old and new of each field; the same for each event of a digest."""
     if len(events) == 1:
-        return "\n".join(_lines(events[0]))
-    blocks = ["\n".join([_headline(event), *_lines(event)]) for event in events[:MAX_EVENTS]]
+        return "\n".join(_lines(events[0], zone))
+    blocks = ["\n".join([_headline(event), *_lines(event, zone)]) for event in events[:MAX_EVENTS]]
     if len(events) > MAX_EVENTS:
         more = len(events) - MAX_EVENTS
         blocks.append(ngettext("and %(count)d more event", "and %(count)d more events", more) % {"count": more})
@@ -55,7 +56,7 @@ def _headline(event: AuditEvent) -> str:
     return f"{_kind(event)}: {name}" if name else _kind(event)
 
 
-def _lines(event: AuditEvent) -> Iterator[str]:
+def _lines(event: AuditEvent, zone: dt.tzinfo) -> Iterator[str]:
     for name, change in event.field_changes.items():
         yield f"{name}: {_change(event, change)}"
     for name, members in event.member_changes.items():
@@ -64,7 +65,7 @@ def _lines(event: AuditEvent) -> Iterator[str]:
         yield f"{key}: {_text(decode_tag(without_tags(value)))}"
     if event.actor_repr:
         yield _("by %(actor)s") % {"actor": event.actor_repr}
-    yield _("at %(time)s") % {"time": f"{event.recorded_at:%Y-%m-%d %H:%M:%S} UTC"}
+    yield _("at %(time)s") % {"time": f"{as_utc(event.recorded_at).astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"}
 
 
 def _change(event: AuditEvent, change: FieldChange) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 
 from django.conf import settings
+from django.db.models import Model
 from django.utils import timezone, translation
 
-from django_signal_audit.channels.base import Message
+from django_signal_audit.channels.base import Channel, Message
+from django_signal_audit.channels.preferences import default_zone
 from django_signal_audit.exceptions import GiveUp
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry
@@ -18,10 +22,24 @@ from django_signal_audit.values import clean_text, safe_str
 from .defaults import default_body, default_subject
 
 
-def render(notification: Notification, events: Sequence[AuditEvent], recipient: str) -> Message:
+def render(
+    notification: Notification,
+    events: Sequence[AuditEvent],
+    recipient: str,
+    channel: Channel | None = None,
+    user: Model | None = None,
+) -> Message:
     """Return the message.
 
-    The language and time zone are the project's, not those of the request that happens to do the sending.
+    Its language and time zone are the reader's if the channel knows them, else the project's, and never those of the
+    request that happens to do the sending.
+
+    Args:
+        notification: The row.
+        events: What it tells of.
+        recipient: The address it goes to.
+        channel: The channel it goes by.
+        user: Whose address it is, None if that is nobody's.
 
     Raises:
         GiveUp: A template cannot be rendered, and no retry will mend that.
@@ -29,21 +47,31 @@ def render(notification: Notification, events: Sequence[AuditEvent], recipient: 
     """
     rule = get_registry().rule(notification.rule) or Rule(name=notification.rule)
     entry = _entry(rule, notification)
-    zone = timezone.get_default_timezone() if settings.USE_TZ else None
-    with translation.override(settings.LANGUAGE_CODE), timezone.override(zone):
+    zone = channel.time_zone(user) if channel else None
+    language = channel.language(user) if channel else settings.LANGUAGE_CODE
+    with translation.override(language), timezone.override(zone or default_zone()):
         subject = _render(rule, entry, "subject", events) or default_subject(events, rule.name)
-        body = _render(rule, entry, "message", events) or default_body(events)
-    return Message(
-        id=notification.message_id,
-        event=events[0],
-        events=events,
-        rule=notification.rule,
-        channel=notification.channel,
-        recipient=recipient,
-        subject=" ".join(clean_text(subject).split()),
-        body=clean_text(body),
-        attempt=notification.attempts,
-    )
+        body = _render(rule, entry, "message", events) or default_body(events, zone or dt.UTC)
+        message = Message(
+            id=notification.message_id,
+            event=events[0],
+            events=events,
+            rule=notification.rule,
+            channel=notification.channel,
+            recipient=recipient,
+            subject=" ".join(clean_text(subject).split()),
+            body=clean_text(body),
+            attempt=notification.attempts,
+        )
+        return replace(message, html=_html(channel, message)) if channel else message
+
+
+def _html(channel: Channel, message: Message) -> str:
+    try:
+        return clean_text(channel.html(message))
+    except Exception as error:
+        msg = f'The HTML of channel "{channel.alias}" cannot be rendered: {type(error).__name__}: {safe_str(error)}'
+        raise GiveUp(msg) from error
 
 
 def _entry(rule: Rule, notification: Notification) -> NotifyEntry:

@@ -155,7 +155,7 @@ class _Delivery:
             self.queue.extend(resolved.new_ids)
         if not self._admit(row, resolved):
             return None
-        message = render(row, resolved.events, resolved.recipient)
+        message = render(row, resolved.events, resolved.recipient, channel, resolved.user)
         transmit(channel, message, self.using)
         return message
 

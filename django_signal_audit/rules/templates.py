@@ -34,7 +34,9 @@ def compile_template(source: str) -> Template:
 
 def render_template(source: str, context: Mapping[str, Any]) -> str:
     """Return the text a template makes of the context."""
-    return compile_template(source).render(Context(dict(context), autoescape=False))
+    text = compile_template(source).render(Context(dict(context), autoescape=False))
+    # What templates render calls itself safe for HTML, and this is plain text.
+    return str.__str__(text)
 
 
 def template_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
