@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -102,7 +102,7 @@ def one_call(using: str) -> Iterator[None]:
     finally:
         _calls.reset(token)
     if call.groups:
-        _write(partial(_notify, call.groups, using), "The notifications of a call", using)
+        _write(partial(_notify, call.groups, using), lambda: "The notifications of a call", using)
 
 
 _count: ContextVar[int] = ContextVar("django_signal_audit_count", default=0)
@@ -131,21 +131,28 @@ def record_changes(changes: Sequence[Change], using: str) -> list[EventRow]:
     if not changes or not storage.is_ready(using):
         return []
     # Asked for here, as "log" adds a savepoint.
-    return _write(partial(_record, changes, using, _call(using)), _name(changes[0]), using) or []
+    return _write(partial(_record, changes, using, _call(using)), partial(_name, changes[0]), using) or []
 
 
-def _write(write: Callable[[], T], what: str, using: str) -> T | None:
+def _write(write: Callable[[], T], name: Callable[[], str], using: str) -> T | None:
     """Write all of something or nothing; return None if it could not be written and the change stands without."""
     keep_going = get_settings().on_error == "log"
     try:
-        # A savepoint costs two round trips; only "log" needs one, to get rid of half-written events.
-        with transaction.atomic(using=using, savepoint=keep_going):
+        with _scope(using, keep_going=keep_going):
             return write()
     except Exception as error:
         if not keep_going or _cannot_go_on(using):
-            _fail(what, error)
-        logger.exception("%s could not be recorded; ON_ERROR is 'log', so the change stands.", what)
+            _fail(name(), error)
+        logger.exception("%s could not be recorded; ON_ERROR is 'log', so the change stands.", name())
         return None
+
+
+def _scope(using: str, *, keep_going: bool) -> AbstractContextManager[None]:
+    """Return the transaction to write in."""
+    # A savepoint costs two round trips; only "log" needs one, to get rid of half-written events.
+    if keep_going or not connections[using].in_atomic_block:
+        return transaction.atomic(using=using, savepoint=keep_going)
+    return transaction.mark_for_rollback_on_error(using=using)
 
 
 def _cannot_go_on(using: str) -> bool:

@@ -17,7 +17,7 @@ from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import canonical_json, encode, plain_field
 
 from .selects import fetch_row
-from .stored import UNCERTAIN, stored_value
+from .stored import UNCERTAIN, Certainty, certainty
 from .transactions import lock_database
 
 Row = dict[str, Any]
@@ -81,8 +81,13 @@ def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mappin
     unknown: dict[str, Field] = {}
     held = instance.__dict__
     vendor = connections[using].vendor
+    certainties = plan.certainties or _certainties(plan)
     for name, field in fields.items():
-        value = stored_value(field, held.get(field.attname, UNCERTAIN), vendor)
+        value, (plain, rule) = held.get(field.attname, UNCERTAIN), certainties[name]
+        if rule is None:
+            value = UNCERTAIN
+        elif value is not None and value is not UNCERTAIN:
+            value = rule(plain, value, vendor)
         if value is UNCERTAIN:
             unknown[name] = field
         else:
@@ -90,6 +95,11 @@ def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mappin
     if unknown:
         known |= read_row(plan.model, pk, unknown, using) or {}
     return known
+
+
+def _certainties(plan: ModelPlan) -> dict[str, Certainty]:
+    plan.certainties.update({name: certainty(field) for name, field in plan.all_fields.items()})
+    return plan.certainties
 
 
 def row_key(instance: models.Model, model: type[models.Model]) -> Any:
@@ -130,7 +140,10 @@ def same(field: Field, old: Any, new: Any) -> bool:
     kind = old.__class__
     if kind is new.__class__ and kind in _COMPARABLE:
         return bool(old == new)
-    if isinstance(plain_field(field), models.JSONField):
+    plain = plain_field(field)
+    if isinstance(plain, models.JSONField):
         # True == 1 == 1.0 in Python, and not in a document.
+        if plain.decoder is None and repr(old) == repr(new):
+            return True
         return canonical_json(encode(field, old)) == canonical_json(encode(field, new))
     return bool(old == new) or (old is not None and new is not None and old != old and new != new)  # NaN

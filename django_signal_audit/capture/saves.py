@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -31,7 +31,7 @@ from .rows import Row, differences, read_row, row_key, rows_of, stored_key, writ
 from .transactions import all_or_nothing, write_transaction
 
 UID = "django_signal_audit.saves"
-Fields: TypeAlias = dict[str, Field]
+Fields: TypeAlias = Mapping[str, Field]
 
 
 @dataclass(slots=True)
@@ -193,21 +193,18 @@ def _is_insert(plan: ModelPlan, instance: models.Model, pending: PendingSave, *,
 
 def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Any) -> Fields:
     """Return the watched fields that the save writes, with the generated columns that follow them."""
-    names = plan.names_for(EventType.UPDATE)
-    watched = {name: field for name, field in plan.all_fields.items() if name in names}
+    watched = plan.fields_for(EventType.UPDATE)
     if not isinstance(instance, plan.model):
         # A parent's part of the row.
         watched = {name: field for name, field in watched.items() if field in instance._meta.concrete_fields}
-    generated = {name: field for name, field in watched.items() if isinstance(field, models.GeneratedField)}
-    written = {name: field for name, field in watched.items() if name not in generated}
     if update_fields is not None:
-        written = {
-            name: field for name, field in written.items() if name in update_fields or field.attname in update_fields
+        return {
+            name: field
+            for name, field in watched.items()
+            if name in update_fields or field.attname in update_fields or name in plan.generated
         }
-    else:
-        deferred = instance.get_deferred_fields()
-        written = {name: field for name, field in written.items() if field.attname not in deferred}
-    return {**written, **generated}
+    held = instance.__dict__
+    return {name: field for name, field in watched.items() if field.attname in held or name in plan.generated}
 
 
 def record_after_save(sender: type[models.Model], instance: models.Model, created: bool = False, **_: Any) -> None:
@@ -231,14 +228,13 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
     members: dict[str, MembersChange] = {}
     if created if own else before.row is None:
         event_type, pk = EventType.CREATE, row_key(instance, plan.model)
-        names = plan.names_for(event_type)
-        fields = {name: field for name, field in plan.all_fields.items() if name in names}
+        fields = plan.fields_for(event_type)
         if not plan.by_event[event_type]:
             return None
         new = _stored(before, instance, pk, fields, using)
         changed = {name: FieldChange(old=None, new=new[name]) for name in fields if name in new}
         if before.may_extend:
-            members = members_brought(plan, pk, names, using)
+            members = members_brought(plan, pk, plan.names_for(event_type), using)
     elif not before.was_read:
         return None
     else:

@@ -10,8 +10,7 @@ import datetime as dt
 import math
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from django.conf import settings
@@ -108,7 +107,7 @@ def _is_plain_document(value: Any) -> bool:
     )
 
 
-Rule = Callable[[Any, Any, str], Any]
+Rule: TypeAlias = Callable[[Any, Any, str], Any]
 _CERTAIN: dict[type, Rule] = {
     **dict.fromkeys(
         (
@@ -137,30 +136,29 @@ _CERTAIN: dict[type, Rule] = {
 }
 
 
-def stored_value(field: Field, value: Any, vendor: str) -> Any:
-    """Return the value the column will give back, or UNCERTAIN if only the database can tell.
-
-    Args:
-        field: The field; a foreign key counts as the field it refers to.
-        value: What the instance holds for it after it was saved.
-        vendor: The database's, as in ``connection.vendor``.
-
-    """
-    return stored_values(field, (value,), vendor)[0]
+# The field whose type a column's values have, and its rule; None for a rule where only the database can tell.
+Certainty: TypeAlias = tuple[Field, Rule | None]
 
 
-def stored_values(field: Field, values: Iterable[Any], vendor: str) -> list[Any]:
-    """Return what ``stored_value`` does for each of many values."""
-    plain, rule = _rule_of(field)
-    return [
-        UNCERTAIN if rule is None or value is UNCERTAIN else None if value is None else rule(plain, value, vendor)
-        for value in values
-    ]
-
-
-@lru_cache(maxsize=10_000)
-def _rule_of(field: Field) -> tuple[Field, Rule | None]:
+def certainty(field: Field) -> Certainty:
+    """Return how to tell what a column gives back; a foreign key counts as the field it refers to."""
     if isinstance(field, models.GeneratedField):
         return field, None
     plain = field if field.__class__ in _CERTAIN else plain_field(field)
     return plain, _CERTAIN.get(plain.__class__)
+
+
+def stored_values(field: Field, values: Iterable[Any], vendor: str) -> list[Any]:
+    """Return what the column will give back for each value, UNCERTAIN for those of which only the database can tell.
+
+    Args:
+        field: The field.
+        values: What instances hold for it after they were saved.
+        vendor: The database's, as in ``connection.vendor``.
+
+    """
+    plain, rule = certainty(field)
+    return [
+        UNCERTAIN if rule is None or value is UNCERTAIN else None if value is None else rule(plain, value, vendor)
+        for value in values
+    ]

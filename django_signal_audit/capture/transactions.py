@@ -40,18 +40,22 @@ def transaction_mode(connection: Any) -> str:
     return str(connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "").upper()
 
 
-@contextmanager
-def all_or_nothing(using: str) -> Iterator[None]:
+class all_or_nothing:  # noqa: N801  # reads as the statement it is: with all_or_nothing(...)
     """Mark the transaction for rollback if a block fails that follows a write: the write must not stay without it.
 
     The caller may catch the exception and go on in his transaction; it cannot commit then.
     """
-    try:
-        yield
-    except BaseException:
-        if connections[using].in_atomic_block:
-            transaction.set_rollback(True, using=using)
-        raise
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Mark the transaction if the block failed."""
+        if kind is not None and connections[self._using].in_atomic_block:
+            transaction.set_rollback(True, using=self._using)
 
 
 def lock_database(using: str) -> None:

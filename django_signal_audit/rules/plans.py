@@ -58,6 +58,8 @@ class ModelPlan:
     descendants: tuple[ModelPlan, ...] = field(default=(), repr=False)
     # What the rules make of a change that carries certain fields, where no condition has a say.
     matches: dict[tuple[str, frozenset[str]], Any] = field(default_factory=dict, init=False, repr=False)
+    # How capture tells from memory what the columns hold, by field name.
+    certainties: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def label(self) -> str:
@@ -116,6 +118,22 @@ class ModelPlan:
     def names_for(self, event_type: str) -> frozenset[str]:
         """Return the names of the fields that a change of this type has to carry, for rules and their conditions."""
         return self._names[event_type]
+
+    def fields_for(self, event_type: str) -> Mapping[str, Field]:
+        """Return the concrete fields among them by name, in the order of the model."""
+        return self._fields[event_type]
+
+    @cached_property
+    def _fields(self) -> dict[str, dict[str, Field]]:
+        return {
+            event_type: {name: item for name, item in self.all_fields.items() if name in names}
+            for event_type, names in self._names.items()
+        }
+
+    @cached_property
+    def generated(self) -> frozenset[str]:
+        """Return the names of the columns that the database computes."""
+        return frozenset(name for name, item in self.all_fields.items() if isinstance(item, models.GeneratedField))
 
     @cached_property
     def _names(self) -> dict[str, frozenset[str]]:
