@@ -4,11 +4,13 @@ import datetime as dt
 import time
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connections
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
-from django_signal_audit.delivery import outbox
+from django_signal_audit.delivery import outbox, worker
 from django_signal_audit.delivery.worker import BATCH_SIZE, deliver
 from django_signal_audit.exceptions import GiveUp
 from django_signal_audit.models import AuditEvent, Notification
@@ -202,6 +204,52 @@ def test_what_was_not_begun_is_given_back_when_the_worker_is_interrupted(monkeyp
         deliver()
     assert fresh(first).status == "claimed"
     assert (fresh(second).status, fresh(second).attempts) == ("pending", 0)
+
+
+class TestRepeatable:
+    """What an inbox shows is the row itself, so many rows are noted at a time."""
+
+    @pytest.fixture(autouse=True)
+    def users(self, settings):
+        inbox = {"BACKEND": "django_signal_audit.channels.inbox.InboxChannel"}
+        settings.SIGNAL_AUDIT = audit_settings({"inbox": inbox})
+        user = User.objects.create(username="ada", is_superuser=True)
+        event = make_event()
+        Notification.objects.bulk_create(
+            Notification(event=event.uid, rule="watch", channel="inbox", recipient=str(user.pk), data={"user": user.pk})
+            for _ in range(30)
+        )
+
+    def test_many_are_noted_at_a_time(self):
+        with CaptureQueriesContext(connections["default"]) as queries:
+            assert deliver().sent == 30
+        assert set(Notification.objects.values_list("status", "attempts", "last_error")) == {("sent", 1, "")}
+        assert {row.body for row in Notification.objects.all()} == {Notification.objects.first().body} != {""}
+        if connections["default"].vendor == "postgresql":
+            assert len([query for query in queries if query["sql"].startswith("UPDATE")]) == 2  # and the claim
+
+    def test_one_that_another_has_taken_over_is_his(self, monkeypatch):
+        gone = Notification.objects.order_by("pk")[7].pk
+
+        def take_over(row, *args):
+            if row.pk == gone:
+                Notification.objects.filter(pk=gone).update(lease_no=9)
+            return real(row, *args)
+
+        real = worker.render
+        monkeypatch.setattr(worker, "render", take_over)
+        report = deliver()
+        assert (report.sent, report.lost) == (29, 1)
+        assert Notification.objects.get(status="claimed").pk == gone
+
+    def test_they_are_noted_before_a_channel_that_may_take_long(self, messages, monkeypatch):
+        make_notification(channel="take", available_at=utc_now() + NOW)
+        states = []
+        count = Notification.objects.of_status("sent").count
+        monkeypatch.setattr(f"{HERE}.take", lambda message: states.append(count()))
+        with time_machine.travel(utc_now() + 2 * NOW):
+            assert deliver().sent == 31
+        assert states == [30]
 
 
 class TestSignals:

@@ -95,6 +95,9 @@ class Channel(ABC):
     recipients_are_users: ClassVar[bool] = False
     # Does the notification row keep subject and body, to be read there?
     keeps_message: ClassVar[bool] = False
+    # Does it do no harm to send a message again? Those of a worker that is killed are then some 100, not one: what
+    # was sent is noted many at a time, which is several times as fast.
+    is_repeatable: ClassVar[bool] = False
 
     def __init__(self, alias: str, options: Mapping[str, Any] | None = None) -> None:
         self.alias = alias

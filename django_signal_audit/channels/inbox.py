@@ -14,6 +14,7 @@ class InboxChannel(Channel):
     needs_recipient = True
     recipients_are_users = True
     keeps_message = True
+    is_repeatable = True  # nothing leaves before it is noted
 
     def send(self, message: Message) -> None:
         """Do nothing more: noting the row as sent, with the text on it, is the delivery."""

@@ -1,12 +1,12 @@
-"""The statement that changes a row if it is still held: compiled once, as it runs for every message."""
+"""The statements that change rows if they are still held: compiled once, as one runs for every message."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from django_signal_audit.models import Notification
 
@@ -32,6 +32,44 @@ def change_held(row: Notification, changes: Mapping[str, Any]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(sql, [*values, row.pk, row.lease_no, _CLAIMED])
         return bool(cursor.rowcount)
+
+
+def change_all_held(rows: Sequence[Notification], changes: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Change many rows in one transaction, on PostgreSQL in one statement; tell of each whether it was still held.
+
+    Args:
+        rows: Rows of one database that were claimed.
+        changes: Values by name of field for each of the rows, the same names for all.
+
+    """
+    using = rows[0]._state.db or DEFAULT_DB_ALIAS
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        with transaction.atomic(using=using):
+            return [change_held(row, change) for row, change in zip(rows, changes, strict=True)]
+    values: list[Any] = []
+    for row, change in zip(rows, changes, strict=True):
+        values += [row.pk, row.lease_no]
+        values += [_field(name).get_db_prep_save(value, connection) for name, value in change.items()]
+    sql = _many_sql(using, tuple(changes[0]), len(rows), connection.get_autocommit())
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*values, _CLAIMED])
+        held = {key for (key,) in cursor.fetchall()}
+    return [row.pk in held for row in rows]
+
+
+@cache
+def _many_sql(using: str, names: tuple[str, ...], count: int, is_asynchronous: bool) -> str:
+    quote = connections[using].ops.quote_name
+    table = quote(Notification._meta.db_table)
+    columns = [quote(_field(name).column) for name in names]
+    given = f"({', '.join(['%s'] * (len(names) + 2))})"
+    return (
+        f"UPDATE {table} SET {', '.join(f'{column} = given.{column}' for column in columns)}"  # noqa: S608  # our names
+        f" FROM (VALUES {', '.join([given] * count)}) AS given (given_id, given_lease, {', '.join(columns)})"
+        f" WHERE id = given_id AND lease_no = given_lease AND {table}.status = %s"
+        f"{_ASYNCHRONOUS if is_asynchronous else ''} RETURNING id"
+    )
 
 
 def _field(name: str) -> Any:

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
-from .fence import change_held
+from .fence import change_all_held, change_held
 
 # Longer than any single send should take; a worker that holds a row longer may see it sent by another as well.
 LEASE = dt.timedelta(minutes=5)
@@ -137,6 +137,17 @@ def is_half_over(row: Notification) -> bool:
 def finish(row: Notification, status: str, **changes: Any) -> bool:
     """End the claim with a status; False if the row was not held any more, and then nothing is changed."""
     return _update_held(row, **_status(status), **changes)
+
+
+def finish_all(rows: Sequence[Notification], status: str, changes: Sequence[dict[str, Any]]) -> list[bool]:
+    """End the claims of many rows; of each, tell whether it was still held, and so changed."""
+    common = _status(status)
+    complete = [{**common, **change} for change in changes]
+    held = change_all_held(rows, complete)
+    for row, change, is_held in zip(rows, complete, held, strict=True):
+        if is_held:
+            _note(row, **change)
+    return held
 
 
 def release(rows: Iterable[Notification]) -> None:

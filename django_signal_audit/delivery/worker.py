@@ -33,6 +33,8 @@ from .transport import transmit
 logger = logging.getLogger("django_signal_audit")
 
 BATCH_SIZE = 100
+# Seconds after which what was sent has to be noted, if another message follows.
+LATEST = 0.2
 STATUS = Notification.STATUS
 
 
@@ -92,6 +94,9 @@ class _Delivery:
         self.should_stop = should_stop
         self.on_attempt = on_attempt
         self.report = DeliveryReport()
+        # Sent by channels that may repeat, and not noted yet, since when.
+        self._unnoted: list[tuple[Notification, dict[str, Any]]] = []
+        self._first = 0.0
 
     def run(self) -> DeliveryReport:
         while not self._is_over():
@@ -121,6 +126,7 @@ class _Delivery:
             while waiting and not self._is_over():
                 self._deliver_one(waiting.popleft(), loaded)
         finally:
+            self._note_all()
             outbox.release(waiting)
 
     def _deliver_one(self, row: Notification, loaded: Loaded) -> None:
@@ -133,6 +139,7 @@ class _Delivery:
             if row.attempts > MAX_ATTEMPTS:
                 raise GiveUp(f"It was begun {MAX_ATTEMPTS} times, and the last worker never came back from it.")
             channel = get_channel(row.channel)
+            self._note_before(channel)
             message = self._send(row, channel, loaded)
         except LeaseLost:
             self._lose(row)
@@ -173,9 +180,31 @@ class _Delivery:
             self.report.collected += 1
             return
         changes: dict[str, Any] = {"sent_at": utc_now(), "last_error": "", "recipient": message.recipient[:MAX_LENGTH]}
+        changes["data"] = {**row.data}
         if channel.keeps_message:
-            changes["data"] = {**row.data, "subject": message.subject, "body": message.body}
-        if not outbox.finish(row, STATUS.sent, **changes):
+            changes["data"] |= {"subject": message.subject, "body": message.body}
+        if channel.is_repeatable:
+            self._first = self._first if self._unnoted else time.monotonic()
+            self._unnoted.append((row, changes))
+        else:
+            self._tell(row, outbox.finish(row, STATUS.sent, **changes))
+
+    def _note_before(self, channel: Channel) -> None:
+        """Note what was sent, before something begins that may take long, and every now and then."""
+        if self._unnoted and (not channel.is_repeatable or time.monotonic() - self._first > LATEST):
+            self._note_all()
+
+    def _note_all(self) -> None:
+        """Note what channels that may repeat have sent."""
+        if not self._unnoted:
+            return
+        rows, changes = zip(*self._unnoted, strict=True)
+        self._unnoted = []
+        for row, is_held in zip(rows, outbox.finish_all(rows, STATUS.sent, changes), strict=True):
+            self._tell(row, is_held)
+
+    def _tell(self, row: Notification, is_held: bool) -> None:
+        if not is_held:
             self._lose(row)
             return
         self.report.sent += 1

@@ -1,0 +1,243 @@
+"""How fast notifications are delivered on PostgreSQL, beside django-tasks-db on the same machine in the same run.
+
+Run as ``python -m benchmarks.delivery``. The channel and the task do nothing; what is measured is claiming and noting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from statistics import median, quantiles
+from typing import Any
+
+from .databases import database
+
+FINISHED = 1_000_000
+NOTIFY = [{"channel": "nothing"}]
+TOGETHER = [{"channel": "repeatable"}]
+RECEIVERS = 10_000
+
+
+def set_up(entry: dict[str, Any], channel: str = "Nothing") -> None:
+    """Configure Django for us and for django-tasks-db."""
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        BENCHMARK_CONTENDER="django-signal-audit",
+        DATABASES={"default": entry},
+        INSTALLED_APPS=[
+            "django_signal_audit",
+            "django.contrib.contenttypes",
+            "django.contrib.auth",
+            "django_tasks_db",
+            "benchmarks.shop",
+        ],
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        USE_TZ=True,
+        TASKS={"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}},
+        SIGNAL_AUDIT=rules(NOTIFY, channel),
+    )
+    django.setup()
+
+
+def rules(notify: list[dict[str, Any]], channel: str = "Nothing") -> dict[str, Any]:
+    """Return SIGNAL_AUDIT with one rule about events of our own and one about a model."""
+    return {
+        "RULES": [
+            {"name": "told", "events": ["told"], "notify": notify},
+            {"name": "together", "events": ["told together"], "notify": TOGETHER},
+            {"name": "tags", "model": "shop.tag", "notify": notify},
+        ],
+        "CHANNELS": {
+            "nothing": {"BACKEND": f"benchmarks.receivers.{channel}"},
+            "repeatable": {"BACKEND": "benchmarks.receivers.Repeatable"},
+        },
+        "DISPATCHER": "django_signal_audit.dispatchers.WorkerDispatcher",
+    }
+
+
+def _rate(act: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    count = act()
+    return count / (time.perf_counter() - start)
+
+
+def _deliver(event: str, count: int) -> float:
+    from django.db import transaction
+
+    from django_signal_audit import record
+    from django_signal_audit.delivery.worker import deliver
+
+    with transaction.atomic():
+        for number in range(count):
+            record(event, data={"number": number})
+    return _rate(lambda: deliver().sent)
+
+
+def _run_tasks(count: int) -> float:
+    from django.core.management import call_command
+    from django.db import transaction
+
+    from .receivers import nothing
+
+    with transaction.atomic():
+        for _ in range(count):
+            nothing.enqueue()
+
+    def work() -> int:
+        call_command("db_worker", batch=True, startup_delay=False, reload=False, verbosity=0)
+        return count
+
+    return _rate(work)
+
+
+def measure_throughput(count: int, rounds: int, finished: int) -> Iterator[tuple[str, float]]:
+    """Yield what was measured and messages a second; everybody takes turns, so that all have the same machine."""
+    contenders: dict[str, Callable[[int], float]] = {
+        "django-signal-audit": partial(_deliver, "told"),
+        "django-signal-audit, `is_repeatable`": partial(_deliver, "told together"),
+        # A quarter is enough to know its rate, and does not take the better part of the run.
+        "django-tasks-db 0.13": lambda count: _run_tasks(count // 4),
+    }
+    for history in (0, finished):
+        if history:
+            fill(history)
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(rounds + 1):
+            for name, act in contenders.items():
+                rates[name].append(act(count))
+        for name, found in rates.items():
+            # The first round imports and compiles.
+            yield f"{name} | {history:,}", median(found[1:])
+
+
+def fill(count: int) -> None:
+    """Add finished rows to both tables, and let the server know of them."""
+    from django.db import connection
+    from django_tasks_db.models import DBTaskResult
+
+    from django_signal_audit.models import Notification
+
+    for model, key in ((Notification, "id"), (DBTaskResult, "id")):
+        table = model._meta.db_table
+        columns = [field.column for field in model._meta.local_concrete_fields if field.column != key]
+        new_key = f"{key}, gen_random_uuid()" if model is DBTaskResult else ""
+        names = ", ".join(columns if not new_key else [key, *columns])
+        values = ", ".join(columns if not new_key else ["gen_random_uuid()", *columns])
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {table} ({names}) SELECT {values} FROM"
+                f" (SELECT * FROM {table} ORDER BY {key} LIMIT 1000) AS rows, generate_series(1, %s)",
+                [count // 1000],
+            )
+            cursor.execute(f"VACUUM ANALYZE {table}")
+
+
+def measure_latency(entry: dict[str, Any], count: int) -> list[float]:
+    """Return the milliseconds from a commit's return to the channel's being called, in a worker that listens."""
+    from django_signal_audit import record
+    from django_signal_audit.models import Notification
+
+    command = [sys.executable, "-m", "benchmarks.delivery", "--worker", json.dumps(entry)]
+    found = []
+    Notification.objects.all().delete()  # of the measurement before
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout
+        record("told")
+        worker.stdout.readline()  # it runs
+        for _ in range(count):
+            time.sleep(random.uniform(0.02, 0.06))
+            record("told")
+            committed = time.time()
+            found.append((float(worker.stdout.readline()) - committed) * 1000)
+        worker.terminate()
+    return found
+
+
+def measure_request(count: int) -> dict[str, tuple[float, int]]:
+    """Return milliseconds and statements of a change: unnotified, with one notification, and with many recipients."""
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext, override_settings
+
+    from .shop.models import Tag
+
+    User.objects.bulk_create(
+        [User(username=f"u{number}", is_superuser=True) for number in range(RECEIVERS)], batch_size=1000
+    )
+    variants: dict[str, list[dict[str, Any]]] = {
+        "no notification": [],
+        "one notification": NOTIFY,
+        f"{RECEIVERS:,} superusers": [{**NOTIFY[0], "to": "superusers"}],
+    }
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    statements: dict[str, int] = {}
+    for number in range(count):
+        for name, notify in variants.items():
+            with override_settings(SIGNAL_AUDIT=rules(notify)):
+                Tag.objects.create(name=f"warm {number} {name}")
+                with CaptureQueriesContext(connection) as queries:
+                    Tag.objects.create(name=f"counted {number} {name}")
+                statements[name] = len([query for query in queries if query["sql"] not in ("BEGIN", "COMMIT")])
+                start = time.perf_counter()
+                Tag.objects.create(name=f"timed {number} {name}")
+                times[name].append((time.perf_counter() - start) * 1000)
+    return {name: (median(times[name]), statements[name]) for name in variants}
+
+
+@contextmanager
+def prepared() -> Iterator[dict[str, Any]]:
+    """Yield the entry of a database that has the tables of all."""
+    with database("postgresql", 0) as entry:
+        set_up(entry)
+        from django.core.management import call_command
+        from django.db import connections
+
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        try:
+            yield entry
+        finally:
+            connections.close_all()
+
+
+def main() -> None:
+    """Print tables, or be the worker that a latency is measured with."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description=__doc__)
+    parser.add_argument("--messages", type=int, default=2000, help="per turn (default 2000)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everybody takes a turn (default 5)")
+    parser.add_argument("--finished", type=int, default=FINISHED, help="rows of history (default 1,000,000)")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        set_up(json.loads(arguments.worker), "Clock")
+        from django.core.management import call_command
+
+        call_command("audit_deliver", watch=True, stdout=io.StringIO())
+        return
+    with prepared() as entry:
+        _print(entry, arguments)
+
+
+def _print(entry: dict[str, Any], arguments: argparse.Namespace) -> None:
+    print("| a change | statements | ms |\n| --- | --- | --- |")
+    for name, (milliseconds, statements) in measure_request(100).items():
+        print(f"| {name} | {statements} | {milliseconds:.2f} |", flush=True)
+    found = measure_latency(entry, 200)
+    cuts = quantiles(found, n=100)
+    print(f"\ncommit to sent, ms: p50 {median(found):.1f}, p95 {cuts[94]:.1f}, p99 {cuts[98]:.1f}\n", flush=True)
+    print("| claimed and noted | finished rows in the table | a second |\n| --- | --- | --- |")
+    for name, rate in measure_throughput(arguments.messages, arguments.rounds, arguments.finished):
+        print(f"| {name} | {rate:,.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

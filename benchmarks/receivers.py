@@ -1,0 +1,37 @@
+"""What the benchmark of the delivery sends to: nothing, as a channel and as a task, and a clock."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from django.tasks import task
+
+from django_signal_audit.channels.base import Channel, Message
+
+
+class Nothing(Channel):
+    """Takes every message, and does nothing with it."""
+
+    def send(self, message: Message) -> None:
+        """Do nothing."""
+
+
+class Repeatable(Nothing):
+    """As little harm as there is in sending nothing, there is in sending it twice."""
+
+    is_repeatable = True
+
+
+class Clock(Channel):
+    """Says when each message arrives."""
+
+    def send(self, message: Message) -> None:
+        """Print the time."""
+        sys.stdout.write(f"{time.time()}\n")
+        sys.stdout.flush()
+
+
+@task
+def nothing() -> None:
+    """Do nothing, as a task."""
