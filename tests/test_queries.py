@@ -9,6 +9,7 @@ from django.core import serializers
 from django.db import connection, models
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Concat, Upper
+from django.db.models.signals import post_init
 
 from django_signal_audit.models import AuditEvent, Notification
 
@@ -51,6 +52,21 @@ def test_update(audit: Audit) -> None:
         ("update", "bulk", "p1", {"price": ["0.00", "2.50"], "stock": [1, 10]}),
         ("update", "bulk", "p2", {"price": ["0.00", "2.50"], "stock": [2, 20]}),
     ]
+
+
+def test_objects_of_many_rows_are_made_as_the_project_has_them_made(audit: Audit) -> None:
+    def shout(instance: Category, **_: Any) -> None:
+        instance.name = instance.name.upper()
+
+    Category.objects.create(name="c")
+    audit(QUIET)
+    post_init.connect(shout, sender=Category)
+    try:
+        Category.objects.update(name="d")
+    finally:
+        post_init.disconnect(shout, sender=Category)
+    Category.objects.update(name="e")
+    assert found() == [("update", "bulk", "D", {"name": ["c", "d"]}), ("update", "bulk", "e", {"name": ["d", "e"]})]
 
 
 def test_an_update_that_changes_nothing_writes_nothing(audit: Audit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from django.db import models
 
 from django_signal_audit.rules.plans import ModelPlan
 
+from .internals import is_plain, plain_object
 from .rows import Row, current, locked, rows_of
 
 Image: TypeAlias = tuple[Any, ...]
@@ -119,7 +121,13 @@ class ImageReader:
 
     def instance(self, image: Image) -> models.Model:
         """Return the object of an image."""
+        if self._is_plain:
+            return plain_object(self.plan.model, self.using, dict(zip(self.attnames, image, strict=True)))
         return self.plan.model.from_db(self.using, self.attnames, image)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return is_plain(self.plan.model)
 
     def parents(self, image: Image) -> set[tuple[type[models.Model], Any]]:
         """Return the parents' rows that this row is part of, each as its model and key."""
