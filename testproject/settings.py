@@ -87,12 +87,12 @@ SIGNAL_AUDIT = {
         # last save changes with every save: with it, a save that changes nothing else would be an event.
         {"name": "products", "model": "shop.Product", "exclude": ["views", "modified"]},
         {"name": "catalogue", "model": ["shop.ProductImage", "shop.Category", "shop.Tag"]},
-        # 1. A mail for every new product.
+        # 1. A mail for every new product, and a message to the superusers.
         {
             "name": "new-product",
             "model": "shop.Product",
             "events": ["create"],
-            "notify": ["team-mail"],
+            "notify": ["team-mail", "inbox"],
             "subject": "New product: {{ object }} at {{ new.price }}",
         },
         # 2. A mail for every price that falls, with the old and the new one.
@@ -119,6 +119,11 @@ SIGNAL_AUDIT = {
         "team-mail": {
             "BACKEND": "django_signal_audit.channels.email.EmailChannel",
             "OPTIONS": {"to": ["team@example.com"]},
+        },
+        # Shown at /inbox/.
+        "inbox": {
+            "BACKEND": "django_signal_audit.channels.inbox.InboxChannel",
+            "OPTIONS": {"to": ["superusers"]},
         },
         "delete-files": {
             "BACKEND": "django_signal_audit.channels.callable.CallableChannel",

@@ -1,4 +1,4 @@
-"""URLs of the demo: the shop at the root, the admin, and the images while developing."""
+"""URLs of the demo: the shop at the root, the admin, the inbox, and the images while developing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("inbox/", include("django_signal_audit.urls")),
     path("", include("testproject.shop.urls")),
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]

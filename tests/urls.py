@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from .app import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("inbox/", include("django_signal_audit.urls")),
     path("create/<str:name>/", views.create),
     path("acreate/<str:name>/", views.acreate),
     path("stream/<str:name>/", views.stream),
