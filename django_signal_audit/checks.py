@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -24,6 +24,7 @@ from .keys import MAX_LENGTH
 from .masking import is_secret
 from .models import AuditEvent
 from .problems import Problem, nearest_path
+from .reports.exports.base import ExportFormat
 from .reports.formats.base import ReportFormat
 from .rules.parsing import NAME_LENGTH, storable
 from .rules.registry import get_registry
@@ -48,8 +49,15 @@ def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> lis
 
 
 def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
-    """Report what is wrong with channels, dispatcher, report formats and proxies."""
-    problems = [*_recipient_problems(), *_spec_problems(), *_report_format_problems(), *_proxy_problems()]
+    """Report what is wrong with channels, dispatcher, formats and proxies."""
+    settings = get_settings()
+    problems = [
+        *_recipient_problems(),
+        *_spec_problems(),
+        *_format_problems("E023", "REPORT_FORMATS", settings.report_formats, ReportFormat),
+        *_format_problems("E028", "EXPORT_FORMATS", settings.export_formats, ExportFormat),
+        *_proxy_problems(),
+    ]
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
 
@@ -166,22 +174,20 @@ def _needs_recipient(alias: str) -> bool:
         return False
 
 
-def _report_format_problems() -> Iterator[Problem]:
-    for alias, dotted in get_settings().report_formats.items():
-        path = f'SIGNAL_AUDIT["REPORT_FORMATS"]["{alias}"]'
+def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: type) -> Iterator[Problem]:
+    def fits(found: object) -> bool:
+        return isinstance(found, type) and issubclass(found, base)
+
+    for alias, dotted in formats.items():
+        path = f'SIGNAL_AUDIT["{setting}"]["{alias}"]'
         try:
             found = import_string(dotted)
         except Exception as error:  # noqa: BLE001  # importing runs the project's code
-            hint = nearest_path(dotted, _is_report_format)
-            yield Problem("E023", path, f"cannot import {dotted!r}: {error}.", hint)
+            yield Problem(code, path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, fits))
             continue
-        if not _is_report_format(found):
-            message = f"names {dotted!r}, which is no subclass of {ReportFormat.__module__}.ReportFormat."
-            yield Problem("E023", path, message, nearest_path(dotted, _is_report_format))
-
-
-def _is_report_format(found: object) -> bool:
-    return isinstance(found, type) and issubclass(found, ReportFormat)
+        if not fits(found):
+            message = f"names {dotted!r}, which is no subclass of {base.__module__}.{base.__name__}."
+            yield Problem(code, path, message, nearest_path(dotted, fits))
 
 
 def _proxy_problems() -> Iterator[Problem]:

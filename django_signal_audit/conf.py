@@ -56,6 +56,7 @@ class Settings:
     max_value_bytes: int = 65_536
     trusted_proxies: Sequence[str] = ()
     report_formats: Mapping[str, str] = field(default_factory=dict)
+    export_formats: Mapping[str, str] = field(default_factory=dict)
 
 
 def _is_strings(value: object) -> bool:
@@ -96,6 +97,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "TRUSTED_PROXIES": ("a list of IP addresses or networks", _is_strings),
     "REPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
+    "EXPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
 }
 
 

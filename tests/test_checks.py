@@ -106,6 +106,7 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ("E003", {"MAX_VALUE_BYTES": True}, '["MAX_VALUE_BYTES"]', "must be a positive whole number", "It is True."),
     ("E003", {"TRUSTED_PROXIES": "10.0.0.1"}, '["TRUSTED_PROXIES"]', "must be a list of IP", "'10.0.0.1'"),
     ("E003", {"TRUSTED_PROXIES": ["10.0.0"]}, '["TRUSTED_PROXIES"][0]', "no address or network", '"10.0.0.0/8"'),
+    ("E003", {"EXPORT_FORMATS": ["x"]}, '["EXPORT_FORMATS"]', "must be a dict of alias", "It is ['x']."),
     ("E003", {"REPORT_FORMATS": {"x": 3}}, '["REPORT_FORMATS"]', "must be a dict of alias", "It is {'x': 3}."),
     ("E004", rules("app.Product"), '["RULES"][0]', "must be a dict or a Rule, not str.", 'Write {"name": …'),
     ("E004", rules(PRODUCT, None), '["RULES"][1]', "must be a dict or a Rule, not NoneType.", 'Write {"name"'),
@@ -355,6 +356,20 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ),
     ("E023", {"REPORT_FORMATS": {"x": f"{HERE}.not_ours"}}, '["REPORT_FORMATS"]["x"]', "no subclass", ""),
     ("E023", {"REPORT_FORMATS": {"x": "..."}}, '["REPORT_FORMATS"]["x"]', "cannot import '...'", ""),
+    (
+        "E028",
+        {"EXPORT_FORMATS": {"x": "django_signal_audit.reports.exports.ocsf.OcsfFrmat"}},
+        '["EXPORT_FORMATS"]["x"]',
+        "cannot import",
+        "Did you mean 'django_signal_audit.reports.exports.ocsf.OcsfFormat'?",
+    ),
+    (
+        "E028",
+        {"EXPORT_FORMATS": {"x": "django_signal_audit.reports.formats.csv.CsvFormat"}},
+        '["EXPORT_FORMATS"]["x"]',
+        "no subclass of django_signal_audit.reports.exports.base.ExportFormat",
+        "",
+    ),
     ("E025", rule(mask=["tags"]), '["RULES"][0]["mask"]', "the keys of its members", "exclude the field"),
     ("E025", rule(mask=["id"]), '["RULES"][0]["mask"]', "part of the object's key", "exclude the field"),
     ("E025", rule(model="app.Line", mask=["order"]), '["RULES"][0]["mask"]', "the object's key", "exclude"),
@@ -551,6 +566,7 @@ class TestRightSettings:
             {"EXCLUDE_MODELS": ["sessions.session", "migrations.migration", "App.*", "app.product_tags", "*"]},
             {"DISPATCHER": "django_signal_audit.dispatchers.WorkerDispatcher", "MAX_VALUE_BYTES": 1},
             {"REPORT_FORMATS": {"mine": "django_signal_audit.reports.formats.csv.CsvFormat"}},
+            {"EXPORT_FORMATS": {"mine": "django_signal_audit.reports.exports.ocsf.OcsfFormat"}},
         ],
     )
     def test_they_are_no_mistake(self, settings: Any, value: Any) -> None:

@@ -6,10 +6,12 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS
 
 from django_signal_audit.reports.arguments import check_database
@@ -47,21 +49,11 @@ class ReportCommand(BaseCommand, ABC):
         if options["output"]:
             self._write_file(report_format, report, Path(options["output"]))
         else:
-            self._print(report_format, report)
+            print_to(self.stdout, partial(report_format.write, report))
 
     @abstractmethod
     def make_report(self, options: dict[str, Any]) -> Report:
         """Return the report that the options ask for, or raise WrongArgument."""
-
-    def _print(self, report_format: ReportFormat, report: Report) -> None:
-        self.stdout.ending = ""  # formats end their lines themselves, and may write half of one
-        try:
-            report_format.write(report, cast("TextIO", self.stdout))
-            self.stdout.flush()
-        except BrokenPipeError:
-            # Whoever reads (head, less) has seen enough. What is still in the buffer would fail once more at exit.
-            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
     def _write_file(self, report_format: ReportFormat, report: Report, path: Path) -> None:
         try:
@@ -71,3 +63,15 @@ class ReportCommand(BaseCommand, ABC):
             msg = f"Cannot write {str(path)!r}: {error.strerror}."
             raise CommandError(msg) from error
         self.stdout.write(f"{len(report.rows)} rows written to {path}")
+
+
+def print_to(stdout: OutputWrapper, write: Callable[[TextIO], None]) -> None:
+    """Have something written to the standard output, which may be closed before its end."""
+    stdout.ending = ""  # formats end their lines themselves, and may write half of one
+    try:
+        write(cast("TextIO", stdout))
+        stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads (head, less) has seen enough. What is still in the buffer would fail once more at exit.
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

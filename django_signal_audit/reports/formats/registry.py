@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from django.utils.module_loading import import_string
-
 from django_signal_audit.conf import get_settings
-from django_signal_audit.problems import did_you_mean
-from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.loading import load_format
 
 from .base import ReportFormat
 
@@ -31,17 +28,10 @@ def get_format(alias: str) -> ReportFormat:
         WrongArgument: There is none, or its dotted path leads to no ReportFormat.
 
     """
-    paths = format_paths()
-    if alias not in paths:
-        msg = f"There is no report format {alias!r}. {did_you_mean(alias, paths)}"
-        raise WrongArgument(msg)
-    where = f'SIGNAL_AUDIT["REPORT_FORMATS"]["{alias}"] = {paths[alias]!r}'
-    try:
-        found = import_string(paths[alias])
-    except ImportError as error:
-        msg = f"{where} does not import: {error}"
-        raise WrongArgument(msg) from error
-    if not (isinstance(found, type) and issubclass(found, ReportFormat)):
-        msg = f"{where} is no subclass of django_signal_audit.reports.formats.base.ReportFormat."
-        raise WrongArgument(msg)
-    return found()
+    return load_format(
+        alias,
+        format_paths(),
+        ReportFormat,  # type: ignore[type-abstract]
+        setting="REPORT_FORMATS",
+        noun="report format",
+    )

@@ -1,0 +1,135 @@
+"""``manage.py audit_export``: streams events to where they are kept or looked at."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from tqdm import tqdm
+
+from django_signal_audit.changes import Change
+from django_signal_audit.context import context_scope
+from django_signal_audit.enums import Source
+from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.management.filtering import add_filter_options, filter_of
+from django_signal_audit.management.reporting import print_to
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.exports.base import ExportFormat
+from django_signal_audit.reports.exports.registry import export_paths, get_export_format
+from django_signal_audit.reports.queries import EventFilter
+
+EVENTS_EXPORTED = "events_exported"
+PAGE = 1000
+EXIT_CODES = (
+    "Exit codes: 0 the export is complete (it may be empty), 1 a wrong argument, or it could not be completed, "
+    "2 a wrong option."
+)
+
+
+class Command(BaseCommand):
+    """Writes the events of a range, oldest first, in constant memory."""
+
+    help = "Export audit events as JSON lines, OCSF or CloudEvents."
+    requires_system_checks: list[str] = []  # the trail must be had while the settings are being mended
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser with the exit codes at the end of its help."""
+        return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add which events, how and where to."""
+        add_filter_options(parser)
+        parser.add_argument("--format", default="jsonl", help=f"One of {', '.join(export_paths())}; default: jsonl.")
+        parser.add_argument("--output", metavar="FILE", help="Write to this file instead of printing; .gz compresses.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database whose trail is read.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Note that there is an export, then write it; every mistake is one line."""
+        try:
+            export_format = get_export_format(options["format"])
+            wanted = _until_now(filter_of({**options, "database": check_database(options["database"])}))
+        except WrongArgument as error:
+            raise CommandError(str(error)) from error
+        try:
+            self._export(export_format, wanted, options)
+        except (EventNotWritten, DatabaseError, InterfaceError) as error:
+            msg = f"The export is not complete: {' '.join(str(error).split())}"
+            raise CommandError(msg) from error
+
+    def _export(self, export_format: ExportFormat, wanted: EventFilter, options: dict[str, Any]) -> None:
+        output = Path(options["output"]) if options["output"] else None
+        with context_scope(command="audit_export"):  # without rules nobody has noted which command this is
+            _note(wanted, options)
+        events = _Counted(wanted.find(options["database"]), is_shown=_shows_progress(output))
+        if output:
+            self._write_file(export_format, events, output)
+            self.stdout.write(f"{events.count} events written to {output}")
+        else:
+            print_to(self.stdout, partial(export_format.write, events))
+
+    def _write_file(self, export_format: ExportFormat, events: Iterable[AuditEvent], path: Path) -> None:
+        try:
+            with _opened(path) as stream:
+                export_format.write(events, stream)
+        except OSError as error:
+            msg = f"Cannot write {str(path)!r}: {error.strerror}."
+            raise CommandError(msg) from error
+
+
+def _until_now(wanted: EventFilter) -> EventFilter:
+    """Return the filter with an end, so that an export does not run after those who write meanwhile."""
+    now = utc_now()
+    return replace(wanted, until=min(wanted.until or now, now))
+
+
+def _note(wanted: EventFilter, options: dict[str, Any]) -> None:
+    """Record the export before the first event leaves: one that is broken off has shown something as well."""
+    using = options["database"]
+    named = {name: value for name, value in asdict(wanted).items() if value}
+    data = {"format": options["format"], "output": options["output"], "filter": named}
+    change = Change(event_type=EVENTS_EXPORTED, source=Source.MANUAL, using=using, data=data)
+    if not record_changes([change], using):
+        msg = "it could not be recorded. Mend what the log says."
+        raise EventNotWritten(msg)
+
+
+def _shows_progress(output: Path | None) -> bool:
+    # Where the events themselves go to the terminal, a bar would stand between them.
+    return sys.stderr.isatty() and (output is not None or not sys.stdout.isatty())
+
+
+class _Counted:
+    """The events page by page, counted as they go."""
+
+    def __init__(self, rows: AuditEventQuerySet, *, is_shown: bool) -> None:
+        self._rows, self._is_shown = rows, is_shown
+        self.count = 0
+
+    def __iter__(self) -> Iterator[AuditEvent]:
+        total = self._rows.count() if self._is_shown else None
+        with tqdm(total=total, unit="event", disable=not self._is_shown) as bar:
+            for page in self._rows.in_pages(PAGE):
+                yield from page
+                self.count += len(page)
+                bar.update(len(page))
+
+
+def _opened(path: Path) -> TextIO:
+    """Open the file for its owner alone: what is in it is as confidential as the trail."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+    if path.suffix == ".gz":
+        return cast("TextIO", gzip.open(path, "wt", encoding="utf-8"))
+    return path.open("w", encoding="utf-8", newline="")

@@ -1,0 +1,18 @@
+"""JSON lines: each event with all its columns, as the archive of ``audit_prune`` has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_signal_audit.models import AuditEvent
+
+from .base import JsonLinesExport
+from .records import record_of
+
+
+class JsonLinesFormat(JsonLinesExport):
+    """One object per event and line, its keys the names of the columns."""
+
+    def record(self, event: AuditEvent) -> dict[str, Any]:
+        """Return the columns of an event."""
+        return record_of(event)
