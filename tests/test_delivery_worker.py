@@ -291,6 +291,26 @@ class TestSignals:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_send_that_takes_long_keeps_its_claim(monkeypatch):
+    if connections["default"].vendor == "sqlite":
+        pytest.skip("threads of a test share the database in memory")
+    row = make_notification()
+    monkeypatch.setattr(outbox, "LEASE", dt.timedelta(seconds=0.6))
+    lapses = []
+
+    def take(message):
+        end = time.monotonic() + 20
+        while len(set(lapses)) < 4 and time.monotonic() < end:
+            lapses.append(fresh(row).available_at)
+            time.sleep(0.02)
+
+    monkeypatch.setattr(f"{HERE}.take", take)
+    assert deliver().sent == 1
+    assert len(set(lapses)) == 4
+    assert (fresh(row).status, fresh(row).lease_no) == ("sent", 1)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_messages_are_sent_outside_any_transaction(settings, monkeypatch):
     states = []
     monkeypatch.setattr(f"{HERE}.take", lambda message: states.append(connections["default"].in_atomic_block))

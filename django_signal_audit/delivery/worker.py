@@ -26,6 +26,7 @@ from .expansion import LeaseLost
 from .loading import Loaded
 from .recipients import resolve
 from .rendering import render
+from .renewal import Renewal
 from .retry import MAX_ATTEMPTS, next_wait
 from .targets import Resolved
 from .transport import transmit
@@ -94,17 +95,19 @@ class _Delivery:
         self.should_stop = should_stop
         self.on_attempt = on_attempt
         self.report = DeliveryReport()
+        self._renewal = Renewal(using)
         # Sent by channels that may repeat, and not noted yet, since when.
         self._unnoted: list[tuple[Notification, dict[str, Any]]] = []
         self._first = 0.0
 
     def run(self) -> DeliveryReport:
-        while not self._is_over():
-            batch = self._claim()
-            if batch:
-                self._deliver_batch(batch)
-            elif not self.queue:
-                break
+        with self._renewal:
+            while not self._is_over():
+                batch = self._claim()
+                if batch:
+                    self._deliver_batch(batch)
+                elif not self.queue:
+                    break
         return self.report
 
     def _is_over(self) -> bool:
@@ -163,7 +166,8 @@ class _Delivery:
         if not self._admit(row, resolved):
             return None
         message = render(row, resolved.events, resolved.recipient, channel, resolved.user)
-        transmit(channel, message, self.using)
+        with self._renewal.of(row):
+            transmit(channel, message, self.using)
         return message
 
     def _admit(self, row: Notification, resolved: Resolved) -> bool:
