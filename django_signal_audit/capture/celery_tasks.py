@@ -14,7 +14,7 @@ from django_signal_audit.context import context_scope
 from django_signal_audit.propagation import pack, task_scope
 from django_signal_audit.rules.registry import Registry
 
-from .base import CaptureSource, register_source
+from .base import CaptureSource
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -23,7 +23,6 @@ HEADER = "django_signal_audit"
 DELIVERY = "django_signal_audit.deliver"
 
 
-@register_source
 class CeleryTaskSource(CaptureSource):
     """Listens to Celery's own signals, of all tasks."""
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any
 
 from django.apps import apps
 from django.db import models
 from django.db.models.signals import class_prepared
-from django.utils.module_loading import autodiscover_modules
+from django.utils.module_loading import autodiscover_modules, import_string
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.rules.registry import get_registry
 
 from . import accounts, commands, custom_signals, deletes, members, queries, saves
-from .base import registered_sources
+from .base import register_source, registered_sources
 
 # Importing them registers their sources.
 BUILT_IN = (saves, deletes, members, queries, custom_signals, accounts, commands)
 
-# The same for packages that not everybody has; where one has not been imported, nothing of it is in use.
-OPTIONAL = {"celery": "celery_tasks"}
+# Sources for packages that not everybody has; where one has not been imported, nothing of it is in use.
+OPTIONAL = {"celery": "django_signal_audit.capture.celery_tasks.CeleryTaskSource"}
 
 
 def start() -> None:
@@ -36,9 +35,9 @@ def start() -> None:
 
 def reconnect() -> None:
     """Connect exactly what the rules in force ask for; calling it twice changes nothing."""
-    for package, module in OPTIONAL.items():
+    for package, dotted in OPTIONAL.items():
         if sys.modules.get(package) is not None:
-            import_module(f".{module}", __package__)
+            register_source(import_string(dotted))
     for source in registered_sources():
         source.disconnect()
     if apps.ready or apps.models_ready:
