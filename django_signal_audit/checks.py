@@ -151,12 +151,20 @@ def _spec_problems() -> Iterator[Problem]:
                 continue
             there = f'SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"]["to"]'
             where = there if entry.to is None else f'{path}["notify"][{position}]["to"]'
-            for spec in channel.recipients() if entry.to is None else entry.to:
+            for spec in _named(channel) if entry.to is None else entry.to:
                 problem = spec_problem(spec, channel, models)
                 if problem:
                     message = f"names {spec!r}, which {problem[0]}."
-                    found[where, spec] = Problem("E027", where, message, problem[1])
+                    hint = problem[1] or "Correct the recipient."
+                    found[where, spec] = Problem("E027", where, message, hint)
     yield from found.values()
+
+
+def _named(channel: Channel) -> tuple[str, ...]:
+    try:
+        return channel.recipients()
+    except Exception:  # noqa: BLE001  # what is wrong with the channel itself is reported as such
+        return ()
 
 
 def _channel(alias: str) -> Channel | None:

@@ -58,7 +58,7 @@ class TestGetChannel:
         assert 'SIGNAL_AUDIT["CHANNELS"]["bad"]' in str(error.value)
         assert expected in str(error.value)
 
-    @pytest.mark.parametrize(("module", "package"), [("webhook", "standardwebhooks")])
+    @pytest.mark.parametrize(("module", "package"), [("webhook", "standardwebhooks"), ("apprise", "apprise")])
     def test_a_package_that_is_not_installed_is_named_with_its_extra(self, monkeypatch, module, package):
         monkeypatch.delitem(sys.modules, f"django_signal_audit.channels.{module}", raising=False)
         monkeypatch.setitem(sys.modules, package, None)

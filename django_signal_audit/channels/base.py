@@ -129,6 +129,10 @@ class Channel(ABC):
         """Return where a user is reached on this channel, ``""`` if nowhere: his primary key unless overridden."""
         return object_id(user.pk)
 
+    def recipient_problem(self, recipient: str) -> tuple[str, str | None] | None:
+        """Return what is wrong with a plain recipient, as in "… names X, which …", and the edit to make."""
+        return None
+
     def html(self, message: Message) -> str:
         """Return the message in HTML, ``""`` for none; called in the language and time zone of its reader."""
         return ""

@@ -166,7 +166,7 @@ def _members(spec: str) -> Iterable[Model]:
     return users
 
 
-def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> tuple[str, str] | None:
+def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> tuple[str, str | None] | None:
     """Return what is wrong with a recipient in the settings and the edit to make, None if it may be right.
 
     Args:
@@ -185,4 +185,4 @@ def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> 
         return path_problem(spec, models)
     if channel.recipients_are_users and not dotted and not is_key(spec):
         return "is no user's primary key", f'Write "{USER}{spec}" for the user of that name.'
-    return None
+    return channel.recipient_problem(spec) if find_function(spec) is None else None
