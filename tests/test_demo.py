@@ -24,9 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "testproject" / "shop" / "data" / "commodity_prices.csv"
 SEPARATOR = b"\n" + b"-" * 79 + b"\n"
 
-# One worker runs the demo once for all of these.
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 def python(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DJANGO_", "AUDIT_"))}

@@ -124,7 +124,6 @@ class TestBrokerAway:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("name", URLS)
 def test_workers_share_the_work_and_a_broker_that_was_away_costs_nothing_but_time(name, tmp_path):
     count = stage.choose(30, 1000)

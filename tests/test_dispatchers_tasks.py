@@ -161,7 +161,6 @@ class TestWork:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-@pytest.mark.xdist_group("processes")
 def test_several_workers_share_what_many_commits_wrote(tmp_path):
     count = stage.choose(15, 1000)
     report = stage.run(

@@ -277,7 +277,6 @@ class TestArchive:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("name", ["archive.jsonl", "archive.jsonl.gz"])
 def test_killed_at_every_point(tmp_path: Path, name: str) -> None:
     report = stage.run("prunes", databases=stage.databases(tmp_path), audit={}, path=str(tmp_path / name))

@@ -14,7 +14,6 @@ from .processes.work import is_locking
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.skipif(connection.vendor != "sqlite", reason="the locks of a SQLite file"),
-    pytest.mark.xdist_group("processes"),
 ]
 
 
