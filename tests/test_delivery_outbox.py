@@ -131,11 +131,14 @@ class TestCounting:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_the_note_itself_does_not_wait_for_the_disk():
+def test_only_claims_and_notes_do_not_wait_for_the_disk():
     if connection.vendor != "postgresql":
         pytest.skip("only PostgreSQL lets a statement choose")
     due()
     (row,) = outbox.claim("default", limit=1)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('synchronous_commit'), current_setting('enable_bitmapscan')")
+        assert cursor.fetchone() == ("on", "on")
     with CaptureQueriesContext(connection) as queries:
         assert outbox.finish(row, "sent", sent_at=utc_now())
     (query,) = queries

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
-from .fence import change_all_held, change_held
+from .fence import begin_claim, change_all_held, change_held
 
 # Longer than any single send should take; a worker that holds a row longer may see it sent by another as well.
 LEASE = dt.timedelta(minutes=5)
@@ -38,7 +38,10 @@ def claim(using: str, *, limit: int, ids: Sequence[int] | None = None) -> list[N
     """
     if not connections[using].features.has_select_for_update_skip_locked:
         return _take_unlocked(_pick(using, limit, ids), using)
+    is_nested = connections[using].in_atomic_block
     with transaction.atomic(using=using):
+        if not is_nested:
+            begin_claim(using)
         rows = _pick(using, limit, ids, skip_locked=True)
         _take_locked(rows, using)
     return rows

@@ -184,9 +184,9 @@ class _Delivery:
             self.report.collected += 1
             return
         changes: dict[str, Any] = {"sent_at": utc_now(), "last_error": "", "recipient": message.recipient[:MAX_LENGTH]}
-        changes["data"] = {**row.data}
-        if channel.keeps_message:
-            changes["data"] |= {"subject": message.subject, "body": message.body}
+        if channel.keeps_message or channel.is_repeatable:  # those that are noted together change the same columns
+            kept = {"subject": message.subject, "body": message.body} if channel.keeps_message else {}
+            changes["data"] = {**row.data, **kept}
         if channel.is_repeatable:
             self._first = self._first if self._unnoted else time.monotonic()
             self._unnoted.append((row, changes))
