@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from functools import cache
+from typing import Any
 
 from .conf import get_settings, on_settings_changed
-from .values import JSONValue, mask
+from .values import MASK_KEY, JSONValue, Masked, mask
 
 # Words end at any character that is no letter or digit, and where lower case meets upper case.
 _SEPARATORS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
+
+HIDDEN = str(Masked(""))
 
 
 def _words(name: str) -> list[str]:
@@ -55,4 +58,18 @@ def mask_payload(scope: str, value: JSONValue, names: Collection[str] = ()) -> J
         }
     if isinstance(value, list):
         return [mask_payload(scope, item, names) for item in value]
+    return value
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a value as a message may show it, with stars for what is masked and for what is under a secret key.
+
+    A tag is left out too: it tells those who guess whether they guessed right.
+    """
+    if isinstance(value, dict):
+        if MASK_KEY in value:
+            return HIDDEN
+        return {key: HIDDEN if is_secret(str(key)) else without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value]
     return value

@@ -234,17 +234,6 @@ def decode_tag(value: JSONValue) -> JSONValue | Digest | Masked:
     return value.get(ESCAPE_KEY, value)
 
 
-def without_tags(value: JSONValue) -> JSONValue:
-    """Return a JSON document with stars for masked values: a tag tells those who guess whether they guessed right."""
-    if isinstance(value, dict):
-        if MASK_KEY in value:
-            return str(Masked(""))
-        return {key: without_tags(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_tags(item) for item in value]
-    return value
-
-
 def encode_tag(value: Digest | Masked) -> JSONValue:
     """Return the reserved dict that stands for a Digest or Masked, which ``decode_tag`` made it of."""
     if isinstance(value, Masked):

@@ -17,7 +17,8 @@ from django.core.checks import CheckMessage
 from standardwebhooks import Webhook
 
 from django_signal_audit.exceptions import GiveUp, RetryLater
-from django_signal_audit.values import as_utc, without_tags
+from django_signal_audit.masking import without_secrets
+from django_signal_audit.values import as_utc
 
 from .addresses import AddressPolicy
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
@@ -193,8 +194,8 @@ def _events(events: Sequence[Any]) -> list[dict[str, Any]]:
             "uid": str(event.uid),
             "recorded_at": as_utc(event.recorded_at).isoformat(),
             **{name: str(getattr(event, name)) for name in names},
-            "changes": without_tags(event.changes),
-            "data": without_tags(event.data),
+            "changes": {name: without_secrets(change) for name, change in event.changes.items()},
+            "data": without_secrets(event.data),
         }
         for event in events
     ]

@@ -13,8 +13,9 @@ from django.utils.translation import ngettext
 
 from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType
+from django_signal_audit.masking import without_secrets
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import as_utc, decode_tag, without_tags
+from django_signal_audit.values import as_utc, decode_tag
 
 # What one message spells out. A bulk call may make a digest of any number of events.
 MAX_EVENTS = 50
@@ -62,7 +63,7 @@ def _lines(event: AuditEvent, zone: dt.tzinfo) -> Iterator[str]:
     for name, members in event.member_changes.items():
         yield f"{name}: {_members(members)}"
     for key, value in event.data.items():
-        yield f"{key}: {_text(decode_tag(without_tags(value)))}"
+        yield f"{key}: {_text(decode_tag(value))}"
     if event.actor_repr:
         yield _("by %(actor)s") % {"actor": event.actor_repr}
     yield _("at %(time)s") % {"time": f"{as_utc(event.recorded_at).astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"}
@@ -84,4 +85,4 @@ def _members(members: MembersChange) -> str:
 
 
 def _text(value: Any) -> str:
-    return "-" if value is None or value == "" else str(value)
+    return "-" if value is None or value == "" else str(without_secrets(value))

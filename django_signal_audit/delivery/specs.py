@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +19,7 @@ from django_signal_audit.exceptions import GiveUp
 from django_signal_audit.masking import is_secret
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import did_you_mean
+from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.values import safe_str
 
 ACTOR = "actor"
@@ -82,6 +83,8 @@ def path_problem(spec: str, models: Iterable[type[Model]]) -> tuple[str, str] | 
 
 def _walk(model: type[Model], names: list[str]) -> tuple[str, str] | None:
     for name in names:
+        if name in _masked(model):
+            return f"passes {name!r}, which is private", "Name the user it belongs to."
         fields = {field.name: field for field in model._meta.get_fields()}
         if name not in fields:
             # A property may hold anything.
@@ -117,18 +120,29 @@ def follow(spec: str, subject: Model) -> list[Named]:
 
     """
     if secret := secret_name(spec):
-        msg = f'The recipient "{spec}" passes "{secret}", which is private.'
-        raise GiveUp(msg)
+        raise GiveUp(_private(spec, secret))
     reached: list[tuple[Any, Model | None]] = [(subject, None)]
     for name in spec.split("."):
         reached = [step for item, user in reached for step in _step(item, name, user, spec)]
     return [named for item, user in reached for named in _named(item, user, spec)]
 
 
+def _private(spec: str, name: str) -> str:
+    return f'The recipient "{spec}" passes "{name}", which is private.'
+
+
+def _masked(model: type[Any]) -> Collection[str]:
+    """Return the fields of a model whose values the rules keep out of the trail, and so out of its messages."""
+    plan = get_registry().plans.get(model)
+    return plan.secret if plan else ()
+
+
 def _step(item: Any, name: str, user: Model | None, spec: str) -> Iterator[tuple[Any, Model | None]]:
     """Yield what an attribute holds, with the user it belongs to."""
     if item is None:
         return
+    if name in _masked(type(item)):
+        raise GiveUp(_private(spec, name))
     owner = item if isinstance(item, get_user_model()) else user
     try:
         value = getattr(item, name)
