@@ -12,6 +12,7 @@ from .keys import object_id
 from .masking import mask_payload
 from .matching import Match
 from .models.events import REPR_LENGTH, utc_now
+from .models.kinds import Kind, number_of
 from .models.rows import EventRow
 from .uids import new_uids
 from .values import JSONValue, clean_text, payload, safe_str
@@ -39,13 +40,14 @@ class Describer:
         label = match.plan.label if match.plan else change.model._meta.label_lower if change.model else ""
         actor_id, actor_repr = self._resolve(change.actor)
         # In the order of the columns: naming all of them takes half of the time.
+        event_type, rules = str.__str__(change.event_type), self._names(match)
         return EventRow(
             next(self._uids),
             self.moment,
-            str.__str__(change.event_type),
+            event_type,
             str.__str__(change.source),
             match.level,
-            self._names(match),
+            rules,
             label,
             object_id(change.pk),
             _object_repr(change),
@@ -55,6 +57,7 @@ class Describer:
             _describe_data(change, match, label) if change.data else _NO_DATA,
             self.context,
             self.correlation_id,
+            number_of(Kind(event_type, match.level, label, tuple(rules))),
         )
 
     def _resolve(self, explicit: Any) -> tuple[str, str]:

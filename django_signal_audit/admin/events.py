@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
@@ -14,16 +14,17 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.enums import Level
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.display import show_actor, summarise
-from django_signal_audit.values import clean_text
 
-from .base import ReadOnlyAdmin, badge, show_second, with_uid
+from .base import ReadOnlyAdmin, badge, show_second
 from .details import event_page
 from .filters import EventTypeFilter, LevelFilter, ModelFilter, RuleFilter
 from .history import history_page
 from .inputs import ActorFilter, PeriodFilter
 from .links import events_url, history_url
+from .listing import EventChangeList
+from .visibility import visible
 
 
 @admin.register(AuditEvent)
@@ -33,7 +34,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_display = ("when", "what", "object", "summary", "actor")
     list_display_links = ("when",)
     list_filter = (PeriodFilter, EventTypeFilter, ModelFilter, ActorFilter, RuleFilter, LevelFilter)
-    # Names what the search box looks at; the search itself is get_search_results.
+    ordering = ("-recorded_at", "-id")
+    # Names what the search box looks at; the search itself is the list's.
     search_fields = ("object_id__exact", "actor_id__exact", "correlation_id__exact", "uid__exact")
     search_help_text = _("The exact key of an object or actor, an event's uid, or a correlation id.")
 
@@ -55,9 +57,16 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return the events that have exactly this key, uid or correlation id: each is one look into an index."""
-        term = clean_text(search_term.strip())
-        return (queryset.filter(_matching(term)) if term else queryset), False
+        """Return all: the list looks into each index by itself (``listing.py``)."""
+        return queryset, False
+
+    def get_queryset(self, request: HttpRequest) -> AuditEventQuerySet:
+        """Return the events the user may see."""
+        return visible(request, AuditEvent.objects.all())
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list that pages by where one is."""
+        return EventChangeList
 
     @admin.display(description=_("time"))
     def when(self, event: AuditEvent) -> str:
@@ -92,9 +101,3 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def summary(self, event: AuditEvent) -> str:
         """Return the first few changes, each on a line."""
         return format_html_join("", '<div class="audit-line">{}</div>', ((line,) for line in summarise(event)))
-
-
-def _matching(term: str) -> Q:
-    # object_id is the second column of its index, so the first is named too: whatever model it is.
-    labels = [model._meta.label_lower for model in apps.get_models()]
-    return Q(model__in=labels, object_id=term) | Q(actor_id=term) | Q(correlation_id=term) | with_uid("uid", term)

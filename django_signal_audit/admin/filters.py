@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
 from django_signal_audit.models import Notification
-from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.models.kinds import Kind
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.values import clean_text
@@ -40,14 +40,22 @@ class ChoiceFilter(SimpleListFilter, ABC):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the rows with the value in force."""
         value = self.value()
-        return self.narrow(queryset, clean_text(value)) if value else queryset
-
-    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        """Return the rows with this value."""
-        return queryset.filter(**{str(self.parameter_name): value})
+        return queryset.filter(**{str(self.parameter_name): clean_text(value)}) if value else queryset
 
 
-class EventTypeFilter(ChoiceFilter):
+class KindFilter(ChoiceFilter):
+    """Narrows events by what those of one kind have in common; the list looks the kinds up itself."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return all: the list takes the events of the kinds that are admitted."""
+        return queryset
+
+    def admits(self, kind: Kind) -> bool:
+        """Tell whether events of this kind have the value in force."""
+        return bool(getattr(kind, str(self.parameter_name)) == clean_text(self.value() or ""))
+
+
+class EventTypeFilter(KindFilter):
     """Narrows by the types of event the rules ask for."""
 
     title = _("event")
@@ -64,7 +72,7 @@ def _events(rule: Rule) -> tuple[str, ...]:
     return named or MODEL_EVENTS
 
 
-class ModelFilter(ChoiceFilter):
+class ModelFilter(KindFilter):
     """Narrows by the models the rules name."""
 
     title = _("model")
@@ -82,7 +90,7 @@ def _app(label: str) -> str:
     return str(apps.get_app_config(label.partition(".")[0]).verbose_name)
 
 
-class RuleFilter(ChoiceFilter):
+class RuleFilter(KindFilter):
     """Narrows events by a rule that matched."""
 
     title = _("rule")
@@ -92,12 +100,12 @@ class RuleFilter(ChoiceFilter):
         """Return the names of the rules."""
         return {rule.name: rule.name for rule in get_registry().rules}
 
-    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        """Return the events this rule matched."""
-        return queryset.filter(*EventFilter(rule=value).conditions())
+    def admits(self, kind: Kind) -> bool:
+        """Tell whether this rule matched events of this kind."""
+        return clean_text(self.value() or "") in kind.rules
 
 
-class LevelFilter(ChoiceFilter):
+class LevelFilter(KindFilter):
     """Narrows by level."""
 
     title = _("level")

@@ -18,14 +18,15 @@ from django_signal_audit.reports.queries import EventFilter
 from .details import view_event
 from .links import key_of, object_url
 from .paging import BoundedPaginator
+from .visibility import may_view
 
 PER_PAGE = 50
 TEMPLATE = "django_signal_audit/admin/history.html"
 
 
 def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> TemplateResponse:
-    """Return the page, for whoever may view events; also for an object of which nothing is recorded yet."""
-    if not model_admin.has_view_permission(request):
+    """Return the page, for whoever may view events and the model; an object with no event yet has one too."""
+    if not model_admin.has_view_permission(request) or not may_view(request.user, label):
         raise PermissionDenied
     key = key_of(segment)
     wanted = EventFilter(model=label, object_id=key).conditions()

@@ -2,6 +2,7 @@
 
 import django.utils.timezone
 import django_signal_audit.models.events
+import django_signal_audit.models.kinds
 import django_signal_audit.models.notifications
 import django_signal_audit.uids
 import model_utils.fields
@@ -47,13 +48,14 @@ class Migration(migrations.Migration):
                 ('data', models.JSONField(default=dict, verbose_name='data')),
                 ('context', models.JSONField(default=dict, verbose_name='context')),
                 ('correlation_id', models.CharField(blank=True, max_length=64, verbose_name='correlation id')),
+                ('kind', django_signal_audit.models.kinds.KindField(editable=False)),
             ],
             options={
                 'verbose_name': 'audit event',
                 'verbose_name_plural': 'audit events',
                 'ordering': ['-id'],
                 'permissions': [('export_auditevent', 'Can export audit events'), ('revert_auditevent', 'Can put changes back'), ('prune_auditevent', 'Can prune audit events')],
-                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['actor_id', 'id'], name='dsa_event_actor'), models.Index(fields=['recorded_at', 'id'], name='dsa_event_recorded_at'), models.Index(fields=['correlation_id'], name='dsa_event_correlation')],
+                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['recorded_at', 'id'], name='dsa_event_recorded_at'), models.Index(fields=['kind', 'recorded_at', 'id'], name='dsa_event_kind'), models.Index(fields=['actor_id', 'recorded_at', 'id'], name='dsa_event_actor'), models.Index(fields=['actor_repr', 'recorded_at', 'id'], name='dsa_event_actor_name'), models.Index(fields=['correlation_id', 'recorded_at', 'id'], name='dsa_event_correlation')],
             },
         ),
         migrations.CreateModel(

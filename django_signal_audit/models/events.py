@@ -19,6 +19,7 @@ from django_signal_audit.keys import MAX_LENGTH, object_id, row_id
 from django_signal_audit.uids import new_uid
 from django_signal_audit.values import decode
 
+from .kinds import KindField
 from .lineage import labels_telling_of
 from .state import fold, typed
 
@@ -142,6 +143,7 @@ class AuditEvent(models.Model):
     data = models.JSONField(_("data"), default=dict)
     context = models.JSONField(_("context"), default=dict)
     correlation_id = models.CharField(_("correlation id"), max_length=64, blank=True)
+    kind = KindField(editable=False)
 
     objects = AuditEventQuerySet.as_manager()
 
@@ -156,9 +158,12 @@ class AuditEvent(models.Model):
         ]
         indexes = [
             models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
-            models.Index(fields=["actor_id", "id"], name="dsa_event_actor"),
+            # Each of the others answers one question of the log, in its order.
             models.Index(fields=["recorded_at", "id"], name="dsa_event_recorded_at"),
-            models.Index(fields=["correlation_id"], name="dsa_event_correlation"),
+            models.Index(fields=["kind", "recorded_at", "id"], name="dsa_event_kind"),
+            models.Index(fields=["actor_id", "recorded_at", "id"], name="dsa_event_actor"),
+            models.Index(fields=["actor_repr", "recorded_at", "id"], name="dsa_event_actor_name"),
+            models.Index(fields=["correlation_id", "recorded_at", "id"], name="dsa_event_correlation"),
         ]
 
     def __str__(self) -> str:

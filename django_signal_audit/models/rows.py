@@ -34,6 +34,7 @@ class EventRow(NamedTuple):
     data: JSONValue
     context: dict[str, JSONValue]
     correlation_id: str
+    kind: int
 
     def as_event(self, using: str, pk: int | None = None) -> AuditEvent:
         """Return the event as an object, as if it had been read from the database."""
@@ -52,6 +53,7 @@ _POSTGRESQL_CASTS = {
     "changes": "jsonb",
     "data": "jsonb",
     "context": "jsonb",
+    "kind": "bigint",
 }
 
 
@@ -119,6 +121,7 @@ def _prepare(rows: Sequence[EventRow], using: str) -> list[tuple[Any, ...]]:
             dumped(row.data),
             dumped(row.context),
             row.correlation_id,
+            row.kind,
         )
         for row in rows
     ]

@@ -1,0 +1,114 @@
+"""The list of events: a page of it is found by indexes alone, however long the log is."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from django.apps import apps
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.db.models import Q
+from django.http import HttpRequest
+
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.reports.kinds import known_kinds
+from django_signal_audit.values import clean_text
+
+from .base import with_uid
+from .filters import KindFilter
+from .inputs import ActorFilter, PeriodFilter
+from .keyset import Branch, Cursor, Few, Page, find_page
+from .visibility import may_view
+
+# More kinds than this are no longer looked up one by one.
+MAX_KINDS = 200
+
+
+class EventChangeList(ChangeList):
+    """A page of the log.
+
+    ``queryset`` is all of it: what is asked for decides which indexes are read, and the pages of these are merged.
+    """
+
+    cursor: Cursor
+    queryset: AuditEventQuerySet
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return all events. Who sees what is decided by kind, and again when the rows are fetched."""
+        self.root_queryset = AuditEvent.objects.using(self.root_queryset.db)
+        self._user: Any = request.user
+        return super().get_queryset(request, *args, **kwargs)
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the page; nothing is counted."""
+        self.cursor = Cursor.parse(request.GET.get(PAGE_VAR, ""))
+        [period] = [spec for spec in self.filter_specs if isinstance(spec, PeriodFilter)]
+        span = period.span()
+        page = find_page(self._branches(), span, self.cursor, self.list_per_page) if span else Page([])
+        rows = self.model_admin.get_queryset(request).in_bulk(page.keys)
+        self.result_list = [rows[key] for key in page.keys if key in rows]
+        self.has_newer, self.has_older = page.has_newer, page.has_older
+        self.result_count = self.full_result_count = len(self.result_list)
+        self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
+
+    def page_links(self) -> dict[str, str]:
+        """Return the addresses of the neighbouring pages and of both ends, ``""`` where there is nothing."""
+        if not self.result_list:
+            return {"newest": self._link(Cursor()) if str(self.cursor) else ""}
+        newer = Cursor.from_event(self.result_list[0], is_older=False)
+        older = Cursor.from_event(self.result_list[-1], is_older=True)
+        return {
+            "newest": self._link(Cursor()) if self.has_newer else "",
+            "newer": self._link(newer) if self.has_newer else "",
+            "older": self._link(older) if self.has_older else "",
+            "oldest": self._link(Cursor(is_older=False)) if self.has_older else "",
+        }
+
+    def _link(self, cursor: Cursor) -> str:
+        return self.get_query_string({PAGE_VAR: str(cursor) or None})
+
+    def _branches(self) -> list[Branch]:
+        kinds, actor, term = self._kinds, self._actor(), clean_text(self.query.strip())
+        events = self.queryset
+        if not term and not actor and kinds is not None and len(kinds) <= MAX_KINDS:
+            return [Branch(events, "kind", kind) for kind in kinds]
+        if kinds is not None:
+            events = events.filter(kind__in=kinds)
+        if term:
+            return _places_of(term, events.filter(Q(actor_id=actor) | Q(actor_repr=actor)) if actor else events)
+        return _by_actor(events, actor) if actor else [Branch(events)]
+
+    def _actor(self) -> str:
+        [spec] = [spec for spec in self.filter_specs if isinstance(spec, ActorFilter)]
+        return clean_text(spec.value("actor"))
+
+    @cached_property
+    def _kinds(self) -> list[int] | None:
+        """Return the kinds of event that are asked for and may be seen; None if these are all."""
+        filters = [spec for spec in self.filter_specs if isinstance(spec, KindFilter) and spec.value()]
+        if self._user.is_superuser and not filters:
+            return None
+        known = known_kinds(self.queryset.db)
+        labels = {label for label in {kind.model for kind in known.values()} if may_view(self._user, label)}
+        kinds = [
+            number
+            for number, kind in known.items()
+            if kind.model in labels and all(spec.admits(kind) for spec in filters)
+        ]
+        return None if len(kinds) == len(known) else kinds
+
+
+def _by_actor(events: AuditEventQuerySet, actor: str) -> list[Branch]:
+    return [Branch(events, "actor_id", actor), Branch(events, "actor_repr", actor)]
+
+
+def _places_of(term: str, events: AuditEventQuerySet) -> list[Branch]:
+    """Return where the search looks: each place is one look into an index."""
+    # object_id is the second column of its index, so the first is named too: whatever model it is.
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    return [
+        Few(events.filter(model__in=labels, object_id=term)),
+        Branch(events, "actor_id", term),
+        Branch(events, "correlation_id", term),
+        Few(events.filter(with_uid("uid", term))),
+    ]

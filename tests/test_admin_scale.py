@@ -1,0 +1,249 @@
+"""The log is read by indexes alone: the work for a page does not grow with the log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from html import unescape
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.kinds import known_kinds
+
+from .samples import NOON, make_event
+
+pytestmark = pytest.mark.django_db
+
+LIST = reverse("admin:django_signal_audit_auditevent_changelist")
+TABLE = AuditEvent._meta.db_table
+MODELS = ["auth.user", "auth.group", "app.tag", "shop.product"]
+
+
+def fill(count):
+    """Write a log with common and rare kinds of events, a minute apart, the rare ones long ago."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(
+            event_type="update" if number % 5 else "delete",
+            source="orm",
+            model="app.place" if number < 3 else MODELS[number % 4],
+            object_id=str(number % (count // 10)),
+            actor_id=str(number % 7),
+            actor_repr=f"user {number % 7}",
+            rules=["all", "rare"] if number < 3 else ["all"],
+            level="critical" if number < 3 else "info",
+            correlation_id=f"request-{number // 3}",
+            recorded_at=NOON + dt.timedelta(minutes=number),
+        )
+        for number in range(count)
+    )
+
+
+MIDDLE = int(NOON.timestamp() + 60 * 300) * 1_000_000
+OLDER = f"p=older-{MIDDLE}-999999999"
+PAGES = {
+    "newest": ("", {"dsa_event_recorded_at"}),
+    "older": (OLDER, {"dsa_event_recorded_at"}),
+    "newer": (f"p=newer-{MIDDLE}-0", {"dsa_event_recorded_at"}),
+    "last": ("p=oldest", {"dsa_event_recorded_at"}),
+    "a period": ("since=2026-03-10&until=2026-03-10", {"dsa_event_recorded_at"}),
+    "an empty period": ("until=2026-03-01", {"dsa_event_recorded_at"}),
+    "a common model": ("model=app.tag", {"dsa_event_kind"}),
+    "a rare model": ("model=app.place", {"dsa_event_kind"}),
+    "a common type": ("event_type=update", {"dsa_event_kind"}),
+    "a rare level": ("level=critical", {"dsa_event_kind"}),
+    "a rare rule": ("rule=rare", {"dsa_event_kind"}),
+    # Which is a rule that all events have.
+    "the last page of a rule": ("rule=all&p=oldest", {"dsa_event_recorded_at"}),
+    "the last page of a type": ("event_type=delete&p=oldest", {"dsa_event_kind"}),
+    "a model in a period": ("model=app.tag&since=2026-03-10&until=2026-03-10", {"dsa_event_kind"}),
+    "four filters": ("model=app.tag&event_type=update&rule=all&level=info", {"dsa_event_kind"}),
+    "an actor": ("actor=3", {"dsa_event_actor", "dsa_event_actor_name"}),
+    "an actor by name": ("actor=user+3", {"dsa_event_actor", "dsa_event_actor_name"}),
+    "an actor nobody knows": ("actor=99", {"dsa_event_actor", "dsa_event_actor_name"}),
+    "an actor in a period": (f"actor=3&until=2026-03-10&{OLDER}", {"dsa_event_actor", "dsa_event_actor_name"}),
+    "an object": ("q=77", {"dsa_event_object", "dsa_event_actor", "dsa_event_correlation"}),
+    "a request": ("q=request-9", {"dsa_event_object", "dsa_event_actor", "dsa_event_correlation"}),
+}
+# Looking the kinds up takes this index in any case.
+ANYWAY = {"dsa_event_kind"}
+
+
+def statements(client, query):
+    """Return the statements with which a page reads the log."""
+    client.get(LIST)  # content types and the like are cached now
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(f"{LIST}?{query}").status_code == 200
+    return [found["sql"] for found in queries if TABLE in found["sql"]]
+
+
+def explain(sql, how):
+    with connection.cursor() as cursor:
+        cursor.execute(f"{how} {sql}")
+        return cursor.fetchall()
+
+
+def nodes(plan):
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def of_postgresql(sql):
+    """Return the indexes a statement reads, and how many rows of the log it really touched."""
+    [(found,)] = explain(sql, "EXPLAIN (ANALYZE, FORMAT JSON)")
+    plan = json.loads(found) if isinstance(found, str) else found
+    indexes, rows = set(), 0
+    for node in nodes(plan[0]["Plan"]):
+        assert node["Node Type"] != "Seq Scan" or node["Relation Name"] != TABLE, sql
+        indexes |= {node["Index Name"]} if "Index Name" in node else set()
+        if node.get("Relation Name") == TABLE:
+            rows += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    return indexes, rows
+
+
+def of_sqlite(sql):
+    """Return the indexes a statement reads, and how many steps of SQLite's machine it took."""
+    indexes = set()
+    for *_, detail in explain(sql, "EXPLAIN QUERY PLAN"):
+        if re.search(rf"\b(SCAN|SEARCH) (event|{TABLE})\b", detail):
+            assert "USING" in detail, detail
+            indexes |= set(re.findall(r"INDEX (\w+)", detail))
+    steps = []
+    connection.connection.set_progress_handler(lambda: steps.append(1), 1)
+    try:
+        explain(sql, "")
+    finally:
+        connection.connection.set_progress_handler(None, 1)
+    return indexes, len(steps)
+
+
+@pytest.fixture
+def read():
+    """Return a function that tells how a page of the log is read, and how much work that is."""
+    if connection.vendor not in ("postgresql", "sqlite"):
+        pytest.skip("reads plans as PostgreSQL and SQLite print them")
+    of = of_postgresql if connection.vendor == "postgresql" else of_sqlite
+
+    def plans(client, query):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {TABLE}")
+            if connection.vendor == "postgresql":
+                # A table that fits on a few pages is read as a whole, and rightly; here it stands for a long one.
+                cursor.execute("SET LOCAL enable_seqscan = off")
+        found = [of(sql) for sql in statements(client, query)]
+        return set().union(*(indexes for indexes, _ in found)), sum(work for _, work in found)
+
+    return plans
+
+
+@pytest.fixture
+def restricted(client):
+    """Log in somebody who sees the events of a model that has few, long ago."""
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_auditevent", "view_place"]))
+    client.force_login(user)
+    return client
+
+
+class TestPlans:
+    def test_each_page_has_its_index_and_costs_the_same_in_a_longer_log(self, admin_client, read):
+        fill(1200)
+        small = {}
+        for name, (query, expected) in PAGES.items():
+            indexes, small[name] = read(admin_client, query)
+            ours = {index for index in indexes if index.startswith("dsa_event")}
+            assert expected <= ours <= expected | ANYWAY, name
+        AuditEvent.objects.all().prune()
+        fill(3600)
+        for name, (query, _) in PAGES.items():
+            # An actor or an object has more events in a longer log, but a page shows 50 of them still.
+            assert read(admin_client, query)[1] <= 1.3 * small[name] + 100, name
+
+    def test_who_sees_little_costs_no_more(self, restricted, read):
+        fill(3600)
+        indexes, work = read(restricted, "")
+        assert "dsa_event_kind" in indexes
+        assert work < 3000
+        assert len(restricted.get(LIST).context["cl"].result_list) == 3
+
+
+class TestKinds:
+    def test_every_kind_there_is_and_no_other(self):
+        assert known_kinds("default") == {}
+        make_event(rules=["a", "b"], level="warning")
+        make_event(rules=["a", "b"], level="warning")
+        make_event(rules=["b"], event_type="delete", model="")
+        assert set(known_kinds("default").values()) == {
+            ("update", "warning", "auth.user", ("a", "b")),
+            ("delete", "info", "", ("b",)),
+        }
+
+    def test_what_is_recorded_has_its_kind(self, audit):
+        audit({"name": "users", "model": "auth.User", "level": "critical"})
+        User.objects.bulk_create([User(username="a"), User(username="b")])
+        User.objects.create(username="c")
+        assert set(known_kinds("default").values()) == {("create", "critical", "auth.user", ("users",))}
+
+    def test_more_kinds_than_are_looked_up_one_by_one(self, admin_client, monkeypatch):
+        monkeypatch.setattr("django_signal_audit.admin.listing.MAX_KINDS", 1)
+        events = [make_event(event_type=kind, level="warning") for kind in ("update", "delete")]
+        make_event()
+        found = admin_client.get(f"{LIST}?level=warning").context["cl"].result_list
+        assert [event.pk for event in found] == [event.pk for event in events[::-1]]
+
+
+class TestPages:
+    """Links lead through the whole log, whatever is written meanwhile."""
+
+    def follow(self, client, name, url=LIST):
+        """Return the pages that the named link leads through, as lists of keys."""
+        pages = []
+        while True:
+            response = client.get(url)
+            pages.append([event.pk for event in response.context["cl"].result_list])
+            link = re.search(rf'<a href="([^"]+)"[^>]*>{name}</a>', response.content.decode())
+            if not link:
+                return pages
+            url = LIST + unescape(link[1])
+
+    @pytest.mark.parametrize("query", ["", "?event_type=update", "?actor=7", "?q=3&level=info&since=2026-01-01"])
+    def test_older_and_newer_and_both_ends(self, admin_client, query):
+        events = [make_event(actor_id="7", rules=[str(number % 3)]).pk for number in range(120)][::-1]
+        pages = [events[:50], events[50:100], events[100:]]
+        assert self.follow(admin_client, "Older", LIST + query) == pages
+        last = self.follow(admin_client, "Oldest", LIST + query)[-1]
+        assert last == events[-50:]
+        back = self.follow(admin_client, "Newer", f"{LIST}{query}{'&' if query else '?'}p=oldest")
+        assert back == [events[70:], events[20:70], events[:50]]
+        assert self.follow(admin_client, "Newest", f"{LIST}{query}{'&' if query else '?'}p=oldest")[-1] == events[:50]
+
+    def test_what_is_written_meanwhile_moves_nothing(self, admin_client):
+        events = [make_event().pk for _ in range(60)][::-1]
+        text = admin_client.get(LIST).content.decode()
+        make_event()
+        older = LIST + unescape(re.search(r'<a href="([^"]+)"[^>]*>Older</a>', text)[1])
+        assert [event.pk for event in admin_client.get(older).context["cl"].result_list] == events[50:]
+
+    @pytest.mark.parametrize("page", ["2", "older", "older-1-", f"older-{'9' * 17}-1", "newer-1-1-1", "%00"])
+    def test_an_address_that_names_no_page_is_the_first(self, admin_client, page):
+        event = make_event()
+        found = admin_client.get(f"{LIST}?p={page}").context["cl"].result_list
+        assert [event.pk for event in found] == [event.pk]
+
+    def test_past_the_end(self, admin_client):
+        make_event()
+        text = admin_client.get(f"{LIST}?p=older-1-1").content.decode()
+        assert "No events." in text
+        assert re.search(r'<a href="\?">Newest</a>', text)
+
+    def test_filters_begin_at_the_first_page(self, admin_client):
+        for _ in range(60):
+            make_event()
+        specs = admin_client.get(f"{LIST}?{OLDER}").context["cl"]
+        assert "p=" not in specs.get_query_string({"level": "info"})
