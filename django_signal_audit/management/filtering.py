@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 
 from django.db.models import F
@@ -13,6 +15,7 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.arguments import parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.display import local
 from django_signal_audit.reports.lookups import HasItem
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.registry import get_registry
@@ -51,6 +54,20 @@ def filter_of(options: dict[str, Any]) -> EventFilter:
         level=_level(options["level"]),
         **moments,
     )
+
+
+def describe(wanted: EventFilter) -> str:
+    """Return in words which events a filter means, ``""`` for all."""
+    named = {name: value for name, value in asdict(wanted).items() if value}
+    shown = (
+        f"{name.removesuffix('_id').removesuffix('_type')} {_moment(value) if name in ('since', 'until') else value}"
+        for name, value in named.items()
+    )
+    return ", ".join(shown)
+
+
+def _moment(moment: dt.datetime) -> str:
+    return local(moment).isoformat(sep=" ", timespec="minutes")
 
 
 def _level(text: str | None) -> str:

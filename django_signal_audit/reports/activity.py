@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
@@ -15,12 +16,15 @@ from django.utils.translation import gettext_lazy
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
-from .base import Cell, Column, Report
+from .base import Cell, Column, Report, Series, cell_lines
 from .dimensions import MINUTE, Dimension, Key, get_dimension
+from .display import local
 
 DEFAULT_BY = ("model", "event")
 COUNT = Column("count", gettext_lazy("Events"), is_number=True)
 CHUNK = 500
+# Days or hours that are drawn with those in which nothing happened.
+MOST_STEPS = 1000
 
 
 @dataclass(slots=True)
@@ -109,4 +113,55 @@ def activity(events: AuditEventQuerySet, by: Sequence[str]) -> Report:
         cells = {**_cells(dimensions, keys, captions.get(group.last, {})), COUNT.name: group.count}
         rows.append([cells[column.name] for column in columns])
     title = _("Audit events by %(names)s") % {"names": ", ".join(names)}
-    return Report(title=title, columns=columns, rows=rows, empty=_("No events match."))
+    series = [
+        _series(name, dimension, position, groups, captions)
+        for position, (name, dimension) in enumerate(zip(names, dimensions, strict=True))
+    ]
+    return Report(title=title, columns=columns, rows=rows, empty=_("No events match."), series=series)
+
+
+def _series(
+    name: str,
+    dimension: Dimension,
+    position: int,
+    groups: dict[tuple[Key, ...], _Group],
+    captions: dict[int, dict[str, str]],
+) -> Series:
+    """Return how many events there are by one of the dimensions."""
+    counts: dict[Key, int] = {}
+    labels: dict[Key, str] = {}
+    for keys, group in groups.items():
+        key = keys[position]
+        counts[key] = counts.get(key, 0) + group.count
+        caption = captions.get(group.last, {}).get(dimension.caption[1], "") if dimension.caption else ""
+        labels[key] = caption or _label(key) or _("none")
+    shared = {label for label, count in Counter(labels.values()).items() if count > 1}
+    labels = {key: f"{label} ({_label(key)})" if label in shared else label for key, label in labels.items()}
+    if dimension.is_time:
+        in_order = [(labels.get(key) or _label(key), counts.get(key, 0)) for key in _without_gaps(sorted(counts))]
+    else:
+        ranked = sorted(counts, key=lambda key: (-counts[key], key))
+        in_order = [(labels[key], counts[key]) for key in ranked]
+    title = _("Audit events by %(names)s") % {"names": name}
+    heading = str((dimension.caption[0] if dimension.caption else dimension.columns[-1]).heading)
+    return Series(title=title, heading=heading, values=in_order, is_time=dimension.is_time)
+
+
+def _label(key: Key) -> str:
+    return " ".join(line for cell in key for line in cell_lines(cell))
+
+
+def _without_gaps(keys: Sequence[Key]) -> Sequence[Key]:
+    """Return the days or hours with those in between, unless that makes too many to draw."""
+    if not keys:
+        return keys
+    (first,), (last,) = keys[0], keys[-1]
+    if isinstance(first, dt.datetime) and isinstance(last, dt.datetime):
+        hours = (last - first) // dt.timedelta(hours=1)
+        every: list[Key] = [(local(first + dt.timedelta(hours=hour)),) for hour in range(min(hours, MOST_STEPS) + 1)]
+    elif isinstance(first, dt.date) and isinstance(last, dt.date):
+        days = (last - first).days
+        every = [(first + dt.timedelta(days=day),) for day in range(min(days, MOST_STEPS) + 1)]
+    else:
+        return keys
+    return keys if len(every) > MOST_STEPS else every

@@ -40,13 +40,28 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Numbers by name that a format may draw: of each day or hour in time, or the largest first."""
+
+    title: str
+    heading: str
+    values: Sequence[tuple[str, int]]
+    is_time: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A titled table. ``empty`` is what to say when it has no rows."""
+    """A titled table. ``empty`` is what to say when it has no rows.
+
+    ``scope`` says in words what it is about; ``series`` is what could be drawn of it.
+    """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     empty: str
+    scope: str = ""
+    series: Sequence[Series] = ()
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield each row as JSON has it, by column name."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
 from typing import Any
 
-from django_signal_audit.management.filtering import add_filter_options, filter_of
+from django_signal_audit.management.filtering import add_filter_options, describe, filter_of
 from django_signal_audit.management.reporting import ReportCommand
 from django_signal_audit.reports.activity import activity
 from django_signal_audit.reports.base import Report
@@ -32,5 +33,6 @@ class Command(ReportCommand):
     def make_report(self, options: dict[str, Any]) -> Report:
         """Return the counts."""
         by = options["by"] or []
-        events = filter_of(options).find(options["database"])
-        return activity(events, [by] if isinstance(by, str) else by)
+        wanted = filter_of(options)
+        report = activity(wanted.find(options["database"]), [by] if isinstance(by, str) else by)
+        return replace(report, scope=describe(wanted))

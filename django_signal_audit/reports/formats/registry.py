@@ -12,6 +12,7 @@ BUILT_IN = {
     "csv": "django_signal_audit.reports.formats.csv.CsvFormat",
     "json": "django_signal_audit.reports.formats.json.JsonFormat",
     "jsonl": "django_signal_audit.reports.formats.jsonl.JsonLinesFormat",
+    "html": "django_signal_audit.reports.formats.html.HtmlFormat",
     "markdown": "django_signal_audit.reports.formats.markdown.MarkdownFormat",
 }
 
