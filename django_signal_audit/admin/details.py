@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from django_signal_audit.reports.display import (
     show_reason,
     show_time,
 )
+from django_signal_audit.reports.relations import Names, related_names
 
 from .links import event_url, events_url, history_url, notification_url
 
@@ -40,8 +42,13 @@ class EventView:
     context: list[tuple[str, ShownValue]]
 
 
-def view_event(site: str, event: AuditEvent) -> EventView:
-    """Return an event ready for a template of the named admin site."""
+def view_events(site: str, events: Sequence[AuditEvent]) -> list[EventView]:
+    """Return events ready for a template of the named admin site."""
+    names = related_names(events)
+    return [_view(site, event, names) for event in events]
+
+
+def _view(site: str, event: AuditEvent, names: Names) -> EventView:
     actor = show_actor(event)
     correlation = event.correlation_id
     return EventView(
@@ -53,7 +60,7 @@ def view_event(site: str, event: AuditEvent) -> EventView:
         reason=show_reason(event),
         history_url=history_url(site, event.model, event.object_id) if event.object_id else "",
         correlation_url=events_url(site, q=correlation) if correlation else "",
-        fields=show_fields(event),
+        fields=show_fields(event, names),
         data=show_payload(event.data),
         # The reason has a place of its own.
         context=show_payload({key: value for key, value in event.context.items() if key != "reason"}),
@@ -67,7 +74,7 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     if may_view_notifications(request):
         rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
         notifications = [(notification_url(site, row.pk), row) for row in rows]
-    return {"title": _("Audit event"), "view": view_event(site, event), "notifications": notifications}
+    return {"title": _("Audit event"), "view": view_events(site, [event])[0], "notifications": notifications}
 
 
 def may_view_notifications(request: HttpRequest) -> bool:

@@ -100,4 +100,5 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("changes"))
     def summary(self, event: AuditEvent) -> str:
         """Return the first few changes, each on a line."""
-        return format_html_join("", '<div class="audit-line">{}</div>', ((line,) for line in summarise(event)))
+        lines = summarise(event, getattr(event, "names", {}))
+        return format_html_join("", '<div class="audit-line">{}</div>', ((line,) for line in lines))

@@ -15,7 +15,7 @@ from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.queries import EventFilter
 
-from .details import view_event
+from .details import view_events
 from .links import key_of, object_url
 from .paging import BoundedPaginator
 from .visibility import may_view
@@ -44,7 +44,7 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
         "label": label,
         "key": key,
         "page": page,
-        "views": [view_event(site.name, event) for event in page],
+        "views": view_events(site.name, list(page)),
         **_present(site.name, newest),
     }
     request.current_app = site.name  # as the admin's own views do

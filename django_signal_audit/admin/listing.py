@@ -12,6 +12,7 @@ from django.http import HttpRequest
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.kinds import known_kinds
+from django_signal_audit.reports.relations import related_names
 from django_signal_audit.values import clean_text
 
 from .base import with_uid
@@ -47,6 +48,9 @@ class EventChangeList(ChangeList):
         page = find_page(self._branches(), span, self.cursor, self.list_per_page) if span else Page([])
         rows = self.model_admin.get_queryset(request).in_bulk(page.keys)
         self.result_list = [rows[key] for key in page.keys if key in rows]
+        names = related_names(self.result_list)
+        for event in self.result_list:
+            event.names = names
         self.has_newer, self.has_older = page.has_newer, page.has_older
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False

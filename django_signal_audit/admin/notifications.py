@@ -19,7 +19,7 @@ from django_signal_audit.reports.texts import shorten
 from django_signal_audit.values import clean_text
 
 from .base import ReadOnlyAdmin, badge, show_second, with_uid
-from .details import view_event
+from .details import view_events
 from .filters import ChannelFilter, NotifyingRuleFilter, StatusFilter
 
 # Waking is for what a dispatcher sends at once; it leaves the rest to a worker anyway.
@@ -46,7 +46,7 @@ class NotificationAdmin(ReadOnlyAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the notification and the events it tells of instead of a form."""
         notification = context["original"]
-        views = [view_event(self.admin_site.name, event) for event in notification.audit_events()]
+        views = view_events(self.admin_site.name, notification.audit_events())
         extra = {"title": _("Notification"), "notification": notification, "views": views, "is_digest": len(views) > 1}
         return super().render_change_form(request, {**context, **extra}, *args, **kwargs)
 

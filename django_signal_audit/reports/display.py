@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -15,12 +16,14 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_signal_audit.changes import MembersChange
+from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.values import Digest, Masked, clean_text, decode_tag, safe_str
 
+from .relations import Names, target_of
 from .texts import printable, shorten
+from .wording import Part, mark_words
 
 SUMMARY_LINES = 3
 SUMMARY_WIDTH = 80
@@ -42,6 +45,10 @@ class ShownValue:
 
 
 NOTHING = ShownValue("—", "none")
+# A key that a JSON object has not, which is not the same as one that holds null.
+ABSENT = ShownValue("∅", "none")
+NO_NAMES: Names = {}
+MAX_MEMBERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,9 @@ class ShownField:
     new: ShownValue = NOTHING
     added: tuple[ShownValue, ...] = ()
     removed: tuple[ShownValue, ...] = ()
+    # A text in parts, where some of its words changed.
+    old_parts: tuple[Part, ...] = ()
+    new_parts: tuple[Part, ...] = ()
 
     @property
     def is_members(self) -> bool:
@@ -111,23 +121,71 @@ def label_of(field: models.Field[Any, Any] | None, name: str) -> str:
     return capfirst(str(field.verbose_name)) if field is not None else name
 
 
-def _show_members(field: models.Field[Any, Any] | None, name: str, change: MembersChange) -> ShownField:
-    return ShownField(
-        name=name,
-        label=label_of(field, name),
-        added=tuple(map(_plain, change.added)),
-        removed=tuple(map(_plain, change.removed)),
-    )
+def _show_key(field: models.Field[Any, Any] | None, key: Any, names: Names) -> ShownValue:
+    """Return the key of another row with the name of that row, where it was looked up."""
+    shown = show_value(field, key)
+    target = target_of(field)
+    known = names.get(target, {}) if target is not None else {}
+    if shown.kind != "text" or str(key) not in known:
+        return shown
+    name = known[str(key)]
+    if name is None:
+        return ShownValue(_("%(key)s (deleted)") % {"key": shown.text})
+    return ShownValue(shown.text if name == shown.text else f"{name} ({shown.text})")
 
 
-def show_fields(event: AuditEvent) -> list[ShownField]:
-    """Return the lines of an event's diff in the order they were recorded, m2m fields last."""
-    lines = []
+def _show_members(
+    field: models.Field[Any, Any] | None, name: str, change: MembersChange, names: Names = NO_NAMES
+) -> ShownField:
+    def named(keys: tuple[Any, ...]) -> tuple[ShownValue, ...]:
+        shown = tuple(_show_key(field, key, names) for key in keys[:MAX_MEMBERS])
+        more = len(keys) - len(shown)
+        if more <= 0:
+            return shown
+        return (*shown, ShownValue(ngettext("and %(count)d more", "and %(count)d more", more) % {"count": more}))
+
+    return ShownField(name=name, label=label_of(field, name), added=named(change.added), removed=named(change.removed))
+
+
+def _show_change(
+    field: models.Field[Any, Any] | None, name: str, change: FieldChange, names: Names
+) -> Iterator[ShownField]:
+    """Yield the line of a field, or a line per changed key of a JSON object."""
+    label, (old, new) = label_of(field, name), change
+    if isinstance(old, dict) and isinstance(new, dict) and old and new:
+        yield from _show_document(name, label, old, new)
+        return
+    shown = _show_key(field, old, names), _show_key(field, new, names)
+    parts = mark_words(shown[0].text, shown[1].text) if {value.kind for value in shown} == {"text"} else ((), ())
+    yield ShownField(name=name, label=label, old=shown[0], new=shown[1], old_parts=parts[0], new_parts=parts[1])
+
+
+def _show_document(name: str, label: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[ShownField]:
+    for key in dict.fromkeys((*old, *new)):
+        before, after = old.get(key), new.get(key)
+        if key in old and key in new and before == after and isinstance(before, type(after)):
+            continue
+        path = f"{label}.{clean_text(key)}"
+        if isinstance(before, dict) and isinstance(after, dict) and before and after:
+            yield from _show_document(name, path, before, after)
+        else:
+            was, now = _plain(before) if key in old else ABSENT, _plain(after) if key in new else ABSENT
+            yield ShownField(name=name, label=path, old=was, new=now)
+
+
+def show_fields(event: AuditEvent, names: Names = NO_NAMES) -> list[ShownField]:
+    """Return the lines of an event's diff in the order they were recorded, m2m fields last.
+
+    Args:
+        event: The event.
+        names: What the keys of other rows are called (``related_names``); those left out are shown as keys.
+
+    """
+    lines: list[ShownField] = []
     for name, change in event.field_changes.items():
-        field = event.field(name)
-        old, new = show_value(field, change.old), show_value(field, change.new)
-        lines.append(ShownField(name=name, label=label_of(field, name), old=old, new=new))
-    return lines + [_show_members(event.field(name), name, change) for name, change in event.member_changes.items()]
+        lines += _show_change(event.field(name), name, change, names)
+    members = event.member_changes.items()
+    return lines + [_show_members(event.field(name), name, change, names) for name, change in members]
 
 
 def show_state(event: AuditEvent, state: dict[str, Any]) -> list[tuple[str, ShownValue]]:
@@ -160,20 +218,20 @@ def _members_line(shown: ShownField) -> str:
     return ", ".join(added + [f"−{member.line}" for member in shown.removed])  # noqa: RUF001  # a minus, not a hyphen
 
 
-def change_lines(event: AuditEvent) -> list[str]:
+def change_lines(event: AuditEvent, names: Names = NO_NAMES) -> list[str]:
     """Return an event's changes, or its payload where it has none, as one line each, fit for a terminal."""
     if not event.changes:
         return [f"{printable(key)}: {value.line}" for key, value in show_payload(event.data)]
     return [
         f"{printable(shown.label)}: "
         + (_members_line(shown) if shown.is_members else _value_line(event, shown.old, shown.new))
-        for shown in show_fields(event)
+        for shown in show_fields(event, names)
     ]
 
 
-def summarise(event: AuditEvent) -> list[str]:
+def summarise(event: AuditEvent, names: Names = NO_NAMES) -> list[str]:
     """Return the first few of the event's lines, shortened, and how many more there are."""
-    lines = change_lines(event)
+    lines = change_lines(event, names)
     more = len(lines) - SUMMARY_LINES
     shown = [shorten(line, SUMMARY_WIDTH) for line in lines[:SUMMARY_LINES]]
     if more > 0:
