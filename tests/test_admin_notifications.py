@@ -5,7 +5,9 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
 from django.urls import reverse
 
-from django_signal_audit.models import Notification
+from django_signal_audit.admin import notifications, retries
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.values import mask
 
 from .notices import audit_settings, make_event, make_notification, receiving
 from .samples import NOON
@@ -153,6 +155,163 @@ class TestRetry:
         retry(client, row)
         row.refresh_from_db()
         assert row.status == "pending"
+
+
+MATCHING = reverse("admin:django_signal_audit_notification_retry_matching")
+
+
+def retry_url(row):
+    return reverse("admin:django_signal_audit_notification_retry", args=(row.pk,))
+
+
+class TestRetryOne:
+    def test_by_a_button_on_its_page(self, admin_client):
+        row, other = make_notification(status="dead"), make_notification(status="dead")
+        assert f'action="{retry_url(row)}"' in text_of(admin_client.get(page_of(row)))
+        response = admin_client.post(retry_url(row))
+        assert response.url == page_of(row)
+        assert set(Notification.objects.filter(status="pending")) == {row}
+        assert Notification.objects.get(pk=other.pk).status == "dead"
+
+    @pytest.mark.parametrize("status", ["pending", "claimed", "sent"])
+    def test_none_where_there_is_nothing_to_do(self, admin_client, status):
+        row = make_notification(status=status)
+        assert retry_url(row) not in text_of(admin_client.get(page_of(row)))
+        admin_client.post(retry_url(row))
+        assert Notification.objects.get().status == status
+
+    def test_looking_changes_nothing_and_a_wrong_key_finds_nothing(self, admin_client):
+        row = make_notification(status="dead")
+        assert admin_client.get(retry_url(row)).status_code == 302
+        assert Notification.objects.get().status == "dead"
+        for key in (row.pk + 1, "x"):
+            url = reverse("admin:django_signal_audit_notification_retry", args=(key,))
+            assert admin_client.post(url).status_code == 404
+
+
+class TestRetryMatching:
+    def test_all_that_the_filter_matches_on_whatever_page_once_confirmed(self, admin_client):
+        found = [make_notification(channel="boom", status="dead") for _ in range(53)]
+        others = [make_notification(channel="boom", status="skipped"), make_notification(status="dead")]
+        query = "status=dead&channel=boom"
+        assert f'href="{MATCHING}?channel=boom&amp;status=dead"' in text_of(admin_client.get(f"{LIST}?{query}"))
+        text = text_of(admin_client.get(f"{MATCHING}?{query}"))
+        for part in ("<dd>dead</dd>", "<dd>boom</dd>", "<dd>53</dd>"):
+            assert part in text, part
+        assert not Notification.objects.filter(status="pending").exists()
+        response = admin_client.post(f"{MATCHING}?{query}")
+        assert response.url == f"{LIST}?channel=boom&status=dead"
+        assert [str(message) for message in get_messages(response.wsgi_request)] == ["53 messages are due again."]
+        assert set(Notification.objects.filter(status="pending")) == set(found)
+        assert {Notification.objects.get(pk=row.pk).status for row in others} == {"skipped", "dead"}
+
+    def test_search_narrows_too_and_no_filter_means_all(self, admin_client):
+        found = make_notification(recipient="a@example.com", status="dead")
+        make_notification(recipient="b@example.com", status="dead")
+        assert "<dd>a@example.com</dd>" in text_of(admin_client.get(f"{MATCHING}?q=a@example.com"))
+        admin_client.post(f"{MATCHING}?q=a@example.com")
+        assert Notification.objects.get(status="pending") == found
+        assert "none: all notifications" in text_of(admin_client.get(MATCHING))
+        admin_client.post(MATCHING)
+        assert Notification.objects.filter(status="pending").count() == 2
+
+    def test_no_more_than_so_many_at_once_the_oldest_first(self, admin_client, monkeypatch):
+        monkeypatch.setattr(retries, "MOST", 5)
+        monkeypatch.setattr(notifications, "MOST", 5)
+        monkeypatch.setattr(retries, "CHUNK", 2)
+        rows = [make_notification(status="dead") for _ in range(7)]
+        assert "more than 5" in text_of(admin_client.get(MATCHING))
+        response = admin_client.post(MATCHING)
+        assert [str(message) for message in get_messages(response.wsgi_request)] == [
+            "5 messages are due again.",
+            "There are more: no more than 5 are at once.",
+        ]
+        assert list(Notification.objects.filter(status="pending").order_by("pk")) == rows[:5]
+
+    def test_nothing_to_do_offers_nothing(self, admin_client):
+        make_notification(status="sent")
+        text = text_of(admin_client.get(MATCHING))
+        assert "Nothing to send again" in text
+        assert 'type="submit" value="Yes' not in text
+
+    def test_it_takes_the_permission_to_change(self, client, clerk):
+        row = make_notification(status="dead")
+        assert MATCHING not in text_of(client.get(LIST))
+        for address in (MATCHING, retry_url(row)):
+            assert client.get(address).status_code == client.post(address).status_code == 403
+        assert Notification.objects.get().status == "dead"
+        clerk.user_permissions.add(Permission.objects.get(codename="change_notification"))
+        assert MATCHING in text_of(client.get(LIST))
+        client.post(MATCHING)
+        assert Notification.objects.get().status == "pending"
+
+    def test_a_parameter_that_means_nothing_leads_back_to_the_list(self, admin_client):
+        make_notification(status="dead")
+        assert admin_client.post(f"{MATCHING}?recipient__x=1").url.startswith(LIST)
+        assert Notification.objects.get().status == "dead"
+
+    def test_nothing_counts_the_whole_table(self, admin_client, django_assert_max_num_queries):
+        make_notification(status="dead")
+        with django_assert_max_num_queries(10) as captured:
+            admin_client.get(MATCHING)
+        counts = [query["sql"] for query in captured.captured_queries if "COUNT(" in query["sql"]]
+        assert all("LIMIT" in sql for sql in counts)
+
+
+class TestPreview:
+    def test_the_message_as_it_would_be_sent(self, admin_client, settings):
+        settings.SIGNAL_AUDIT = audit_settings(
+            notify=["take"], subject="{{ object }} costs {{ new.price }}", message="It was {{ old.price }} <b>"
+        )
+        text = text_of(admin_client.get(page_of(make_notification(status="failed"))))
+        for part in ("As it would be sent now", "Oil costs 9.00", "It was 10.00 &lt;b&gt;"):
+            assert part in text, part
+
+    def test_what_stays_here_is_shown_as_it_was_sent(self, admin_client):
+        row = make_notification(channel="inbox", status="sent", data={"subject": "<i>Once", "body": "upon a time"})
+        text = text_of(admin_client.get(page_of(row)))
+        for part in ("As it was sent", "&lt;i&gt;Once", "upon a time"):
+            assert part in text, part
+
+    def test_masked_values_stay_masked(self, admin_client, settings):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="now {{ new.api_token }}")
+        changes = {"api_token": [mask("app.product.api_token", "hunter1"), mask("app.product.api_token", "hunter2")]}
+        row = make_notification(make_event(changes=changes))
+        text = text_of(admin_client.get(page_of(row)))
+        assert "now ********" in text
+        assert "hmac-sha256" not in text
+        assert "hunter" not in text
+
+    def test_a_template_that_fails_is_said_to(self, admin_client, settings, monkeypatch):
+        monkeypatch.setattr(AuditEvent, "audit_fails", property(lambda event: 1 / 0), raising=False)
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="{{ event.audit_fails }}")
+        text = text_of(admin_client.get(page_of(make_notification())))
+        assert '<p class="errornote">The subject of rule &quot;watch&quot; cannot be rendered' in text
+
+    def test_a_channel_that_is_gone_is_said_to_be(self, admin_client):
+        text = text_of(admin_client.get(page_of(make_notification())))
+        assert '<p class="errornote">' in text
+        assert "has no &quot;take&quot;" in text
+
+    def test_it_takes_the_permission_to_view_what_it_tells_of(self, client, clerk, settings):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="costs {{ new.price }}")
+        row = make_notification()
+        text = text_of(client.get(page_of(row)))
+        assert "It tells of objects that you may not view." in text
+        assert "9.00" not in text
+        clerk.user_permissions.add(*Permission.objects.filter(codename="view_product", content_type__app_label="app"))
+        assert "costs 9.00" in text_of(client.get(page_of(row)))
+
+    def test_of_a_large_digest_the_first_events(self, admin_client, settings, django_assert_max_num_queries):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"])
+        events = [make_event(object_repr=f"Oil {number}") for number in range(103)]
+        digest = make_notification(events[0], data={"events": [str(event.uid) for event in events]})
+        Notification.objects.filter(pk=digest.pk).update(event=None)
+        with django_assert_max_num_queries(12):
+            text = text_of(admin_client.get(page_of(digest)))
+        assert "Of its 103 events, these are the first 100." in text
+        assert "Oil 99" in text
+        assert "Oil 100" not in text
 
 
 class TestReadOnly:

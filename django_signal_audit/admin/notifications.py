@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
 from django.contrib import admin, messages
-from django.db import transaction
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from django_signal_audit.dispatchers.registry import get_dispatcher
 from django_signal_audit.models import Notification, NotificationQuerySet
 from django_signal_audit.reports.texts import shorten
 from django_signal_audit.values import clean_text
 
 from .base import ReadOnlyAdmin, badge, show_second, with_uid
 from .details import view_events
-from .filters import ChannelFilter, NotifyingRuleFilter, StatusFilter
+from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
+from .links import notification_url
+from .preview import MOST_EVENTS, Preview, first_events, preview
+from .retries import MOST, count_unsent, retry, unsent
+from .visibility import may_view
 
-# Waking is for what a dispatcher sends at once; it leaves the rest to a worker anyway.
-WOKEN = 100
 ERROR_WIDTH = 120
+UNSENT = (Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped)
 WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notification.STATUS.failed)
 
 
@@ -32,7 +39,7 @@ WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notif
 class NotificationAdmin(ReadOnlyAdmin):
     """Every message that is owed to somebody, how far it has come, and what went wrong."""
 
-    list_display = ("made", "state", "addressee", "rule", "moment", "error")
+    list_display = ("made", "state", "error", "addressee", "rule", "moment")
     list_display_links = ("made",)
     list_filter = (StatusFilter, ChannelFilter, NotifyingRuleFilter)
     search_fields = ("event__exact", "recipient__exact")
@@ -43,12 +50,82 @@ class NotificationAdmin(ReadOnlyAdmin):
         """Tell whether the user may have messages sent again: it takes the permission to change notifications."""
         return bool(request.user.has_perm("django_signal_audit.change_notification"))
 
+    def get_urls(self) -> list[URLPattern]:
+        """Return the pages of the outbox, and where it is sent again from."""
+        again, one = self.admin_site.admin_view(self.retry_matching_view), self.admin_site.admin_view(self.retry_view)
+        return [
+            path("retry/", again, name="django_signal_audit_notification_retry_matching"),
+            path("<path:object_id>/retry/", one, name="django_signal_audit_notification_retry"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, with a way to send all of it again."""
+        may = {"may_retry": self.has_retry_permission(request)}
+        return super().changelist_view(request, {**may, **(extra_context or {})})
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Show the notification and the events it tells of instead of a form."""
-        notification = context["original"]
-        views = view_events(self.admin_site.name, notification.audit_events())
-        extra = {"title": _("Notification"), "notification": notification, "views": views, "is_digest": len(views) > 1}
+        """Show the notification, its message and the events it tells of instead of a form."""
+        row = context["original"]
+        events = first_events(row)
+        shown = [event for event in events if may_view(request.user, event.model)]
+        is_hidden = len(shown) < len(events)
+        extra = {
+            "title": _("Notification"),
+            "notification": row,
+            "preview": Preview(error=_("It tells of objects that you may not view."))
+            if is_hidden
+            else preview(row, events),
+            "is_hidden": is_hidden,
+            "views": view_events(self.admin_site.name, shown),
+            "told": len(row.event_uids),
+            "cut": len(row.event_uids) > MOST_EVENTS,
+            "is_digest": len(row.event_uids) > 1,
+            "may_retry": self.has_retry_permission(request) and row.status in UNSENT,
+        }
         return super().render_change_form(request, {**context, **extra}, *args, **kwargs)
+
+    def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Have one message sent again, and go back to its page."""
+        self._demand(request)
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        if request.method == "POST":
+            self.retry(request, Notification.objects.using(row._state.db).filter(pk=row.pk))
+        return HttpResponseRedirect(notification_url(self.admin_site.name, row.pk))
+
+    def retry_matching_view(self, request: HttpRequest) -> HttpResponse:
+        """Say how many messages match the filters of the address, and once that is confirmed, have them sent again."""
+        self._demand(request)
+        back = reverse("admin:django_signal_audit_notification_changelist", current_app=self.admin_site.name)
+        try:
+            changelist = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(back)
+        back += changelist.get_query_string()
+        if request.method == "POST":
+            self.retry(request, changelist.queryset)
+            return HttpResponseRedirect(back)
+        count = count_unsent(changelist.queryset)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Send again"),
+            "opts": self.opts,
+            "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
+            "back": back,
+            "count": min(count, MOST),
+            "is_cut": count > MOST,
+            "filters": [(spec.title, chosen) for spec in changelist.filter_specs if (chosen := _chosen(spec))],
+            "query": changelist.query,
+            "media": self.media,
+        }
+        request.current_app = self.admin_site.name  # as the admin's own views do
+        return TemplateResponse(request, "admin/django_signal_audit/notification/retry.html", context)
+
+    def _demand(self, request: HttpRequest) -> None:
+        if not (self.has_view_permission(request) and self.has_retry_permission(request)):
+            raise PermissionDenied
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -59,16 +136,14 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Send again"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: NotificationQuerySet) -> None:
-        """Make the failed, dead and skipped ones due now, and wake the delivery."""
-        status = Notification.STATUS
-        with transaction.atomic(using=queryset.db):
-            unsent = queryset.of_status(status.failed, status.dead, status.skipped)
-            woken = list(unsent.values_list("pk", flat=True)[:WOKEN])
-            count = queryset.order_by().retry()
-            get_dispatcher().wake(queryset.db, woken)
+        """Make the failed, dead and skipped ones due now, at most 10,000, and wake the delivery."""
+        count = retry(queryset)
         if count:
             text = ngettext("%(count)d message is due again.", "%(count)d messages are due again.", count)
             self.message_user(request, text % {"count": count}, messages.SUCCESS)
+            if count == MOST and unsent(queryset).exists():
+                text = _("There are more: no more than %(count)d are at once.") % {"count": MOST}
+                self.message_user(request, text, messages.WARNING)
         else:
             text = _("Nothing to send again: only failed, dead and skipped messages are.")
             self.message_user(request, text, messages.WARNING)
@@ -100,3 +175,9 @@ class NotificationAdmin(ReadOnlyAdmin):
         if row.sent_at is not None:
             return show_second(row.sent_at)
         return show_second(row.available_at) if row.status in WILL_BE_TRIED else ""
+
+
+def _chosen(spec: Any) -> str:
+    """Return what a filter is set to, in its own words."""
+    value = spec.value() if isinstance(spec, ChoiceFilter) else None
+    return str(dict(spec.lookup_choices).get(value, value)) if value else ""

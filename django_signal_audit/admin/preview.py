@@ -1,0 +1,48 @@
+"""What a notification says: as it was sent where that was kept, else as it would be sent now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django_signal_audit.channels.base import Channel
+from django_signal_audit.channels.registry import get_channel
+from django_signal_audit.delivery.errors import describe
+from django_signal_audit.delivery.rendering import render
+from django_signal_audit.delivery.targets import load_users
+from django_signal_audit.models import AuditEvent, Notification
+
+# A bulk call may make a digest of any number of events, and a page is no place for them all.
+MOST_EVENTS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """Texts for a template, which escapes them; ``error`` says why there are none."""
+
+    subject: str = ""
+    body: str = ""
+    html: str = ""
+    error: str = ""
+    is_kept: bool = False
+
+
+def first_events(notification: Notification) -> list[AuditEvent]:
+    """Return the first of the events that it tells of; pruned ones are missing."""
+    uids = notification.event_uids[:MOST_EVENTS]
+    return list(AuditEvent.objects.using(notification._state.db).filter(uid__in=uids).order_by("id"))
+
+
+def preview(notification: Notification, events: list[AuditEvent]) -> Preview:
+    """Return what it says, made of these of its events; nothing is sent or asked of the channel but how it writes."""
+    if notification.status == Notification.STATUS.sent and notification.data.get("subject"):
+        return Preview(subject=notification.subject, body=notification.body, is_kept=True)
+    if not events:
+        return Preview(error="Its events are not in the trail any more.")
+    user = load_users([notification]).get(str(notification.data.get("user", "")))
+    channel: Channel | None = None
+    try:
+        channel = get_channel(notification.channel)
+        message = render(notification, events, notification.recipient, channel, user)
+    except Exception as error:  # noqa: BLE001  # templates and channels are the project's, and the page is to be shown
+        return Preview(error=describe(error, channel))
+    return Preview(subject=message.subject, body=message.body, html=message.html)
