@@ -22,7 +22,8 @@ from django_signal_audit.reports.display import (
 )
 from django_signal_audit.reports.relations import Names, related_names
 
-from .links import event_url, events_url, history_url, notification_url
+from .links import event_url, events_url, history_url, notification_url, put_back_url
+from .putback import may_put_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,13 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     if may_view_notifications(request):
         rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
         notifications = [(notification_url(site, row.pk), row) for row in rows]
-    return {"title": _("Audit event"), "view": view_events(site, [event])[0], "notifications": notifications}
+    put_back = put_back_url(site, event.pk) if may_put_back(request, event) else ""
+    return {
+        "title": _("Audit event"),
+        "view": view_events(site, [event])[0],
+        "notifications": notifications,
+        "put_back_url": put_back,
+    }
 
 
 def may_view_notifications(request: HttpRequest) -> bool:

@@ -24,6 +24,7 @@ from .history import history_page
 from .inputs import ActorFilter, PeriodFilter
 from .links import events_url, history_url
 from .listing import EventChangeList
+from .putback import put_back_page
 from .visibility import visible
 
 
@@ -43,7 +44,16 @@ class AuditEventAdmin(ReadOnlyAdmin):
         """Return the pages of the log, the history of an object among them."""
         view = self.admin_site.admin_view(self.object_history_view)
         name = "django_signal_audit_auditevent_object_history"
-        return [path("history/<str:label>/<path:key>/", view, name=name), *super().get_urls()]
+        put_back = self.admin_site.admin_view(self.put_back_view)
+        return [
+            path("history/<str:label>/<path:key>/", view, name=name),
+            path("<int:event_id>/put-back/", put_back, name="django_signal_audit_auditevent_put_back"),
+            *super().get_urls(),
+        ]
+
+    def put_back_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
+        """Put the change of one event back, once that is confirmed."""
+        return put_back_page(self, request, event_id)
 
     def object_history_view(self, request: HttpRequest, label: str, key: str) -> HttpResponse:
         """Show the whole life of one object, deleted ones included."""

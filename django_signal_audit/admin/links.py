@@ -27,6 +27,11 @@ def event_url(site: str, event_id: int) -> str:
     return reverse(f"{EVENTS}_change", args=(event_id,), current_app=site)
 
 
+def put_back_url(site: str, event_id: int) -> str:
+    """Return the address where the change of an event can be put back."""
+    return reverse(f"{EVENTS}_put_back", args=(event_id,), current_app=site)
+
+
 def notification_url(site: str, notification_id: int) -> str:
     """Return the address of one notification's page."""
     return reverse(f"{NOTIFICATIONS}_change", args=(notification_id,), current_app=site)

@@ -1,0 +1,181 @@
+"""Putting a change back: asked for, checked under lock, itself recorded, or refused with the reason."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.urls import reverse
+
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.values import mask, to_json
+from tests.app.models import Category, Country, Product, Restaurant
+
+from .conftest import last
+from .samples import HOSTILE, make_event
+
+pytestmark = pytest.mark.django_db
+
+
+def page_of(event):
+    return reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,))
+
+
+def address(event):
+    return reverse("admin:django_signal_audit_auditevent_put_back", args=(event.pk,))
+
+
+def text_of(response, status=200):
+    assert response.status_code == status
+    return response.content.decode()
+
+
+@pytest.fixture
+def product(audit):
+    audit()
+    return Product.objects.create(name="Oil", price="10.00", attributes={"a": 1}, released=dt.date(2026, 1, 2))
+
+
+def change(product, **values):
+    """Save the values and return the event."""
+    for name, value in values.items():
+        setattr(product, name, value)
+    product.save()
+    return last()
+
+
+def refused(client, event, reason):
+    """Fail unless the change is refused, by the page that asks too, and nothing is written."""
+    count = AuditEvent.objects.count()
+    assert reason in text_of(client.get(address(event)))
+    assert 'value="Put it back"' not in text_of(client.get(address(event)))
+    assert reason in text_of(client.post(address(event)), 409)
+    assert AuditEvent.objects.count() == count
+
+
+class TestPutBack:
+    def test_the_fields_get_their_old_values_and_that_is_recorded(self, admin_client, product):
+        category = Category.objects.create(name="Fruit")
+        event = change(product, name="Petrol", price=Decimal("12.50"), attributes={}, released=None, category=category)
+        product.stock = 7
+        product.save()
+        assert f'href="{address(event)}"' in text_of(admin_client.get(page_of(event)))
+        assert "10.00" in text_of(admin_client.get(address(event)))
+        assert admin_client.post(address(event)).status_code == 302
+        product.refresh_from_db()
+        assert (product.name, product.price, product.attributes) == ("Oil", Decimal("10.00"), {"a": 1})
+        assert (product.released, product.category, product.stock) == (dt.date(2026, 1, 2), None, 7)
+        back = last()
+        assert back.actor_repr == "admin"
+        assert str(event.uid) in back.context["reason"]
+        assert back.changes["name"] == ["Petrol", "Oil"]
+        assert back.changes["modified"][1] > event.changes["modified"][1]
+
+    def test_it_can_be_put_back_itself(self, admin_client, product):
+        event = change(product, name="Petrol")
+        admin_client.post(address(event))
+        admin_client.post(address(last()))
+        product.refresh_from_db()
+        assert product.name == "Petrol"
+
+    def test_asking_changes_nothing(self, admin_client, product):
+        event = change(product, name="Petrol")
+        assert "That is a change too" in text_of(admin_client.get(address(event)))
+        product.refresh_from_db()
+        assert product.name == "Petrol"
+
+    def test_inherited_fields_and_odd_keys(self, admin_client, audit):
+        audit()
+        restaurant = Restaurant.objects.create(name="Napoli", stars=1)
+        country = Country.objects.create(code="a/b ü", name="old")
+        for obj, values in ((restaurant, {"name": "Roma", "stars": 3}), (country, {"name": "new"})):
+            admin_client.post(address(change(obj, **values)))
+            obj.refresh_from_db()
+        assert (restaurant.name, restaurant.stars, country.name) == ("Napoli", 1, "old")
+
+
+class TestRefusal:
+    def test_a_value_that_has_changed_since(self, admin_client, product):
+        event = change(product, name="Petrol", stock=3)
+        change(product, name="Diesel")
+        refused(admin_client, event, "“Name” has changed since.")
+        product.refresh_from_db()
+        assert (product.name, product.stock) == ("Diesel", 3)
+
+    def test_the_object_is_gone(self, admin_client, product):
+        event = change(product, name="Petrol")
+        product.delete()
+        refused(admin_client, event, "The object is no longer there.")
+
+    def test_what_a_foreign_key_named_is_gone(self, admin_client, product):
+        category = Category.objects.create(name="Fruit")
+        change(product, category=category)
+        event = change(product, category=None)
+        category.delete()
+        refused(admin_client, event, "referred to is no longer there")
+
+    @pytest.mark.parametrize(
+        ("value", "reason"), [(mask("x", "secret"), "is masked"), (to_json(b"abc"), "only a digest is recorded")]
+    )
+    def test_values_that_are_not_known(self, admin_client, product, value, reason):
+        event = make_event(model="app.product", object_id=str(product.pk), changes={"name": [value, "Oil"]})
+        refused(admin_client, event, reason)
+
+    def test_a_field_that_is_gone(self, admin_client, product):
+        event = make_event(model="app.product", object_id=str(product.pk), changes={"once": ["a", "b"]})
+        refused(admin_client, event, "no longer there")
+
+    def test_what_the_database_refuses(self, admin_client, product):
+        product.slug = "oil"
+        product.save()
+        event = change(product, slug="petrol")
+        Product.objects.create(name="Other", slug="oil")
+        assert "The database refuses it" in text_of(admin_client.post(address(event)), 409)
+        product.refresh_from_db()
+        assert product.slug == "petrol"
+
+    def test_nothing_is_changed_without_a_trace(self, admin_client, product, audit):
+        event = change(product, name="Petrol")
+        audit({"name": "tags", "model": "app.Tag"})
+        assert "would leave no trace" in text_of(admin_client.post(address(event)), 409)
+        product.refresh_from_db()
+        assert product.name == "Petrol"
+
+    def test_hostile_values_render_as_text(self, admin_client, product):
+        event = change(product, name=HOSTILE)
+        assert "<script>alert" not in text_of(admin_client.get(address(event)))
+
+
+class TestPermission:
+    @pytest.mark.parametrize("missing", ["view_auditevent", "revert_auditevent", "change_product", None])
+    def test_it_takes_its_own_and_to_change_the_object(self, client, product, missing):
+        needed = {"view_auditevent", "revert_auditevent", "change_product"} - {missing}
+        user = User.objects.create_user("editor", is_staff=True)
+        user.user_permissions.set(
+            Permission.objects.filter(codename__in=needed, content_type__app_label__in=["app", "django_signal_audit"])
+        )
+        client.force_login(user)
+        event = change(product, name="Petrol")
+        status = client.post(address(event)).status_code
+        product.refresh_from_db()
+        assert (status == 302, product.name) == ((True, "Oil") if missing is None else (False, "Petrol"))
+
+    @pytest.mark.parametrize("event_type", ["create", "delete", "m2m", "login"])
+    def test_only_updates_can_be(self, admin_client, product, event_type):
+        event = make_event(model="app.product", object_id=str(product.pk), event_type=event_type)
+        assert admin_client.post(address(event)).status_code == 403
+        assert address(event) not in text_of(admin_client.get(page_of(event)))
+
+    def test_an_event_that_is_not_there(self, admin_client):
+        url = reverse("admin:django_signal_audit_auditevent_put_back", args=(4711,))
+        assert admin_client.get(url).status_code == 404
+
+    def test_a_form_of_another_site_changes_nothing(self, product, admin_user):
+        from django.test import Client
+
+        event = change(product, name="Petrol")
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(admin_user)
+        assert client.post(address(event)).status_code == 403
