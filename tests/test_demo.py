@@ -32,7 +32,7 @@ def python(directory: Path, *arguments: str, **environment: str) -> subprocess.C
         env={**inherited, "SHOP_DIRECTORY": str(directory), "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
