@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import datetime as dt
 import re
 from html import unescape
 
 import pytest
+import time_machine
 from django.contrib import admin
 from django.contrib.admin.sites import AdminSite
 from django.contrib.auth.models import Group, Permission, User
@@ -12,9 +14,9 @@ from django.urls import path, reverse
 from django_signal_audit.admin import AuditEventAdmin
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
-from tests.app.models import CheapProduct, Country, Document, Pizzeria, Tag
+from tests.app.models import CheapProduct, Country, Document, Picture, Pizzeria, Product, Tag
 
-from .samples import NOON, make_event
+from .samples import HOSTILE, NOON, make_event
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -132,6 +134,74 @@ class TestLink:
         response = admin_client.get(address)
         assert response.context["page"].paginator.count == 1
         assert f"land of {len(key)}" in text_of(response)
+
+
+class TestState:
+    """What the object was at a moment."""
+
+    @pytest.fixture
+    def address(self, audit):
+        audit()
+        with time_machine.travel(NOON, tick=False):
+            tag = Tag.objects.create(name="first name")
+        with time_machine.travel(NOON + dt.timedelta(days=2), tick=False):
+            tag.name = "second name"
+            tag.save()
+        with time_machine.travel(NOON + dt.timedelta(days=4), tick=False):
+            address = history_url("back", "app.tag", str(tag.pk))
+            tag.delete()
+        return address
+
+    @pytest.mark.parametrize(
+        ("at", "state"),
+        [
+            ("2026-03-11", ["first name"]),
+            ("2026-03-12T13:00", ["second name"]),
+            ("2026-03-15", None),
+            ("2026-03-01", None),
+        ],
+    )
+    def test_as_recorded(self, admin_client, address, at, state):
+        response = admin_client.get(address, {"at": at})
+        found = response.context["state"]
+        assert (found if found is None else [value.text for _, value in found]) == state
+        assert ("It was not there" in text_of(response)) == (state is None)
+        assert "+01:00" in text_of(response)
+
+    @pytest.mark.parametrize("at", ["soon", "\0", HOSTILE])
+    def test_nonsense_is_said(self, admin_client, address, at):
+        text = text_of(admin_client.get(address, {"at": at}))
+        assert "is no moment" in text
+        assert "<script>alert" not in text
+
+
+class TestRelated:
+    """Rows that refer to the object, beside it."""
+
+    @pytest.fixture
+    def product(self, audit):
+        audit()
+        product, other = Product.objects.create(name="Oil"), Product.objects.create(name="Other")
+        Picture.objects.create(product=product, file="front.jpg")
+        Picture.objects.create(product=other, file="elsewhere.jpg")
+        return product
+
+    def test_their_events_are_shown(self, admin_client, product):
+        text = text_of(admin_client.get(history_url("back", "app.product", str(product.pk))))
+        assert "Rows that refer to it" in text
+        assert "front.jpg" in text
+        assert "elsewhere.jpg" not in text
+
+    def test_only_to_whom_may_view_them(self, client, product):
+        user = User.objects.create_user("viewer", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=["view_auditevent", "view_product"]))
+        client.force_login(user)
+        assert "front.jpg" not in text_of(client.get(history_url("back", "app.product", str(product.pk))))
+
+    def test_they_are_bounded(self, admin_client, product):
+        Picture.objects.bulk_create(Picture(product=product, file=f"{number}.jpg") for number in range(60))
+        response = admin_client.get(history_url("back", "app.product", str(product.pk)))
+        assert len(response.context["related"]) == 20
 
 
 class TestPage:

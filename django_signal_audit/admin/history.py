@@ -12,12 +12,18 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import EventType
+from django_signal_audit.keys import parse_id
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.reports.arguments import parse_moment
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.display import show_state, show_time
 from django_signal_audit.reports.queries import EventFilter
 
 from .details import view_events
 from .links import key_of, object_url
 from .paging import BoundedPaginator
+from .related import related_events
 from .visibility import may_view
 
 PER_PAGE = 50
@@ -45,10 +51,27 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
         "key": key,
         "page": page,
         "views": view_events(site.name, list(page)),
+        "related": view_events(site.name, related_events(request, newest)) if newest and page.number == 1 else [],
+        "at": request.GET.get("at", ""),
+        **_state(newest, key, request.GET.get("at", "")),
         **_present(site.name, newest),
     }
     request.current_app = site.name  # as the admin's own views do
     return TemplateResponse(request, TEMPLATE, context)
+
+
+def _state(newest: AuditEvent | None, key: str, text: str) -> dict[str, Any]:
+    """Return what the object was at the moment that was typed in, or what is wrong with that."""
+    model = newest.model_class if newest else None
+    if newest is None or model is None or not text:
+        return {}
+    try:
+        moment = parse_moment(text, utc_now())
+    except WrongArgument as wrong:
+        return {"at_error": str(wrong)}
+    pk = parse_id(model, key)
+    values = AuditEvent.objects.using(newest._state.db).state_of(model, key if pk is None else pk, moment)
+    return {"at_time": show_time(moment), "state": None if values is None else show_state(newest, values)}
 
 
 def _present(site: str, newest: AuditEvent | None) -> dict[str, Any]:
