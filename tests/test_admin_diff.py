@@ -128,6 +128,11 @@ class TestWords:
         assert "&lt;b" in text
         assert not re.search(r"<b>", text)
 
+    def test_only_texts_are_marked(self):
+        moments = ["2026-01-01T00:00:00+00:00", "2026-01-01T00:00:01+00:00"]
+        [line] = show_fields(make_event(changes={"last_login": moments}))
+        assert (line.old_parts, line.new_parts) == ((), ())
+
 
 class TestDocuments:
     def test_json_goes_by_key(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import django
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.contrib.auth import get_permission_codename
@@ -64,6 +65,7 @@ def put_back_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: 
         **model_admin.admin_site.each_context(request),
         "title": _("Put this change back"),
         "opts": AuditEvent._meta,
+        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
         "media": model_admin.media,
         "event": event,
         "event_url": event_url(model_admin.admin_site.name, event.pk),

@@ -156,7 +156,8 @@ def _show_change(
         yield from _show_document(name, label, old, new)
         return
     shown = _show_key(field, old, names), _show_key(field, new, names)
-    parts = mark_words(shown[0].text, shown[1].text) if {value.kind for value in shown} == {"text"} else ((), ())
+    is_text = isinstance(old, str) and isinstance(new, str) and target_of(field) is None
+    parts = mark_words(shown[0].text, shown[1].text) if is_text else ((), ())
     yield ShownField(name=name, label=label, old=shown[0], new=shown[1], old_parts=parts[0], new_parts=parts[1])
 
 
