@@ -18,6 +18,7 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.display import show_actor, summarise
 
 from .base import ReadOnlyAdmin, badge, show_second
+from .dashboard import dashboard_page
 from .details import event_page
 from .filters import EventTypeFilter, LevelFilter, ModelFilter, RuleFilter
 from .history import history_page
@@ -30,7 +31,7 @@ from .visibility import visible
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    """The list of events, the page of one, and the history of an object."""
+    """The list of events, the page of one, the history of an object, and the dashboard."""
 
     list_display = ("when", "what", "object", "summary", "actor")
     list_display_links = ("when",)
@@ -45,11 +46,17 @@ class AuditEventAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view(self.object_history_view)
         name = "django_signal_audit_auditevent_object_history"
         put_back = self.admin_site.admin_view(self.put_back_view)
+        dashboard = self.admin_site.admin_view(self.dashboard_view)
         return [
+            path("dashboard/", dashboard, name="django_signal_audit_auditevent_dashboard"),
             path("history/<str:label>/<path:key>/", view, name=name),
             path("<int:event_id>/put-back/", put_back, name="django_signal_audit_auditevent_put_back"),
             *super().get_urls(),
         ]
+
+    def dashboard_view(self, request: HttpRequest) -> HttpResponse:
+        """Show what happened in the last days, in charts and numbers."""
+        return dashboard_page(self, request)
 
     def put_back_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
         """Put the change of one event back, once that is confirmed."""

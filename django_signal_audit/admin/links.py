@@ -37,6 +37,11 @@ def notification_url(site: str, notification_id: int) -> str:
     return reverse(f"{NOTIFICATIONS}_change", args=(notification_id,), current_app=site)
 
 
+def notifications_url(site: str, **parameters: str) -> str:
+    """Return the address of the list of notifications, narrowed by the parameters."""
+    return _with_query(reverse(f"{NOTIFICATIONS}_changelist", current_app=site), parameters)
+
+
 def history_url(site: str, label: str, key: str) -> str:
     """Return the address of an object's history; its key may hold any characters."""
     return reverse(f"{EVENTS}_object_history", args=(label, _segment(key)), current_app=site)
