@@ -19,6 +19,11 @@ class EventType(TextChoices):
     REQUEST = "request", _("request")
     BASELINE = "baseline", _("baseline")
 
+    @classmethod
+    def label_of(cls, name: str) -> str:
+        """Return what people call events of that type; a custom one is called by its name."""
+        return str(cls(name).label) if name in cls.values else name
+
 
 class Source(TextChoices):
     """How a change reached the database."""

@@ -10,6 +10,7 @@ from django.contrib.admin import ModelAdmin
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.reports.display import (
     ShownField,
@@ -31,6 +32,7 @@ class EventView:
     """An event ready for a template; nothing in it is escaped yet."""
 
     event: AuditEvent
+    kind: str
     url: str
     time: str
     actor: str
@@ -54,6 +56,7 @@ def _view(site: str, event: AuditEvent, names: Names) -> EventView:
     correlation = event.correlation_id
     return EventView(
         event=event,
+        kind=EventType.label_of(event.event_type),
         url=event_url(site, event.pk),
         time=show_time(event.recorded_at),
         actor=actor,

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_signal_audit.enums import Level
+from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.display import show_actor, summarise
 
@@ -95,7 +95,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         """Return the type of the event, its level if it is not the usual one, and the rules that matched."""
         level = "" if event.level == Level.INFO else badge(event.level, event.get_level_display())
         rules = format_html_join("", "<br><small>{}</small>", ((rule,) for rule in event.rules))
-        return format_html("{} {}{}", badge(event.event_type, event.event_type), level, rules)
+        return format_html("{} {}{}", badge(event.event_type, EventType.label_of(event.event_type)), level, rules)
 
     @admin.display(description=_("object"))
     def object(self, event: AuditEvent) -> str:

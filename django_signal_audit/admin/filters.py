@@ -63,8 +63,7 @@ class EventTypeFilter(KindFilter):
 
     def known(self) -> dict[str, Any]:
         """Return the types with their labels."""
-        built_in = dict(EventType.choices)
-        return {name: built_in.get(name, name) for rule in get_registry().rules for name in _events(rule)}
+        return {name: EventType.label_of(name) for rule in get_registry().rules for name in _events(rule)}
 
 
 def _events(rule: Rule) -> tuple[str, ...]:

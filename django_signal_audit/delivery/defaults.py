@@ -20,8 +20,6 @@ from django_signal_audit.values import as_utc, decode_tag
 # What one message spells out. A bulk call may make a digest of any number of events.
 MAX_EVENTS = 50
 
-_LABELS = {member.value: member.label for member in EventType}
-
 
 def default_subject(events: Sequence[AuditEvent], rule: str) -> str:
     """Return such as ``update Product: Oil``, or for a digest ``update Product: 3 events``."""
@@ -46,7 +44,7 @@ def default_body(events: Sequence[AuditEvent], zone: dt.tzinfo = dt.UTC) -> str:
 
 
 def _kind(event: AuditEvent) -> str:
-    label = str(_LABELS.get(event.event_type, event.event_type))
+    label = EventType.label_of(event.event_type)
     model = event.model_class
     name = capfirst(str(model._meta.verbose_name)) if model else event.model
     return f"{label} {name}".rstrip()
