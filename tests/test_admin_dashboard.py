@@ -17,6 +17,7 @@ from django.urls import reverse
 
 from django_signal_audit.models import AuditEvent, Notification
 
+from .plans import of_postgresql, of_sqlite
 from .samples import HOSTILE, NOON, make_event
 
 pytestmark = pytest.mark.django_db
@@ -299,30 +300,29 @@ class TestScale:
 
     @pytest.mark.parametrize("codenames", [(), ("view_auditevent", "view_user")])
     def test_older_events_are_not_read(self, client, admin_client, codenames):
-        if connection.vendor != "sqlite":
-            pytest.skip("counts the steps of SQLite's machine")
+        if connection.vendor not in ("postgresql", "sqlite"):
+            pytest.skip("reads plans as PostgreSQL and SQLite print them")
         if codenames:
             log_in(client, *codenames)
         else:
             client = admin_client
         self.fill(300, NOON)
-        few = self.steps(client)
+        indexes, few = self.read(client)
+        assert "dsa_event_kind" in indexes
         self.fill(3000, NOON - 100 * DAY)
-        assert self.steps(client) < few * 1.3
+        _, work = self.read(client)
+        assert work < few * 1.3
 
-    def steps(self, client):
+    def read(self, client):
+        """Return the indexes by which the page reads the log, and how much work that is."""
+        of = of_postgresql if connection.vendor == "postgresql" else of_sqlite
         client.get(PAGE)  # content types and the like are cached now
-        steps = []
         with CaptureQueriesContext(connection) as queries:
             client.get(PAGE)
         with connection.cursor() as cursor:
             cursor.execute(f"ANALYZE {TABLE}")
-            connection.connection.set_progress_handler(lambda: steps.append(1), 1)
-            try:
-                for found in queries:
-                    if TABLE in found["sql"]:
-                        cursor.execute(found["sql"])
-                        cursor.fetchall()
-            finally:
-                connection.connection.set_progress_handler(None, 1)
-        return len(steps)
+            if connection.vendor == "postgresql":
+                # A table that fits on a few pages is read as a whole, and rightly; here it stands for a long one.
+                cursor.execute("SET LOCAL enable_seqscan = off")
+        found = [of(query["sql"]) for query in queries if TABLE in query["sql"]]
+        return set().union(*(indexes for indexes, _ in found)), sum(work for _, work in found)

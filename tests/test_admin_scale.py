@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from html import unescape
 
@@ -16,6 +15,7 @@ from django.urls import reverse
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.kinds import known_kinds
 
+from .plans import of_postgresql, of_sqlite
 from .samples import NOON, make_event
 
 pytestmark = pytest.mark.django_db
@@ -80,47 +80,6 @@ def statements(client, query):
     with CaptureQueriesContext(connection) as queries:
         assert client.get(f"{LIST}?{query}").status_code == 200
     return [found["sql"] for found in queries if TABLE in found["sql"]]
-
-
-def explain(sql, how):
-    with connection.cursor() as cursor:
-        cursor.execute(f"{how} {sql}")
-        return cursor.fetchall()
-
-
-def nodes(plan):
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
-
-
-def of_postgresql(sql):
-    """Return the indexes a statement reads, and how many rows of the log it really touched."""
-    [(found,)] = explain(sql, "EXPLAIN (ANALYZE, FORMAT JSON)")
-    plan = json.loads(found) if isinstance(found, str) else found
-    indexes, rows = set(), 0
-    for node in nodes(plan[0]["Plan"]):
-        assert node["Node Type"] != "Seq Scan" or node["Relation Name"] != TABLE, sql
-        indexes |= {node["Index Name"]} if "Index Name" in node else set()
-        if node.get("Relation Name") == TABLE:
-            rows += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-    return indexes, rows
-
-
-def of_sqlite(sql):
-    """Return the indexes a statement reads, and how many steps of SQLite's machine it took."""
-    indexes = set()
-    for *_, detail in explain(sql, "EXPLAIN QUERY PLAN"):
-        if re.search(rf"\b(SCAN|SEARCH) (event|{TABLE})\b", detail):
-            assert "USING" in detail, detail
-            indexes |= set(re.findall(r"INDEX (\w+)", detail))
-    steps = []
-    connection.connection.set_progress_handler(lambda: steps.append(1), 1)
-    try:
-        explain(sql, "")
-    finally:
-        connection.connection.set_progress_handler(None, 1)
-    return indexes, len(steps)
 
 
 @pytest.fixture

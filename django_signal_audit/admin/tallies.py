@@ -81,7 +81,7 @@ class VisibleEvents:
         self.period = period
         kinds = known_kinds(using).items()
         self.kinds = {number: kind for number, kind in kinds if may_view(user, kind.model)}
-        # All kinds are named even to who sees all: with both, no database reads the index beyond the period.
+        # All kinds are named even to who sees all: their index has all that is counted by day, model and rule.
         found = EventFilter(since=period.since, until=period.until).find(using)
         self.events: AuditEventQuerySet = found.filter(kind__in=self.kinds).order_by()
 
