@@ -23,6 +23,7 @@ LANGUAGES = sorted(path.name for path in LOCALE.iterdir())
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd%]|\{\w*\}")
 
 LOG = reverse("admin:django_signal_audit_auditevent_changelist")
+DASHBOARD = reverse("admin:django_signal_audit_auditevent_dashboard")
 OUTBOX = reverse("admin:django_signal_audit_notification_changelist")
 INBOX_PAGE = reverse("signal_audit:inbox")
 
@@ -30,6 +31,16 @@ WORDS = {
     LOG: {
         "de": ("Audit-Protokoll", "Audit-Ereignisse", "Ereignis und Regeln", "Letzte 24 Stunden", "kritisch"),
         "fr": ("Journal d\u2019audit", "Évènements", "Évènement et règles", "Les 24 dernières heures", "critique"),
+    },
+    DASHBOARD: {
+        "de": ("Übersicht", "30 Tage", "Ereignisse nach Akteur", "Keine in diesem Zeitraum.", "Nicht zugestellt"),
+        "fr": (
+            "Tableau de bord",
+            "30 jours",
+            "Évènements par acteur",
+            "Aucun élément durant cette période.",
+            "Non remises",
+        ),
     },
     OUTBOX: {
         "de": ("Benachrichtigungen", "Empfänger", "0 Versuche", "Alle diese erneut senden", "gesendet"),
