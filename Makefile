@@ -68,7 +68,7 @@ $(VENV)/bin/python $(BENCH)/bin/python:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and what the demo needs."
-	@$(PIP) --editable . pillow
+	@$(PIP) --editable '.[charts]' pillow
 	@touch $@
 
 $(VENV)/.tox: | $(VENV)/bin/python
