@@ -60,6 +60,13 @@ class TestList:
         )
         assert f'href="{LIST}?actor=7"' in text
 
+    def test_an_object_of_no_model_has_no_history(self, admin_client):
+        event = make_event(model="", object_id="5", object_repr="five")
+        for url in (LIST, page_of(event)):
+            text = text_of(admin_client.get(url))
+            assert "five" in text
+            assert "/history/" not in text
+
     def test_an_event_of_no_object_shows_what_it_has(self, admin_client):
         make_event(event_type="login_failed", model="", object_id="", object_repr="", data={"username": "mallory"})
         text = text_of(admin_client.get(LIST))

@@ -62,7 +62,7 @@ def _view(site: str, event: AuditEvent, names: Names) -> EventView:
         actor=actor,
         actor_url=events_url(site, actor=event.actor_id or actor) if actor else "",
         reason=show_reason(event),
-        history_url=history_url(site, event.model, event.object_id) if event.object_id else "",
+        history_url=history_url(site, event.model, event.object_id) if event.model and event.object_id else "",
         correlation_url=events_url(site, q=correlation) if correlation else "",
         fields=show_fields(event, names),
         data=show_payload(event.data),

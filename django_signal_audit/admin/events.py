@@ -100,7 +100,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("object"))
     def object(self, event: AuditEvent) -> str:
         """Return the object, linked to its history, and its model."""
-        if not event.object_id:
+        if not (event.object_id and event.model):
             return event.object_repr or event.model
         address = history_url(self.admin_site.name, event.model, event.object_id)
         name = event.object_repr or event.object_id
