@@ -163,6 +163,11 @@ class TestPages:
         assert f'<span class="audit-badge audit-update">{name}</span>' in text
         assert {"de": "leer", "fr": "vide"}[language] in text
 
+    def test_the_text_of_an_event_is_the_same_in_every_language(self, language):
+        # An export has it, and what a machine reads must not depend on who runs the command.
+        with translation.override(language):
+            assert str(make_event(event_type="update", object_repr="ada")) == "update ada"
+
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
