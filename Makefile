@@ -60,11 +60,17 @@ clean:  ## Remove the virtual environments, caches and the demo's data
 
 comma := ,
 
-$(VENV)/bin/python $(BENCH)/bin/python:
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed. Name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "Making $(@D:/bin=) with $$($(PYTHON) --version)."
 	@$(PYTHON) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; }
+
+# The measured packages are pinned to the latest Django, which Python 3.11 does not run.
+$(BENCH)/bin/python:
+	@$(if $(filter-out 3.11,$(NEWEST)),,echo "The benchmark needs Python 3.12 or newer by the name python3.x."; exit 1)
+	@echo "Making $(@D:/bin=) with Python $(NEWEST)."
+	@PYENV_VERSION=$(PYENV) python$(NEWEST) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and what the demo needs."

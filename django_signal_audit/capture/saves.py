@@ -158,7 +158,7 @@ def check_before_save(
         if is_ready(using) and not is_suspended(plan.model):
             before = _look(plan, instance, pending, using, raw=raw, update_fields=update_fields)
             before.is_own = raw or not pending.is_foreign
-            before.may_extend = may_extend(instance, plan.model)
+            before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
             pending.before.append(before)
     pending.using, pending.count = using, recorded_count()
 
