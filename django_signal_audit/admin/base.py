@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
+import django
 from django.contrib import admin
+from django.contrib.admin import ModelAdmin
 from django.db.models import Model, Q
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from django_signal_audit.reports.display import local
 
@@ -47,6 +53,64 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[()]:
         """Return none: the pages have templates of their own instead of a form."""
         return ()
+
+
+# The text and the address of a breadcrumb.
+Crumb = tuple[str, str]
+
+
+def crumbs_to_list(model_admin: ModelAdmin[Any], changelist: str = "") -> list[Crumb]:
+    """Return the breadcrumbs of a page that hangs on the list of a model.
+
+    Args:
+        model_admin: The admin of the model.
+        changelist: The address of the list, filters and all; the whole list's if empty.
+
+    """
+    opts, site = model_admin.opts, model_admin.admin_site.name
+    app = reverse("admin:app_list", kwargs={"app_label": opts.app_label}, current_app=site)
+    whole = reverse(f"admin:{opts.app_label}_{opts.model_name}_changelist", current_app=site)
+    return [
+        (str(opts.app_config.verbose_name), app),
+        (str(capfirst(opts.verbose_name_plural)), changelist or whole),
+    ]
+
+
+def render_page(
+    model_admin: ModelAdmin[Any],
+    request: HttpRequest,
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    crumbs: Sequence[Crumb],
+    here: str = "",
+    status: int = 200,
+) -> TemplateResponse:
+    """Return a page of our own among the admin's.
+
+    Args:
+        model_admin: The admin of the model it belongs to.
+        request: The request.
+        template: One that extends ``page.html``.
+        context: What it shows, its ``title`` among it.
+        crumbs: The breadcrumbs between the first page and this one.
+        here: The last one, this page's; its title if empty.
+        status: The HTTP status.
+
+    """
+    site = model_admin.admin_site
+    request.current_app = site.name  # as the admin's own views do
+    page = {
+        **site.each_context(request),
+        "opts": model_admin.opts,
+        "media": model_admin.media,
+        # Their markup changed with Django's styles.
+        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
+        "crumbs": crumbs,
+        "here": here or context["title"],
+        **context,
+    }
+    return TemplateResponse(request, template, page, status=status)
 
 
 def show_second(moment: dt.datetime) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import django
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
@@ -16,9 +15,10 @@ from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.models import Notification
 from django_signal_audit.reports.texts import printable
 
+from .base import crumbs_to_list, render_page
 from .details import may_view_notifications
 from .links import events_url, notifications_url
 from .tallies import Period, VisibleEvents, count_failures
@@ -75,19 +75,14 @@ def dashboard_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> Templa
         panels.append(_delivery(site.name, period))
     charts = _draw(panels)
     context = {
-        **site.each_context(request),
         "title": _("Dashboard"),
-        "opts": AuditEvent._meta,
-        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
-        "media": model_admin.media,
         "days": days,
         "periods": PERIODS,
         "period": period,
         "panels": list(zip(panels, charts or [SafeString()] * len(panels), strict=True)),
         "has_charts": charts is not None,
     }
-    request.current_app = site.name  # as the admin's own views do
-    return TemplateResponse(request, TEMPLATE, context)
+    return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin))
 
 
 def _chosen(request: HttpRequest) -> int:

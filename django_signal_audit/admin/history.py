@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import django
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import EventType
@@ -20,6 +20,7 @@ from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import show_state, show_time
 from django_signal_audit.reports.queries import EventFilter
 
+from .base import crumbs_to_list, render_page
 from .details import view_events
 from .links import key_of, object_url
 from .paging import BoundedPaginator
@@ -40,13 +41,10 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
     page = BoundedPaginator(events, PER_PAGE).get_page(request.GET.get("p"))
     newest = events.first()
     site = model_admin.admin_site
+    subject = (newest.object_repr if newest else "") or key
     context = {
-        **site.each_context(request),
         "title": _("Audit history"),
-        "subtitle": (newest.object_repr if newest else "") or key,
-        "opts": AuditEvent._meta,
-        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
-        "media": model_admin.media,
+        "subtitle": subject,
         "label": label,
         "key": key,
         "page": page,
@@ -56,8 +54,8 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
         **_state(newest, key, request.GET.get("at", "")),
         **_present(site.name, newest),
     }
-    request.current_app = site.name  # as the admin's own views do
-    return TemplateResponse(request, TEMPLATE, context)
+    here = Truncator(subject).words(18)
+    return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin), here=here)
 
 
 def _state(newest: AuditEvent | None, key: str, text: str) -> dict[str, Any]:

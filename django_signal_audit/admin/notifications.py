@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import django
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -22,7 +20,7 @@ from django_signal_audit.models import Notification, NotificationQuerySet
 from django_signal_audit.reports.texts import shorten
 from django_signal_audit.values import clean_text
 
-from .base import ReadOnlyAdmin, badge, show_second, with_uid
+from .base import ReadOnlyAdmin, badge, crumbs_to_list, render_page, show_second, with_uid
 from .details import view_events
 from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
 from .links import notification_url
@@ -31,6 +29,7 @@ from .retries import MOST, count_unsent, retry, unsent
 from .visibility import may_view
 
 ERROR_WIDTH = 120
+RETRY_TEMPLATE = "admin/django_signal_audit/notification/retry.html"
 UNSENT = (Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped)
 WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notification.STATUS.failed)
 
@@ -109,19 +108,14 @@ class NotificationAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(back)
         count = count_unsent(changelist.queryset)
         context = {
-            **self.admin_site.each_context(request),
             "title": _("Send again"),
-            "opts": self.opts,
-            "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
             "back": back,
             "count": min(count, MOST),
             "is_cut": count > MOST,
             "filters": [(spec.title, chosen) for spec in changelist.filter_specs if (chosen := _chosen(spec))],
             "query": changelist.query,
-            "media": self.media,
         }
-        request.current_app = self.admin_site.name  # as the admin's own views do
-        return TemplateResponse(request, "admin/django_signal_audit/notification/retry.html", context)
+        return render_page(self, request, RETRY_TEMPLATE, context, crumbs=crumbs_to_list(self, back))
 
     def _demand(self, request: HttpRequest) -> None:
         if not (self.has_view_permission(request) and self.has_retry_permission(request)):

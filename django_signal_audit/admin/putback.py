@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import django
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from django_signal_audit.capture.rows import locked, rows_of
@@ -25,6 +24,7 @@ from django_signal_audit.reports.display import ShownField, label_of, show_field
 from django_signal_audit.reports.relations import related_names
 from django_signal_audit.values import Digest, Masked, decode, encode
 
+from .base import render_page
 from .links import event_url
 
 TEMPLATE = "django_signal_audit/admin/put_back.html"
@@ -61,20 +61,17 @@ def put_back_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: 
         _check(event, _values(event), lock=False)
     except RefusedError as refused:
         refusal = str(refused)
+    back = event_url(model_admin.admin_site.name, event.pk)
     context = {
-        **model_admin.admin_site.each_context(request),
         "title": _("Put this change back"),
-        "opts": AuditEvent._meta,
-        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
-        "media": model_admin.media,
         "event": event,
-        "event_url": event_url(model_admin.admin_site.name, event.pk),
+        "event_url": back,
         "refusal": refusal,
         "fields": _reversed(event),
     }
-    request.current_app = model_admin.admin_site.name
+    crumbs = [(Truncator(event).chars(60), back)]
     status = 409 if refusal and request.method == "POST" else 200
-    return TemplateResponse(request, TEMPLATE, context, status=status)
+    return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs, status=status)
 
 
 def put_back(event: AuditEvent, user: Any) -> None:
