@@ -274,3 +274,24 @@ def test_other_answers_of_the_server_are_left_to_the_backoff(monkeypatch):
     row = send()
     assert row.status == "failed"
     assert "not you" in row.last_error
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("to", ["sound@example.com", "x@example.com\nBcc: evil@example.com"]),
+        ("to", "no@domain@example.com"),
+        ("from_email", "shop@example.com\nBcc: evil@example.com"),
+        ("reply_to", ["sound@example.com", "x@example.com\r\nBcc: evil@example.com"]),
+    ],
+)
+def test_what_is_no_address_is_an_error_of_check(option, value):
+    [problem] = EmailChannel("mail", {option: value}).check()
+    assert problem.id == "django_signal_audit.E015"
+    assert f'["{option}"] names ' in problem.msg
+    assert "which is no e-mail address" in problem.msg
+
+
+def test_other_words_than_addresses_are_none_of_its_business():
+    words = ["actor", "superusers", "user:a b@c", "group:Front desk", "owner.email", "5", "root"]
+    assert EmailChannel("mail", {"to": words, "from_email": "The shop <shop@example.com>"}).check() == []

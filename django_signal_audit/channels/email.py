@@ -78,7 +78,7 @@ class EmailChannel(Channel):
 
     def check(self) -> list[CheckMessage]:
         """Return what is wrong with the options, a mailer that is not there among it."""
-        problems = [*super().check(), *self._template_problems()]
+        problems = [*super().check(), *self._template_problems(), *self._address_problems()]
         mailer = self.options.get("mailer")
         if not is_text(mailer):
             return problems
@@ -98,6 +98,14 @@ class EmailChannel(Channel):
         except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
             what = f"is {template!r}, which cannot be loaded: {type(error).__name__}: {error}"
             yield self.error("html", what, "Write the name of a template that TEMPLATES can load.")
+
+    def _address_problems(self) -> Iterator[CheckMessage]:
+        """Report what no mail can go to or come from; other words may name users, groups or paths."""
+        for name, is_sound in (("to", _is_sound_recipient), ("from_email", _is_header), ("reply_to", _is_header)):
+            value = self.options.get(name, ())
+            for text in (value,) if isinstance(value, str) else value if is_texts(value) else ():
+                if not is_sound(text):
+                    yield self.error(name, f"names {text!r}, which is no e-mail address", "Correct the address.")
 
     def _mailer(self) -> dict[str, Any]:
         return {"using": self.options["mailer"]} if HAS_MAILERS and "mailer" in self.options else {}
@@ -131,6 +139,19 @@ def _engine() -> Engine:
         dirs=[str(Path(__file__).parent.parent / "templates" / "django_signal_audit")],
         builtins=["django.templatetags.i18n"],
     )
+
+
+def _is_sound_recipient(text: str) -> bool:
+    if text.startswith(("user:", "group:")) or ("@" not in text and len(text.split()) == 1):
+        return True
+    try:
+        return bool(_checked(text))
+    except GiveUp:
+        return False
+
+
+def _is_header(text: str) -> bool:
+    return text.splitlines() == [text] and bool(parseaddr(text)[1])
 
 
 def _checked(recipient: str) -> str:
