@@ -29,8 +29,11 @@ PAGES = {
     "a rare rule": "rule=rare",
     "a rare level": "level=critical",
     "an actor": "actor=3",
-    "search for an object": "q=77",
+    "search for an object": "q=quiet",
+    "search for one with ever more events": "q=busy",
 }
+# Every eighth event is about each of them: more than a page of the log shows.
+NAMED = {1: "quiet", 2: "busy"}
 # What moves a row's time into the past, and gives it a key of its own.
 SHIFT = {
     "sqlite": ("strftime('%Y-%m-%d %H:%M:%f', {time}, '-' || copy || ' hours')", "lower(hex(randomblob(16)))"),
@@ -90,7 +93,7 @@ def _first_events() -> None:
     AuditEvent.objects.bulk_create(
         AuditEvent(
             event_type="update" if number % 5 else "delete", source="orm", model=models[number % 2],
-            object_id=str(number), object_repr=f"object {number}", actor_id=str(number % 7),
+            object_id=NAMED.get(number % 8, str(number)), object_repr=f"object {number}", actor_id=str(number % 7),
             actor_repr=f"user {number % 7}", rules=["all"], correlation_id=f"request {number}",
             changes={"first_name": ["one", "two"]}, recorded_at=start + dt.timedelta(seconds=number),
         )
@@ -128,7 +131,7 @@ def _multiply(kind: str, table: str, moment: str, *, total: int, uid: str = "") 
         shown = {moment: time_sql.format(time=moment), uid: uid_sql}
         copied = ", ".join(shown.get(column, f'"{column}"') for column in columns)
         names = ", ".join(f'"{column}"' for column in columns)
-        rare = "WHERE level = 'info'" if uid else ""
+        rare = "WHERE level = 'info' AND object_id <> 'quiet'" if uid else ""
         cursor.execute(
             f"INSERT INTO {table} ({names}) WITH RECURSIVE copies(copy) AS"
             f" (SELECT 1 UNION ALL SELECT copy + 1 FROM copies WHERE copy < {total // FIRST})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.db.models import Model
@@ -18,6 +20,10 @@ class FieldChange(NamedTuple):
     new: Any
 
 
+# The class without the Python frame of its constructor, from a tuple: where there is one for every field of a row.
+field_change: Callable[[tuple[Any, Any]], FieldChange] = partial(tuple.__new__, FieldChange)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MembersChange:
     """The keys a many-to-many field gained and lost, each list sorted."""
@@ -29,13 +35,15 @@ class MembersChange:
         return bool(self.added or self.removed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One thing that happened, before any rule was asked about it.
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Change(NamedTuple):
+    """One thing that happened, before any rule was asked about it; made with keyword arguments.
 
     ``fields`` holds, by field name, what the database held before and holds now; ``members`` the same for m2m
     fields. ``instance`` is the object in memory where there is one: it names the object and feeds callable
-    conditions, never the values.
+    conditions, never the values. ``object_repr`` is its text where that was asked for already.
     """
 
     event_type: str
@@ -45,9 +53,9 @@ class Change:
     pk: Any = None
     instance: Model | None = None
     object_repr: str | None = None
-    fields: Mapping[str, FieldChange] = field(default_factory=dict)
-    members: Mapping[str, MembersChange] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, FieldChange] = _NOTHING
+    members: Mapping[str, MembersChange] = _NOTHING
+    data: Mapping[str, Any] = _NOTHING
     actor: Any = None
     level: str = Level.INFO.value
 
@@ -64,7 +72,7 @@ class Change:
     @property
     def touched(self) -> frozenset[str]:
         """Return the names of all fields the change carries, m2m fields among them."""
-        return frozenset(self.fields) | frozenset(self.members)
+        return frozenset(self.fields).union(self.members) if self.members else frozenset(self.fields)
 
     @property
     def is_model_event(self) -> bool:

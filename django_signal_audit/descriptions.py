@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from .actors import resolve_actor
 from .changes import Change
@@ -27,11 +27,10 @@ class Describer:
         context = current_context()
         self.moment = utc_now()
         self.context = context.payload
-        uids = new_uids()
-        first = next(uids)
-        self._uids = chain((first,), uids)
+        self._uids = new_uids()
+        self._first: UUID | None = next(self._uids)
         # Outside any scope, the events of one call still belong together.
-        self.correlation_id = context.correlation_id or str(first)
+        self.correlation_id = context.correlation_id or str(self._first)
         self._actor: tuple[str, str] | None = None
         self._rules: dict[int, list[str]] = {}
 
@@ -39,10 +38,11 @@ class Describer:
         """Return the row of the event."""
         label = match.plan.label if match.plan else change.model._meta.label_lower if change.model else ""
         actor_id, actor_repr = self._resolve(change.actor)
+        uid, self._first = self._first or next(self._uids), None
         # In the order of the columns: naming all of them takes half of the time.
         event_type, rules = str.__str__(change.event_type), self._names(match)
         return EventRow(
-            next(self._uids),
+            uid,
             self.moment,
             event_type,
             str.__str__(change.source),

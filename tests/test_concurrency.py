@@ -14,13 +14,13 @@ from django.db import OperationalError, connection, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Concat
 
-from .app.models import Country, Picture, Product, Tag
+from .app.models import Country, Picture, Place, Product, Restaurant, Tag
 from .conftest import Audit, events
 from .processes.proof import prove
 from .processes.stage import EVERYTHING, choose, databases, run
 from .processes.work import is_locking, upsert_options
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, databases=["default", "other"])]
 
 LEVELS = {
     "postgresql": {"default": {}, "repeatable read": {"isolation_level": 3}, "serializable": {"isolation_level": 4}},
@@ -137,6 +137,31 @@ class TestMeanwhile:
         assert [(event.event_type, event.changes["name"]) for event in events()] == [
             ("create", [None, "old"]),
             ("update", ["old", "new"]),
+        ]
+        check(notified=False)
+
+    def test_a_childs_row_that_appears_between_two_looks_of_an_update(self, audit: Audit) -> None:
+        audit()
+        Place.objects.create(name="old")
+        with meanwhile(
+            "SELECT app_place.id, app_place.name FROM app_place", lambda: Restaurant.objects.create(name="old", stars=3)
+        ):
+            Place.objects.update(name="new")
+        assert [(event.model, event.event_type) for event in events()] == [
+            ("app.place", "create"),
+            ("app.restaurant", "create"),
+            ("app.restaurant", "update"),
+            ("app.place", "update"),
+        ]
+        check(notified=False)
+
+    def test_a_childs_row_that_appears_before_its_parents_is_saved(self, audit: Audit) -> None:
+        audit()
+        with meanwhile("SELECT app_place.name", lambda: Restaurant.objects.create(pk=77, name="old", stars=3)):
+            Place(pk=77, name="new").save()
+        assert [(event.model, event.event_type, event.changes["name"]) for event in events()] == [
+            ("app.restaurant", "create", [None, "old"]),
+            ("app.restaurant", "update", ["old", "new"]),
         ]
         check(notified=False)
 

@@ -6,6 +6,7 @@ from .auditlog import AuditLog
 from .base import Contender
 from .easy_audit import EasyAudit
 from .field_audit import FieldAudit
+from .floor import Floor
 from .ours import Ours
 from .pghistory import PgHistory, PgHistoryStatements
 from .plain import Plain
@@ -14,6 +15,7 @@ from .simple_history import SimpleHistory
 
 CONTENDERS: tuple[Contender, ...] = (
     Plain(),
+    Floor(),
     Ours(),
     AuditLog(),
     FieldAudit(),

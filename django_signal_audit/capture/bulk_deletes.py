@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from django_signal_audit.changes import Change, FieldChange, MembersChange
+from django_signal_audit.changes import Change, MembersChange, field_change
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
@@ -14,15 +14,17 @@ from django_signal_audit.rules.plans import ModelPlan
 from .compilers import DeleteStatement
 from .deletions import DeletionScope, Doomed, current_deletion
 from .extensions import members_left, survivors
-from .images import CHUNK, Image, ImageReader, Spool
+from .images import Image, Spool
 from .memberships import sorted_keys
+from .raw_images import RawImageReader
+from .selects import raw_rows
 from .strangers import execute_on_known
 from .transactions import all_or_nothing, lock_database, write_transaction
 
 
 def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
     """Run a DELETE on the plan's own table and record the rows that went."""
-    reader = ImageReader(plan, statement.using)
+    reader = RawImageReader(plan, statement.using)
     spool = Spool()
     with write_transaction(statement.using):
         try:
@@ -35,24 +37,23 @@ def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
         return result
 
 
-def _execute(statement: DeleteStatement, reader: ImageReader, spool: Spool) -> Any:
+def _execute(statement: DeleteStatement, reader: RawImageReader, spool: Spool) -> Any:
     """Run the statement, and leave the images of the rows it deleted in the spool."""
     if not reader.plan.model._meta.parents and statement.can_return():
-        spool.extend(statement.execute_returning(reader.fields))
+        spool.extend(statement.execute_returning_raw(reader.fields))
         return spool.count
     lock_database(statement.using)
     spool.extend(_images(statement, reader))
     return execute_on_known(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool)))
 
 
-def _images(statement: DeleteStatement, reader: ImageReader) -> Iterable[Image]:
+def _images(statement: DeleteStatement, reader: RawImageReader) -> Iterable[Image]:
     if not reader.plan.model._meta.parents and statement.is_simple():
-        return statement.read(reader.attnames, deleting=True)
-    rows = reader.rows(deleting=True).filter(pk__in=statement.matching())
-    return rows.iterator(chunk_size=CHUNK)
+        return raw_rows(statement.reading(reader.attnames, deleting=True), statement.using)
+    return reader.images(reader.rows(deleting=True).filter(pk__in=statement.matching()))
 
 
-def _deletes(reader: ImageReader, chunk: Iterable[Image]) -> list[Change]:
+def _deletes(reader: RawImageReader, chunk: Iterable[Image]) -> list[Change]:
     changes = []
     for image in chunk:
         scope = current_deletion()
@@ -69,7 +70,7 @@ def _deletes(reader: ImageReader, chunk: Iterable[Image]) -> list[Change]:
     return changes
 
 
-def _delete(reader: ImageReader, image: Image, scope: DeletionScope | None, *, loses_parents: bool) -> Change:
+def _delete(reader: RawImageReader, image: Image, scope: DeletionScope | None, *, loses_parents: bool) -> Change:
     plan, pk = reader.plan, reader.key(image)
     noted = Doomed(Source.BULK) if scope is None else scope.doomed.get((plan.model, pk), Doomed(Source.CASCADE))
     names = plan.names_for(EventType.DELETE)
@@ -78,14 +79,16 @@ def _delete(reader: ImageReader, image: Image, scope: DeletionScope | None, *, l
     }
     if loses_parents:
         members |= members_left(reader, image, names)
+    # Only conditions ask for more of the object than its text.
+    is_wanted = EventType.DELETE in plan.conditional
     return Change(
         event_type=EventType.DELETE,
         source=noted.source,
         using=reader.using,
         model=plan.model,
         pk=pk,
-        instance=reader.instance(image) if noted.instance is None else noted.instance,
-        object_repr=noted.object_repr,
-        fields={name: FieldChange(old=value, new=None) for name, value in reader.row(image, names).items()},
+        instance=reader.instance(image) if is_wanted and noted.instance is None else noted.instance,
+        object_repr=reader.text(image) if noted.object_repr is None and not is_wanted else noted.object_repr,
+        fields={name: field_change((value, None)) for name, value in reader.row(image, names).items()},
         members=members,
     )

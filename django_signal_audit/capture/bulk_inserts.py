@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connections, models
 
-from django_signal_audit.changes import Change, FieldChange
+from django_signal_audit.changes import Change, field_change
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
@@ -117,7 +117,7 @@ def _create(reader: ImageReader, image: Image) -> Change:
         model=plan.model,
         pk=pk,
         instance=reader.instance(image),
-        fields={name: FieldChange(old=None, new=value) for name, value in reader.row(image, names).items()},
+        fields={name: field_change((None, value)) for name, value in reader.row(image, names).items()},
         # A fixture's row extends its parents' rows.
         members=members_brought(plan, pk, names, reader.using) if plan.model._meta.parents else {},
     )

@@ -37,7 +37,7 @@ def delete_pairs(statement: DeleteStatement, membership: Membership) -> Any:
     """Run a DELETE of pairs and report them, or keep them for the delete event of their owner."""
     with write_transaction(statement.using):
         if statement.can_return():
-            rows = list(statement.execute_returning([membership.owner_link, membership.member_link]))
+            rows = statement.execute_returning([membership.owner_link, membership.member_link])
             result, pairs = len(rows), set(rows)
         else:
             lock_database(statement.using)

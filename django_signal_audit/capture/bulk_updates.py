@@ -14,12 +14,14 @@ from django_signal_audit.rules.plans import ModelPlan
 
 from .compilers import UpdateStatement
 from .deletions import current_deletion
-from .images import CHUNK, Image, ImageReader, Spool
+from .images import CHUNK, Image, Spool
 from .key_updates import move_and_record, moves_keys
 from .lineage import with_tables
-from .rows import differences
+from .raw_images import RawImageReader
+from .rows import current, rows_of
+from .selects import raw_rows
 from .strangers import execute_on_known
-from .transactions import all_or_nothing, lock_database, write_transaction
+from .transactions import all_or_nothing, is_alone, lock_database, write_transaction
 
 
 def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) -> Any:
@@ -46,6 +48,9 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
         try:
             for target in targets:
                 target.look()
+            if any(target.plan.model is statement.model for target in targets):
+                for target in targets:
+                    target.look_for_newcomers()
             result = _execute(statement, targets)
             scope = current_deletion()
             source = Source.BULK if scope is None else scope.source_of_update(fields)
@@ -82,7 +87,7 @@ class _Target:
         self.plan = plan
         self.names = names
         self.statement = statement
-        self.reader = ImageReader(plan, statement.using)
+        self.reader = RawImageReader(plan, statement.using)
         self.fields = {name: field for name, field in plan.all_fields.items() if name in names}
         # Unwatched columns that change with them matter to the text of the object.
         own = set(self.reader.fields)
@@ -94,15 +99,32 @@ class _Target:
         """Read the rows as they are, under lock."""
         table, own = self.statement.model, self.plan.model
         if own is table and not own._meta.parents and self.statement.is_simple():
-            self.before.extend(self.statement.read(self.reader.attnames))
+            self.before.extend(raw_rows(self.statement.reading(self.reader.attnames), self.statement.using))
+        else:
+            self.before.extend(self.reader.images(self._concerned(self.reader.rows())))
+
+    def look_for_newcomers(self) -> None:
+        """Read the children's rows that came along with their parents' rows after the former were looked for.
+
+        The parents' rows are locked by now. SQLite has one writer.
+        """
+        using, own = self.statement.using, self.plan.model
+        if own is self.statement.model or not issubclass(own, self.statement.model) or is_alone(using):
             return
+        rows = self._concerned(current(rows_of(own, using), using)).values_list("pk", flat=True)
+        # Most often nobody came, and keys that are many need not be held.
+        if sum(1 for _ in rows.iterator(chunk_size=CHUNK)) > self.before.count:
+            new = set(rows).difference(self.keys())
+            self.before.extend(self.reader.images(self.reader.rows().filter(pk__in=new)))
+
+    def _concerned(self, rows: models.QuerySet[Any, Any]) -> models.QuerySet[Any, Any]:
+        table, own = self.statement.model, self.plan.model
         lookup = selected = "pk"
         if issubclass(own, table) and own is not table and table._meta.pk is not None:
             lookup = table._meta.pk.name  # a child's row, found by its parent's key
         elif issubclass(table, own) and own is not table and own._meta.pk is not None:
             selected = own._meta.pk.name  # a parent's row, whose key the child's row has
-        rows = self.reader.rows().filter(**{f"{lookup}__in": self.statement.matching(selected)})
-        self.before.extend(rows.iterator(chunk_size=CHUNK))
+        return rows.filter(**{f"{lookup}__in": self.statement.matching(selected)})
 
     def keys(self) -> Iterator[Any]:
         """Return the keys of the rows that were read."""
@@ -111,29 +133,29 @@ class _Target:
     def record(self, source: Source, seen: set[tuple[type[models.Model], Any]]) -> None:
         """Read the rows again and record the differences, but for those that a more derived plan has recorded."""
         for chunk in self.before:
-            keys = [self.reader.key(image) for image in chunk]
             after = self.reader.again(chunk, self.touched)
             changes = [
-                self._change(old, after[pk], pk, source)
-                for pk, old in zip(keys, chunk, strict=True)
-                if pk in after and (self.plan.model, pk) not in seen
+                self._change(old, new, source)
+                for old, new in zip(chunk, after, strict=True)
+                if new is not None and (not seen or (self.plan.model, self.reader.key(old)) not in seen)
             ]
             for image in chunk if self.plan.model._meta.parents else ():
                 seen |= self.reader.parents(image)
             record_changes([change for change in changes if change is not None], self.statement.using)
 
-    def _change(self, old: Image, new: Image, pk: Any, source: Source) -> Change | None:
-        if old == new:
-            return None
-        changed = differences(self.fields, self.reader.row(old, self.names), self.reader.row(new, self.names))
+    def _change(self, old: Image, new: Image, source: Source) -> Change | None:
+        changed = self.reader.differences(self.fields, old, new)
         if not changed:
             return None
+        # Only conditions ask for more of the object than its text.
+        is_wanted = EventType.UPDATE in self.plan.conditional
         return Change(
             event_type=EventType.UPDATE,
             source=source,
             using=self.statement.using,
             model=self.plan.model,
-            pk=pk,
-            instance=self.reader.instance(new),
+            pk=self.reader.key(old),
+            instance=self.reader.instance(new) if is_wanted else None,
+            object_repr=None if is_wanted else self.reader.text(new),
             fields=changed,
         )

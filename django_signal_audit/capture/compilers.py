@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
 from itertools import chain
@@ -26,6 +25,8 @@ from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
 
 from django_signal_audit.problems import Problem
 
+from .selects import is_one_of
+
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]
 
@@ -33,14 +34,18 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 _passing: ContextVar[bool] = ContextVar("django_signal_audit_passing", default=False)
 
 
-@contextmanager
-def unwatched() -> Iterator[None]:
-    """Let the statements of a block pass unseen."""
-    token = _passing.set(True)
-    try:
-        yield
-    finally:
-        _passing.reset(token)
+class unwatched:  # noqa: N801  # reads as the statement it is: with unwatched()
+    """Lets the statements of a block pass unseen."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+        self._token = _passing.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        """End the block."""
+        _passing.reset(self._token)
 
 
 class TableWatcher(Protocol):
@@ -90,8 +95,8 @@ class _Statement:
         query.get_initial_alias()
         return bool(query.count_active_tables() == 1 and not query.distinct and query.group_by is None)
 
-    def read(self, names: Sequence[str], *, deleting: bool = False) -> Iterator[tuple[Any, ...]]:
-        """Return columns of the rows a simple statement concerns, under the lock that the statement takes."""
+    def reading(self, names: Sequence[str], *, deleting: bool = False) -> Query:
+        """Return the query for columns of the rows a simple statement concerns, under the lock that it takes."""
         query = self._select(names)
         features = self.compiler.connection.features
         if features.has_select_for_update:
@@ -99,11 +104,17 @@ class _Statement:
             query.select_for_no_key_update = not deleting and features.has_select_for_no_key_update
             # In one order, so that two writes do not wait for each other.
             query.add_ordering("pk")
-        rows = query.get_compiler(self.using).results_iter(chunked_fetch=True)
+        return query
+
+    def read(self, names: Sequence[str], *, deleting: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Return these columns."""
+        rows = self.reading(names, deleting=deleting).get_compiler(self.using).results_iter(chunked_fetch=True)
         return map(tuple, rows)
 
     def _converted(self, rows: Rows, fields: Sequence[Field]) -> Rows:
         """Return rows that begin with these columns as a SELECT of them would give them."""
+        if not rows:
+            return rows
         columns = [field.get_col(self.query.get_meta().db_table) for field in fields]
         converters = self.compiler.get_converters(columns)
         if not converters:
@@ -114,7 +125,7 @@ class _Statement:
 
     def restrict(self, pks: Sequence[Any]) -> None:
         """Keep the statement from rows that were not looked at, such as others have inserted meanwhile."""
-        self.query.add_filter("pk__in", pks)
+        self.query.add_q(is_one_of(self.model, pks, self.using))
 
 
 class DeleteStatement(_Statement):
@@ -124,8 +135,8 @@ class DeleteStatement(_Statement):
         """Tell whether the statement itself gives the rows it deletes: exactly those, under no other locks."""
         return bool(self.compiler.connection.features.can_return_rows_from_bulk_insert and self.is_simple())
 
-    def execute_returning(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
-        """Run a simple statement and return columns of the rows it deleted."""
+    def execute_returning_raw(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
+        """Run a simple statement and return columns of the rows it deleted, as the driver gives them."""
         connection = self.compiler.connection
         names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
         try:
@@ -135,7 +146,11 @@ class DeleteStatement(_Statement):
         with connection.cursor() as cursor:
             cursor.execute(f"{sql} RETURNING {names}", params)
             while rows := cursor.fetchmany(GET_ITERATOR_CHUNK_SIZE):
-                yield from self._converted([tuple(row) for row in rows], fields)
+                yield from map(tuple, rows)
+
+    def execute_returning(self, fields: Sequence[Field]) -> Rows:
+        """Return them as a SELECT would give them."""
+        return self._converted(list(self.execute_returning_raw(fields)), fields)
 
 
 class UpdateStatement(_Statement):

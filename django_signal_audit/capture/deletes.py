@@ -8,7 +8,7 @@ from typing import Any
 from django.db import models
 from django.db.models.signals import post_delete, pre_delete
 
-from django_signal_audit.changes import Change, FieldChange, MembersChange
+from django_signal_audit.changes import Change, MembersChange, field_change
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
@@ -110,7 +110,7 @@ def _change(doomed: DoomedRow, instance: models.Model, using: str) -> Change:
         pk=doomed.pk,
         instance=instance,
         object_repr=doomed.object_repr,
-        fields={name: FieldChange(old=value, new=None) for name, value in doomed.row.items()},
+        fields={name: field_change((value, None)) for name, value in doomed.row.items()},
         members={name: MembersChange(removed=keys) for name, keys in doomed.members.items() if keys},
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import islice
 from tempfile import TemporaryFile
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import models
 
@@ -66,16 +66,29 @@ class Spool:
             self._file.close()
 
 
+class _Layout(NamedTuple):
+    """The columns of a model's images, where each is, and which are the key's."""
+
+    fields: tuple[Any, ...]
+    attnames: tuple[str, ...]
+    position: Mapping[str, int]
+    key_positions: tuple[int, ...]
+
+
+@lru_cache(1024)
+def _layout(model: type[models.Model]) -> _Layout:
+    fields = tuple(field for field in model._meta.concrete_fields if field.column)
+    position = {field.attname: position for position, field in enumerate(fields)}
+    return _Layout(fields, tuple(position), position, tuple(position[one.attname] for one in model._meta.pk_fields))
+
+
 class ImageReader:
     """Reads rows of one plan's model as tuples of all columns, and makes rows and objects of them."""
 
     def __init__(self, plan: ModelPlan, using: str) -> None:
         self.plan = plan
         self.using = using
-        self.fields = [field for field in plan.model._meta.concrete_fields if field.column]
-        self.attnames = [field.attname for field in self.fields]
-        self._position = {field.attname: position for position, field in enumerate(self.fields)}
-        self._key = [self._position[field.attname] for field in plan.model._meta.pk_fields]
+        self.fields, self.attnames, self.position, self.key_positions = _layout(plan.model)
 
     def rows(self, *, deleting: bool = False, lock: bool = True) -> models.QuerySet[Any, Image]:
         """Return the queryset of the images of all rows, to be filtered."""
@@ -89,44 +102,29 @@ class ImageReader:
         found = current(self.rows(lock=False), self.using).filter(pk__in=list(pks))
         return {self.key(image): image for image in found}
 
-    def again(self, images: Sequence[Image], fields: Iterable[Any]) -> dict[Any, Image]:
-        """Return the images of rows after some of their columns may have changed: only those are read."""
-        keys = [self.key(image) for image in images]
-        attnames = [field.attname for field in fields]
-        positions = [self._position[attname] for attname in attnames]
-        rows = current(rows_of(self.plan.model, self.using), self.using).filter(pk__in=keys).order_by()
-        now = {pk: values for pk, *values in rows.values_list("pk", *attnames)}
-        found: dict[Any, Image] = {}
-        for key, image in zip(keys, images, strict=True):
-            if key in now:
-                columns = list(image)
-                for position, value in zip(positions, now[key], strict=True):
-                    columns[position] = value
-                found[key] = tuple(columns)
-        return found
-
     def key(self, image: Image) -> Any:
         """Return the primary key of an image, a tuple for a composite one."""
-        values = tuple(image[position] for position in self._key)
+        values = tuple(image[position] for position in self.key_positions)
         return values if len(values) > 1 else values[0]
 
     def value(self, image: Image, attname: str) -> Any:
         """Return the value of one column."""
-        return image[self._position[attname]]
+        return image[self.position[attname]]
 
     def row(self, image: Image, names: Iterable[str]) -> Row:
         """Return the values of the named fields."""
         fields = self.plan.all_fields
-        return {name: image[self._position[fields[name].attname]] for name in names if name in fields}
+        return {name: self.value(image, fields[name].attname) for name in names if name in fields}
 
     def instance(self, image: Image) -> models.Model:
         """Return the object of an image."""
-        if self._is_plain:
+        if self.is_plain:
             return plain_object(self.plan.model, self.using, dict(zip(self.attnames, image, strict=True)))
         return self.plan.model.from_db(self.using, self.attnames, image)
 
     @cached_property
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
+        """Tell whether nobody has a say in how objects are made of the images."""
         return is_plain(self.plan.model)
 
     def parents(self, image: Image) -> set[tuple[type[models.Model], Any]]:

@@ -2,7 +2,8 @@
 
 - The order of ``Signal.receivers``: ours has to see a write before the project's own receivers react to it.
 - ``related_manager_cls`` of many-to-many descriptors: ``set()`` is one call to its caller and two signals to others.
-- ``Model.__init__`` does nothing with the columns of a plain model but to keep them.
+- ``Model.__init__`` does nothing with the columns of a plain model but to keep them, and ``refresh_from_db`` gives an
+  object what it lacks of them.
 - ``Model.save_base`` and ``BaseCommand.execute`` are the entry points of saves and commands.
 """
 
@@ -83,11 +84,14 @@ def manager_class(descriptor: Any) -> type:
 _KEEPING = {DeferredAttribute, ForeignKeyDeferredAttribute, FileDescriptor, ImageFileDescriptor}
 
 
+_OF_OBJECTS = ("__init__", "__new__", "__setattr__", "refresh_from_db")
+
+
 def is_plain(model: type[models.Model]) -> bool:
     """Tell whether nobody has a say in how objects of the model are made from rows."""
     own: Any = model
     return (
-        all(getattr(own, name) is getattr(models.Model, name) for name in ("__init__", "__new__", "__setattr__"))
+        all(getattr(own, name) is getattr(models.Model, name) for name in _OF_OBJECTS)
         and own.from_db.__func__ is models.Model.from_db.__func__  # type: ignore[attr-defined]
         and not pre_init.has_listeners(model)
         and not post_init.has_listeners(model)

@@ -10,7 +10,7 @@ from django.db import models
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.storage import has_table
 
-from .rows import rows_of
+from .rows import current, rows_of
 from .transactions import lock_database
 
 
@@ -62,7 +62,7 @@ def owners_of(
         if plan.model is target.model and target.primary_key:
             found |= {key: Owner(plan, key) for key in remaining}
             break
-        rows = rows_of(plan.model, using).filter(**{f"{target.name}__in": remaining})
+        rows = current(rows_of(plan.model, using).filter(**{f"{target.name}__in": remaining}), using)
         extended = {key: Owner(plan, pk) for key, pk in rows.order_by().values_list(target.attname, "pk")}
         found |= extended
         remaining -= set(extended)

@@ -41,7 +41,7 @@ from .extensions import survivors
 from .internals import Patches
 from .members import watched_memberships
 from .memberships import Membership
-from .saves import is_being_saved, look_again
+from .pending_saves import is_being_saved, look_again
 from .transactions import write_transaction
 
 Model = type[models.Model]

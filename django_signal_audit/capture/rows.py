@@ -117,7 +117,9 @@ def stored_key(model: type[models.Model], pk: Any, using: str) -> Any:
 
 
 def _key_value(field: Field, value: Any) -> Any:
-    if value is None or hasattr(value, "resolve_expression"):
+    if value is None or (value.__class__ is int and isinstance(field, models.IntegerField)):
+        return value
+    if hasattr(value, "resolve_expression"):
         return value
     try:
         # An instance built by hand may have got its key as text from a URL.

@@ -2,99 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from dataclasses import field as attribute
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
-from django_signal_audit.changes import Change, FieldChange, MembersChange
+from django_signal_audit.changes import Change, MembersChange, field_change
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes, recorded_count
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry, get_registry
-from django_signal_audit.rules.targets import Field, concrete
+from django_signal_audit.rules.targets import concrete
 from django_signal_audit.storage import is_ready
 from django_signal_audit.suspension import is_suspended
 
 from .base import CaptureSource, register_source
 from .extensions import may_extend, members_brought
 from .internals import Patches, connect_first
-from .lineage import owner_of
+from .lineage import Owner, owner_of
+from .pending_saves import Before, Fields, PendingSave, pending_save, set_pending_save
 from .recollection import recorded_row
 from .rows import Row, differences, read_row, row_key, rows_of, stored_key, written_row
 from .transactions import all_or_nothing, write_transaction
 
 UID = "django_signal_audit.saves"
-Fields: TypeAlias = Mapping[str, Field]
-
-
-@dataclass(slots=True)
-class Before:
-    """What was found of one plan's row before the save: ``row`` is None if there was none."""
-
-    plan: ModelPlan
-    # None for a row whose key the database is still to give.
-    pk: Any
-    fields: Fields
-    row: Row | None
-    # Did anybody look? Not before an insert that is certain, and not if no watched field is written.
-    was_read: bool
-    # Is it sure that the instance is what was written?
-    is_own: bool = True
-    # May the row that is inserted extend a parent's that is there?
-    may_extend: bool = False
-
-
-@dataclass(slots=True)
-class PendingSave:
-    """One save on its way. It rides on the instance, so that an abandoned one disappears with it."""
-
-    outer: PendingSave | None
-    force_insert: bool = False
-    force_update: bool = False
-    before: list[Before] = attribute(default_factory=list)
-    # Is the next pre_save the one that Django sends for this save? Others are sent by hand.
-    is_awaited: bool = True
-    # Between our pre_save and our post_save: the statements of the instance are the save's own.
-    is_running: bool = False
-    # Did it come past the wrapper, which would have taken it off again?
-    is_foreign: bool = False
-    using: str = ""
-    # What had been recorded when the rows were read.
-    count: int = 0
-    # From our pre_save to our post_save. Receivers that are called after it run outside, as they do without us: there,
-    # an error of the database that they handle must not take the save along.
-    transaction: ExitStack = attribute(default_factory=ExitStack)
-
-
-def _pending(instance: models.Model) -> PendingSave | None:
-    return getattr(instance._state, "audit_save", None)
-
-
-def _set_pending(instance: models.Model, pending: PendingSave | None) -> None:
-    instance._state.audit_save = pending  # type: ignore[attr-defined]
-
-
-def is_being_saved(instance: models.Model) -> bool:
-    """Tell whether the receivers record what is being written of the instance."""
-    pending = _pending(instance)
-    return pending is not None and pending.is_running
-
-
-def look_again(instance: models.Model) -> None:
-    """Read the rows anew if anything was recorded since pre_save: a receiver after ours may have written them."""
-    pending = _pending(instance)
-    if pending is None or pending.count == recorded_count():
-        return
-    for before in pending.before:
-        if before.was_read:
-            before.row = read_row(before.plan.model, before.pk, before.fields, pending.using)
 
 
 def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
@@ -110,11 +44,12 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
         update_fields: Any = None,
     ) -> None:
         using = using or router.db_for_write(type(self), instance=self)
-        outer = _pending(self)
-        pending = PendingSave(outer, force_insert=bool(force_insert), force_update=force_update)
-        _set_pending(self, pending)
+        outer = pending_save(self)
+        transaction = write_transaction(using, is_open=False)
+        pending = PendingSave(outer, transaction, bool(force_insert), force_update)
+        set_pending_save(self, pending)
         try:
-            with pending.transaction:
+            with transaction:
                 original(
                     self,
                     raw=raw,
@@ -124,7 +59,7 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
                     update_fields=update_fields,
                 )
         finally:
-            _set_pending(self, outer)
+            set_pending_save(self, outer)
 
     return save_base
 
@@ -141,48 +76,61 @@ def check_before_save(
 
     Projects send the signal by hand, with what arguments they like, around an UPDATE of their own.
     """
-    pending = _pending(instance)
+    pending = pending_save(instance)
     if raw or pending is None or not pending.is_awaited:
         # Fixtures call Model.save_base past the wrapper, once for every table. The query hook records what they and
         # others write.
         if get_settings().capture_queries:
             return
-        pending = PendingSave(outer=pending, is_foreign=True)
-        _set_pending(instance, pending)
+        using = using or router.db_for_write(sender, instance=instance)
+        pending = PendingSave(pending, write_transaction(using), is_foreign=True)
+        set_pending_save(instance, pending)
     pending.is_awaited, pending.is_running = False, True
     using = using or router.db_for_write(sender, instance=instance)
     if not pending.is_foreign:
-        pending.transaction.enter_context(write_transaction(using))
-    pending.before = []
+        pending.transaction.open()
+    pending.before = before_all = []
     for plan in get_registry().senders.get(sender, ()):
         if is_ready(using) and not is_suspended(plan.model):
             before = _look(plan, instance, pending, using, raw=raw, update_fields=update_fields)
             before.is_own = raw or not pending.is_foreign
             before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
-            pending.before.append(before)
+            before_all.append(before)
     pending.using, pending.count = using, recorded_count()
 
 
 def _look(
     plan: ModelPlan, instance: models.Model, pending: PendingSave, using: str, *, raw: bool, update_fields: Any
 ) -> Before:
-    pk = row_key(instance, plan.model)
     if _is_insert(plan, instance, pending, raw=raw):
-        return Before(plan, pk, {}, None, was_read=False)
+        return Before(plan, None, {}, None, was_read=False)
+    pk = row_key(instance, plan.model)
     owner = owner_of(plan, pk, using)
-    fields = _written_fields(owner.plan, instance, update_fields)
+    fields, row = _read(owner, instance, update_fields, using)
+    if plan.descendants and row is not None and owner.plan is plan:
+        # It may have come after we asked, along with a child's row. Now that it is locked, nobody takes it away.
+        owner = owner_of(plan, pk, using)
+        if owner.plan is not plan:
+            fields, row = _read(owner, instance, update_fields, using)
     if not fields:
         return Before(plan, pk, {}, None, was_read=False)
-    row = read_row(owner.plan.model, owner.pk, fields, using)
     key = owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, using)
     return Before(owner.plan, key, fields, row, was_read=True)
 
 
+def _read(owner: Owner, instance: models.Model, update_fields: Any, using: str) -> tuple[Fields, Row | None]:
+    """Return the watched fields of the owner's plan that the save writes, and what the row holds of them."""
+    fields = _written_fields(owner.plan, instance, update_fields)
+    return fields, read_row(owner.plan.model, owner.pk, fields, using) if fields else None
+
+
 def _is_insert(plan: ModelPlan, instance: models.Model, pending: PendingSave, *, raw: bool) -> bool:
     """Tell whether Django is sure to insert: it asks the same questions before it tries an update."""
-    held = [instance.__dict__.get(field.attname) for field in plan.model._meta.pk_fields]
-    if any(value is None or hasattr(value, "resolve_expression") for value in held):
-        return True
+    held = instance.__dict__
+    for field in plan.model._meta.pk_fields:
+        value = held.get(field.attname)
+        if value is None or hasattr(value, "resolve_expression"):
+            return True
     if concrete(type(instance)) is not plan.model:
         return False  # a parent's row may exist even where the child's is inserted
     if pending.force_insert:
@@ -209,13 +157,13 @@ def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Any)
 
 def record_after_save(sender: type[models.Model], instance: models.Model, created: bool = False, **_: Any) -> None:
     """Record what the save changed (receiver of post_save)."""
-    pending = _pending(instance)
+    pending = pending_save(instance)
     if pending is None or not pending.is_running:
         return  # a post_save that somebody sent by hand, or one that the query hook has dealt with
-    before, pending.before, pending.is_running = pending.before, [], False
+    before, pending.before, pending.is_running = pending.before, (), False
     using = pending.using
     if pending.is_foreign:
-        _set_pending(instance, pending.outer)
+        set_pending_save(instance, pending.outer)
     with all_or_nothing(using):
         changes = [_change(item, instance, created, using, own=item.plan.model is concrete(sender)) for item in before]
         record_changes([change for change in changes if change is not None], using)
@@ -232,7 +180,7 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
         if not plan.by_event[event_type]:
             return None
         new = _stored(before, instance, pk, fields, using)
-        changed = {name: FieldChange(old=None, new=new[name]) for name in fields if name in new}
+        changed = {name: field_change((None, new[name])) for name in fields if name in new}
         if before.may_extend:
             members = members_brought(plan, pk, plan.names_for(event_type), using)
     elif not before.was_read:

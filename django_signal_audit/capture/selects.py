@@ -1,22 +1,28 @@
-"""The SELECT of one row by its key, compiled once per model and column set.
+"""SELECTs for less: one row by its key, compiled once per model and column set; many rows, not yet converted.
 
-Building and compiling that query is most of what it costs. This is the second place that relies on Django's query
-compiler; where the compiled form cannot be trusted, the query is built anew each time.
+Building and compiling the query is most of what one row costs, converting all columns most of what many rows do. This
+is the second place that relies on Django's query compiler; where the compiled form cannot be trusted, the query is
+built anew each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 from django.db import connections, models
+from django.db.models import Lookup
 
 Key: TypeAlias = tuple[type[models.Model], tuple[str, ...], bool]
 Fetch: TypeAlias = Callable[[Any], "tuple[Any, ...] | None"]
+Convert: TypeAlias = Callable[[Any], Any]
 
-# By connection, because what converts a row is bound to it.
-_compiled: WeakKeyDictionary[Any, dict[Key, Fetch]] = WeakKeyDictionary()
+
+def _compiled(using: str) -> dict[Any, Any]:
+    """Return what was compiled for a connection: kept on it, because what converts a row is bound to it."""
+    kept: dict[Any, Any] = vars(connections[using]).setdefault("audit_compiled", {})
+    return kept
 
 
 def fetch_row(
@@ -39,9 +45,9 @@ def fetch_row(
         deleting: Whether that lock is a deletion's.
 
     """
-    fetches = _compiled.setdefault(connections[using], {})
-    key = (model, columns, deleting)
-    fetch = fetches.get(key)
+    fetches = _compiled(using)
+    key: Key = (model, columns, deleting)
+    fetch: Fetch | None = fetches.get(key)
     if fetch is None:
         rows = lock(models.QuerySet(model, using=using))
         fetch = fetches[key] = _compile(rows, pk, columns) or _uncompiled(rows, columns)
@@ -64,12 +70,7 @@ def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> Fet
     sql, params = compiler.as_sql()
     if tuple(params) != _parameters(fields, pk, connection):
         return None
-    converters = [
-        (position, functions, expression)
-        for position, (functions, expression) in compiler.get_converters(
-            [selected[0] for selected in compiler.select or ()]
-        ).items()
-    ]
+    converters = _converters(compiler).items()
 
     def fetch(wanted: Any) -> tuple[Any, ...] | None:
         with connection.cursor() as cursor:
@@ -78,12 +79,72 @@ def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> Fet
         if found is None:
             return None
         values = list(found)
-        for position, functions, expression in converters:
-            for function in functions:
-                values[position] = function(values[position], expression, connection)
+        for position, convert in converters:
+            values[position] = convert(values[position])
         return tuple(values)
 
     return fetch
+
+
+def _converters(compiler: Any) -> dict[int, Convert]:
+    """Return what makes Python values of what the driver gives, by position of the column; most need nothing."""
+    connection = compiler.connection
+    selected = [column for column, *_ in compiler.select or ()]
+
+    def converter(functions: Sequence[Callable[..., Any]], expression: Any) -> Convert:
+        def convert(value: Any) -> Any:
+            for function in functions:
+                value = function(value, expression, connection)
+            return value
+
+        return convert
+
+    return {position: converter(*found) for position, found in compiler.get_converters(selected).items()}
+
+
+def converters_of(model: type[models.Model], columns: Sequence[str], using: str) -> Mapping[int, Convert]:
+    """Return what the columns' values that ``raw_rows`` gives have to be converted by, by position in ``columns``."""
+    kept, key = _compiled(using), (model, *columns)
+    found: Mapping[int, Convert] | None = kept.get(key)
+    if found is None:
+        compiler = models.QuerySet(model, using=using).values_list(*columns).query.get_compiler(using)
+        compiler.setup_query()
+        found = kept[key] = _converters(compiler)
+    return found
+
+
+# Rows fetched at a time.
+_FETCHED = 2_000
+
+
+def raw_rows(query: Any, using: str, *, are_many: bool = True) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of a query as the driver gives them; many are fetched in chunks, where the database can."""
+    found = query.get_compiler(using).execute_sql(chunked_fetch=are_many, chunk_size=_FETCHED)
+    return map(tuple, chain.from_iterable(found))
+
+
+class IsOneOf(Lookup):
+    """True for a key that is in a list, which PostgreSQL takes as one parameter: naming each of many takes long."""
+
+    lookup_name = "is_one_of"
+
+    def get_prep_lookup(self) -> Any:
+        """Leave the list as it is."""
+        return self.rhs
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        """Return the comparison."""
+        field = self.lhs.output_field
+        left, params = compiler.compile(self.lhs)
+        keys = [_parameters([field], key, connection)[0] for key in self.rhs]
+        return f"{left} = ANY(%s::{field.rel_db_type(connection)}[])", [*params, keys]
+
+
+def is_one_of(model: type[models.Model], keys: Sequence[Any], using: str) -> models.Q:
+    """Return the condition that a row of the model has one of these primary keys."""
+    if connections[using].vendor != "postgresql" or len(model._meta.pk_fields) > 1:
+        return models.Q(pk__in=keys)
+    return models.Q(IsOneOf(models.F("pk"), keys))
 
 
 def _parameters(fields: Sequence[Any], pk: Any, connection: Any) -> tuple[Any, ...]:

@@ -91,20 +91,24 @@ def _file(_field: Field, value: Any, _vendor: str) -> Any:
 
 
 def _document(field: Any, value: Any, _vendor: str) -> Any:
-    return value if field.encoder is None and field.decoder is None and _is_plain_document(value) else UNCERTAIN
+    try:
+        is_plain = field.encoder is None and field.decoder is None and _is_plain_document(value)
+    except RecursionError:
+        return UNCERTAIN  # a document within itself, which Django is about to refuse
+    return value if is_plain else UNCERTAIN
+
+
+_PLAIN = frozenset({str, bool, type(None)})
 
 
 def _is_plain_document(value: Any) -> bool:
     """Tell whether every JSON store returns the document as it is: floats and huge integers may be spelled anew."""
-    if value is None or value.__class__ in (str, bool):
+    kind = value.__class__
+    if kind in _PLAIN or (kind is int and -_SAFE_INTEGER < value < _SAFE_INTEGER):
         return True
-    if value.__class__ is int:
-        return -_SAFE_INTEGER < value < _SAFE_INTEGER
-    if value.__class__ is list:
+    if kind is list:
         return all(map(_is_plain_document, value))
-    return value.__class__ is dict and all(
-        key.__class__ is str and _is_plain_document(item) for key, item in value.items()
-    )
+    return kind is dict and all(key.__class__ is str for key in value) and all(map(_is_plain_document, value.values()))
 
 
 Rule: TypeAlias = Callable[[Any, Any, str], Any]

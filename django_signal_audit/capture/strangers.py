@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from django_signal_audit.exceptions import EventNotWritten
 
 from .compilers import DeleteStatement, UpdateStatement
+from .transactions import is_alone
 
 Statement: TypeAlias = UpdateStatement | DeleteStatement
 
@@ -29,7 +30,7 @@ def execute_on_known(statement: Statement, count: int, keys: Callable[[], Iterab
         keys: Returns their primary keys.
 
     """
-    if connections[statement.using].vendor == "sqlite":
+    if is_alone(statement.using):
         return statement.execute()
     if count <= _NAMED:
         statement.restrict(list(keys()))

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from django.db import connections, transaction
 
 from django_signal_audit.storage import LOCKING_STATEMENT
 
 
-@contextmanager
-def write_transaction(using: str) -> Iterator[None]:
-    """Open a transaction if there is none.
+class write_transaction:  # noqa: N801  # reads as the statement it is: with write_transaction(...)
+    """Opens a transaction if there is none, and ends it.
 
     Inside the caller's transaction nothing is opened: an exception that the caller handles there, such as one of his
     own pre_save receivers, must leave his transaction as it would without us.
+
+    Args:
+        using: The database.
+        is_open: Whether it begins with the block, or when ``open`` is called; ``close`` ends it before the block does.
+
     """
-    connection = connections[using]
-    if connection.in_atomic_block:
-        yield
-        return
-    if connection.vendor == "sqlite" and not connection.get_autocommit():
-        _begin(connection)
-    with transaction.atomic(using=using):
-        yield
+
+    __slots__ = ("_atomic", "_is_open", "_using")
+
+    def __init__(self, using: str, *, is_open: bool = True) -> None:
+        self._using = using
+        self._is_open = is_open
+        self._atomic: transaction.Atomic | None = None
+
+    def open(self) -> None:
+        """Begin it."""
+        connection = connections[self._using]
+        if connection.in_atomic_block:
+            return
+        if connection.vendor == "sqlite" and not connection.get_autocommit():
+            _begin(connection)
+        atomic = transaction.atomic(using=self._using)
+        atomic.__enter__()
+        self._atomic = atomic
+
+    def close(self, *error: Any) -> None:
+        """Commit it, or roll it back because of an error."""
+        atomic, self._atomic = self._atomic, None
+        if atomic is not None:
+            atomic.__exit__(*(error or (None, None, None)))
+
+    def __enter__(self) -> Self:
+        """Begin the block."""
+        if self._is_open:
+            self.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End what is still open."""
+        self.close(*error)
 
 
 def _begin(connection: Any) -> None:
@@ -56,6 +84,11 @@ class all_or_nothing:  # noqa: N801  # reads as the statement it is: with all_or
         """Mark the transaction if the block failed."""
         if kind is not None and connections[self._using].in_atomic_block:
             transaction.set_rollback(True, using=self._using)
+
+
+def is_alone(using: str) -> bool:
+    """Tell whether nobody else can write while a transaction that has locked the database is open."""
+    return connections[using].vendor == "sqlite"
 
 
 def lock_database(using: str) -> None:

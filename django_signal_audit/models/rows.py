@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_signal_audit.values import JSONValue
 
@@ -38,7 +39,9 @@ class EventRow(NamedTuple):
 
     def as_event(self, using: str, pk: int | None = None) -> AuditEvent:
         """Return the event as an object, as if it had been read from the database."""
-        event = AuditEvent(**self._asdict())
+        # Documents are those of their objects still.
+        changes = json.loads(json.dumps(self.changes))
+        event = AuditEvent(**self._replace(changes=changes)._asdict())
         event.pk = pk
         event._state.adding = False
         event._state.db = using
@@ -60,18 +63,19 @@ _POSTGRESQL_CASTS = {
 def insert_row(row: EventRow, using: str) -> int:
     """Write one event and return its primary key."""
     connection = connections[using]
+    sql, values = _insert_sql(using), _prepare([row], connection)[0]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(f"{_insert_sql(using)} RETURNING id", _prepare([row], using)[0])
+            cursor.execute(f"{sql} RETURNING id", values)
             return int(cursor.fetchone()[0])
-        cursor.execute(_insert_sql(using), _prepare([row], using)[0])
+        cursor.execute(sql, values)
         return int(cursor.lastrowid)
 
 
 def insert_rows(rows: Sequence[EventRow], using: str) -> None:
     """Write many events with one statement, or as few as the database takes."""
     connection = connections[using]
-    prepared = _prepare(rows, using)
+    prepared = _prepare(rows, connection)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(*_unnested(prepared, using))
@@ -88,15 +92,19 @@ def _unnested(prepared: Sequence[tuple[Any, ...]], using: str) -> tuple[str, lis
     return _unnest_sql(using, is_shared), [*shared, *arrays]
 
 
-def _prepare(rows: Sequence[EventRow], using: str) -> list[tuple[Any, ...]]:
+@lru_cache(1024)
+def _names(rules: tuple[str, ...]) -> str:
+    return json.dumps(rules)
+
+
+def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
     """Return the rows as the driver takes them. What the rows of one call share is converted once."""
-    connection = connections[using]
     native_uuid = connection.features.has_native_uuid_field
     moment = connection.ops.adapt_datetimefield_value(rows[0].recorded_at)
     shared: dict[int, str] = {}
 
     def dumped(value: Any) -> str:
-        # Rules, context and empty data are the same objects on every row of a call.
+        # Context and empty data are the same objects on every row of a call.
         if not value:
             return "{}"
         text = shared.get(id(value))
@@ -111,7 +119,7 @@ def _prepare(rows: Sequence[EventRow], using: str) -> list[tuple[Any, ...]]:
             row.event_type,
             row.source,
             row.level,
-            dumped(row.rules) if row.rules else "[]",
+            _names(tuple(row.rules)),
             row.model,
             row.object_id,
             row.object_repr,

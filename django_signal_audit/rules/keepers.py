@@ -94,35 +94,11 @@ def _document(field: Field, plain: Any, limit: int) -> Keeper:
         return careful
 
     def keep(value: Any) -> JSONValue:
-        # A character of a repr takes twelve bytes of JSON at most.
-        if value.__class__ is dict and RESERVED.isdisjoint(value) and len(repr(value)) * 12 <= limit:
-            try:
-                return _copy(value)
-            except (TypeError, RecursionError):
-                return careful(value)
-        return careful(value)
+        # A character of a repr takes twelve bytes of JSON at most. The document is written before anybody changes it.
+        is_short = value.__class__ is dict and RESERVED.isdisjoint(value) and len(repr(value)) * 12 <= limit
+        return value if is_short else careful(value)
 
     return keep
-
-
-_LEAVES = frozenset({str, int, bool, float, type(None)})
-
-
-def _copy(document: Any) -> JSONValue:
-    """Return a copy of a document that is JSON as it is.
-
-    Raises:
-        TypeError: It is not.
-
-    """
-    kind = document.__class__
-    if kind in _LEAVES:
-        return document  # type: ignore[no-any-return]
-    if kind is list:
-        return [_copy(item) for item in document]
-    if kind is dict and all(key.__class__ is str for key in document):
-        return {key: _copy(item) for key, item in document.items()}
-    raise TypeError(kind)
 
 
 # By kind of field; the first that fits counts.
