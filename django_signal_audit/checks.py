@@ -28,7 +28,6 @@ from .reports.exports.base import ExportFormat
 from .reports.formats.base import ReportFormat
 from .rules.parsing import NAME_LENGTH, storable
 from .rules.registry import get_registry
-from .rules.schema import NotifyEntry
 from .rules.targets import resolve_all
 
 MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
@@ -129,12 +128,12 @@ def _check_dispatcher() -> Iterator[CheckMessage]:
 
 def _recipient_problems() -> Iterator[Problem]:
     """Report rules that send to nobody by a channel that has to know whom to send to."""
-    for rule, path in get_registry().parsed:
-        for position, entry in enumerate(map(NotifyEntry.of, rule.notify)):
-            if entry.to is None and _needs_recipient(entry.channel):
+    for parsed in get_registry().parsed:
+        for entry, path, unread in parsed.notify:
+            if entry.to is None and unread.isdisjoint(("channel", "to")) and _needs_recipient(entry.channel):
                 yield Problem(
                     "E026",
-                    f'{path}["notify"][{position}]',
+                    path,
                     f"names nobody to send to, and neither does the channel {entry.channel!r}.",
                     f'Add "to": here, or to SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"].',
                 )
@@ -143,14 +142,14 @@ def _recipient_problems() -> Iterator[Problem]:
 def _spec_problems() -> Iterator[Problem]:
     """Report recipients that read like a path or a function and are neither, and users by what is no key of theirs."""
     found: dict[tuple[str, str], Problem] = {}
-    for rule, path in get_registry().parsed:
-        models = resolve_all(rule.models)
-        for position, entry in enumerate(map(NotifyEntry.of, rule.notify)):
+    for parsed in get_registry().parsed:
+        models = resolve_all(parsed.rule.models)
+        for entry, path, unread in parsed.notify:
             channel = _channel(entry.channel)
-            if channel is None:
+            if channel is None or "to" in unread:
                 continue
             there = f'SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"]["to"]'
-            where = there if entry.to is None else f'{path}["notify"][{position}]["to"]'
+            where = there if entry.to is None else f'{path}["to"]'
             for spec in _named(channel) if entry.to is None else entry.to:
                 problem = spec_problem(spec, channel, models)
                 if problem:

@@ -116,6 +116,12 @@ def get_settings() -> Settings:
     return Settings(**{item.name: good[item.name.upper()] for item in fields(Settings) if item.name.upper() in good})
 
 
+def is_unread(key: str) -> bool:
+    """Tell whether the value of a key is of a wrong type, so that its default is in force."""
+    raw = raw_settings()
+    return isinstance(raw, Mapping) and key in raw and not KEYS[key][1](raw[key])
+
+
 _listeners: list[Callable[[], None]] = []
 
 

@@ -171,6 +171,14 @@ class TestExplain:
         assert rules["drop"]["notifies"] == ["mail: a@example.com, superusers"]
         assert rules["new"]["notifies"] == []
 
+    def test_a_rule_that_cannot_be_read_as_a_whole(self, audit: Audit) -> None:
+        audit({"name": "typo", "model": "app.Product", "feilds": []}, {"model": "app.Product"})
+        rules = by("rule", data("--explain", "app.Product", "update")["rules"])
+        assert {name: (rule["matches"], rule["why"]) for name, rule in rules.items()} == {
+            "typo": (False, "it has mistakes, see manage.py check"),
+            'SIGNAL_AUDIT["RULES"][1]': (False, "it has mistakes, see manage.py check"),
+        }
+
     def test_what_is_read_recorded_and_masked(self) -> None:
         fields = by("field", data("--explain", "app.Product", "update")["fields"])
         assert "tags" not in fields

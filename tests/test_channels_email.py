@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from django_signal_audit.channels.email import HAS_MAILERS, EmailChannel
+from django_signal_audit.checks import check_plugins
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 
@@ -113,7 +114,7 @@ class TestMail:
         assert parsed["Bcc"] is None
         assert "eve@example.com" not in mailoutbox[0].recipients()
 
-    @pytest.mark.parametrize("recipient", ["bob@example.com\nBcc: eve@example.com", "bob@", "a@b@c", "<>"])
+    @pytest.mark.parametrize("recipient", ["bob@example.com\nBcc: eve@example.com", "bob@", "a@b@c", "<>", "bob smith"])
     def test_what_is_no_address_is_given_up_at_once(self, recipient, mailoutbox):
         row = send(recipient)
         assert (row.status, row.attempts) == ("dead", 1)
@@ -281,6 +282,8 @@ def test_other_answers_of_the_server_are_left_to_the_backoff(monkeypatch):
     [
         ("to", ["sound@example.com", "x@example.com\nBcc: evil@example.com"]),
         ("to", "no@domain@example.com"),
+        ("to", ["no address"]),
+        ("from_email", "our shop"),
         ("from_email", "shop@example.com\nBcc: evil@example.com"),
         ("reply_to", ["sound@example.com", "x@example.com\r\nBcc: evil@example.com"]),
     ],
@@ -295,3 +298,30 @@ def test_what_is_no_address_is_an_error_of_check(option, value):
 def test_other_words_than_addresses_are_none_of_its_business():
     words = ["actor", "superusers", "user:a b@c", "group:Front desk", "owner.email", "5", "root"]
     assert EmailChannel("mail", {"to": words, "from_email": "The shop <shop@example.com>"}).check() == []
+
+
+@pytest.mark.parametrize(
+    ("recipient", "count"),
+    [
+        ("no address", 1),
+        ("bob@", 1),
+        ("Root <root>", 0),
+        ("root", 0),
+        ("Bob <bob@example.com>", 0),
+        ("group:On call", 0),
+    ],
+)
+def test_what_is_no_address_is_an_error_of_check_in_rules_too(recipient, count, settings):
+    settings.SIGNAL_AUDIT = mail_settings({"notify": [{"channel": "mail", "to": [recipient, "sound@example.com"]}]})
+    messages = [(item.id, item.msg, item.hint) for item in check_plugins()]
+    where = 'SIGNAL_AUDIT["RULES"][0]["notify"][0]["to"]'
+    said = f"{where} names {recipient!r}, which is no e-mail address."
+    assert messages == [("django_signal_audit.E027", said, "Correct the address.")] * count
+
+
+def test_an_address_that_is_none_is_reported_once_where_it_stands(settings):
+    settings.SIGNAL_AUDIT = mail_settings(to="no address")
+    messages = [item.msg for item in check_plugins()]
+    assert messages == [
+        'SIGNAL_AUDIT["CHANNELS"]["mail"]["OPTIONS"]["to"] names \'no address\', which is no e-mail address.'
+    ]

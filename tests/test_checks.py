@@ -497,27 +497,7 @@ def test_a_rule_object_is_checked_like_a_dict(settings: Any, case: Any) -> None:
     assert [item[0] for item in found()] == [code]
 
 
-class TestAllAtOnce:
-    def test_ten_mistakes_are_ten_messages(self, settings: Any) -> None:
-        settings.SIGNAL_AUDIT = {
-            "RULE": [],
-            "ON_ERROR": 3,
-            "RULES": [
-                {"name": "a", "model": "app.Prodct", "level": "loud", "notify": ["nobody"]},
-                {"name": "a", "model": "app.Product", "fields": ["nmae"], "when": {"price": "sank"}, "odd": 1},
-                {"model": "app.Tag", "fields": "name"},
-            ],
-            "CHANNELS": {"mail": {"BACKEND": EMAIL, "OPTIONS": {"too": 1}}},
-        }
-        codes = sorted(code for code, _, _ in found())
-        # What a rule means is looked at once all of its keys can be read.
-        assert codes == ["E002", "E003", "E005", "E006", "E007", "E008", "E013", "E015"]
-        settings.SIGNAL_AUDIT["RULES"][0].pop("level")
-        settings.SIGNAL_AUDIT["RULES"][1].pop("odd")
-        settings.SIGNAL_AUDIT = dict(settings.SIGNAL_AUDIT)
-        codes = sorted(code for code, _, _ in found())
-        assert codes == ["E002", "E003", "E006", "E007", "E008", "E009", "E010", "E012", "E014", "E015"]
-
+class TestMessages:
     def test_the_command_fails_and_names_them(self, settings: Any) -> None:
         settings.SIGNAL_AUDIT = rules({**PRODUCT, "fields": ["prce"], "events": ["creat"]})
         with pytest.raises(SystemCheckError) as error:

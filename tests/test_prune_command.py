@@ -25,7 +25,7 @@ from .conftest import Audit, events
 from .processes import stage
 from .samples import HOSTILE, make_event
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
 
 def prune(*arguments: str, **options: Any) -> str:

@@ -19,8 +19,9 @@ from django_signal_audit.rules.schema import NOTIFY_KEYS, RULE_KEYS, Rule
 
 from .app.models import Product, Unaudited
 from .notices import CALLABLE, EMAIL
+from .processes.stage import choose
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(databases=["default", "other"])]
 
 SOUND = {"name": "sound", "model": "app.Product", "fields": ["name"]}
 
@@ -127,7 +128,7 @@ def survive(value: Any) -> None:
         transaction.set_rollback(True)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=choose(20, 60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(GARBAGE)
 @example({"RULES": {}})
 def test_anything_in_place_of_the_settings(value: Any) -> None:
@@ -150,7 +151,7 @@ def test_things_that_cannot_be_shown(value: Any) -> None:
     survive(value)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=choose(30, 80), deadline=None, suppress_health_check=list(HealthCheck))
 @given(SETTINGS)
 @example({"RULES": [{"name": "r", "model": "app.*", "when": {"name": {"increased_by": 1}}}]})
 @example({"RULES": [{"name": "r", "model": "*", "when": {"label": {"to": "x"}, "code": {"crosses_above": 3}}}]})
@@ -161,7 +162,7 @@ def test_anything_in_its_places(value: Any) -> None:
     survive(value)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=choose(15, 40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(mostly(RULES), max_size=2), st.dictionaries(st.sampled_from(RULE_KEYS[1:]), GARBAGE))
 def test_a_sound_rule_is_in_force_whatever_stands_beside_it(others: list[Any], keys: dict[str, Any]) -> None:
     from .conftest import last

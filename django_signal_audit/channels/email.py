@@ -55,6 +55,12 @@ class EmailChannel(Channel):
         name_of_field = getattr(type(user), "get_email_field_name", lambda: "email")()
         return str(getattr(user, name_of_field, "") or "")
 
+    def recipient_problem(self, recipient: str) -> tuple[str, str | None] | None:
+        """Report what no mail can go to. Of the channel's own recipients, ``check`` does."""
+        if recipient in self.recipients() or _is_sound_recipient(recipient):
+            return None
+        return "is no e-mail address", "Correct the address."
+
     def html(self, message: Message) -> str:
         """Return the mail in HTML: by the package's template, or by the project's that option ``html`` names."""
         template = self.options.get("html", True)
@@ -151,12 +157,18 @@ def _is_sound_recipient(text: str) -> bool:
 
 
 def _is_header(text: str) -> bool:
-    return text.splitlines() == [text] and bool(parseaddr(text)[1])
+    return text.splitlines() == [text] and bool(_address(text))
+
+
+def _address(text: str) -> str:
+    """Return the address in a text, ``""`` if there is none: of several words without an @, the first is none."""
+    name, address = parseaddr(text)
+    return address if name or "@" in address or address == text.strip() else ""
 
 
 def _checked(recipient: str) -> str:
     """Return the recipient; give up if it is no address, as no retry will make it one."""
-    address = parseaddr(recipient)[1]
+    address = _address(recipient)
     try:
         if not address or recipient.splitlines() != [recipient]:
             raise ValidationError("")

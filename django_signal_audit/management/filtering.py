@@ -15,7 +15,7 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.arguments import parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.reports.display import local
+from django_signal_audit.reports.localised import local
 from django_signal_audit.reports.lookups import HasItem
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.registry import get_registry
@@ -79,7 +79,7 @@ def _level(text: str | None) -> str:
 
 def check_rule(name: str, using: str) -> None:
     """Raise WrongArgument if neither the settings nor any event knows a rule of that name."""
-    known = [item.rule.name for item in get_registry().parsed]
+    known = [item.rule.name for item in get_registry().parsed if item.rule.name]
     events = AuditEvent.objects.using(using)
     if name not in known and not events.filter(HasItem(F("rules"), clean_text(name))).exists():
         msg = f"There is no rule {name!r}, and no event of one. {did_you_mean(name, known)}"

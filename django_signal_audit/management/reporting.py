@@ -11,24 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS
 
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.reports.formats.registry import format_paths, get_format
 
 
-class ReportCommand(BaseCommand, ABC):
+class ReportCommand(AuditCommand, ABC):
     """Makes a report, and writes it in the wanted format where it is wanted. Subclasses write ``make_report``."""
 
     exit_codes = "Exit codes: 0 the report was written (it may be empty), 1 a wrong argument, 2 a wrong option."
     requires_system_checks: list[str] = []  # a report must be had while the settings are being mended
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        return super().create_parser(prog_name, subcommand, epilog=self.exit_codes, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options that say what to write and where."""

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import connections, models
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
 
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import did_you_mean
@@ -40,10 +41,10 @@ def parse_moment(text: str, now: dt.datetime) -> dt.datetime:
         if moment is not None:
             return _stored(moment)
     except (ValueError, OverflowError) as error:
-        msg = f"{text!r} is no moment: {error}."
-        raise WrongArgument(msg) from error
-    msg = f"{text!r} is no moment. Write 12h, 7d or 2w (ago), 2026-01-31, or 2026-01-31T08:30."
-    raise WrongArgument(msg)
+        msg = _("%(text)s is no moment: the calendar has no such date or time.")
+        raise WrongArgument(msg % {"text": repr(text)}) from error
+    msg = _("%(text)s is no moment. Write 12h, 7d or 2w (ago), 2026-01-31, or 2026-01-31T08:30.")
+    raise WrongArgument(msg % {"text": repr(text)})
 
 
 def _midnight(date: dt.date | None) -> dt.datetime | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,10 @@ if not hasattr(pygal.PluginImportFixer, "find_spec"):
     pygal.PluginImportFixer.find_spec = _find_spec
 
 STYLESHEET = "django_signal_audit/charts.css"
-# A label that is longer would leave no room for the bars.
+# A label that is longer, in letters of usual width, would leave no room for the bars.
 _LABEL = 28
+# pygal leaves 0.6 of this for each character; the stylesheet's letters are as wide in most fonts.
+_STYLE = pygal.style.Style(label_font_size=12)
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _ROW_HEIGHT, _WIDTH, _TIME_HEIGHT = 26, 720, 240
 
@@ -64,7 +68,11 @@ def bars(title: str, marks: Sequence[Mark]) -> SafeString:
 def columns(title: str, marks: Sequence[Mark]) -> SafeString:
     """Return a bar for each mark side by side, as time goes; else the same as ``bars``."""
     chart = pygal.Bar(
-        **_options(_TIME_HEIGHT), margin_right=40, x_labels_major_count=min(6, len(marks)), show_minor_x_labels=False
+        **_options(_TIME_HEIGHT),
+        margin_left=40,
+        margin_right=40,
+        x_labels_major_count=min(4, len(marks)),
+        show_minor_x_labels=False,
     )
     return _draw(chart, marks, _describe(title, marks))
 
@@ -91,6 +99,7 @@ def _options(height: int) -> dict[str, object]:
         "min_scale": 2,
         "max_scale": 6,
         "no_data_text": "",
+        "style": _STYLE,
         "value_formatter": _count,
     }
 
@@ -101,7 +110,7 @@ def _count(value: float | None) -> str:
 
 
 def _draw(chart: pygal.Graph, marks: Sequence[Mark], description: str) -> SafeString:
-    chart.x_labels = [shorten(printable(mark.label), _LABEL) for mark in marks]
+    chart.x_labels = [_fit(printable(mark.label)) for mark in marks]
     chart.add("", [{"value": mark.value, "xlink": {"href": f"#{index}"}} for index, mark in enumerate(marks)])
     root = chart.render_tree()
     for element in list(root.iter()):
@@ -111,6 +120,20 @@ def _draw(chart: pygal.Graph, marks: Sequence[Mark], description: str) -> SafeSt
     root.attrib.pop("id", None)
     root.attrib |= {"role": "group", "aria-label": description}
     return mark_safe(ET.tostring(root, encoding="unicode"))  # noqa: S308  # ElementTree escapes
+
+
+def _fit(label: str) -> str:
+    """Return the label, shortened so that it does not reach out of the chart."""
+    widths = accumulate(_letter_width(letter) for letter in label)
+    fitting = sum(width <= _LABEL for width in widths)
+    return shorten(label, fitting)
+
+
+def _letter_width(letter: str) -> float:
+    """Return about how wide a letter is beside those of usual width."""
+    if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF":
+        return 1.7
+    return 1.2 if letter.isupper() else 1
 
 
 def _clean(element: ET.Element) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from django.db import models
-from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,14 +17,18 @@ from django.utils.translation import ngettext
 from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import Digest, Masked, clean_text, decode_tag, safe_str
+from django_signal_audit.values import Digest, Masked, clean_text, decode_tag
 
-from .relations import Names, target_of
+from .reading import ANYBODY, Reader
+from .relations import is_members, target_of
 from .texts import printable, shorten
 from .wording import Part, mark_words
 
 SUMMARY_LINES = 3
 SUMMARY_WIDTH = 80
+DIGEST_WIDTH = 20
+# More than a quarter of a page, be it a phone's.
+LONG_TEXT, LONG_LINES = 600, 12
 # json.dumps breaks lines between values only; a line feed inside a string is written as \\n.
 _INDENT = re.compile(r"\n\s*")
 
@@ -43,11 +45,15 @@ class ShownValue:
         """Return the text on one line, fit for a terminal."""
         return printable(_INDENT.sub(" ", self.text) if self.kind == "json" else self.text)
 
+    @property
+    def is_long(self) -> bool:
+        """Tell whether a page should show it in a box that scrolls."""
+        return len(self.text) > LONG_TEXT or self.text.count("\n") > LONG_LINES
+
 
 NOTHING = ShownValue("—", "none")
 # A key that a JSON object has not, which is not the same as one that holds null.
 ABSENT = ShownValue("∅", "none")
-NO_NAMES: Names = {}
 MAX_MEMBERS = 100
 
 
@@ -71,20 +77,7 @@ class ShownField:
         return bool(self.added or self.removed)
 
 
-def show_time(moment: dt.datetime) -> str:
-    """Return a moment in the current time zone, exact to what it holds, with its offset."""
-    return local(moment).isoformat(sep=" ")
-
-
-def local(moment: dt.datetime) -> dt.datetime:
-    """Return the moment in the current time zone; a naive one, or one at the end of time, as it is."""
-    try:
-        return timezone.localtime(moment) if timezone.is_aware(moment) else moment
-    except OverflowError:
-        return moment
-
-
-def _plain(value: Any) -> ShownValue:
+def _plain(value: Any, column: models.Field[Any, Any] | None = None, reader: Reader = ANYBODY) -> ShownValue:
     if value is None:
         return NOTHING
     if value == "":
@@ -94,26 +87,25 @@ def _plain(value: Any) -> ShownValue:
     if isinstance(value, Masked):
         return ShownValue(_("masked"), "masked")
     if isinstance(value, Digest):
-        return ShownValue(str(value), "digest")
+        return ShownValue(_digest(value) if reader.is_localised else str(value), "digest")
     if isinstance(value, (dict, list)):
         return ShownValue(clean_text(json.dumps(value, indent=2, ensure_ascii=False)), "json")
-    if isinstance(value, dt.datetime):
-        return ShownValue(show_time(value))
-    return ShownValue(clean_text(_text(value)))
+    return ShownValue(clean_text(reader.write(column, value)))
 
 
-def _text(value: Any) -> str:
-    return format(value, "f") if isinstance(value, Decimal) and value.is_finite() else safe_str(value)
+def _digest(value: Digest) -> str:
+    text = ngettext("%(digest)s (%(count)s byte)", "%(digest)s (%(count)s bytes)", value.length)
+    return text % {"digest": shorten(value.digest, DIGEST_WIDTH), "count": number_format(value.length)}
 
 
-def show_value(field: models.Field[Any, Any] | None, value: Any) -> ShownValue:
+def show_value(field: models.Field[Any, Any] | None, value: Any, reader: Reader = ANYBODY) -> ShownValue:
     """Return a typed value of a field, which may be gone (None), as text; a choice by its label and value."""
     shown = _plain(value)
     if shown.kind in ("text", "none", "empty") and getattr(field, "choices", None):
         label = dict(field.flatchoices).get(value)  # type: ignore[union-attr]
         if label is not None:
             return ShownValue(f"{label} ({shown.text})" if shown.kind == "text" else str(label))
-    return shown
+    return _plain(value, field, reader)
 
 
 def label_of(field: models.Field[Any, Any] | None, name: str) -> str:
@@ -121,11 +113,11 @@ def label_of(field: models.Field[Any, Any] | None, name: str) -> str:
     return capfirst(str(field.verbose_name)) if field is not None else name
 
 
-def _show_key(field: models.Field[Any, Any] | None, key: Any, names: Names) -> ShownValue:
+def _show_key(field: models.Field[Any, Any] | None, key: Any, reader: Reader) -> ShownValue:
     """Return the key of another row with the name of that row, where it was looked up."""
-    shown = show_value(field, key)
+    shown = show_value(field, key, reader)
     target = target_of(field)
-    known = names.get(target, {}) if target is not None else {}
+    known = reader.names.get(target, {}) if target is not None else {}
     if shown.kind != "text" or str(key) not in known:
         return shown
     name = known[str(key)]
@@ -134,28 +126,28 @@ def _show_key(field: models.Field[Any, Any] | None, key: Any, names: Names) -> S
     return ShownValue(shown.text if name == shown.text else f"{name} ({shown.text})")
 
 
-def _show_members(
-    field: models.Field[Any, Any] | None, name: str, change: MembersChange, names: Names = NO_NAMES
-) -> ShownField:
-    def named(keys: tuple[Any, ...]) -> tuple[ShownValue, ...]:
-        shown = tuple(_show_key(field, key, names) for key in keys[:MAX_MEMBERS])
-        more = len(keys) - len(shown)
-        if more <= 0:
-            return shown
-        return (*shown, ShownValue(ngettext("and %(count)d more", "and %(count)d more", more) % {"count": more}))
+def _show_members(field: models.Field[Any, Any] | None, name: str, change: MembersChange, reader: Reader) -> ShownField:
+    added, removed = (_show_keys(field, keys, reader) for keys in (change.added, change.removed))
+    return ShownField(name=name, label=label_of(field, name), added=added, removed=removed)
 
-    return ShownField(name=name, label=label_of(field, name), added=named(change.added), removed=named(change.removed))
+
+def _show_keys(field: models.Field[Any, Any] | None, keys: Sequence[Any], reader: Reader) -> tuple[ShownValue, ...]:
+    shown = tuple(_show_key(field, key, reader) for key in keys[:MAX_MEMBERS])
+    more = len(keys) - len(shown)
+    if more <= 0:
+        return shown
+    return (*shown, ShownValue(ngettext("and %(count)d more", "and %(count)d more", more) % {"count": more}))
 
 
 def _show_change(
-    field: models.Field[Any, Any] | None, name: str, change: FieldChange, names: Names
+    field: models.Field[Any, Any] | None, name: str, change: FieldChange, reader: Reader
 ) -> Iterator[ShownField]:
     """Yield the line of a field, or a line per changed key of a JSON object."""
     label, (old, new) = label_of(field, name), change
     if isinstance(old, dict) and isinstance(new, dict) and old and new:
         yield from _show_document(name, label, old, new)
         return
-    shown = _show_key(field, old, names), _show_key(field, new, names)
+    shown = _show_key(field, old, reader), _show_key(field, new, reader)
     is_text = isinstance(old, str) and isinstance(new, str) and target_of(field) is None
     parts = mark_words(shown[0].text, shown[1].text) if is_text else ((), ())
     yield ShownField(name=name, label=label, old=shown[0], new=shown[1], old_parts=parts[0], new_parts=parts[1])
@@ -174,24 +166,32 @@ def _show_document(name: str, label: str, old: dict[str, Any], new: dict[str, An
             yield ShownField(name=name, label=path, old=was, new=now)
 
 
-def show_fields(event: AuditEvent, names: Names = NO_NAMES) -> list[ShownField]:
+def show_fields(event: AuditEvent, reader: Reader = ANYBODY) -> list[ShownField]:
     """Return the lines of an event's diff in the order they were recorded, m2m fields last.
 
     Args:
         event: The event.
-        names: What the keys of other rows are called (``related_names``); those left out are shown as keys.
+        reader: Who reads them.
 
     """
     lines: list[ShownField] = []
     for name, change in event.field_changes.items():
-        lines += _show_change(event.field(name), name, change, names)
+        lines += _show_change(event.field(name), name, change, reader)
     members = event.member_changes.items()
-    return lines + [_show_members(event.field(name), name, change, names) for name, change in members]
+    return lines + [_show_members(event.field(name), name, change, reader) for name, change in members]
 
 
-def show_state(event: AuditEvent, state: dict[str, Any]) -> list[tuple[str, ShownValue]]:
+def show_state(event: AuditEvent, state: dict[str, Any], reader: Reader = ANYBODY) -> list[tuple[str, ShownValue]]:
     """Return label and value of each field of a recorded state; ``event`` is any event of the same model."""
-    return [(label_of(event.field(name), name), show_value(event.field(name), value)) for name, value in state.items()]
+    fields = {name: event.field(name) for name in state}
+    return [(label_of(fields[name], name), _show_held(fields[name], value, reader)) for name, value in state.items()]
+
+
+def _show_held(field: models.Field[Any, Any] | None, value: Any, reader: Reader) -> ShownValue:
+    """Return a value of a state; the members of a m2m field one below the other where somebody reads their names."""
+    if not (is_members(field) and reader.is_localised):
+        return _show_key(field, value, reader)
+    return ShownValue("\n".join(key.text for key in _show_keys(field, value, reader))) if value else NOTHING
 
 
 def show_payload(payload: dict[str, Any], prefix: str = "") -> list[tuple[str, ShownValue]]:
@@ -219,20 +219,20 @@ def _members_line(shown: ShownField) -> str:
     return ", ".join(added + [f"−{member.line}" for member in shown.removed])  # noqa: RUF001  # a minus, not a hyphen
 
 
-def change_lines(event: AuditEvent, names: Names = NO_NAMES) -> list[str]:
+def change_lines(event: AuditEvent, reader: Reader = ANYBODY) -> list[str]:
     """Return an event's changes, or its payload where it has none, as one line each, fit for a terminal."""
     if not event.changes:
         return [f"{printable(key)}: {value.line}" for key, value in show_payload(event.data)]
     return [
         f"{printable(shown.label)}: "
         + (_members_line(shown) if shown.is_members else _value_line(event, shown.old, shown.new))
-        for shown in show_fields(event, names)
+        for shown in show_fields(event, reader)
     ]
 
 
-def summarise(event: AuditEvent, names: Names = NO_NAMES) -> list[str]:
+def summarise(event: AuditEvent, reader: Reader = ANYBODY) -> list[str]:
     """Return the first few of the event's lines, shortened, and how many more there are."""
-    lines = change_lines(event, names)
+    lines = change_lines(event, reader)
     more = len(lines) - SUMMARY_LINES
     shown = [shorten(line, SUMMARY_WIDTH) for line in lines[:SUMMARY_LINES]]
     if more > 0:

@@ -58,7 +58,7 @@ def _rules(registry: Registry, model: Model, event_type: str, likely: Sequence[C
             rows.append([rule.name, _answer(rule), _why(rule, event_type), rule.level, listed(recipients(rule))])
         else:
             why = _why_not(registry, parsed, model, event_type)
-            rows.append([rule.name, _flag(False), why, rule.level, listed(())])
+            rows.append([rule.name or parsed.path, _flag(False), why, rule.level, listed(())])
     columns = (
         Column("rule", gettext_lazy("rule")),
         Column("matches", gettext_lazy("matches")),

@@ -12,7 +12,8 @@ from django_signal_audit.models import AuditEvent
 from django_signal_audit.values import Digest, JSONValue, Masked, to_json
 
 from .base import Column, Detail, Report
-from .display import ShownValue, change_lines, local, show_actor, show_reason, show_state
+from .display import ShownValue, change_lines, show_actor, show_reason, show_state
+from .localised import local
 
 LIFE = (
     Column("time", gettext_lazy("Time")),

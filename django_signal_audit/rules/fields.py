@@ -9,17 +9,22 @@ from django_signal_audit.conditions import when_problems
 from django_signal_audit.enums import MODEL_EVENTS
 from django_signal_audit.problems import Problem, did_you_mean, shown
 
+from .parsing import ParsedRule
 from .plans import condition_fields
 from .reach import obstacle
 from .schema import Rule
 from .targets import Field, Model, hand_written_members, key_fields, watchable_fields
 
+# What decides which changes a rule matches.
+_DECISIVE = ("model", "events", "fields", "exclude", "when")
 
-def field_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
+
+def field_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
     """Return what is wrong with ``fields``, ``exclude``, ``mask`` and ``when`` of a rule on these models.
 
     A field is right if one of the models has it.
     """
+    rule, path = parsed.rule, parsed.path
     known = _Known(models)
     problems = []
     for key in ("fields", "exclude", "mask"):
@@ -29,7 +34,9 @@ def field_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
         problems += known.problems(rule.when, f'{path}["when"]')
         for fields in known.by_model.values():
             problems += when_problems(rule.when, fields, f'{path}["when"]')
-    return list(dict.fromkeys(problems)) or _reach_problems(rule, models, path)
+    if problems or not parsed.unread.isdisjoint(_DECISIVE):
+        return list(dict.fromkeys(problems))
+    return _reach_problems(rule, models, path)
 
 
 class _Known:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django_signal_audit.conf import KEYS, raw_settings
 from django_signal_audit.enums import Level
 from django_signal_audit.keys import MAX_LENGTH
-from django_signal_audit.problems import Problem, did_you_mean, entry_of, shown
+from django_signal_audit.problems import Problem, did_you_mean, entry_of, nearest, shown
 from django_signal_audit.values import clean_text
 
 from .durations import parse_duration, parse_rate
-from .schema import NOTIFY_KEYS, RULE_KEYS, Rule
+from .schema import RULE_KEYS, NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.
 NAME_LENGTH = 100
@@ -21,11 +22,30 @@ NAME_LENGTH = 100
 _UNSHOWN = ("CHANNELS", "MASK_KEY")
 
 
-class ParsedRule(NamedTuple):
-    """A rule and where it stands in the settings."""
+class ParsedEntry(NamedTuple):
+    """What could be read of an entry of ``notify``, where it stands, and which keys could not be read."""
+
+    entry: NotifyEntry
+    path: str
+    unread: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedRule:
+    """What could be read of a rule, and where it stands in the settings.
+
+    ``unread`` are the keys whose value is wrong, or was most likely given by a key that there is not. The rule has
+    their defaults, from which nothing follows.
+    """
 
     rule: Rule
     path: str
+    notify: tuple[ParsedEntry, ...]
+    unread: frozenset[str]
+
+    def lacks(self, *keys: str) -> bool:
+        """Tell whether the rule has none of these keys, which cannot be said if one of them could not be read."""
+        return self.unread.isdisjoint(keys) and not any(getattr(self.rule, key) for key in keys)
 
 
 class Mask(NamedTuple):
@@ -69,30 +89,36 @@ def _rate(value: Any) -> bool:
     return isinstance(value, str) and (not value or parse_rate(value) is not None)
 
 
-TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "name": (f"a text of at most {NAME_LENGTH} printable characters", storable),
-    "model": ("a model label or a list of them", lambda value: _text(value) or _texts(value)),
-    "signal": ("the dotted path of a signal", _text),
-    "event": (f"the name of an event type, of at most {NAME_LENGTH} printable characters", storable),
-    "events": ("a list of event types", _labels),
-    "fields": ("a list of field names", _texts),
-    "exclude": ("a list of field names", _texts),
-    "mask": ("a list of field names", _texts),
-    "when": (
+class _Key(NamedTuple):
+    code: str
+    expects: str
+    accepts: Callable[[Any], bool]
+
+
+_RULE: dict[str, _Key] = {
+    "name": _Key("E008", f"a text of at most {NAME_LENGTH} printable characters", storable),
+    "model": _Key("E008", "a model label or a list of them", lambda value: _text(value) or _texts(value)),
+    "signal": _Key("E008", "the dotted path of a signal", _text),
+    "event": _Key("E008", f"the name of an event type, of at most {NAME_LENGTH} printable characters", storable),
+    "events": _Key("E008", "a list of event types", _labels),
+    "fields": _Key("E008", "a list of field names", _texts),
+    "exclude": _Key("E008", "a list of field names", _texts),
+    "mask": _Key("E008", "a list of field names", _texts),
+    "when": _Key(
+        "E008",
         "a dict of field to operator, or a dotted path",
         lambda value: value is None or isinstance(value, (str, Mapping)),
     ),
-    "notify": ("a list of channel aliases or dicts", _notify),
-    "subject": ("a template string", _text),
-    "message": ("a template string", _text),
-    "level": (f"one of {', '.join(Level.values)}", lambda value: _text(value) and value in Level.values),
-    "paths": ("a list of patterns", _texts),
-    "methods": ("a list of HTTP methods", _texts),
-    "retention": ('a duration such as "365d"', _duration),
-    "enabled": ("True or False", lambda value: isinstance(value, bool)),
+    "notify": _Key("E008", "a list of channel aliases or dicts", _notify),
+    "subject": _Key("E008", "a template string", _text),
+    "message": _Key("E008", "a template string", _text),
+    "level": _Key("E013", f"one of {', '.join(Level.values)}", lambda value: _text(value) and value in Level.values),
+    "paths": _Key("E008", "a list of patterns", _texts),
+    "methods": _Key("E008", "a list of HTTP methods", _texts),
+    "retention": _Key("E021", 'a duration such as "365d"', _duration),
+    "enabled": _Key("E008", "True or False", lambda value: isinstance(value, bool)),
 }
 _LISTS = ("events", "fields", "exclude", "mask", "notify", "paths", "methods")
-_CODES = {"level": "E013", "retention": "E021"}
 
 
 def _is_recipients(value: Any) -> bool:
@@ -100,13 +126,13 @@ def _is_recipients(value: Any) -> bool:
     return bool(recipients) and _texts(recipients) and all(storable(item, MAX_LENGTH) for item in recipients)
 
 
-NOTIFY_TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
-    "channel": ("E014", "the alias of a channel", lambda value: _text(value) and bool(value)),
-    "to": ("E008", f"a recipient of at most {MAX_LENGTH} characters, or a list of them", _is_recipients),
-    "subject": ("E008", "a template string", _text),
-    "message": ("E008", "a template string", _text),
-    "digest": ("E021", 'a duration such as "1h", of at most 366 days', _window),
-    "throttle": ("E021", 'a number of messages per duration such as "5/1h", or "1h" for one', _rate),
+_NOTIFY: dict[str, _Key] = {
+    "channel": _Key("E014", "the alias of a channel", lambda value: _text(value) and bool(value)),
+    "to": _Key("E008", f"a recipient of at most {MAX_LENGTH} characters, or a list of them", _is_recipients),
+    "subject": _Key("E008", "a template string", _text),
+    "message": _Key("E008", "a template string", _text),
+    "digest": _Key("E021", 'a duration such as "1h", of at most 366 days', _window),
+    "throttle": _Key("E021", 'a number of messages per duration such as "5/1h", or "1h" for one', _rate),
 }
 
 
@@ -133,7 +159,7 @@ def rule_path(index: int) -> str:
 
 
 def parse_rules(raw_rules: Iterable[Any]) -> tuple[list[ParsedRule], list[Problem]]:
-    """Return the rules that could be read, and what is wrong with them and the others."""
+    """Return what could be read of each rule, and what is wrong with the rest of it."""
     parsed: list[ParsedRule] = []
     problems: list[Problem] = []
     first: dict[str, str] = {}
@@ -144,9 +170,8 @@ def parse_rules(raw_rules: Iterable[Any]) -> tuple[list[ParsedRule], list[Proble
             message = f"must be a dict or a Rule, not {type(raw).__name__}."
             problems.append(Problem("E004", path, message, 'Write {"name": …, "model": …}.'))
             continue
-        found = _entry_problems(entry, path)
-        if not found:
-            parsed.append(ParsedRule(Rule(**entry), path))
+        rule, found = _parse_rule(entry, path)
+        parsed.append(rule)
         problems += [*found, *_name_problems(entry.get("name", ""), path, first)]
     return parsed, problems
 
@@ -175,23 +200,55 @@ def as_mapping(raw: Any) -> Mapping[Any, Any] | None:
     return raw if isinstance(raw, Mapping) else None
 
 
-def _entry_problems(entry: Mapping[Any, Any], path: str) -> list[Problem]:
-    problems = []
-    for key, value in entry.items():
-        where = entry_of(path, key)
-        if key not in RULE_KEYS:
-            problems.append(Problem("E005", where, "is no key of a rule.", did_you_mean(key, RULE_KEYS)))
-        elif not TYPES[key][1](value) and not (key == "name" and _is_nameless(value)):
-            problems.append(Problem(_CODES.get(key, "E008"), where, f"must be {TYPES[key][0]}.", _hint(key, value)))
-    if _is_nameless(entry.get("name")):
+def _parse_rule(raw: Mapping[Any, Any], path: str) -> tuple[ParsedRule, list[Problem]]:
+    named = {key: value for key, value in raw.items() if key != "name" or not _is_nameless(value)}
+    sound, unread, problems = _read(named, path, _RULE, "a rule")
+    if "name" not in {*named, *unread}:
         hint = 'Add "name": a unique text; it is shown on events and notifications.'
         problems.append(Problem("E006", path, "has no name.", hint))
-    notify = entry.get("notify")
-    if isinstance(notify, (list, tuple)):
-        for position, item in enumerate(notify):
-            if isinstance(item, Mapping):
-                problems += _notify_problems(item, f'{path}["notify"][{position}]')
-    return problems
+    entries = []
+    for position, item in enumerate(_items(raw.get("notify"))):
+        if isinstance(item, (str, Mapping)):
+            entry, found = _parse_entry(item, f'{path}["notify"][{position}]')
+            entries.append(entry)
+            problems += found
+    if any(entry.unread for entry in entries):
+        sound.pop("notify", None)
+        unread |= {"notify"}
+    rule = Rule(**{"name": "", **sound})
+    return ParsedRule(rule=rule, path=path, notify=tuple(entries), unread=unread), problems
+
+
+def _items(notify: Any) -> Iterable[Any]:
+    return notify if isinstance(notify, (list, tuple)) else ()
+
+
+def _parse_entry(raw: str | Mapping[Any, Any], path: str) -> tuple[ParsedEntry, list[Problem]]:
+    if isinstance(raw, str):
+        return ParsedEntry(NotifyEntry.of(raw), path, frozenset()), []
+    sound, unread, problems = _read(raw, path, _NOTIFY, "a notify entry")
+    if "channel" not in {*sound, *unread}:
+        problems.append(Problem("E014", path, "names no channel.", 'Add "channel": an alias of CHANNELS.'))
+        unread |= {"channel"}
+    return ParsedEntry(NotifyEntry.of({"channel": "", **sound}), path, unread), problems
+
+
+def _read(
+    raw: Mapping[Any, Any], path: str, keys: Mapping[str, _Key], what: str
+) -> tuple[dict[str, Any], frozenset[str], list[Problem]]:
+    """Return the values that are as they must be, the keys that could not be read, and what is wrong with them."""
+    sound, unread, problems = {}, set(), []
+    for name, value in raw.items():
+        where, key = entry_of(path, name), keys.get(name)
+        if key is None:
+            unread.add(nearest(name, keys) or "")
+            problems.append(Problem("E005", where, f"is no key of {what}.", did_you_mean(name, keys)))
+        elif not key.accepts(value):
+            unread.add(name)
+            problems.append(Problem(key.code, where, f"must be {key.expects}.", _hint(name, value)))
+        else:
+            sound[name] = value
+    return sound, frozenset(unread), problems
 
 
 def _is_nameless(name: Any) -> bool:
@@ -204,20 +261,6 @@ def _hint(key: str, value: Any) -> str:
     if key in _LISTS and isinstance(value, str) and value:
         return f"It is one text. Write [{shown(value)}]."
     return f"It is {shown(value)}."
-
-
-def _notify_problems(entry: Mapping[Any, Any], path: str) -> list[Problem]:
-    problems = []
-    if "channel" not in entry:
-        problems.append(Problem("E014", path, "names no channel.", 'Add "channel": an alias of CHANNELS.'))
-    for key, value in entry.items():
-        where = entry_of(path, key)
-        if key not in NOTIFY_KEYS:
-            problems.append(Problem("E005", where, "is no key of a notify entry.", did_you_mean(key, NOTIFY_KEYS)))
-        elif not NOTIFY_TYPES[key][2](value):
-            code, expected, _ = NOTIFY_TYPES[key]
-            problems.append(Problem(code, where, f"must be {expected}.", f"It is {shown(value)}."))
-    return problems
 
 
 def _name_problems(name: Any, path: str, first: dict[str, str]) -> list[Problem]:

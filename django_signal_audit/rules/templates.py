@@ -12,8 +12,8 @@ from django.template.loader_tags import ExtendsNode, IncludeNode
 
 from django_signal_audit.problems import Problem, did_you_mean
 
+from .parsing import ParsedRule
 from .plans import condition_fields
-from .schema import NotifyEntry, Rule
 from .targets import Model
 
 
@@ -39,17 +39,16 @@ def render_template(source: str, context: Mapping[str, Any]) -> str:
     return str.__str__(text)
 
 
-def template_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
+def template_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
     """Return what is wrong with the subjects and messages of a rule on these models."""
     fields = {name for model in models for name in condition_fields(model)}
-    return [problem for where, source in _sources(rule, path) for problem in _problems(source, fields, where)]
+    return [problem for where, source in _sources(parsed) for problem in _problems(source, fields, where)]
 
 
-def _sources(rule: Rule, path: str) -> Iterator[tuple[str, str]]:
+def _sources(parsed: ParsedRule) -> Iterator[tuple[str, str]]:
     for key in ("subject", "message"):
-        yield f'{path}["{key}"]', getattr(rule, key)
-        for position, raw in enumerate(rule.notify):
-            yield f'{path}["notify"][{position}]["{key}"]', getattr(NotifyEntry.of(raw), key)
+        for owner, path in ((parsed.rule, parsed.path), *((item.entry, item.path) for item in parsed.notify)):
+            yield f'{path}["{key}"]', getattr(owner, key)
 
 
 def _problems(source: str, fields: set[str], path: str) -> list[Problem]:

@@ -11,13 +11,13 @@ from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
 from django_signal_audit import signals
-from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, get_settings
+from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, get_settings, is_unread
 from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, EventType
 from django_signal_audit.problems import Problem, did_you_mean, nearest_path
 
 from .fields import field_problems
 from .parsing import ParsedRule
-from .schema import NotifyEntry, Rule
+from .schema import Rule
 from .targets import Model, auditable_models, find_model, is_wildcard, matching, resolve_all
 from .templates import template_problems
 
@@ -27,35 +27,45 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 def rule_problems(parsed: ParsedRule) -> list[Problem]:
-    """Return every mistake of one rule, warnings among them."""
-    rule, path = parsed
-    problems = [*_kind_problems(rule, path), *_channel_problems(rule, path), *_request_problems(rule, path)]
-    if isinstance(rule.when, str):
-        problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function of one change")
+    """Return every mistake in what could be read of a rule, warnings among them."""
+    rule, path = parsed.rule, parsed.path
+    models = resolve_all(rule.models)
+    problems = [*_kind_problems(parsed), *_path_problems(rule, path), *_channel_problems(parsed)]
+    problems += [*_request_problems(parsed), *template_problems(parsed, models)]
     if rule.models:
-        models = resolve_all(rule.models)
         problems += _model_rule_problems(rule, path)
-        problems += field_problems(rule, models, path) if models else []
-        return problems + template_problems(rule, models, path)
-    return problems + _event_rule_problems(rule, path) + template_problems(rule, [], path)
+    elif parsed.lacks("model"):
+        problems += _event_rule_problems(rule, path)
+    return problems + (field_problems(parsed, models) if models else [])
 
 
-def _kind_problems(rule: Rule, path: str) -> list[Problem]:
+def _kind_problems(parsed: ParsedRule) -> list[Problem]:
+    rule, path = parsed.rule, parsed.path
     problems = []
     if rule.models and rule.signal:
         problems.append(Problem("E020", path, "has both a model and a signal.", "Make two rules of it."))
-    if rule.signal and not rule.event:
+    if rule.signal and parsed.lacks("event"):
         hint = 'Add "event": the event type it makes.'
         problems.append(Problem("E020", path, "has a signal and no event.", hint))
-    if rule.event and not rule.signal:
+    if rule.event and parsed.lacks("signal"):
         problems.append(Problem("E020", path, "has an event and no signal.", 'Did you mean "events"?'))
-    if not (rule.models or rule.signal or rule.event or rule.events):
+    if parsed.lacks("model", "signal", "event", "events"):
         hint = 'Add "model", or "signal" and "event", or "events".'
         problems.append(Problem("E020", path, "watches nothing.", hint))
     if rule.event in EventType.values:
         hint = "Name what the signal says, such as product_viewed."
         message = f"is {rule.event!r}, which is what other events are called."
         problems.append(Problem("E011", f'{path}["event"]', message, hint))
+    return problems
+
+
+def _path_problems(rule: Rule, path: str) -> list[Problem]:
+    problems = []
+    if isinstance(rule.when, str):
+        problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function of one change")
+    if rule.signal:
+        expected = "a custom django.dispatch.Signal"
+        problems += import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
     return problems
 
 
@@ -94,29 +104,25 @@ def _is_custom_signal(found: Any) -> bool:
     )
 
 
-def _channel_problems(rule: Rule, path: str) -> list[Problem]:
+def _channel_problems(parsed: ParsedRule) -> list[Problem]:
     channels = get_settings().channels
     problems = []
-    for position, raw in enumerate(rule.notify):
-        entry, where = NotifyEntry.of(raw), f'{path}["notify"][{position}]'
-        if entry.channel not in channels:
+    for entry, path, unread in parsed.notify:
+        if entry.channel not in channels and "channel" not in unread and not is_unread("CHANNELS"):
             hint = did_you_mean(entry.channel, channels) if channels else "Add it to CHANNELS."
             message = f"names the channel {entry.channel!r}, which CHANNELS does not have."
-            problems.append(Problem("E014", where, message, hint))
-    if not rule.notify:
+            problems.append(Problem("E014", path, message, hint))
+    if parsed.lacks("notify"):
         problems += [
-            Problem("W001", f'{path}["{key}"]', "has no effect: the rule notifies nobody.", 'Add "notify".')
+            Problem("W001", f'{parsed.path}["{key}"]', "has no effect: the rule notifies nobody.", 'Add "notify".')
             for key in ("subject", "message")
-            if getattr(rule, key)
+            if getattr(parsed.rule, key)
         ]
     return problems
 
 
 def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
-    if rule.signal:
-        expected = "a custom django.dispatch.Signal"
-        problems += import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
     for name in rule.events:
         if name in MODEL_EVENTS:
             hint = 'Add "model": which models the rule watches.'
@@ -132,8 +138,9 @@ def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
     return problems
 
 
-def _request_problems(rule: Rule, path: str) -> list[Problem]:
-    if EventType.REQUEST.value not in rule.events:
+def _request_problems(parsed: ParsedRule) -> list[Problem]:
+    rule, path = parsed.rule, parsed.path
+    if EventType.REQUEST.value not in rule.events and "events" not in parsed.unread:
         return [
             Problem("W001", f'{path}["{key}"]', 'has no effect without the event "request".', "Remove it.")
             for key in REQUEST_KEYS

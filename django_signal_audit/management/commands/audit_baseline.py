@@ -6,28 +6,24 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from tqdm import tqdm
 
 from django_signal_audit.baseline import BATCH_SIZE, Baseline
 from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.selection import WRONG, select_plans
 
-EXIT_CODES = (
-    "Exit codes: 0 every row has a starting point, 1 a batch could not be written, "
-    "2 a wrong model, database or option. It may be ended at any moment: run it again and it goes on."
-)
 
-
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Writes one event with the source "baseline" for each row of which no event tells how it began."""
 
     help = "Record the state of rows that are older than the audit as the starting point of their trail."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
+    exit_codes = (
+        "Exit codes: 0 every row has a starting point, 1 a batch could not be written, "
+        "2 a wrong model, database or option. It may be ended at any moment: run it again and it goes on."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add whose rows, and how many at a time."""

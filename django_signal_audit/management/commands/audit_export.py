@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from tqdm import tqdm
 
@@ -20,6 +20,7 @@ from django_signal_audit.changes import Change
 from django_signal_audit.context import context_scope
 from django_signal_audit.enums import Source
 from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import add_filter_options, filter_of
 from django_signal_audit.management.reporting import print_to
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
@@ -33,21 +34,17 @@ from django_signal_audit.reports.queries import EventFilter
 
 EVENTS_EXPORTED = "events_exported"
 PAGE = 1000
-EXIT_CODES = (
-    "Exit codes: 0 the export is complete (it may be empty), 1 a wrong argument, or it could not be completed, "
-    "2 a wrong option."
-)
 
 
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Writes the events of a range, oldest first, in constant memory."""
 
     help = "Export audit events as JSON lines, OCSF or CloudEvents."
     requires_system_checks: list[str] = []  # the trail must be had while the settings are being mended
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
+    exit_codes = (
+        "Exit codes: 0 the export is complete (it may be empty), 1 a wrong argument, or it could not be completed, "
+        "2 a wrong option."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add which events, how and where to."""

@@ -9,12 +9,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from tqdm import tqdm
 
 from django_signal_audit.context import context_scope
 from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import check_rule
 from django_signal_audit.management.selection import WRONG
 from django_signal_audit.models.events import utc_now
@@ -27,21 +28,17 @@ from django_signal_audit.rules.durations import parse_duration
 from django_signal_audit.rules.registry import get_registry
 
 LARGEST_BATCH = 10_000
-EXIT_CODES = (
-    "Exit codes: 0 nothing is left to prune, 1 a batch could not be archived or deleted (those before it are gone), "
-    "2 a wrong option, rule, archive or database, or mistakes in the rules. "
-    "It may be ended at any moment: run it again and it goes on."
-)
 
 
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Archives and deletes in batches, each told of by an event."""
 
     help = "Delete audit events that have been kept long enough, and write them to an archive before."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
+    exit_codes = (
+        "Exit codes: 0 nothing is left to prune, 1 a batch could not be archived or deleted (those before it are "
+        "gone), 2 a wrong option, rule, archive or database, or mistakes in the rules. "
+        "It may be ended at any moment: run it again and it goes on."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what is to go, and where to."""

@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 from tabulate import tabulate
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.keys import object_id
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.selection import WRONG, select_plans
 from django_signal_audit.replay import Difference, LeftOut, Replay
 from django_signal_audit.reports.texts import printable, shorten
@@ -23,21 +24,17 @@ from django_signal_audit.rules.plans import ModelPlan
 
 # Of a value that is printed for people.
 LONGEST = 40
-EXIT_CODES = (
-    "Exit codes: 0 done (with --check: and there is no difference), 1 with --check: there are differences, "
-    "2 a wrong model, database or option, or the database cannot be used."
-)
 
 
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Compares the recorded state of every audited row with the table. Nothing is written and nothing locked."""
 
     help = "Compare what is recorded of every audited row with the row, and name each difference."
     requires_system_checks: list[str] = []  # the proof must be had while the settings are being mended
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        return super().create_parser(prog_name, subcommand, epilog=EXIT_CODES, **kwargs)
+    exit_codes = (
+        "Exit codes: 0 done (with --check: and there is no difference), 1 with --check: there are differences, "
+        "2 a wrong model, database or option, or the database cannot be used."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what to compare and how to say it."""

@@ -6,9 +6,10 @@ import json
 from argparse import ArgumentParser
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import connections
 
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.coverage import coverage
@@ -16,16 +17,12 @@ from django_signal_audit.reports.explanation import explain
 from django_signal_audit.reports.formats.table import TableFormat
 
 
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Prints the rules in force and what they cover. No table is read, so it works before the first migration."""
 
     help = "Print what is watched and by which rules, or what a change would do."
     requires_system_checks: list[str] = []  # it tells which rules are in error, too
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        codes = "Exit codes: 0 printed, 1 an unknown model, event or database, 2 a wrong option."
-        return super().create_parser(prog_name, subcommand, epilog=codes, **kwargs)
+    exit_codes = "Exit codes: 0 printed, 1 an unknown model, event or database, 2 a wrong option."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what to explain, and how to print it."""

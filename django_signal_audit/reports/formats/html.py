@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.base import Cell, Column, Report, Series, cell_lines
 from django_signal_audit.reports.charts import Mark, bars, columns, stylesheet
-from django_signal_audit.reports.display import local
+from django_signal_audit.reports.localised import local
 from django_signal_audit.reports.texts import printable
 
 from .base import ReportFormat
@@ -40,6 +40,7 @@ th, td { padding: .3rem .8rem; text-align: start; vertical-align: top; border-bo
   overflow-wrap: anywhere; }
 th { border-bottom-width: 2px; }
 th.number, td.number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.wide:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
 tr:target td { outline: 2px solid var(--link); outline-offset: -2px; }
 @media print {
   :root { color-scheme: light; --text: #000; --quiet: #333; --back: #fff; --line: #999; }
@@ -96,7 +97,7 @@ def _parts(report: Report) -> Iterator[SafeString]:
         yield _section(series.title, _numbers(series, name))
     heading = _("All together") if len(report.series) > 1 else ""
     rows = [[_cell(cell) for cell in row] for row in report.rows]
-    yield _section(heading, _table(report.columns, rows, "row"))
+    yield _section(heading, _table(report.columns, rows, name="row", title=heading or report.title))
 
 
 def _chart(series: Series, name: str) -> SafeString:
@@ -104,13 +105,14 @@ def _chart(series: Series, name: str) -> SafeString:
     # What did not happen has no row to lead to.
     marks = [Mark(label, value, f"#{name}-{next(index)}" if value else "") for label, value in series.values]
     drawn = columns(series.title, marks[-MOST_COLUMNS:]) if series.is_time else bars(series.title, marks[:MOST_BARS])
-    return format_html('<div class="wide">{}</div>', drawn)
+    title = _("Chart: %(title)s") % {"title": printable(series.title)}
+    return format_html('<div class="wide" tabindex="0" role="region" aria-label="{}">{}</div>', title, drawn)
 
 
 def _numbers(series: Series, name: str) -> SafeString:
     headings = (Column("name", series.heading), Column("count", _("Events"), is_number=True))
     rows = [[printable(label), _cell(value)] for label, value in series.values if value]
-    return _table(headings, rows, name)
+    return _table(headings, rows, name=name, title=series.title)
 
 
 def _section(heading: str, content: SafeString) -> SafeString:
@@ -118,7 +120,7 @@ def _section(heading: str, content: SafeString) -> SafeString:
     return format_html("<section>\n{}{}\n</section>", title, content)
 
 
-def _table(headings: Sequence[Column], rows: Sequence[Sequence[str]], name: str) -> SafeString:
+def _table(headings: Sequence[Column], rows: Sequence[Sequence[str]], *, name: str, title: str) -> SafeString:
     classes = [mark_safe(' class="number"') if column.is_number else "" for column in headings]
     head = format_html_join(
         "",
@@ -134,7 +136,11 @@ def _table(headings: Sequence[Column], rows: Sequence[Sequence[str]], name: str)
         ),
     )
     return format_html(
-        '<div class="wide"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table></div>', head, body
+        '<div class="wide" tabindex="0" role="region" aria-label="{}"><table>\n'
+        "<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table></div>",
+        printable(title),
+        head,
+        body,
     )
 
 
