@@ -65,15 +65,27 @@ def make_failure(channel="mail", status="dead", moment=NOON, **values):
         return Notification.objects.create(rule="all", channel=channel, status=status, **values)
 
 
+class TestScrolling:
+    def test_what_scrolls_sideways_can_be_scrolled_by_keyboard_and_has_a_name_of_its_own(self, admin_client):
+        make_event(actor_id="7")
+        text = text_of(admin_client.get(PAGE))
+        boxes = re.findall(r'<div class="audit-wide"([^>]*)>', text)
+        assert boxes
+        assert all(' tabindex="0"' in box and ' role="region"' in box for box in boxes)
+        names = [unescape(re.search(r'aria-label="([^"]+)"', box)[1]) for box in boxes]
+        assert "Chart: Events by day" in names
+        assert len(set(names)) == len(names)
+
+
 class TestNumbers:
     def test_by_day_in_the_current_time_zone(self, admin_client):
         make_event(recorded_at=MIDNIGHT - dt.timedelta(microseconds=1))
         for _ in range(2):
             make_event(recorded_at=MIDNIGHT)
         response = admin_client.get(PAGE)
-        assert numbers(response)["day"] == {"2026-03-09": 1, "2026-03-10": 2}
+        assert numbers(response)["day"] == {"March 9, 2026": 1, "March 10, 2026": 2}
         [days] = [panel.rows for panel, _ in response.context["panels"] if panel.name == "day"]
-        assert [row.label for row in (days[0], days[-1])] == ["2026-02-12", "2026-03-13"]
+        assert [row.label for row in (days[0], days[-1])] == ["Feb. 12, 2026", "March 13, 2026"]
         assert len(days) == 30
 
     def test_by_model_the_largest_first(self, admin_client):
@@ -201,7 +213,7 @@ class TestPermissions:
             make_event(model=model, rules=[f"rule of {model}"], actor_id=f"actor of {model}")
         response = client.get(PAGE)
         assert numbers(response) == {
-            "day": {"2026-03-10": 2},
+            "day": {"March 10, 2026": 2},
             "model": {"auth.group": 1, "none": 1},
             "actor": {"actor of ": 1, "actor of auth.group": 1},
             "rule": {"rule of ": 1, "rule of auth.group": 1},
@@ -274,7 +286,7 @@ class TestPage:
     def test_with_naive_times(self, admin_client, settings):
         settings.USE_TZ = False
         make_event(recorded_at=dt.datetime(2026, 3, 10, 23, 30))
-        assert numbers(admin_client.get(PAGE))["day"] == {"2026-03-10": 1}
+        assert numbers(admin_client.get(PAGE))["day"] == {"March 10, 2026": 1}
 
 
 class TestScale:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+import django
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -13,6 +14,7 @@ from django.urls import reverse
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import show_fields
+from django_signal_audit.reports.reading import Reader
 from django_signal_audit.reports.relations import related_names
 from django_signal_audit.reports.wording import MAX_WORDS, mark_words
 from django_signal_audit.values import mask
@@ -32,7 +34,7 @@ def diff(event):
         (line.label, [value.text for value in line.removed], [value.text for value in line.added])
         if line.is_members
         else (line.label, line.old.text, line.new.text)
-        for line in show_fields(event, related_names([event]))
+        for line in show_fields(event, Reader(related_names([event])))
     ]
 
 
@@ -64,6 +66,18 @@ class TestNames:
         product.tags.set([new])
         assert diff(last()) == [("Tags", [f"old ({old.pk})"], [f"new ({new.pk})"])]
 
+    @pytest.mark.skipif(django.VERSION < (6, 1), reason="each row asks for itself")
+    def test_names_that_follow_a_foreign_key_cost_a_query_for_all(self, audit, monkeypatch):
+        monkeypatch.setattr(Product, "__str__", lambda product: f"{product.name} of {product.category.name}")
+        products = [
+            Product.objects.create(name=name, category=Category.objects.create(name=f"{name}s")) for name in "abcdef"
+        ]
+        found = [make_event(model="app.picture", changes={"product": [None, product.pk]}) for product in products]
+        with CaptureQueriesContext(connection) as queries:
+            [names] = related_names(found).values()
+        assert sorted(names.values()) == [f"{name} of {name}s" for name in "abcdef"]
+        assert len(queries) == 2
+
     def test_a_masked_key_stays_masked(self):
         event = make_event(model="app.product", changes={"category": [None, mask("x", 3)]})
         assert diff(event) == [("Category", "—", "masked")]
@@ -88,6 +102,63 @@ class TestNames:
             text = admin_client.get(url).content.decode()
         assert "group 19" in text
         assert sum("auth_group" in query["sql"] and "permission" not in query["sql"] for query in queries) == 1
+
+
+class TestUnseen:
+    """Who may not view a model reads the keys of its rows, and not what they are called."""
+
+    @pytest.fixture
+    def read(self, client, audit):
+        """Return a function that tells what somebody with these permissions reads on every page of an event."""
+        audit()
+        fruit, tag = Category.objects.create(name="Fruit"), Tag.objects.create(name="on sale")
+        product = Product.objects.create(name="Oil")
+        product.tags.add(tag)
+        product.category = fruit
+        product.save(update_fields=["category"])
+        user = User.objects.create_user("clerk", is_staff=True)
+        client.force_login(user)
+        pages = [LIST, history_url("admin", "app.product", str(product.pk))]
+        for event in AuditEvent.objects.for_object(product):
+            pages.append(reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,)))
+        pages.append(reverse("admin:django_signal_audit_auditevent_put_back", args=(last().pk,)))
+
+        def text(*codenames):
+            always = {"view_auditevent", "revert_auditevent", "change_product"}
+            user.user_permissions.set(Permission.objects.filter(codename__in=always | set(codenames)))
+            responses = [client.get(page) for page in pages]
+            assert {response.status_code for response in responses} == {200}
+            return "".join(response.content.decode() for response in responses)
+
+        return text
+
+    def test_of_either_model_or_both(self, read):
+        text = read()
+        assert "Fruit" not in text
+        assert "on sale" not in text
+        assert "Category" in text
+        assert "Tags" in text
+        text = read("view_category")
+        assert "Fruit" in text
+        assert "on sale" not in text
+        assert "on sale" in read("view_tag")
+
+    def test_in_a_state_too(self, read, client):
+        product = Product.objects.get()
+        page = history_url("admin", "app.product", str(product.pk)) + "?at=0s"
+        read()
+        shown = dict(client.get(page).context["state"])
+        assert shown["Category"].text == str(product.category_id)
+        assert shown["Tags"].text == str(product.tags.get().pk)
+        read("view_category", "view_tag")
+        shown = dict(client.get(page).context["state"])
+        assert shown["Category"].text == f"Fruit ({product.category_id})"
+        assert shown["Tags"].text == f"on sale ({product.tags.get().pk})"
+
+    def test_nothing_is_asked_of_their_tables(self, read):
+        with CaptureQueriesContext(connection) as queries:
+            read()
+        assert [query["sql"] for query in queries if "app_category" in query["sql"] or "app_tag" in query["sql"]] == []
 
 
 class TestWords:

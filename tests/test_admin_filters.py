@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import pytest
 from django.urls import reverse
+from django.utils import translation
 
 from django_signal_audit.models.events import utc_now
 from tests.app.models import Tag
@@ -115,6 +116,7 @@ class TestPeriod:
 
     def test_the_form_keeps_what_else_is_asked_for(self, admin_client):
         make_event()
+        assert '<input type="date" name="since" value="">' in text_of(admin_client.get(f"{LIST}?since=2026-03"))
         text = text_of(admin_client.get(f"{LIST}?model=auth.user&since=2026-03-01&q=3&p=1"))
         forms = re.findall(r'<form method="get" class="audit-filter">.*?</form>', text, re.DOTALL)
         assert len(forms) == 2
@@ -129,6 +131,19 @@ class TestPeriod:
         make_event()
         assert shown(admin_client, query) == []
         assert "is no moment" in text_of(admin_client.get(f"{LIST}?{query}"))
+
+    @pytest.mark.parametrize(
+        ("language", "query", "said"),
+        [
+            ("de", "since=bald", "&#x27;bald&#x27; ist kein Zeitpunkt. Schreiben Sie 12h"),
+            ("de", "until=2026-02-30", "Im Kalender steht kein solches Datum"),
+            ("fr", "since=bient", "&#x27;bient&#x27; n\u2019est pas un moment. Écrivez 12h"),
+            ("fr", "until=2026-02-30", "n\u2019existent pas dans le calendrier"),
+        ],
+    )
+    def test_nonsense_is_said_in_the_readers_language(self, admin_client, language, query, said):
+        with translation.override(language):
+            assert said in text_of(admin_client.get(f"{LIST}?{query}"))
 
     def test_the_last_day_there_is(self, admin_client):
         event = make_event()

@@ -293,6 +293,19 @@ class TestPreview:
         assert '<p class="errornote">' in text
         assert "has no &quot;take&quot;" in text
 
+    def test_who_may_not_view_the_log_gets_no_link_into_it(self, client, clerk, settings):
+        settings.SIGNAL_AUDIT = audit_settings()
+        clerk.user_permissions.add(Permission.objects.get(codename="view_user"))
+        event = make_event(model="auth.user", object_id="3", actor_repr="root", changes={"email": ["a@x", "b@x"]})
+        page, into = page_of(make_notification(event=event)), reverse("admin:django_signal_audit_auditevent_changelist")
+        text = text_of(client.get(page))
+        assert "b@x" in text
+        assert "root" in text
+        assert into not in text
+        clerk.user_permissions.add(Permission.objects.get(codename="view_auditevent"))
+        text = text_of(client.get(page))
+        assert f'href="{into}{event.pk}/change/"' in text
+
     def test_it_takes_the_permission_to_view_what_it_tells_of(self, client, clerk, settings):
         settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="costs {{ new.price }}")
         row = make_notification()

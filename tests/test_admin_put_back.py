@@ -7,11 +7,14 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.values import mask, to_json
-from tests.app.models import Category, Country, Product, Restaurant
+from tests.app.models import Category, Country, Person, Product, Restaurant, Tag
 
 from .conftest import last
 from .samples import HOSTILE, make_event
@@ -96,6 +99,61 @@ class TestPutBack:
         assert (restaurant.name, restaurant.stars, country.name) == ("Napoli", 1, "old")
 
 
+class TestMembers:
+    @pytest.fixture
+    def tags(self):
+        return [Tag.objects.create(name=name) for name in ("sweet", "light", "heavy")]
+
+    @pytest.fixture
+    def event(self, product, tags):
+        """Return the event of one call that took the first tag away and gave the two others."""
+        product.tags.set(tags[:1])
+        product.tags.set(tags[1:])
+        return last()
+
+    def test_what_came_goes_and_what_went_comes_again(self, admin_client, product, tags, event):
+        assert f'href="{address(event)}"' in text_of(admin_client.get(page_of(event)))
+        page = text_of(admin_client.get(address(event)))
+        assert "+ sweet" in page
+        assert page.count("\N{MINUS SIGN} ") == 2
+        assert admin_client.post(address(event)).status_code == 302
+        assert list(product.tags.all()) == tags[:1]
+        assert str(event.uid) in last().context["reason"]
+        assert AuditEvent.objects.state_of(Product, product.pk)["tags"] == [tags[0].pk]
+
+    def test_members_that_are_none_of_it_stay(self, admin_client, product, tags, event):
+        other = Tag.objects.create(name="other")
+        product.tags.add(other)
+        admin_client.post(address(event))
+        assert set(product.tags.all()) == {tags[0], other}
+
+    def test_it_is_refused_when_a_member_came_back_or_went(self, admin_client, product, tags, event):
+        product.tags.add(tags[0])
+        refused(admin_client, event, "“Tags” has changed since.")
+        product.tags.remove(*tags[:2])
+        refused(admin_client, event, "“Tags” has changed since.")
+
+    def test_it_is_refused_when_a_member_is_deleted(self, admin_client, tags, event):
+        tags[0].delete()
+        refused(admin_client, event, "What “Tags” referred to is no longer there.")
+
+    def test_it_is_refused_when_the_field_is_gone_or_the_event_is_odd(self, admin_client, product):
+        odd = {"event_type": "m2m", "model": "app.product", "object_id": str(product.pk)}
+        gone = make_event(**odd, changes={"labels": {"added": [1], "removed": []}})
+        refused(admin_client, gone, "The field “labels” is no longer there.")
+        for changes in ({"tags": {"added": ["x"], "removed": []}}, {"tags": [None, 1]}, {}):
+            event = make_event(**odd, changes=changes)
+            refused(admin_client, event, "No value is recorded that could be put back.")
+
+    def test_people_who_know_each_other(self, admin_client, audit):
+        audit()
+        ada, bob = Person.objects.create(name="Ada"), Person.objects.create(name="Bob")
+        ada.friends.add(bob)
+        event = AuditEvent.objects.for_object(ada).of_type("m2m").get()
+        assert admin_client.post(address(event)).status_code == 302
+        assert not bob.friends.exists()
+
+
 class TestRefusal:
     def test_a_value_that_has_changed_since(self, admin_client, product):
         event = change(product, name="Petrol", stock=3)
@@ -148,6 +206,57 @@ class TestRefusal:
         assert "<script>alert" not in text_of(admin_client.get(address(event)))
 
 
+class TestLinkInTheHistory:
+    """At each event that can be put back, and at no other."""
+
+    def links(self, client, product):
+        """Return the events of the product's history from which a link leads to the page that asks."""
+        text = text_of(client.get(history_url("admin", "app.product", str(product.pk))))
+        return [event for event in AuditEvent.objects.order_by("id") if f'href="{address(event)}"' in text]
+
+    def test_it_leads_to_the_page_that_asks(self, admin_client, product):
+        event = change(product, name="Petrol")
+        assert self.links(admin_client, product) == [event]
+        assert 'value="Put it back"' in text_of(admin_client.get(address(event)))
+
+    def test_not_where_the_value_has_changed_since(self, admin_client, product):
+        change(product, name="Petrol")
+        newer, other = change(product, name="Diesel"), change(product, stock=3)
+        assert self.links(admin_client, product) == [newer, other]
+
+    def test_not_where_the_old_value_is_not_known(self, admin_client, product):
+        change(product, api_token="secret")
+        assert self.links(admin_client, product) == []
+
+    def test_not_in_the_history_of_what_is_gone(self, admin_client, product):
+        change(product, name="Petrol")
+        key = product.pk
+        product.delete()
+        product.pk = key
+        assert self.links(admin_client, product) == []
+
+    @pytest.mark.parametrize("missing", ["revert_auditevent", "change_product", None])
+    def test_only_for_who_may(self, client, product, missing):
+        event = change(product, name="Petrol")
+        needed = {"view_auditevent", "view_product", "revert_auditevent", "change_product"} - {missing}
+        user = User.objects.create_user("editor", is_staff=True)
+        user.user_permissions.set(
+            Permission.objects.filter(codename__in=needed, content_type__app_label__in=["app", "django_signal_audit"])
+        )
+        client.force_login(user)
+        assert self.links(client, product) == ([event] if missing is None else [])
+
+    def test_it_costs_no_query_per_event(self, admin_client, product, django_assert_num_queries):
+        change(product, name="Petrol")
+        self.links(admin_client, product)
+        with CaptureQueriesContext(connection) as few:
+            self.links(admin_client, product)
+        for number in range(20):
+            change(product, stock=number + 1)
+        with django_assert_num_queries(len(few)):
+            self.links(admin_client, product)
+
+
 class TestPermission:
     @pytest.mark.parametrize("missing", ["view_auditevent", "revert_auditevent", "change_product", None])
     def test_it_takes_its_own_and_to_change_the_object(self, client, product, missing):
@@ -162,8 +271,8 @@ class TestPermission:
         product.refresh_from_db()
         assert (status == 302, product.name) == ((True, "Oil") if missing is None else (False, "Petrol"))
 
-    @pytest.mark.parametrize("event_type", ["create", "delete", "m2m", "login"])
-    def test_only_updates_can_be(self, admin_client, product, event_type):
+    @pytest.mark.parametrize("event_type", ["create", "delete", "login"])
+    def test_only_updates_and_members_can_be(self, admin_client, product, event_type):
         event = make_event(model="app.product", object_id=str(product.pk), event_type=event_type)
         assert admin_client.post(address(event)).status_code == 403
         assert address(event) not in text_of(admin_client.get(page_of(event)))

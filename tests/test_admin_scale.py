@@ -12,13 +12,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.kinds import known_kinds
+from tests.app.models import Product, Tag
 
 from .plans import of_postgresql, of_sqlite
 from .samples import NOON, make_event
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
 LIST = reverse("admin:django_signal_audit_auditevent_changelist")
 TABLE = AuditEvent._meta.db_table
@@ -74,11 +76,11 @@ PAGES = {
 ANYWAY = {"dsa_event_kind"}
 
 
-def statements(client, query):
+def statements(client, query, address):
     """Return the statements with which a page reads the log."""
-    client.get(LIST)  # content types and the like are cached now
+    client.get(address)  # content types and the like are cached now
     with CaptureQueriesContext(connection) as queries:
-        assert client.get(f"{LIST}?{query}").status_code == 200
+        assert client.get(f"{address}?{query}").status_code == 200
     return [found["sql"] for found in queries if TABLE in found["sql"]]
 
 
@@ -89,13 +91,13 @@ def read():
         pytest.skip("reads plans as PostgreSQL and SQLite print them")
     of = of_postgresql if connection.vendor == "postgresql" else of_sqlite
 
-    def plans(client, query):
+    def plans(client, query, address=LIST):
         with connection.cursor() as cursor:
             cursor.execute(f"ANALYZE {TABLE}")
             if connection.vendor == "postgresql":
                 # A table that fits on a few pages is read as a whole, and rightly; here it stands for a long one.
                 cursor.execute("SET LOCAL enable_seqscan = off")
-        found = [of(sql) for sql in statements(client, query)]
+        found = [of(sql) for sql in statements(client, query, address)]
         return set().union(*(indexes for indexes, _ in found)), sum(work for _, work in found)
 
     return plans
@@ -206,3 +208,64 @@ class TestPages:
             make_event()
         specs = admin_client.get(f"{LIST}?{OLDER}").context["cl"]
         assert "p=" not in specs.get_query_string({"level": "info"})
+
+
+class TestLives:
+    """The history of an object whose life is long: no page of it reads more than that page."""
+
+    PAGES = ["", f"p=older-{MIDDLE}-{{middle}}", f"p=newer-{MIDDLE}-{{middle}}", "p=oldest"]
+
+    def live(self, count):
+        """Write a long life among others."""
+        AuditEvent.objects.bulk_create(
+            AuditEvent(
+                event_type="update",
+                source="orm",
+                model="app.tag",
+                object_id=str(number % 3 * 7),
+                changes={"name": [str(number), str(number + 1)]},
+                recorded_at=NOON + dt.timedelta(minutes=number),
+            )
+            for number in range(count)
+        )
+
+    def test_each_page_has_its_index_and_costs_the_same_in_a_longer_life(self, admin_client, read, settings):
+        settings.SIGNAL_AUDIT = {"RULES": [{"name": "tags", "model": "app.Tag"}]}
+        Tag.objects.bulk_create([Tag(pk=7, name="long")])
+        address = history_url("admin", "app.tag", "7")
+        costs = []
+        for count in (900, 3600):
+            AuditEvent.objects.all().prune()
+            self.live(count)
+            middle = AuditEvent.objects.filter(object_id="7").order_by("id")[count // 6].pk
+            pages = [page.format(middle=middle) for page in self.PAGES]
+            found = [read(admin_client, page, address) for page in pages]
+            assert {index for indexes, _ in found for index in indexes if index.startswith("dsa")} == {
+                "dsa_event_object"
+            }
+            costs.append([work for _, work in found])
+            shown = [admin_client.get(f"{address}?{page}").context["views"] for page in pages]
+            assert [len(views) for views in shown] == [50] * 4
+        for small, large in zip(*costs, strict=True):
+            assert large <= 1.3 * small + 100
+
+    def test_what_stands_beside_it_costs_the_same_in_a_longer_log(self, admin_client, read, settings):
+        settings.SIGNAL_AUDIT = {"RULES": [{"name": "all", "model": "app.*"}]}
+        tag = Tag.objects.create(name="on sale")
+        for number in range(3):
+            Product.objects.create(name=f"{number}").tags.add(tag)
+        address, costs = history_url("admin", "app.tag", str(tag.pk)), []
+        for _ in range(2):
+            AuditEvent.objects.bulk_create(
+                AuditEvent(
+                    event_type="update",
+                    source="orm",
+                    model="app.product",
+                    object_id=str(Product.objects.earliest("pk").pk),
+                    changes={"name": ["a", "b"]},
+                    rules=["all"],
+                )
+                for _ in range(1500)
+            )
+            costs.append(read(admin_client, "", address))
+        assert costs[1][1] <= 1.3 * costs[0][1] + 100

@@ -12,10 +12,10 @@ from django_signal_audit.reports.display import (
     change_lines,
     show_fields,
     show_payload,
-    show_time,
     show_value,
     summarise,
 )
+from django_signal_audit.reports.reading import show_time
 from django_signal_audit.values import Digest, Masked, mask, to_json
 
 from .samples import NOON

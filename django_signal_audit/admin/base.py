@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 import django
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.db.models import Model, Q
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from django_signal_audit.reports.display import local
+from django_signal_audit.reports.localised import local, show_clock, show_moment
+from django_signal_audit.reports.texts import spelled_out
 
 from .paging import BoundedPaginator
+
+Response = TypeVar("Response", bound=HttpResponse)
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
@@ -34,9 +38,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     sortable_by = ()
     list_per_page = 50
     list_max_show_all = 0
+    empty_value_display = ""
 
     class Media:
         css = {"all": ["django_signal_audit/audit.css"]}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Return the list, with unseen characters spelled out."""
+        return spell_out(super().changelist_view(request, extra_context))
+
+    def render_change_form(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Return the page of one row, with unseen characters spelled out."""
+        return spell_out(super().render_change_form(*args, **kwargs))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: rows are written by what happens."""
@@ -110,13 +123,30 @@ def render_page(
         "here": here or context["title"],
         **context,
     }
-    return TemplateResponse(request, template, page, status=status)
+    return spell_out(TemplateResponse(request, template, page, status=status))
+
+
+def spell_out(response: Response) -> Response:
+    """Have unseen characters of a page spelled out once it is rendered, in whatever place somebody typed them."""
+    if isinstance(response, TemplateResponse):
+        response.add_post_render_callback(_spell_content)
+    return response
+
+
+def _spell_content(response: TemplateResponse) -> None:
+    response.content = spelled_out(response.content.decode())
 
 
 def show_second(moment: dt.datetime) -> str:
-    """Return a moment to the second in the current time zone."""
-    day, time = local(moment).strftime("%Y-%m-%d %H:%M:%S").split()
-    return format_html('<time datetime="{}"><span>{}</span> <span>{}</span></time>', moment.isoformat(), day, time)
+    """Return a moment to the second in the current time zone, the month in figures where the language has that."""
+    here = local(moment)
+    parts = date_format(here, "SHORT_DATE_FORMAT"), show_clock(here)
+    return format_html(
+        '<time datetime="{}" title="{}"><span>{}</span> <span>{}</span></time>',
+        moment.isoformat(),
+        show_moment(moment),
+        *parts,
+    )
 
 
 def with_uid(column: str, text: str) -> Q:
@@ -130,3 +160,8 @@ def with_uid(column: str, text: str) -> Q:
 def badge(kind: str, text: object) -> SafeString:
     """Return a word on a coloured ground; ``kind`` names the colour in audit.css."""
     return format_html('<span class="audit-badge audit-{}">{}</span>', kind, text)
+
+
+def labelled(label: str, value: str) -> SafeString:
+    """Return a value with its column's name, which is seen on narrow screens alone: these have no heads of columns."""
+    return format_html('<span class="audit-label">{}</span> {}', label, value)

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from django_signal_audit.models import Notification
+from django_signal_audit.reports.localised import show_date
 from django_signal_audit.reports.texts import printable
 
 from .base import crumbs_to_list, render_page
@@ -99,7 +100,7 @@ def _event_panels(site: str, visible: VisibleEvents) -> list[Panel]:
         return events_url(site, **parameters, since=first, until=last)
 
     days = [
-        Row(day.isoformat(), tallies.days[day], events_url(site, since=day.isoformat(), until=day.isoformat()))
+        Row(show_date(day), tallies.days[day], events_url(site, since=day.isoformat(), until=day.isoformat()))
         for day in visible.period.days
     ]
     models = [

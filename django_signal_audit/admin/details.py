@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -19,55 +20,87 @@ from django_signal_audit.reports.display import (
     show_fields,
     show_payload,
     show_reason,
-    show_time,
 )
-from django_signal_audit.reports.relations import Names, related_names
+from django_signal_audit.reports.localised import show_brief, show_moment
+from django_signal_audit.reports.reading import Reader
 
 from .links import event_url, events_url, history_url, notification_url, put_back_url
-from .putback import may_put_back
+from .putback import may_put_back, still_holds
+from .visibility import may_view_events, reader_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """An event ready for a template; nothing in it is escaped yet."""
+    """An event ready for a template; nothing in it is escaped yet. Addresses the user may not open are ``""``."""
 
     event: AuditEvent
     kind: str
-    url: str
     time: str
+    brief: str
     actor: str
-    actor_url: str
     reason: str
-    history_url: str
-    correlation_url: str
+    put_back_url: str
     fields: list[ShownField]
     data: list[tuple[str, ShownValue]]
     context: list[tuple[str, ShownValue]]
+    url: str = ""
+    actor_url: str = ""
+    history_url: str = ""
+    correlation_url: str = ""
 
 
-def view_events(site: str, events: Sequence[AuditEvent]) -> list[EventView]:
-    """Return events ready for a template of the named admin site."""
-    names = related_names(events)
-    return [_view(site, event, names) for event in events]
+def view_events(
+    model_admin: ModelAdmin[Any], request: HttpRequest, events: Sequence[AuditEvent], instance: Model | None = None
+) -> list[EventView]:
+    """Return events ready for a template.
+
+    Args:
+        model_admin: An admin of the site whose pages they link to.
+        request: The request, whose user reads them.
+        events: The events.
+        instance: Their object as it is now, where a change of it may be put back from here.
+
+    """
+    reader, site = reader_of(request.user, events), model_admin.admin_site.name
+    return [
+        _view(event, reader, put_back_url=_put_back_url(site, request, event, instance), **_links(site, request, event))
+        for event in events
+    ]
 
 
-def _view(site: str, event: AuditEvent, names: Names) -> EventView:
-    actor = show_actor(event)
-    correlation = event.correlation_id
+def _put_back_url(site: str, request: HttpRequest, event: AuditEvent, instance: Model | None) -> str:
+    """Return where the change can be put back, ``""`` where it is known already that it cannot."""
+    if instance is None or not may_put_back(request, event) or not still_holds(event, instance):
+        return ""
+    return put_back_url(site, event.pk)
+
+
+def _links(site: str, request: HttpRequest, event: AuditEvent) -> dict[str, str]:
+    """Return where the event leads; nowhere who may see a message about it, but not the log."""
+    if not may_view_events(request.user, event.model):
+        return {}
+    actor, correlation = show_actor(event), event.correlation_id
+    return {
+        "url": event_url(site, event.pk),
+        "actor_url": events_url(site, actor=event.actor_id or actor) if actor else "",
+        "history_url": history_url(site, event.model, event.object_id) if event.model and event.object_id else "",
+        "correlation_url": events_url(site, q=correlation) if correlation else "",
+    }
+
+
+def _view(event: AuditEvent, reader: Reader, **urls: str) -> EventView:
     return EventView(
         event=event,
         kind=EventType.label_of(event.event_type),
-        url=event_url(site, event.pk),
-        time=show_time(event.recorded_at),
-        actor=actor,
-        actor_url=events_url(site, actor=event.actor_id or actor) if actor else "",
+        time=show_moment(event.recorded_at),
+        brief=show_brief(event.recorded_at),
+        actor=show_actor(event),
         reason=show_reason(event),
-        history_url=history_url(site, event.model, event.object_id) if event.model and event.object_id else "",
-        correlation_url=events_url(site, q=correlation) if correlation else "",
-        fields=show_fields(event, names),
+        fields=show_fields(event, reader),
         data=show_payload(event.data),
         # The reason has a place of its own.
         context=show_payload({key: value for key, value in event.context.items() if key != "reason"}),
+        **urls,
     )
 
 
@@ -81,7 +114,7 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     put_back = put_back_url(site, event.pk) if may_put_back(request, event) else ""
     return {
         "title": _("Audit event"),
-        "view": view_events(site, [event])[0],
+        "view": view_events(model_admin, request, [event])[0],
         "notifications": notifications,
         "put_back_url": put_back,
     }

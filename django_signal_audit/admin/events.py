@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.display import show_actor, summarise
+from django_signal_audit.reports.reading import ANYBODY
 
 from .base import ReadOnlyAdmin, badge, show_second
 from .dashboard import dashboard_page
@@ -117,5 +118,5 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("changes"))
     def summary(self, event: AuditEvent) -> str:
         """Return the first few changes, each on a line."""
-        lines = summarise(event, getattr(event, "names", {}))
+        lines = summarise(event, getattr(event, "reader", ANYBODY))
         return format_html_join("", '<div class="audit-line">{}</div>', ((line,) for line in lines))

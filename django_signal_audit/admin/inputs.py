@@ -99,9 +99,8 @@ class PeriodFilter(InputFilter):
 
     @property
     def days(self) -> dict[str, str]:
-        """Return what stands in the two date inputs; a span's beginning is no date."""
-        is_span = self.value("since") in dict(self.presets)
-        return {"since": "" if is_span else self.value("since"), "until": self.value("until")}
+        """Return what stands in the two date inputs, which take nothing but a date."""
+        return {name: self.value(name) if _is_date(self.value(name)) else "" for name in self.parameters}
 
     @property
     def error(self) -> str:
@@ -119,6 +118,13 @@ class PeriodFilter(InputFilter):
             parse_moment(since, now) if since else None,
             parse_moment(_day_after(until), now) if until else None,
         )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _day_after(text: str) -> str:

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings
 from django.core.exceptions import EmptyResultSet
@@ -19,6 +19,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
 OLDEST = "oldest"
+LAST_ID = 2**63 - 1
 _CURSOR = re.compile(r"(older|newer)-(-?\d{1,17})-(\d{1,18})")
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -122,13 +123,15 @@ class Branch:
     them. Both ends of the index's part, and its order, leave nothing to hope for.
     """
 
+    order: ClassVar[tuple[str, ...]] = ("recorded_at", "id")
+
     events: AuditEventQuerySet
     column: str = ""
     value: Any = None
 
     def rows(self, span: Span, *, is_older: bool) -> AuditEventQuerySet:
         """Return the events of the span, the newest or the oldest first."""
-        columns = [self.column, "recorded_at", "id"] if self.column else ["recorded_at", "id"]
+        columns = [self.column, *self.order] if self.column else [*self.order]
         found = _between(self.events, columns, span, *([self.value] if self.column else []))
         return found.order_by(*(f"-{column}" if is_older else column for column in columns))
 
@@ -145,8 +148,35 @@ class Few(Branch):
         return found.order_by(time.desc(), "-id") if is_older else found.order_by(time.asc(), "id")
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The events of one row. Their order is that of their keys, which ascend from one event of a row to the next."""
+
+    order: ClassVar[tuple[str, ...]] = ("id",)
+
+    events: AuditEventQuerySet
+    label: str
+    key: str
+
+    def rows(self, span: Span, *, is_older: bool) -> AuditEventQuerySet:
+        """Return the events between the keys of the span's ends, the newest or the oldest first."""
+        first, last = span.after.event_id, span.before.event_id or LAST_ID
+        if connections[self.events.db].vendor != "postgresql":
+            # These look up what is equal, and of rows that are compared they take the first columns alone.
+            found = self.events.filter(model=self.label, object_id=self.key, id__gt=first, id__lt=last)
+            return found.order_by("-id" if is_older else "id")
+        # Asked for what is equal, it may walk down the keys of all events in the hope of soon meeting enough of them.
+        columns = ["model", "object_id", "id"]
+        found = _within(self.events, columns, (self.label, self.key, first), (self.label, self.key, last))
+        return found.order_by(*(f"-{column}" if is_older else column for column in columns))
+
+
 def _between(events: AuditEventQuerySet, columns: Sequence[Any], span: Span, *value: Any) -> AuditEventQuerySet:
-    after, before = (Row(*map(_typed, (*value, *end))) for end in (span.after, span.before))
+    return _within(events, columns, (*value, *span.after), (*value, *span.before))
+
+
+def _within(events: AuditEventQuerySet, columns: Sequence[Any], *ends: tuple[Any, ...]) -> AuditEventQuerySet:
+    after, before = (Row(*map(_typed, end)) for end in ends)
     return events.filter(Above(Row(*columns), after), Below(Row(*columns), before))
 
 
@@ -163,15 +193,15 @@ class Page:
     has_older: bool = False
 
 
-def find_page(branches: Sequence[Branch], span: Span, cursor: Cursor, size: int) -> Page:
+def find_page(branches: Sequence[Branch | Life], span: Span, cursor: Cursor, size: int) -> Page:
     """Return the page at the cursor of the events of the span that are in any of the branches.
 
-    Each branch is read for one page at most, and the pages are merged.
+    Each branch is read for one page at most, and the pages are merged. All branches have the same order.
     """
     if not branches:
         return Page([])
     part = cursor.narrow(span)
-    keys = _keys([branch.rows(part, is_older=cursor.is_older) for branch in branches], size + 1, cursor)
+    keys = _keys(branches, part, size + 1, cursor)
     has_more, keys = len(keys) > size, keys[:size]
     if cursor.is_older:
         return Page(keys, has_newer=cursor.position is not None, has_older=has_more)
@@ -181,13 +211,40 @@ def find_page(branches: Sequence[Branch], span: Span, cursor: Cursor, size: int)
     return Page(keys[::-1], has_newer=has_more, has_older=cursor.position is not None)
 
 
-def _keys(rows: Sequence[AuditEventQuerySet], limit: int, cursor: Cursor) -> list[int]:
+def neighbours(cursor: Cursor, page: Page, events: Sequence[AuditEvent]) -> dict[str, Cursor]:
+    """Return the cursors of the pages on either side and at both ends, by name; there are none where nothing is.
+
+    Args:
+        cursor: Where the page begins.
+        page: The page.
+        events: What is shown of it, the newest first.
+
+    """
+    if not events:
+        return {"newest": Cursor()} if str(cursor) else {}
+    found: dict[str, Cursor] = {}
+    if page.has_newer:
+        found |= {"newest": Cursor(), "newer": Cursor.from_event(events[0], is_older=False)}
+    if page.has_older:
+        older = Cursor.from_event(events[-1], is_older=True)
+        found |= {"older": older, "oldest": Cursor(is_older=False)}
+    return found
+
+
+def newest_keys(branches: Sequence[Branch | Life], limit: int) -> list[int]:
+    """Return the keys of the newest events that are in any of the branches, of which each is read for so many."""
+    return _keys(branches, Span.of(None, None), limit, Cursor()) if branches else []
+
+
+def _keys(branches: Sequence[Branch | Life], span: Span, limit: int, cursor: Cursor) -> list[int]:
+    rows = [branch.rows(span, is_older=cursor.is_older) for branch in branches]
+    columns = branches[0].order
     if len(rows) == 1:
         return list(rows[0].values_list("pk", flat=True)[:limit])
     parts: list[str] = []
     params: list[Any] = []
     for branch in rows:
-        found = branch.values_list("recorded_at", "id")[:limit]
+        found = branch.values_list(*columns)[:limit]
         try:
             sql, given = found.query.get_compiler(found.db).as_sql()
         except EmptyResultSet:
@@ -197,7 +254,8 @@ def _keys(rows: Sequence[AuditEventQuerySet], limit: int, cursor: Cursor) -> lis
         params += given
     if not parts:
         return []
-    order = "DESC" if cursor.is_older else "ASC"
+    direction = "DESC" if cursor.is_older else "ASC"
+    order = ", ".join(f"{number} {direction}" for number in range(1, len(columns) + 1))
     with connections[rows[0].db].cursor() as merged:
-        merged.execute(f"{' UNION '.join(parts)} ORDER BY 1 {order}, 2 {order} LIMIT {limit}", params)
-        return [row[1] for row in merged.fetchall()]
+        merged.execute(f"{' UNION '.join(parts)} ORDER BY {order} LIMIT {limit}", params)
+        return [row[-1] for row in merged.fetchall()]

@@ -13,6 +13,8 @@ from django_signal_audit.keys import object_id
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.registry import get_registry
 
+from .visibility import may_view_events
+
 EVENTS = "admin:django_signal_audit_auditevent"
 NOTIFICATIONS = "admin:django_signal_audit_notification"
 
@@ -73,14 +75,16 @@ def object_url(site: str, event: AuditEvent) -> str:
         return ""
 
 
-def history_url_of(site: str, instance: Model) -> str:
-    """Return the address of the history of an audited object, ``""`` if it is not audited or the site has no log.
+def history_url_of(site: str, user: Any, instance: Model) -> str:
+    """Return the address of the history of an audited object for a user who may see it.
+
+    It is ``""`` for any other, of an object that is not audited, and where the site has no log.
 
     A multi-table child without a rule of its own has its nearest ruled parent's history.
     """
     registry = get_registry()
     plans = [plan for plan in (registry.plan_for(type(instance)),) if plan] or registry.senders.get(type(instance), ())
-    if not plans or instance.pk is None:
+    if not plans or instance.pk is None or not may_view_events(user, plans[0].label):
         return ""
     pk: Any = plans[0].model._meta.pk
     try:

@@ -12,14 +12,13 @@ from django.http import HttpRequest
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.kinds import known_kinds
-from django_signal_audit.reports.relations import related_names
 from django_signal_audit.values import clean_text
 
 from .base import with_uid
 from .filters import KindFilter
 from .inputs import ActorFilter, PeriodFilter
-from .keyset import Branch, Cursor, Few, Page, find_page
-from .visibility import may_view
+from .keyset import Branch, Cursor, Few, Page, find_page, neighbours
+from .visibility import may_view, reader_of
 
 # More kinds than this are no longer looked up one by one.
 MAX_KINDS = 200
@@ -48,28 +47,17 @@ class EventChangeList(ChangeList):
         page = find_page(self._branches(), span, self.cursor, self.list_per_page) if span else Page([])
         rows = self.model_admin.get_queryset(request).in_bulk(page.keys)
         self.result_list = [rows[key] for key in page.keys if key in rows]
-        names = related_names(self.result_list)
+        reader = reader_of(request.user, self.result_list)
         for event in self.result_list:
-            event.names = names
-        self.has_newer, self.has_older = page.has_newer, page.has_older
+            event.reader = reader
+        self.page = page
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
 
     def page_links(self) -> dict[str, str]:
-        """Return the addresses of the neighbouring pages and of both ends, ``""`` where there is nothing."""
-        if not self.result_list:
-            return {"newest": self._link(Cursor()) if str(self.cursor) else ""}
-        newer = Cursor.from_event(self.result_list[0], is_older=False)
-        older = Cursor.from_event(self.result_list[-1], is_older=True)
-        return {
-            "newest": self._link(Cursor()) if self.has_newer else "",
-            "newer": self._link(newer) if self.has_newer else "",
-            "older": self._link(older) if self.has_older else "",
-            "oldest": self._link(Cursor(is_older=False)) if self.has_older else "",
-        }
-
-    def _link(self, cursor: Cursor) -> str:
-        return self.get_query_string({PAGE_VAR: str(cursor) or None})
+        """Return the addresses of the neighbouring pages and of both ends, by the name of the link."""
+        cursors = neighbours(self.cursor, self.page, self.result_list)
+        return {name: self.get_query_string({PAGE_VAR: str(cursor) or None}) for name, cursor in cursors.items()}
 
     def _branches(self) -> list[Branch]:
         kinds, actor, term = self._kinds, self._actor(), clean_text(self.query.strip())

@@ -20,7 +20,7 @@ from django_signal_audit.models import Notification, NotificationQuerySet
 from django_signal_audit.reports.texts import shorten
 from django_signal_audit.values import clean_text
 
-from .base import ReadOnlyAdmin, badge, crumbs_to_list, render_page, show_second, with_uid
+from .base import ReadOnlyAdmin, badge, crumbs_to_list, labelled, render_page, show_second, with_uid
 from .details import view_events
 from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
 from .links import notification_url
@@ -38,7 +38,7 @@ WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notif
 class NotificationAdmin(ReadOnlyAdmin):
     """Every message that is owed to somebody, how far it has come, and what went wrong."""
 
-    list_display = ("made", "state", "error", "addressee", "rule", "moment")
+    list_display = ("made", "state", "addressee", "moment")
     list_display_links = ("made",)
     list_filter = (StatusFilter, ChannelFilter, NotifyingRuleFilter)
     search_fields = ("event__exact", "recipient__exact")
@@ -76,7 +76,7 @@ class NotificationAdmin(ReadOnlyAdmin):
             if is_hidden
             else preview(row, events),
             "is_hidden": is_hidden,
-            "views": view_events(self.admin_site.name, shown),
+            "views": view_events(self, request, shown),
             "told": len(row.event_uids),
             "cut": len(row.event_uids) > MOST_EVENTS,
             "is_digest": len(row.event_uids) > 1,
@@ -149,26 +149,23 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: Notification) -> SafeString:
-        """Return how far it has come, and in how many attempts."""
+        """Return how far it has come, in how many attempts, and the beginning of the last error."""
         tried = ngettext("%(count)d attempt", "%(count)d attempts", row.attempts) % {"count": row.attempts}
-        return format_html("{}<br><small>{}</small>", badge(row.status, row.get_status_display()), tried)
+        state = format_html("{}<br><small>{}</small>", badge(row.status, row.get_status_display()), tried)
+        error = shorten(row.last_error, ERROR_WIDTH)
+        return format_html('{}<div class="audit-error">{}</div>', state, error) if error else state
 
     @admin.display(description=gettext_lazy("recipient"))
     def addressee(self, row: Notification) -> str:
-        """Return the channel and who it goes to."""
-        return format_html("{}<br><small>{}</small>", row.channel, row.recipient)
-
-    @admin.display(description=gettext_lazy("last error"))
-    def error(self, row: Notification) -> str:
-        """Return the beginning of the last error."""
-        return shorten(row.last_error, ERROR_WIDTH)
+        """Return the rule, the channel and who it goes to."""
+        return format_html("{} → {}<br><small>{}</small>", row.rule, row.channel, row.recipient)
 
     @admin.display(description=gettext_lazy("sent or due"))
     def moment(self, row: Notification) -> str:
         """Return when it was sent, or when it will be tried next, if it will be."""
         if row.sent_at is not None:
-            return show_second(row.sent_at)
-        return show_second(row.available_at) if row.status in WILL_BE_TRIED else ""
+            return labelled(_("Sent"), show_second(row.sent_at))
+        return labelled(_("Next attempt"), show_second(row.available_at)) if row.status in WILL_BE_TRIED else ""
 
 
 def _chosen(spec: Any) -> str:

@@ -1,54 +1,114 @@
-"""What happened to the rows that refer to an object: shown beside its own history."""
+"""What happened beside an object: to the rows that refer to it, and to it as a member, from the other side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db import models
 from django.http import HttpRequest
 
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import object_id, parse_id
-from django_signal_audit.models import AuditEvent
-from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.keys import parse_id
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.reports.kinds import known_kinds
+from django_signal_audit.values import Digest, Masked
 
-from .visibility import visible
+from .keyset import Branch, Life, newest_keys
+from .references import Reference, ValueOf, references_to
+from .visibility import may_view, visible
 
-# Of each model that refers to the object, the events of this many rows, and of all of them together this many.
-MAX_ROWS = 50
+# So many events are shown.
 MAX_EVENTS = 20
+# Of the rows that refer to the object by one field, the events of this many are looked for, and of each this many.
+MAX_ROWS = 50
+MAX_EVENTS_OF_FIELD = 100
+# What rows that are gone, or refer to another object now, have to do with it is looked for in this many of the newest
+# events of their models, of this many kinds, and in this many of the events that came with those on the page.
+MAX_RECENT = 300
+MAX_KINDS = 200
+MAX_TOGETHER = 200
+# SQLite merges no more than 500 queries.
+MAX_BRANCHES = 400
 
 
-def related_events(request: HttpRequest, event: AuditEvent) -> list[AuditEvent]:
-    """Return the newest events of the rows that have a foreign key to the event's object, as far as the user sees them.
-
-    Rows are found by where they point now: what was deleted or points elsewhere has a history of its own.
-    """
+def find_object(event: AuditEvent) -> models.Model | None:
+    """Return the event's object as it is now, None if it or its model is gone."""
     model, using = event.model_class, event._state.db or "default"
     pk = parse_id(model, event.object_id) if model else None
-    if model is None or pk is None:
-        return []
-    instance = rows_of(model, using).filter(pk=pk).first()
-    if instance is None:
-        return []
-    found: list[AuditEvent] = []
-    for label, keys in _rows(model, instance, using):
-        events = visible(request, AuditEvent.objects.using(using).filter(model=label, object_id__in=keys))
-        found += events.order_by("-id")[:MAX_EVENTS]
-    return sorted(found, key=lambda one: one.pk, reverse=True)[:MAX_EVENTS]
+    return None if model is None or pk is None else rows_of(model, using).filter(pk=pk).first()
 
 
-def _rows(model: type[models.Model], instance: models.Model, using: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield label and names of the rows of each watched model that refers to the object."""
-    watched = get_registry().plans
-    for relation in model._meta.get_fields(include_hidden=True):
-        source = getattr(relation, "field", None)
-        if not isinstance(relation, models.ManyToOneRel) or not isinstance(source, models.ForeignKey):
-            continue
-        if source.model not in watched or getattr(relation, "parent_link", False):
-            continue
-        target = getattr(instance, source.target_field.attname)
-        rows = rows_of(source.model, using).filter(**{source.attname: target}).order_by("-pk")
-        keys = [object_id(pk) for pk in rows.values_list("pk", flat=True)[:MAX_ROWS]]
-        if keys:
-            yield source.model._meta.label_lower, keys
+def related_events(request: HttpRequest, page: Sequence[AuditEvent], instance: models.Model | None) -> list[AuditEvent]:
+    """Return the newest events that have to do with an object and are not its own, as far as the user sees them.
+
+    Args:
+        request: The request.
+        page: Events of the object, the newest first: at least one.
+        instance: The object, None if it is gone.
+
+    """
+    newest = page[0]
+    model, using = newest.model_class, newest._state.db or "default"
+    if model is None:
+        return []
+    events = AuditEvent.objects.using(using)
+    found = [
+        reference
+        for reference in references_to(model, _values(newest, instance), using)
+        if any(may_view(request.user, label) for label in reference.labels)
+    ]
+    if not found:
+        return []
+    labels = {label for reference in found for label in reference.labels}
+    keys, candidates = _of_rows(events, found)
+    candidates |= _recent(events, labels) | _together(events, page)
+    keys |= _naming(events.filter(pk__in=candidates), found)
+    own = {"model__in": {event.model for event in page}, "object_id": newest.object_id}
+    shown = visible(request, events.filter(pk__in=keys)).exclude(**own)
+    return list(shown.order_by("-id")[:MAX_EVENTS])
+
+
+def _values(newest: AuditEvent, instance: models.Model | None) -> ValueOf:
+    """Return what tells the object's values: the row, or the event that it ended with."""
+    if instance is not None:
+        return lambda field: getattr(instance, field.attname)
+    # What is masked, or kept as a digest, finds nothing.
+    old = {name: value for name, value in newest.old.items() if not isinstance(value, (Masked, Digest))}
+    model = newest.model_class
+    pk = parse_id(model, newest.object_id) if model else None
+    return lambda field: pk if field.primary_key else old.get(field.name)
+
+
+def _of_rows(events: AuditEventQuerySet, references: Iterable[Reference]) -> tuple[set[int], set[int]]:
+    """Return the keys of the events of rows that refer to the object, and of those that may name it as a member."""
+    certain: set[int] = set()
+    possible: set[int] = set()
+    for reference in references:
+        keys = reference.keys(min(MAX_ROWS, MAX_BRANCHES // len(reference.labels)))
+        lives = [Life(events, label, key) for label in reference.labels for key in keys]
+        if reference.is_members:
+            possible.update(newest_keys(lives, MAX_EVENTS_OF_FIELD))
+        else:
+            certain.update(newest_keys(lives, MAX_EVENTS))
+    return certain, possible
+
+
+def _recent(events: AuditEventQuerySet, labels: set[str]) -> set[int]:
+    kinds = [number for number, kind in known_kinds(events.db).items() if kind.model in labels]
+    return set(newest_keys([Branch(events, "kind", number) for number in kinds[:MAX_KINDS]], MAX_RECENT))
+
+
+def _together(events: AuditEventQuerySet, page: Iterable[AuditEvent]) -> set[int]:
+    """Return the keys of events of the same requests and commands."""
+    found = dict.fromkeys(event.correlation_id for event in page if event.correlation_id)
+    return set(newest_keys([Branch(events, "correlation_id", value) for value in found], MAX_TOGETHER))
+
+
+def _naming(events: AuditEventQuerySet, references: Iterable[Reference]) -> set[int]:
+    by_label: dict[str, list[Reference]] = {}
+    for reference in references:
+        for label in reference.labels:
+            by_label.setdefault(label, []).append(reference)
+    rows: Any = events.filter(model__in=by_label).order_by().values_list("pk", "model", "changes")
+    return {pk for pk, label, changes in rows if any(one.is_named_in(changes) for one in by_label[label])}

@@ -13,8 +13,8 @@ from django.db.models import Case, Count, F, IntegerField, Max, Value, When
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.arguments import parse_moment
-from django_signal_audit.reports.display import local
 from django_signal_audit.reports.kinds import known_kinds
+from django_signal_audit.reports.localised import local
 from django_signal_audit.reports.queries import EventFilter
 
 from .visibility import may_view

@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from django_signal_audit.models import Notification
+from django_signal_audit.reports.texts import spelled_out
 
 from .mailbox import Mailbox
 from .requests import cursors, marked
@@ -33,7 +34,9 @@ def show(request: HttpRequest) -> HttpResponse:
     page = mailbox.page(**cursors(request))
     mailbox.see(page.messages)
     context = {"page": page, "unread": mailbox.count_unread(), "query": request.GET.urlencode()}
-    return render(request, "django_signal_audit/inbox/messages.html", context)
+    response = render(request, "django_signal_audit/inbox/messages.html", context)
+    response.content = spelled_out(response.content.decode())
+    return response
 
 
 @require_POST

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django import template
 from django.db.models import Model
 from django.template import RequestContext
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from django_signal_audit.admin.links import history_url_of
+from django_signal_audit.reports.localised import show_moment
 
 register = template.Library()
+
+
+@register.filter
+def audit_moment(moment: dt.datetime) -> SafeString:
+    """Return a moment to the second as the page of one event has it."""
+    return format_html('<time datetime="{}">{}</time>', moment.isoformat(), show_moment(moment))
 
 
 @register.simple_tag(takes_context=True)
@@ -19,6 +29,4 @@ def audit_history_url(context: RequestContext, instance: Any) -> str:
     request = context.get("request")
     if request is None or not isinstance(instance, Model):
         return ""
-    if not request.user.has_perm("django_signal_audit.view_auditevent"):
-        return ""
-    return history_url_of(getattr(request, "current_app", "admin"), instance)
+    return history_url_of(getattr(request, "current_app", "admin"), request.user, instance)

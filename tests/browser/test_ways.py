@@ -1,0 +1,120 @@
+"""Going from page to page as somebody does who looks for something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .chromium import TWO, Tab
+from .keyboard import go_to
+from .life import Life
+from .test_pages import LIST, OUTBOX, PAGES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROWS = "#result_list tbody tr"
+
+
+def follow(page: Page, selector: str) -> None:
+    """Click, and wait for the page that this leads to."""
+    with page.expect_navigation():
+        page.click(selector)
+
+
+def enter(page: Page) -> None:
+    """Send the form in which the focus is, and wait for the answer."""
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+
+
+def test_to_older_events_and_back(tab: Tab, life: Life) -> None:
+    def turn(page: Page) -> tuple[str, str, int]:
+        page.goto(LIST)
+        first = page.inner_text(f"{ROWS}:first-child")
+        follow(page, "text=Older")
+        older, count = page.inner_text(f"{ROWS}:first-child"), page.locator(ROWS).count()
+        follow(page, "text=Newer")
+        assert page.inner_text(f"{ROWS}:first-child") == first
+        follow(page, "text=Older")
+        return first, older, count
+
+    first, older, count = tab.do(turn)
+    assert first != older
+    assert 0 < count <= 50
+    faults = tab.look("log-older", views=TWO)
+    assert not faults, "\n".join(faults)
+
+
+def test_from_a_filter_to_an_event_and_the_history_of_its_object(tab: Tab, life: Life) -> None:
+    def go(page: Page) -> str:
+        page.goto(LIST)
+        follow(page, "#changelist-filter >> text=delete")
+        page.get_by_label("Key or exact name").fill("ada")
+        enter(page)
+        assert page.locator(ROWS).count() == 2
+        follow(page, f"{ROWS}:first-child .field-when a, {ROWS}:first-child th a")
+        follow(page, "#content a:has-text('Coal')")
+        page.get_by_label("State at").fill("1h")
+        enter(page)
+        return page.inner_text("#content")
+
+    text = tab.do(go)
+    assert "Not sold any more" in text
+    assert "It was not there" in text
+    assert tab.complaints == []
+
+
+def test_from_a_bar_to_what_it_counts(tab: Tab, life: Life) -> None:
+    def go(page: Page) -> int:
+        page.goto(PAGES["dashboard"](life))
+        follow(page, "#by-model svg a >> nth=1")
+        return page.locator(ROWS).count()
+
+    assert tab.do(go) > 0
+    assert "model=" in tab.do(lambda page: page.url)
+
+
+def test_a_message_that_failed_is_sent_again(tab: Tab, life: Life) -> None:
+    def send(page: Page) -> str:
+        page.goto(OUTBOX)
+        follow(page, "#changelist-filter >> text=dead")
+        follow(page, "text=Send all of these again")
+        follow(page, "text=Yes, send again")
+        return page.inner_text(".messagelist")
+
+    assert "1 message is due again." in tab.do(send)
+    faults = tab.look("sent-again", views=TWO)
+    assert not faults, "\n".join(faults)
+
+
+def test_messages_are_marked_as_read(tab: Tab, life: Life) -> None:
+    def read(page: Page) -> str:
+        page.goto(PAGES["inbox"](life))
+        follow(page, "article button >> nth=0")
+        assert page.inner_text("[role=status]") == "1 unread"
+        follow(page, "text=Mark all as read")
+        return page.inner_text("[role=status]")
+
+    assert tab.do(read) == "All read"
+    faults = tab.look("inbox-read", views=TWO)
+    assert not faults, "\n".join(faults)
+
+
+def test_a_change_is_put_back_without_a_mouse(tab: Tab, life: Life) -> None:
+    address = PAGES["event"](life)
+
+    def put_back(page: Page) -> str:
+        page.goto(address)
+        for name in ("Put this change back", "Put it back"):
+            go_to(page, name)
+            with page.expect_navigation():
+                page.keyboard.press("Enter")
+        return page.inner_text(".messagelist")
+
+    said = tab.do(put_back)
+    assert said == "The change was put back."
+    life.product.refresh_from_db()
+    assert life.product.is_active
+    assert "Norwegian" not in life.product.description
+    faults = tab.look("put-back-done", views=TWO)
+    assert not faults, "\n".join(faults)
