@@ -21,6 +21,9 @@ factor = py$(subst .,,$(1))-django$(2)-$(firstword $(subst :, ,$(AUDIT_TEST_DATA
 NEWEST = $(lastword $(FOUND))
 DATABASE_ENVS = $(call factor,$(firstword $(FOUND)),52) $(if $(filter-out 3.11,$(NEWEST)),$(call factor,$(NEWEST),61))
 
+# What looks at the pages. Playwright's own browsers are not needed.
+CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-database benchmark clean
 
@@ -39,9 +42,10 @@ serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0
 
 test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite with every Python that is installed
 	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
-	@$(TOX); status=$$?; \
+	@$(TOX) $(if $(CHROMIUM),,--skip-env browser); status=$$?; \
 	echo; echo "Tested on SQLite with Python $(FOUND)."; \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
+	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \
 	echo "Left out, because they need a server: PostgreSQL and MariaDB. CONTRIBUTING.md tells how to start them."; \
 	exit $$status
 

@@ -12,12 +12,24 @@ from django.db import connections
 
 from django_signal_audit.models import AuditEvent
 
+from .databases import URL
+
 EVERYTHING = [{"name": "all", "model": "app.*"}]
+
+has_files_of_its_own = pytest.mark.skipif(
+    not URL.startswith("sqlite"), reason="it has SQLite files of its own, whatever server the others are on"
+)
 
 # A build tries the same examples every time; a developer's run tries new ones.
 hypothesis.settings.register_profile("build", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("build")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: whatever begins last is waited for alone. The order is random otherwise."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 T = TypeVar("T")
 Audit = Callable[..., None]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_signal_audit.channels.base import Message
+from django_signal_audit.dispatchers.registry import get_dispatcher
 from django_signal_audit.exceptions import GiveUp, RetryLater
 from django_signal_audit.models import AuditEvent, Notification
 
@@ -71,6 +72,17 @@ def make_event(**values: Any) -> AuditEvent:
         "changes": {"price": ["10.00", "9.00"]},
     }
     return AuditEvent.objects.create(**{**defaults, **values})
+
+
+def make_notifications(count: int, channel: str = "take") -> list[Notification]:
+    """Make so many of one event."""
+    event = make_event()
+    return [make_notification(event, channel) for _ in range(count)]
+
+
+def wake(*rows: Notification) -> None:
+    """Tell the dispatcher of the settings that these rows are written."""
+    get_dispatcher().wake("default", [row.pk for row in rows])
 
 
 def make_notification(event: AuditEvent | None = None, channel: str = "take", **values: Any) -> Notification:

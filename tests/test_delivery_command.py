@@ -16,7 +16,9 @@ from django_signal_audit.management.commands.audit_deliver import stop_signals
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
+from .conftest import has_files_of_its_own
 from .notices import audit_settings, make_event, make_notification, receiving
+from .processes import stage
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,7 +139,7 @@ from tests.databases import database
 SECRET_KEY = "project"
 USE_TZ = True
 INSTALLED_APPS = ["django_signal_audit", "django.contrib.auth", "django.contrib.contenttypes"]
-DATABASES = {"default": {**database("sqlite://"), "NAME": %(path)r + "/db.sqlite3"}}
+DATABASES = {"default": {**database("sqlite://"), "NAME": %(path)r + "/default.sqlite3"}}
 SIGNAL_AUDIT = {"CHANNELS": {"note": {
     "BACKEND": "django_signal_audit.channels.callable.CallableChannel", "OPTIONS": {"target": "project.note"},
 }}}
@@ -162,7 +164,7 @@ class Project:
             "DJANGO_SETTINGS_MODULE": "project",
             "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]),
         }
-        self.run("-m", "django", "migrate", "--verbosity", "0")
+        stage.databases(path)
 
     def run(self, *arguments):
         done = subprocess.run(
@@ -201,6 +203,8 @@ class Project:
         assert len(self.sent()) >= count
 
 
+@pytest.mark.slow
+@has_files_of_its_own
 class TestProcesses:
     def test_a_watcher_ends_well_on_sigterm_and_gives_back_what_it_had_not_begun(self, tmp_path):
         project = Project(tmp_path, pause=0.3)

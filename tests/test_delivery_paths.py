@@ -14,31 +14,18 @@ from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 
 from .app.models import Category, Person, Product
-from .notices import CALLABLE, EMAIL, INBOX, audit_settings, make_event, make_notification, receiving
+from .notices import CALLABLE, EMAIL, INBOX, make_event, make_notification, receiving
+from .people import MAIL, OPEN, make_user, people_settings
 
 pytestmark = pytest.mark.django_db
 HERE = "tests.test_delivery_paths"
-OPEN = {"check_permission": False}
 
 
 @pytest.fixture(autouse=True)
 def messages(settings):
-    settings.SIGNAL_AUDIT = audit_settings(
-        {
-            "inbox": {"BACKEND": INBOX, "OPTIONS": OPEN},
-            "mail": {
-                "BACKEND": "tests.test_delivery_recipients.Mail",
-                "OPTIONS": {**OPEN, "target": "tests.notices.take"},
-            },
-            "strict": {"BACKEND": "tests.test_delivery_recipients.Mail", "OPTIONS": {"target": "tests.notices.take"}},
-        }
-    )
+    settings.SIGNAL_AUDIT = people_settings(MAIL)
     with receiving() as messages:
         yield messages
-
-
-def user(name, **values):
-    return User.objects.create(username=name, email=f"{name}@example.com", **values)
 
 
 def about(obj, **values):
@@ -78,7 +65,7 @@ def boom(event):
 class TestFields:
     @pytest.mark.parametrize("path", ["owner", "owner.email"])
     def test_a_path_from_the_object_leads_to_a_user_or_his_address(self, messages, path):
-        ann = user("ann")
+        ann = make_user("ann")
         row = make_notification(about(Person.objects.create(name="Bo", owner=ann)), "mail", recipient=path)
         assert deliver().sent == 1
         assert told(messages) == [("ann@example.com", ["Bo"])]
@@ -86,7 +73,7 @@ class TestFields:
         assert (row.recipient, row.data["user"], row.data["to"]) == ("ann@example.com", str(ann.pk), path)
 
     def test_an_owner_who_left_or_may_not_see_it_gets_nothing_by_either(self, messages):
-        event = about(Person.objects.create(name="Bo", owner=user("ann", is_active=False)))
+        event = about(Person.objects.create(name="Bo", owner=make_user("ann", is_active=False)))
         for path in ("owner", "owner.email"):
             make_notification(event, "mail", recipient=path)
         assert deliver().skipped == 2
@@ -104,7 +91,7 @@ class TestFields:
 
     @pytest.mark.parametrize("text", ["superusers", "actor", "user:root", "group:staff", "name", "os.getcwd"])
     def test_what_users_typed_is_no_recipient_of_the_settings(self, messages, text):
-        user("root", is_superuser=True)
+        make_user("root", is_superuser=True)
         row = make_notification(about(Product.objects.create(name=text)), "boom", recipient="name")
         deliver()
         row.refresh_from_db()
@@ -114,7 +101,7 @@ class TestFields:
         assert [message.recipient for message in messages] == [text]
 
     def test_all_of_a_relation_are_told_each_once(self, messages):
-        ann, bob = user("ann"), user("bob")
+        ann, bob = make_user("ann"), make_user("bob")
         root = Person.objects.create(name="root")
         root.follows.add(*(Person.objects.create(owner=owner) for owner in (ann, bob, ann)))
         make_notification(about(root), "mail", recipient="follows.owner")
@@ -122,7 +109,7 @@ class TestFields:
         assert [recipient for recipient, _ in told(messages)] == ["ann@example.com", "bob@example.com"]
 
     def test_the_inbox_takes_a_user_or_his_key(self):
-        ann = user("ann")
+        ann = make_user("ann")
         person = Person.objects.create(owner=ann)
         for path in ("owner", "owner_id"):
             make_notification(about(person), "inbox", recipient=path)
@@ -136,7 +123,7 @@ class TestFields:
         assert row.last_error == '"owner.email" leads to nobody.'
 
     def test_the_owner_of_a_deleted_object_is_known_from_the_trail(self, messages):
-        ann = user("ann")
+        ann = make_user("ann")
         person = Person.objects.create(name="Bo", owner=ann)
         update = about(person)
         delete = about(person, event_type="delete", changes={"name": ["b", None], "owner": [ann.pk, None]})
@@ -147,7 +134,7 @@ class TestFields:
         assert {message.recipient for message in messages} == {"ann@example.com"}
 
     def test_each_owner_of_a_bulk_call_hears_of_his_own_objects(self, messages, django_assert_max_num_queries):
-        ann, bob = user("ann"), user("bob")
+        ann, bob = make_user("ann"), make_user("bob")
         people = [Person.objects.create(name=f"no{n}", owner=ann if n % 3 else bob) for n in range(40)]
         row = digest([about(person) for person in people], "owner")
         with django_assert_max_num_queries(40):
@@ -161,7 +148,7 @@ class TestFields:
         assert row.event is None
 
     def test_who_owns_one_object_of_a_bulk_call_gets_an_ordinary_message(self, messages):
-        events = [about(Person.objects.create(name=name, owner=user(name))) for name in ("ann", "bob")]
+        events = [about(Person.objects.create(name=name, owner=make_user(name))) for name in ("ann", "bob")]
         digest(events, "owner")
         assert deliver().sent == 2
         rows = Notification.objects.order_by("recipient")
@@ -182,7 +169,7 @@ class TestFields:
         if path == "category":
             obj = Product.objects.create(category=Category.objects.create())
         else:
-            obj = Person.objects.create(owner=user("ann"))
+            obj = Person.objects.create(owner=make_user("ann"))
         row = make_notification(about(obj), "mail", recipient=path)
         deliver()
         row.refresh_from_db()
@@ -196,9 +183,9 @@ class TestFields:
 
 class TestFunctions:
     def test_a_function_names_users(self, messages):
-        user("ann")
-        user("bob")
-        user("gone", is_active=False)
+        make_user("ann")
+        make_user("bob")
+        make_user("gone", is_active=False)
         row = make_notification(channel="mail", recipient=f"{HERE}.everybody_active")
         assert deliver().sent == 2
         assert [recipient for recipient, _ in told(messages)] == ["ann@example.com", "bob@example.com"]
@@ -206,13 +193,13 @@ class TestFunctions:
         assert row.data["to"] == f"{HERE}.everybody_active"
 
     def test_or_addresses_or_both_and_each_is_told_once(self, messages):
-        user("ann")
+        make_user("ann")
         make_notification(channel="mail", recipient=f"{HERE}.in_many_ways")
         assert deliver().sent == 2
         assert [recipient for recipient, _ in told(messages)] == ["ann@example.com", "desk@example.com"]
 
     def test_it_is_asked_for_each_event_of_a_bulk_call(self, messages):
-        ann = user("ann")
+        ann = make_user("ann")
         events = [about(Person.objects.create(name=f"no{n}", owner=ann if n else None)) for n in range(3)]
         digest(events, f"{HERE}.the_owner_or_nobody")
         assert deliver().sent == 1
@@ -309,7 +296,7 @@ def test_each_owner_has_one_digest_of_his_own_objects(settings, messages):
     audit = settings.SIGNAL_AUDIT
     rule = {"name": "watch", "model": "app.Person", "events": ["create"], "notify": notify}
     settings.SIGNAL_AUDIT = {**audit, "RULES": [rule], "DISPATCHER": "django_signal_audit.dispatchers.WorkerDispatcher"}
-    ann, bob = user("ann"), user("bob")
+    ann, bob = make_user("ann"), make_user("bob")
     with time_machine.travel(dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC), tick=False) as clock:
         for number, owner in enumerate((ann, bob, ann)):
             Person.objects.create(name=f"no{number}", owner=owner)

@@ -10,42 +10,21 @@ from django_signal_audit.channels.callable import CallableChannel
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 
-from .notices import INBOX, audit_settings, make_event, make_notification, receiving
+from .notices import make_event, make_notification, receiving
+from .people import MAIL, OPEN, make_user, people_settings
 
 pytestmark = pytest.mark.django_db
-# Most of the users here may view nothing; TestPermissions is about those who may.
-OPEN = {"check_permission": False}
 
 
 @pytest.fixture(autouse=True)
 def messages(settings):
-    settings.SIGNAL_AUDIT = audit_settings(
-        {
-            "inbox": {"BACKEND": INBOX, "OPTIONS": OPEN},
-            "mail": {
-                "BACKEND": "tests.test_delivery_recipients.Mail",
-                "OPTIONS": {**OPEN, "target": "tests.notices.take"},
-            },
-            "strict": {"BACKEND": "tests.test_delivery_recipients.Strict", "OPTIONS": {"target": "tests.notices.take"}},
-        }
-    )
+    settings.SIGNAL_AUDIT = people_settings(f"{__name__}.Strict")
     with receiving() as messages:
         yield messages
 
 
-class Mail(CallableChannel):
-    """Reaches users by their e-mail address and sends nothing."""
-
-    def address(self, user):
-        return user.email
-
-
 class Strict(CallableChannel):
     needs_recipient = True
-
-
-def user(name, email="", **values):
-    return User.objects.create(username=name, email=email or f"{name}@example.com", **values)
 
 
 def told(messages):
@@ -63,7 +42,7 @@ class TestSingle:
         assert told(messages) == ["x@example.com"]
 
     def test_the_actor_and_a_named_user(self, messages):
-        ann, _bob = user("ann"), user("bob")
+        ann, _bob = make_user("ann"), make_user("bob")
         event = make_event(actor_id=str(ann.pk))
         rows = [make_notification(event, "mail", recipient=spec) for spec in ("actor", "user:bob")]
         assert deliver().sent == 2
@@ -84,7 +63,7 @@ class TestSingle:
         ],
     )
     def test_who_cannot_be_told_is_skipped_with_the_reason(self, messages, spec, actor_id, reason):
-        user("gone", is_active=False)
+        make_user("gone", is_active=False)
         User.objects.create(username="mute")
         make_notification(make_event(actor_id=actor_id), "mail", recipient=spec)
         report = deliver()
@@ -98,13 +77,13 @@ class TestSingle:
         assert 'Add "to" to the rule' in Notification.objects.get(pk=row.pk).last_error
 
     def test_a_row_of_a_channel_that_was_broken_goes_to_whom_it_names_once_it_is_mended(self, messages, settings):
-        user("ann", is_superuser=True)
-        user("bob", is_superuser=True)
+        make_user("ann", is_superuser=True)
+        make_user("bob", is_superuser=True)
         mended = {**settings.SIGNAL_AUDIT["CHANNELS"]}
         make_notification(channel="late")
         deliver()
         assert Notification.objects.get().status == "failed"
-        backend = "tests.test_delivery_recipients.Mail"
+        backend = MAIL
         options = {**OPEN, "target": "tests.notices.take", "to": ["superusers", "x@example.com"]}
         settings.SIGNAL_AUDIT = {"CHANNELS": {**mended, "late": {"BACKEND": backend, "OPTIONS": options}}}
         row = Notification.objects.get()
@@ -117,9 +96,9 @@ class TestSeveral:
     def test_superusers_and_groups_become_a_row_each(self, messages):
         staff = Group.objects.create(name="staff")
         for name in ("ann", "bob", "eve"):
-            user(name).groups.add(staff)
-        user("out")
-        user("root", is_superuser=True)
+            make_user(name).groups.add(staff)
+        make_user("out")
+        make_user("root", is_superuser=True)
         event = make_event()
         group_row = make_notification(event, "mail", recipient="group:staff")
         make_notification(event, "mail", recipient="superusers")
@@ -134,7 +113,7 @@ class TestSeveral:
 
     def test_who_is_meant_twice_is_told_once(self, messages):
         staff = Group.objects.create(name="staff")
-        ann = user("ann", is_superuser=True)
+        ann = make_user("ann", is_superuser=True)
         ann.groups.add(staff)
         event = make_event(actor_id=str(ann.pk))
         for spec in ("superusers", "group:staff", "actor", "user:ann", "ann@example.com"):
@@ -145,8 +124,8 @@ class TestSeveral:
 
     def test_the_inactive_are_no_members_any_more(self, messages):
         staff = Group.objects.create(name="staff")
-        user("ann").groups.add(staff)
-        user("gone", is_active=False).groups.add(staff)
+        make_user("ann").groups.add(staff)
+        make_user("gone", is_active=False).groups.add(staff)
         make_notification(channel="mail", recipient="group:staff")
         assert deliver().sent == 1
         assert Notification.objects.count() == 1
@@ -155,7 +134,7 @@ class TestSeveral:
         staff = Group.objects.create(name="staff")
         for name in ("mute", "dumb"):
             User.objects.create(username=name).groups.add(staff)
-        user("zoe").groups.add(staff)
+        make_user("zoe").groups.add(staff)
         make_notification(channel="mail", recipient="group:staff")
         assert deliver().sent == 1
         assert told(messages) == ["zoe@example.com"]
@@ -196,7 +175,7 @@ class TestSeveral:
 
     def test_the_rows_made_for_the_others_are_delivered_with_the_ids_asked_for(self, messages):
         for name in ("ann", "bob"):
-            user(name, is_superuser=True)
+            make_user(name, is_superuser=True)
         row = make_notification(channel="inbox", recipient="superusers")
         make_notification(channel="mail", recipient="somebody else's")
         assert deliver(ids=[row.pk]).sent == 2
@@ -204,8 +183,8 @@ class TestSeveral:
             assert Notification.objects.for_recipient(found).get().subject == "update Product: Oil"
 
     def test_a_claim_lost_before_the_expansion_changes_nothing(self, monkeypatch):
-        user("ann", is_superuser=True)
-        user("bob", is_superuser=True)
+        make_user("ann", is_superuser=True)
+        make_user("bob", is_superuser=True)
         make_notification(channel="mail", recipient="superusers")
 
         def lose(notification, channel, targets):
@@ -226,7 +205,7 @@ def test_two_workers_expanding_at_once_tell_nobody_twice(messages):
         pytest.skip("needs a database that locks rows")
     staff = Group.objects.create(name="staff")
     for number in range(30):
-        user(f"u{number}", is_superuser=True).groups.add(staff)
+        make_user(f"u{number}", is_superuser=True).groups.add(staff)
     event = make_event()
     for spec in ("superusers", "group:staff", "superusers", "group:staff"):
         make_notification(event, "mail", recipient=spec)
@@ -249,7 +228,7 @@ def test_two_workers_expanding_at_once_tell_nobody_twice(messages):
 
 class TestMeanwhile:
     def test_a_user_is_looked_up_again_on_every_attempt(self, messages):
-        ann = user("ann")
+        ann = make_user("ann")
         make_notification(channel="boom", recipient="user:ann")
         deliver()
         assert Notification.objects.get().status == "failed"
@@ -262,7 +241,7 @@ class TestMeanwhile:
 
     @pytest.mark.parametrize("change", ["deactivate", "delete"])
     def test_one_who_left_between_two_attempts_gets_nothing(self, messages, change):
-        ann = user("ann")
+        ann = make_user("ann")
         make_notification(channel="boom", recipient="user:ann")
         deliver()
         row = Notification.objects.get()

@@ -20,8 +20,15 @@ from typing import Any
 
 import pytest
 
+from .conftest import has_files_of_its_own
+from .processes.stage import choose
+
+pytestmark = [pytest.mark.slow, has_files_of_its_own]
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "testproject" / "shop" / "data" / "commodity_prices.csv"
+# Three years of prices, or all twenty.
+YEARS = choose(3, 20)
+UNTIL = f"{2002 + YEARS}-12"
 SEPARATOR = b"\n" + b"-" * 79 + b"\n"
 
 
@@ -76,15 +83,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     for name in ("mail", "media"):
         (directory / name).mkdir()
         (directory / name / "earlier").write_text("Subject: from an earlier run\n\n")
-    return Demo(directory, manage(directory, "demo"))
+    return Demo(directory, manage(directory, "demo", "--until", UNTIL))
 
 
 @pytest.fixture(scope="module")
 def steps() -> dict[str, list[tuple[Decimal, Decimal]]]:
     """Return, by series, the steps from each month's price to the next one's."""
     with SOURCE.open(newline="") as lines:
-        months = [row for row in csv.DictReader(lines) if "2003-01" <= row["month"] <= "2022-12"]
-    assert len(months) == 20 * 12
+        months = [row for row in csv.DictReader(lines) if "2003-01" <= row["month"] <= UNTIL]
+    assert len(months) == YEARS * 12
     return {
         series: list(pairwise(Decimal(month[series]).quantize(Decimal("0.0001")) for month in months))
         for series in months[0]
@@ -168,7 +175,7 @@ def test_views_are_recorded_with_the_viewer_and_counted(demo: Demo) -> None:
     viewed = Counter(key for key, _, _ in events)
     counted = {str(key): views for key, views in demo.rows("SELECT id, views FROM shop_product")}
 
-    assert len(events) == 20 * 12 - 1
+    assert len(events) == YEARS * 12 - 1
     assert {actor for _, actor, _ in events} == {"vera", "viktor", ""}
     assert counted == {key: viewed[key] for key in counted}
     assert len(counted) == 9

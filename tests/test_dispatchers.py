@@ -14,7 +14,7 @@ from django_signal_audit.dispatchers.registry import get_dispatcher, load_dispat
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import Notification
 
-from .notices import HERE, audit_settings, make_event, make_notification, receiving
+from .notices import HERE, audit_settings, make_notifications, receiving
 
 committing = pytest.mark.django_db(transaction=True)
 
@@ -30,58 +30,53 @@ def wake(*rows):
     OnCommitDispatcher().wake("default", [row.pk for row in rows])
 
 
-def rows(count, channel="take"):
-    event = make_event()
-    return [make_notification(event, channel) for _ in range(count)]
-
-
 @committing
 class TestOnCommit:
     def test_it_delivers_after_the_commit_and_not_before(self, messages):
         with transaction.atomic():
-            wake(*rows(2))
+            wake(*make_notifications(2))
             assert messages == []
         assert len(messages) == 2
         assert set(Notification.objects.values_list("status", flat=True)) == {"sent"}
 
     def test_only_what_the_commit_wrote(self, messages):
-        rows(1)
+        make_notifications(1)
         with transaction.atomic():
-            wake(*rows(1))
+            wake(*make_notifications(1))
         assert len(messages) == 1
         assert Notification.objects.filter(status="pending").count() == 1
 
     def test_a_rollback_sends_nothing(self, messages):
         with transaction.atomic():
-            wake(*rows(1))
+            wake(*make_notifications(1))
             transaction.set_rollback(True)
         with transaction.atomic():
             with transaction.atomic():
-                wake(*rows(1))
+                wake(*make_notifications(1))
                 transaction.set_rollback(True)
-            wake(*rows(1))
+            wake(*make_notifications(1))
         assert len(messages) == 1
 
     def test_at_most_twenty_per_commit_however_many_calls_registered(self, messages):
         with transaction.atomic():
             for _ in range(5):
                 with transaction.atomic():
-                    wake(*rows(7))
+                    wake(*make_notifications(7))
         assert len(messages) == 20
         assert Notification.objects.filter(status="pending", attempts=0).count() == 15
 
     def test_the_next_commit_has_a_budget_of_its_own(self, messages):
         for _ in range(2):
             with transaction.atomic():
-                wake(*rows(25))
+                wake(*make_notifications(25))
         assert len(messages) == 40
 
     def test_a_rolled_back_savepoint_neither_spends_nor_starts_the_budget(self, messages):
         with transaction.atomic():
             with transaction.atomic():
-                wake(*rows(20))
+                wake(*make_notifications(20))
                 transaction.set_rollback(True)
-            wake(*rows(20))
+            wake(*make_notifications(20))
         assert len(messages) == 20
 
     def test_two_seconds_per_commit_in_all(self, messages, monkeypatch):
@@ -89,14 +84,14 @@ class TestOnCommit:
         # Each message takes 0.9 s.
         monkeypatch.setattr(time, "monotonic", lambda: real() + 0.9 * len(messages))
         with transaction.atomic():
-            wake(*rows(2))
-            wake(*rows(2))
+            wake(*make_notifications(2))
+            wake(*make_notifications(2))
         assert len(messages) == 3
         assert Notification.objects.filter(status="pending", attempts=0).count() == 1
 
     def test_what_fails_is_left_to_a_worker_and_hurts_nobody(self, messages):
         with transaction.atomic():
-            wake(*rows(1, "boom"), *rows(1))
+            wake(*make_notifications(1, "boom"), *make_notifications(1))
         assert len(messages) == 1
         assert Notification.objects.get(channel="boom").status == "failed"
 
@@ -106,25 +101,25 @@ class TestOnCommit:
 
         monkeypatch.setattr(on_commit, "deliver", fail)
         with transaction.atomic():
-            wake(*rows(1))
+            wake(*make_notifications(1))
         assert "RuntimeError: delivery" in caplog.text
 
     def test_a_reaction_that_sets_off_itself_comes_to_an_end(self, messages, monkeypatch):
         def again(message):
             messages.append(message)
             with transaction.atomic():
-                wake(*rows(1))
+                wake(*make_notifications(1))
 
         monkeypatch.setattr(f"{HERE}.take", again)
         with transaction.atomic():
-            wake(*rows(3))
+            wake(*make_notifications(3))
         assert len(messages) == 20
 
     def test_without_autocommit_and_atomic_it_is_left_to_a_worker(self, messages):
         connection = connections["default"]
         connection.set_autocommit(False)
         try:
-            wake(*rows(1))
+            wake(*make_notifications(1))
             connection.commit()
         finally:
             connection.set_autocommit(True)
@@ -133,7 +128,7 @@ class TestOnCommit:
 
     def test_the_worker_dispatcher_leaves_all_of_it(self, messages):
         with transaction.atomic():
-            WorkerDispatcher().wake("default", [row.pk for row in rows(1)])
+            WorkerDispatcher().wake("default", [row.pk for row in make_notifications(1)])
         assert messages == []
         assert Notification.objects.get().status == "pending"
 
@@ -141,7 +136,7 @@ class TestOnCommit:
 class TestInTestCase(TestCase):
     def test_commit_hooks_that_are_run_by_hand_deliver(self):
         with self.captureOnCommitCallbacks(execute=True), override_settings(SIGNAL_AUDIT=audit_settings()):
-            wake(*rows(2))
+            wake(*make_notifications(2))
         assert set(Notification.objects.values_list("status", flat=True)) == {"sent"}
 
 

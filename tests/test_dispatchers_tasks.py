@@ -11,10 +11,9 @@ from django_tasks_db.models import DBTaskResult
 
 from django_signal_audit.checks import check_plugins
 from django_signal_audit.dispatchers import TasksDispatcher
-from django_signal_audit.dispatchers.registry import get_dispatcher
 from django_signal_audit.models import Notification
 
-from .notices import audit_settings, make_event, make_notification, receiving
+from .notices import audit_settings, make_notifications, receiving, wake
 from .processes import stage
 
 DOTTED = "django_signal_audit.dispatchers.TasksDispatcher"
@@ -42,15 +41,6 @@ def messages(settings):
         yield messages
 
 
-def wake(*rows):
-    get_dispatcher().wake("default", [row.pk for row in rows])
-
-
-def rows(count, channel="take"):
-    event = make_event()
-    return [make_notification(event, channel) for _ in range(count)]
-
-
 def work():
     """Run what is enqueued by the backend's own worker."""
     call_command("db_worker", batch=True, startup_delay=False, reload=False, verbosity=0)
@@ -73,7 +63,7 @@ class TestWake:
     def test_one_task_per_commit_that_says_where_to_look_and_nothing_of_what_is_there(self):
         with transaction.atomic():
             for _ in range(3):
-                wake(*rows(2))
+                wake(*make_notifications(2))
             assert not DBTaskResult.objects.exists()
         task = DBTaskResult.objects.get()
         assert task.task_path == TASK
@@ -82,22 +72,22 @@ class TestWake:
     def test_each_commit_has_one_of_its_own(self):
         for _ in range(2):
             with transaction.atomic():
-                wake(*rows(1))
-        wake(*rows(1))
+                wake(*make_notifications(1))
+        wake(*make_notifications(1))
         assert DBTaskResult.objects.count() == 3
 
     def test_none_for_what_was_rolled_back(self):
         with transaction.atomic():
-            wake(*rows(1))
+            wake(*make_notifications(1))
             transaction.set_rollback(True)
         assert not DBTaskResult.objects.exists()
 
     def test_a_savepoint_that_is_rolled_back_takes_no_other_wake_along(self):
         with transaction.atomic():
             with transaction.atomic():
-                wake(*rows(1))
+                wake(*make_notifications(1))
                 transaction.set_rollback(True)
-            wake(*rows(1))
+            wake(*make_notifications(1))
         assert DBTaskResult.objects.count() == 1
 
     def test_a_task_that_cannot_be_enqueued_is_logged_and_loses_nothing(self, monkeypatch, caplog):
@@ -106,7 +96,7 @@ class TestWake:
 
         monkeypatch.setattr("django_tasks_db.DatabaseBackend.enqueue", fail)
         with transaction.atomic():
-            wake(*rows(1))
+            wake(*make_notifications(1))
         assert "ConnectionError: no route" in caplog.text
         assert "wait for the next sweep" in caplog.text
         assert Notification.objects.get().status == "pending"
@@ -117,7 +107,7 @@ class TestWake:
 class TestWork:
     def test_the_worker_of_the_backend_delivers(self, messages):
         with transaction.atomic():
-            wake(*rows(3))
+            wake(*make_notifications(3))
         assert messages == []
         work()
         assert len(messages) == 3
@@ -126,7 +116,7 @@ class TestWork:
 
     def test_a_message_that_fails_is_no_task_that_fails(self):
         with transaction.atomic():
-            wake(*rows(1, "boom"))
+            wake(*make_notifications(1, "boom"))
         work()
         assert DBTaskResult.objects.get().status == "SUCCESSFUL"
         row = Notification.objects.get()
@@ -135,7 +125,7 @@ class TestWork:
     def test_what_is_more_than_the_limit_is_for_further_tasks(self, messages, settings):
         settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "DISPATCHER": f"{__name__}.Small"}
         with transaction.atomic():
-            wake(*rows(7))
+            wake(*make_notifications(7))
         work()
         assert len(messages) == 7
         assert all(task.args_kwargs["args"] == ["default", 2] for task in DBTaskResult.objects.all())
@@ -144,7 +134,7 @@ class TestWork:
     def test_a_task_that_cannot_even_claim_enqueues_no_other(self, monkeypatch, settings):
         settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "DISPATCHER": f"{__name__}.Small"}
         with transaction.atomic():
-            wake(*rows(7))
+            wake(*make_notifications(7))
 
         def fail(*args, **kwargs):
             raise RuntimeError("no claim")

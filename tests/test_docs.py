@@ -18,6 +18,7 @@ from django_signal_audit import conditions, conf, enums, models, pytest_plugin
 from django_signal_audit.conf import KEYS, Settings
 from django_signal_audit.rules.schema import NOTIFY_KEYS, RULE_KEYS
 
+from .conftest import has_files_of_its_own
 from .docs_blocks import PAGES, ROOT, read_blocks
 from .docs_project import Project
 from .docs_session import FIXTURES, Session
@@ -44,6 +45,8 @@ def test_code_runs(page: Path, settings: Any, monkeypatch: pytest.MonkeyPatch, t
         session.close()
 
 
+@pytest.mark.slow
+@has_files_of_its_own
 @pytest.mark.parametrize("page", PROJECT_PAGES, ids=name)
 def test_project_can_be_built(page: Path, tmp_path: Path) -> None:
     project = Project(tmp_path)

@@ -9,8 +9,9 @@ import pytest
 
 from .processes import stage
 
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, databases=["default", "other"])]
 
-@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
 def test_no_change_without_its_event_and_no_event_without_its_change(tmp_path: Path) -> None:
     report = stage.run(
         "kills",
@@ -27,7 +28,6 @@ def test_no_change_without_its_event_and_no_event_without_its_change(tmp_path: P
     assert report["rows"] > 10
 
 
-@pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_no_message_is_lost_and_none_is_repeated_more_often_than_a_worker_is_killed(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

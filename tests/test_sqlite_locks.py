@@ -12,6 +12,7 @@ from .processes.stage import EVERYTHING, THOROUGH, choose, databases, run
 from .processes.work import is_locking
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.skipif(connection.vendor != "sqlite", reason="the locks of a SQLite file"),
 ]

@@ -34,7 +34,7 @@ _COMMON: dict[str, Any] = {
     "suppress_health_check": list(HealthCheck),
     "print_blob": True,
 }
-settings.register_profile("default", max_examples=12, stateful_step_count=25, derandomize=True, **_COMMON)
+settings.register_profile("default", max_examples=8, stateful_step_count=20, derandomize=True, **_COMMON)
 settings.register_profile("thorough", max_examples=1500, stateful_step_count=40, **_COMMON)
 settings.register_profile(
     "explore", max_examples=300, stateful_step_count=20, phases=[Phase.generate], report_multiple_bugs=False, **_COMMON
@@ -126,6 +126,7 @@ class WritesInTransactions(RuleBasedStateMachine):
                 self.blocks.pop().__exit__(Undo, Undo(), None)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_writes_in_transactions(audit: Audit) -> None:
     audit({"name": "all", "model": "app.*"})

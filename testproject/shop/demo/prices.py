@@ -19,8 +19,8 @@ class Month:
     prices: dict[str, Decimal]
 
 
-def read_months() -> list[Month]:
-    """Return the months from FIRST to LAST, in order."""
+def read_months(until: str = LAST) -> list[Month]:
+    """Return the months from FIRST on, in order."""
     with SOURCE.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if FIRST <= row["month"] <= LAST]
+        rows = [row for row in csv.DictReader(lines) if FIRST <= row["month"] <= until]
     return [Month(name=row.pop("month"), prices={key: Decimal(text) for key, text in row.items()}) for row in rows]

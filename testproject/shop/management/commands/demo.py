@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 from django.db.models import Count
 from tqdm import tqdm
 
@@ -28,18 +28,21 @@ To look around: make serve
 class Command(BaseCommand):
     help = "Replays twenty years of commodity prices in the demo shop and reports what the audit recorded."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--until", default=LAST, metavar="MONTH", help=f"the last month to replay: {LAST}")
+
     def handle(self, *args: Any, **options: Any) -> None:
         start_afresh()
-        self.stdout.write(f"Replaying the prices of {FIRST} to {LAST} in the demo shop.")
-        self.replay()
+        self.stdout.write(f"Replaying the prices of {FIRST} to {options['until']} in the demo shop.")
+        self.replay(options["until"])
         self.report_notifications()
         for arguments in REPORTS:
             self.stdout.write(f"\nmanage.py audit_report {arguments}\n")
             call_command("audit_report", *arguments.split(), stdout=self.stdout)
         self.stdout.write(PAGES)
 
-    def replay(self) -> None:
-        people, months = make_people(), read_months()
+    def replay(self, until: str) -> None:
+        people, months = make_people(), read_months(until)
         buyer = people.buyers[0]
         open_shop(months, buyer)
         # disable=None: a bar on a terminal, nothing in a pipe.
