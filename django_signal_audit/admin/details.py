@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
-from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -25,7 +24,8 @@ from django_signal_audit.reports.localised import show_brief, show_moment
 from django_signal_audit.reports.reading import Reader
 
 from .links import event_url, events_url, history_url, notification_url, put_back_url
-from .putback import may_put_back, still_holds
+from .putback import refusal_of, reversal_for
+from .reversals import Present
 from .visibility import may_view_events, reader_of
 
 
@@ -50,7 +50,7 @@ class EventView:
 
 
 def view_events(
-    model_admin: ModelAdmin[Any], request: HttpRequest, events: Sequence[AuditEvent], instance: Model | None = None
+    model_admin: ModelAdmin[Any], request: HttpRequest, events: Sequence[AuditEvent], present: Present | None = None
 ) -> list[EventView]:
     """Return events ready for a template.
 
@@ -58,21 +58,21 @@ def view_events(
         model_admin: An admin of the site whose pages they link to.
         request: The request, whose user reads them.
         events: The events.
-        instance: Their object as it is now, where a change of it may be put back from here.
+        present: Their object as it is now, where a change of it may be put back from here.
 
     """
     reader, site = reader_of(request.user, events), model_admin.admin_site.name
     return [
-        _view(event, reader, put_back_url=_put_back_url(site, request, event, instance), **_links(site, request, event))
+        _view(event, reader, put_back_url=_put_back_url(site, request, event, present), **_links(site, request, event))
         for event in events
     ]
 
 
-def _put_back_url(site: str, request: HttpRequest, event: AuditEvent, instance: Model | None) -> str:
-    """Return where the change can be put back, ``""`` where it is known already that it cannot."""
-    if instance is None or not may_put_back(request, event) or not still_holds(event, instance):
-        return ""
-    return put_back_url(site, event.pk)
+def _put_back_url(site: str, request: HttpRequest, event: AuditEvent, present: Present | None) -> str:
+    """Return where the change can be put back, ``""`` where it takes a query to know that it can."""
+    reversal = reversal_for(request, event) if present is not None else None
+    is_open = reversal is not None and present is not None and reversal.is_open(present)
+    return put_back_url(site, event.pk) if is_open else ""
 
 
 def _links(site: str, request: HttpRequest, event: AuditEvent) -> dict[str, str]:
@@ -111,12 +111,13 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     if may_view_notifications(request):
         rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
         notifications = [(notification_url(site, row.pk), row) for row in rows]
-    put_back = put_back_url(site, event.pk) if may_put_back(request, event) else ""
+    reversal = reversal_for(request, event)
     return {
         "title": _("Audit event"),
         "view": view_events(model_admin, request, [event])[0],
         "notifications": notifications,
-        "put_back_url": put_back,
+        "put_back_url": put_back_url(site, event.pk) if reversal else "",
+        "refusal": refusal_of(reversal) if reversal else "",
     }
 
 

@@ -30,6 +30,7 @@ from .details import view_events
 from .keyset import Cursor, Life, Page, Span, find_page, neighbours
 from .links import key_of, object_url
 from .related import find_object, related_events
+from .reversals import Present
 from .visibility import may_view, reader_of_state
 
 PER_PAGE = 50
@@ -53,7 +54,7 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
         "subtitle": subject,
         "label": label,
         "key": key,
-        "views": view_events(model_admin, request, events, instance),
+        "views": view_events(model_admin, request, events, Present(instance, newest) if newest else None),
         "links": {name: f"?{_query(found)}" for name, found in neighbours(cursor, page, events).items()},
         "related": view_events(model_admin, request, related),
         "newest": newest,
