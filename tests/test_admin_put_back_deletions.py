@@ -169,6 +169,18 @@ class TestComesAgain:
         assert AuditEvent.objects.of_type("create").filter(model=event.model, object_id=event.object_id).count() == 2
         assert problems() == []
 
+    def test_fields_that_can_do_without_get_their_defaults_and_the_page_says_which(self, admin_client, audit):
+        audit({**PLAIN, "exclude": ["stock", "modified", "released"]})
+        product = Product.objects.create(
+            name="Oil", stock=7, api_token="t0ken", blob=b"x", released=dt.date(2026, 1, 2)
+        )
+        event = deletion(product)
+        assert "will get their defaults: Stock, Released, Blob, Api token." in text_of(admin_client.get(address(event)))
+        assert admin_client.post(address(event)).status_code == 302
+        after = stored(product)
+        assert (after["stock"], after["released"], after["blob"], after["api_token"]) == (0, None, None, "")
+        assert after["modified"] is not None
+
     def test_friends_of_both_sides(self, admin_client, audit):
         audit(PLAIN)
         ada, bob = Person.objects.create(name="Ada"), Person.objects.create(name="Bob")
@@ -224,21 +236,17 @@ class TestRefusal:
         Tag.objects.all()[0].delete()
         refused(admin_client, event, "What “Tags” referred to is no longer there.")
 
-    def test_values_that_are_masked(self, admin_client, audit):
-        audit(PLAIN)
-        refused(admin_client, deletion(Product.objects.create(name="a", api_token="t")), "is masked")
-
-    def test_values_of_which_there_is_a_digest(self, admin_client, product):
-        Product.objects.update(blob=b"x")
-        refused(admin_client, deletion(product), "only a digest is recorded")
-
-    def test_fields_that_no_rule_records(self, admin_client, audit):
+    def test_values_that_are_not_recorded(self, admin_client, audit):
+        audit({**PLAIN, "mask": ["name"]})
+        refused(admin_client, deletion(Tag.objects.create(name="a")), "“Name” is masked")
         audit({**PLAIN, "exclude": ["name"]})
         refused(admin_client, deletion(Tag.objects.create(name="a")), "“Name” is not recorded")
+        audit(PLAIN, MAX_VALUE_BYTES=10)
+        refused(admin_client, deletion(Tag.objects.create(name="a" * 50)), "Of “Name” only a digest is recorded")
 
     def test_events_that_are_odd(self, admin_client, product):
         values = {"model": "app.tag", "object_id": "77", "event_type": "delete"}
-        refused(admin_client, make_event(**values, changes={"name": {"added": [], "removed": []}}), "“name”")
+        refused(admin_client, make_event(**values, changes={"name": {"added": [], "removed": []}}), "“Name”")
         refused(admin_client, make_event(**{**values, "object_id": "x"}, changes={}), "Its key is not recorded")
 
     def test_what_the_database_refuses(self, admin_client, product):

@@ -81,9 +81,9 @@ class TestState:
         out = run("auth.User", "3", "--at", "2026-03-10T15:30")
         assert out.startswith("auth.user 3 (ada) at 2026-03-10 15:30:00+01:00\n")
         assert [line.split(maxsplit=1)[0] for line in out.splitlines()[4:]] == [
+            "password",
             "email",
             "is_staff",
-            "password",
             "groups",
         ]
         state = json.loads(run("auth.User", "3", "--at", "2026-03-10T15:30", "--format", "json"))

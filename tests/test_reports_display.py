@@ -71,6 +71,11 @@ class TestFields:
             ("shoe_size", "1", "2"),
         ]
 
+    def test_they_come_in_the_order_of_the_model_however_they_were_recorded(self):
+        names = ["shoe_size", "is_staff", "email", "first_name", "password"]
+        shown = show_fields(event(changes={name: ["a", "b"] for name in names}))
+        assert [line.name for line in shown] == ["password", "first_name", "email", "is_staff", "shoe_size"]
+
     def test_members_come_last_with_what_came_and_went(self):
         [first, members] = show_fields(
             event(changes={"groups": {"added": [3], "removed": [1, 2]}, "email": ["a", "b"]})

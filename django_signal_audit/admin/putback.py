@@ -19,7 +19,7 @@ from django_signal_audit.context import audit_context
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.recorder import recorded_count
-from django_signal_audit.reports.display import ShownField, show_fields
+from django_signal_audit.reports.display import ShownField, label_of, show_fields
 
 from .base import render_page
 from .links import event_url, events_url
@@ -63,24 +63,25 @@ def put_back_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: 
         try:
             put_back(reversal, request.user)
         except RefusedError as refused:
-            return _render(model_admin, request, event, str(refused), status=409)
+            return _render(model_admin, request, reversal, str(refused), status=409)
         model_admin.message_user(request, _("The change was put back."), messages.SUCCESS)
         return HttpResponseRedirect(event_url(site, event.pk))
-    return _render(model_admin, request, event, refusal_of(reversal))
+    return _render(model_admin, request, reversal, refusal_of(reversal))
 
 
 def _render(
-    model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent, refusal: str, status: int = 200
+    model_admin: ModelAdmin[Any], request: HttpRequest, reversal: Reversal, refusal: str, status: int = 200
 ) -> HttpResponse:
-    site = model_admin.admin_site.name
+    event, site = reversal.event, model_admin.admin_site.name
     back = event_url(site, event.pk)
     context = {
         "title": _("Put this change back"),
         "event": event,
         "event_url": back,
         "is_deletion": event.event_type == EventType.DELETE,
-        "correlation_url": events_url(site, q=event.correlation_id) if event.correlation_id else "",
+        "correlation_url": events_url(site, q=event.correlation_id),
         "refusal": refusal,
+        "left_out": [label_of(field, field.name) for field in reversal.left_out()],
         "fields": _reversed(event, request.user),
     }
     crumbs = [(Truncator(event).chars(60), back)]
@@ -105,7 +106,9 @@ def put_back(reversal: Reversal, user: Any) -> None:
                     _("No rule records changes of this object any more, so this one would leave no trace.")
                 )
     except IntegrityError as error:
-        raise RefusedError(_("The database refuses it: %(error)s") % {"error": error}) from error
+        # Somebody else may have been faster, and now it can be seen.
+        reason = refusal_of(reversal) or _("The database refuses it: %(error)s") % {"error": error}
+        raise RefusedError(reason) from error
     except Error as error:
         if not is_passing(error):
             raise

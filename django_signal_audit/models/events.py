@@ -21,7 +21,7 @@ from django_signal_audit.values import decode
 
 from .kinds import KindField
 from .lineage import labels_telling_of
-from .state import fold, typed
+from .state import fold, in_order, typed
 
 REPR_LENGTH = 255
 
@@ -200,10 +200,13 @@ class AuditEvent(models.Model):
 
     @property
     def field_changes(self) -> dict[str, FieldChange]:
-        """Return old and new of each field as typed Python values; masked and digested ones as Masked and Digest."""
+        """Return old and new of each field as typed Python values, in the order of the model.
+
+        Masked and digested values are Masked and Digest.
+        """
         return {
             name: FieldChange(old=decode(self.field(name), pair[0]), new=decode(self.field(name), pair[1]))
-            for name, pair in self.changes.items()
+            for name, pair in self._changes()
             if isinstance(pair, list)
         }
 
@@ -212,9 +215,12 @@ class AuditEvent(models.Model):
         """Return the keys that m2m fields gained and lost."""
         return {
             name: MembersChange(added=tuple(members["added"]), removed=tuple(members["removed"]))
-            for name, members in self.changes.items()
+            for name, members in self._changes()
             if isinstance(members, dict)
         }
+
+    def _changes(self) -> list[tuple[str, Any]]:
+        return [(name, self.changes[name]) for name in in_order(self.model_class, self.changes)]
 
     @property
     def old(self) -> dict[str, Any]:

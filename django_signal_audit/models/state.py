@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, TypeAlias
 
 from django.core.exceptions import FieldDoesNotExist
@@ -118,7 +119,24 @@ def member_order(key: Any) -> tuple[str, Any]:
 
 def typed(model: type[models.Model], values: Recorded) -> dict[str, Any]:
     """Return the values as Python values of their fields' types; those of fields that are gone stay JSON."""
-    return {name: _typed(model, name, value) for name, value in values.items()}
+    return {name: _typed(model, name, values[name]) for name in in_order(model, values)}
+
+
+def in_order(model: type[models.Model] | None, names: Iterable[str]) -> list[str]:
+    """Return names of fields in the order of the model, those of fields that are gone last.
+
+    What was recorded has no order of its own: PostgreSQL keeps the keys of JSON by their length.
+    """
+    if model is None:
+        return list(names)
+    places = _places(model)
+    return sorted(names, key=lambda name: places.get(name, len(places)))
+
+
+@cache
+def _places(model: type[models.Model]) -> dict[str, int]:
+    fields = (*model._meta.fields, *model._meta.many_to_many)
+    return {field.name: place for place, field in enumerate(fields)}
 
 
 def _typed(model: type[models.Model], name: str, value: Any) -> Any:

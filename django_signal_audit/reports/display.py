@@ -167,7 +167,7 @@ def _show_document(name: str, label: str, old: dict[str, Any], new: dict[str, An
 
 
 def show_fields(event: AuditEvent, reader: Reader = ANYBODY) -> list[ShownField]:
-    """Return the lines of an event's diff in the order they were recorded, m2m fields last.
+    """Return the lines of an event's diff in the order of the model's fields, m2m fields last.
 
     Args:
         event: The event.

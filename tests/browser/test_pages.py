@@ -30,6 +30,11 @@ def first_update(life: Life) -> int:
     return updates(life).earliest("id").pk
 
 
+def deletion(life: Life) -> int:
+    """Return the event by which a product came to its end."""
+    return AuditEvent.objects.of_type("delete").get(model="shop.product", object_id=life.deleted_key).pk
+
+
 def updates(life: Life) -> AuditEventQuerySet:
     return AuditEvent.objects.filter(model="shop.product", object_id=str(life.product.pk), event_type="update")
 
@@ -45,6 +50,8 @@ PAGES: dict[str, Callable[[Life], str]] = {
     "history-of-odd-key": lambda life: history_url(SITE, "app.country", life.country.pk),
     "put-back": lambda life: put_back_url(SITE, last_update(life)),
     "put-back-refused": lambda life: put_back_url(SITE, first_update(life)),
+    "put-back-deletion": lambda life: put_back_url(SITE, deletion(life)),
+    "event-refused": lambda life: event_url(SITE, first_update(life)),
     "dashboard": lambda life: reverse("admin:django_signal_audit_auditevent_dashboard"),
     "notifications": lambda life: OUTBOX,
     "notification": lambda life: notification_url(SITE, life.notification.pk),
@@ -55,7 +62,7 @@ PAGES: dict[str, Callable[[Life], str]] = {
 
 
 # The same templates as another page's: looked at in two ways only. The long list has what the filtered one has as well.
-VARIANTS = {"log", "log-wrong-filter", "history-of-deleted", "history-of-odd-key", "put-back-refused"}
+VARIANTS = {"log", "log-wrong-filter", "history-of-deleted", "history-of-odd-key", "put-back-refused", "event-refused"}
 # A form of the shop's, of which the link alone is ours.
 NOT_WALKED = {*VARIANTS, "change-form"}
 

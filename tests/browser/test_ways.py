@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from testproject.shop.models import Product
+
 from .chromium import TWO, Tab
 from .keyboard import go_to
 from .life import Life
@@ -98,6 +100,18 @@ def test_messages_are_marked_as_read(tab: Tab, life: Life) -> None:
     assert tab.do(read) == "All read"
     faults = tab.look("inbox-read", views=TWO)
     assert not faults, "\n".join(faults)
+
+
+def test_what_was_deleted_comes_again_from_its_history(tab: Tab, life: Life) -> None:
+    def put_back(page: Page) -> str:
+        page.goto(PAGES["history-of-deleted"](life))
+        follow(page, "text=Put this change back")
+        follow(page, "text=Put it back")
+        return page.inner_text(".messagelist")
+
+    assert tab.do(put_back) == "The change was put back."
+    assert Product.objects.get(pk=life.deleted_key).name == "Coal"
+    assert tab.complaints == []
 
 
 def test_a_change_is_put_back_without_a_mouse(tab: Tab, life: Life) -> None:

@@ -19,16 +19,17 @@ from tests.app.models import Product
 from tests.processes.proof import prove
 from tests.processes.stage import together
 
-PLAIN = ("has changed since", "is no longer there", "Others are changing it at this moment.")
+PLAIN = ("has changed since", "is no longer there", "is there again", "Others are changing it at this moment.")
 
 
-def main(processes: int, rounds: int, meanwhile: str = "") -> dict[str, Any]:
+def main(processes: int, rounds: int, meanwhile: str = "", what: str = "update") -> dict[str, Any]:
     """Have processes post the same confirmation, again and again.
 
     Args:
         processes: How many of them.
         rounds: How often.
         meanwhile: What one more process does to the row: a name of ``WRITES``, nothing if empty.
+        what: What is put back, ``"update"`` or ``"delete"``.
 
     """
     client = Client()
@@ -37,15 +38,15 @@ def main(processes: int, rounds: int, meanwhile: str = "") -> dict[str, Any]:
     left: Counter[str] = Counter()
     for _ in range(rounds):
         product = Product.objects.create(name="old")
-        product.name = "new"
-        product.save()
-        event = AuditEvent.objects.for_object(product).latest("id")
+        key = product.pk
+        CHANGES[what](product)
+        event = AuditEvent.objects.filter(model="app.product", object_id=str(key)).latest("id").pk
         start = time.time() + 0.3
-        works: list[Callable[[], Any]] = [partial(_post, start, client, event.pk) for _ in range(processes)]
-        works += [partial(_write, start, product.pk, meanwhile)] if meanwhile else []
+        works: list[Callable[[], Any]] = [partial(_post, start, client, event) for _ in range(processes)]
+        works += [partial(_write, start, key, meanwhile)] if meanwhile else []
         found = [outcome for outcome in together(works) if outcome]
         outcomes[" ".join(sorted(found))] += 1
-        kept = Product.objects.filter(pk=product.pk).first()
+        kept = Product.objects.filter(pk=key).first()
         left[f"{kept.name} {kept.stock}" if kept else "nothing"] += 1
     return {"outcomes": outcomes, "left": left, "problems": prove(notified=False).problems}
 
@@ -62,6 +63,12 @@ def _post(start: float, client: Client, event: int) -> str:
     return "refused" if is_plain else f"{response.status_code}: {text[-500:]}"
 
 
+def _update(product: Product) -> None:
+    product.name = "new"
+    product.save()
+
+
+CHANGES: dict[str, Callable[[Product], Any]] = {"update": _update, "delete": Product.delete}
 WRITES: dict[str, Callable[[Any], Any]] = {
     "rename": lambda rows: rows.update(name="other"),
     "save": lambda rows: _save(rows.get()),

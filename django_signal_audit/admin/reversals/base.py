@@ -54,6 +54,10 @@ class Reversal(ABC):
         """Tell whether it is certain without a query that nothing has changed since."""
         return False
 
+    def left_out(self) -> list[Field]:
+        """Return the fields that will get their defaults, as what they were is not recorded."""
+        return []
+
     def find(self, *, lock: bool) -> models.Model:
         """Return the object as it is now; raise RefusedError if there is none."""
         rows = rows_of(self.model, self.using).filter(pk=parse_id(self.model, self.event.object_id))

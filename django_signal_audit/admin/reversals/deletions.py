@@ -14,7 +14,7 @@ from django_signal_audit.reports.display import label_of
 from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import decode, to_json
 
-from .base import Present, RefusedError, Reversal, gone, holds, is_stamp
+from .base import Present, RefusedError, Reversal, holds, is_stamp
 from .members import Exchange, exchanges
 
 
@@ -51,6 +51,14 @@ class DeletionReversal(Reversal):
             exchange.check_lost(self.using)
         return values, members
 
+    def left_out(self) -> list[Field]:
+        """Return the fields of which nothing is recorded and that can do without: they get their defaults."""
+        try:
+            values = self._values()
+        except RefusedError:
+            return []
+        return [field for field in self._fields() if field not in values and not is_stamp(field)]
+
     def _values(self) -> dict[Field, Any]:
         """Return what the row held, as JSON, of each field that it takes to insert it: its key among them."""
         pk = parse_id(self.model, self.event.object_id)
@@ -59,18 +67,24 @@ class DeletionReversal(Reversal):
         [key, *_others] = self.model._meta.pk_fields
         # The parts of a composite key are among the changes.
         values: dict[Field, Any] = {} if isinstance(pk, tuple) else {key: to_json(pk)}
-        for field in self.model._meta.concrete_fields:
-            if field.name in self.event.changes:
+        for field in self._fields():
+            try:
                 values[field] = self._value(field)
-            elif not field.primary_key and not field.generated:
-                label = label_of(field, field.name)
-                raise RefusedError(_("“%(field)s” is not recorded: what it was is not known.") % {"field": label})
-        return {field: value for field, value in values.items() if not field.generated}
+            except RefusedError:
+                if not _is_optional(field):
+                    raise
+        return values
+
+    def _fields(self) -> list[Field]:
+        """Return the fields that the event may tell of: its object_id is the key, and the database generates some."""
+        fields: list[Field] = list(self.model._meta.concrete_fields)
+        return [field for field in fields if not field.generated and not field.primary_key]
 
     def _value(self, field: Field) -> Any:
-        change = self.event.changes[field.name]
+        change = self.event.changes.get(field.name)
         if not isinstance(change, list):
-            raise gone(field.name)
+            label = label_of(field, field.name)
+            raise RefusedError(_("“%(field)s” is not recorded: what it was is not known.") % {"field": label})
         self.refuse_unknown(field.name)
         return change[0]
 
@@ -79,15 +93,20 @@ class DeletionReversal(Reversal):
 
     def _refuse_successors(self) -> None:
         pk = parse_id(self.model, self.event.object_id)
+        # Asked before the row: what came in between is there, rather than gone again.
+        came_again = self._came_again()
         if rows_of(self.model, self.using).filter(pk=pk).exists():
             raise RefusedError(_("The object is there again."))
         for parent in self.model._meta.get_parent_list():
             if rows_of(parent, self.using).filter(pk=pk).exists():
                 raise RefusedError(_("The row that it extended is there still, and may have changed since."))
+        if came_again:
+            raise RefusedError(_("It came again since, and went again: only its last deletion can be put back."))
+
+    def _came_again(self) -> bool:
         same = AuditEvent.objects.using(self.using).filter(model=self.event.model, object_id=self.event.object_id)
         # Some databases find "a" where "A" was asked for.
-        if self.event.object_id in same.filter(id__gt=self.event.pk).values_list("object_id", flat=True):
-            raise RefusedError(_("It came again since, and went again: only its last deletion can be put back."))
+        return self.event.object_id in same.filter(id__gt=self.event.pk).values_list("object_id", flat=True)
 
     def _insert(self, values: dict[Field, Any]) -> models.Model:
         instance = self.model()
@@ -106,3 +125,8 @@ def _save(instance: models.Model, values: dict[Field, Any], **options: Any) -> N
     for field, value in values.items():
         setattr(instance, field.attname, decode(field, value))
     instance.save(**options)
+
+
+def _is_optional(field: Field) -> bool:
+    """Tell whether a new row may do without the field."""
+    return field.blank or field.null or field.has_default() or field.has_db_default()
