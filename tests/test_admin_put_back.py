@@ -185,6 +185,11 @@ class TestRefusal:
         event = make_event(model="app.product", object_id=str(product.pk), changes={"once": ["a", "b"]})
         refused(admin_client, event, "no longer there")
 
+    def test_what_each_save_sets_by_itself(self, admin_client, product):
+        stamps = ["2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"]
+        event = make_event(model="app.product", object_id=str(product.pk), changes={"modified": stamps})
+        refused(admin_client, event, "No value is recorded that could be put back.")
+
     def test_what_the_database_refuses(self, admin_client, product):
         product.slug = "oil"
         product.save()

@@ -28,8 +28,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.django_db(transaction=not is_shared))
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Chromium]:
+@pytest.fixture(scope="package")
+def address(django_db_setup: Any) -> Iterator[str]:
+    """Serve the project with a strict policy, and return the address."""
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, *MIDDLEWARE], ALLOWED_HOSTS=[HOST]):
+        server = LiveServer(HOST)
+        yield server.url
+        server.stop()
+
+
+@pytest.fixture(scope="package")
+def chromium(address: str) -> Iterator[Chromium]:
+    """Return a browser that ends before the server does: it would hold connections of which nobody takes leave."""
     pytest.importorskip("playwright", reason="Playwright is not installed; `tox run -e browser` does that")
     path = find_chromium()
     if path is None:
@@ -37,15 +47,6 @@ def chromium() -> Iterator[Chromium]:
     browser = Chromium(path)
     yield browser
     browser.stop()
-
-
-@pytest.fixture(scope="package")
-def address(chromium: Chromium, django_db_setup: Any) -> Iterator[str]:
-    """Serve the project with a strict policy, and return the address."""
-    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, *MIDDLEWARE], ALLOWED_HOSTS=[HOST]):
-        server = LiveServer(HOST)
-        yield server.url
-        server.stop()
 
 
 @pytest.fixture
