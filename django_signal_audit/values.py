@@ -254,7 +254,7 @@ def decode(field: models.Field[Any, Any] | None, value: JSONValue) -> Any:
         if isinstance(plain, kind):
             try:
                 return convert(decoded)
-            except (ValueError, ArithmeticError):
+            except (ValueError, ArithmeticError, AttributeError, TypeError):
                 return decoded
     return decoded
 

@@ -108,7 +108,7 @@ class TestComesAgain:
         event = deletion(product)
         assert f'href="{address(event)}"' in text_of(admin_client.get(page_of(event)))
         page = text_of(admin_client.get(address(event)))
-        assert "will come again with the key" in page
+        assert "will be restored with its key" in page
         assert "+ sweet" in page
         assert admin_client.post(address(event)).status_code == 302
         after = stored(product)

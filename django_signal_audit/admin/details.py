@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -63,16 +63,21 @@ def view_events(
     """
     reader, site = reader_of(request.user, events), model_admin.admin_site.name
     return [
-        _view(event, reader, put_back_url=_put_back_url(site, request, event, present), **_links(site, request, event))
+        _view(
+            event,
+            reader,
+            put_back_url=_put_back_url(model_admin.admin_site, request, event, present),
+            **_links(site, request, event),
+        )
         for event in events
     ]
 
 
-def _put_back_url(site: str, request: HttpRequest, event: AuditEvent, present: Present | None) -> str:
-    """Return where the change can be put back, ``""`` where it takes a query to know that it can."""
-    reversal = reversal_for(request, event) if present is not None else None
+def _put_back_url(site: AdminSite, request: HttpRequest, event: AuditEvent, present: Present | None) -> str:
+    """Return where the change can be put back, ``""`` where it cannot, or where that takes long to know."""
+    reversal = reversal_for(site, request, event) if present is not None else None
     is_open = reversal is not None and present is not None and reversal.is_open(present)
-    return put_back_url(site, event.pk) if is_open else ""
+    return put_back_url(site.name, event.pk) if is_open else ""
 
 
 def _links(site: str, request: HttpRequest, event: AuditEvent) -> dict[str, str]:
@@ -111,7 +116,7 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     if may_view_notifications(request):
         rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
         notifications = [(notification_url(site, row.pk), row) for row in rows]
-    reversal = reversal_for(request, event)
+    reversal = reversal_for(model_admin.admin_site, request, event)
     return {
         "title": _("Audit event"),
         "view": view_events(model_admin, request, [event])[0],

@@ -139,7 +139,7 @@ class NotificationAdmin(ReadOnlyAdmin):
                 text = _("There are more: no more than %(count)d are at once.") % {"count": MOST}
                 self.message_user(request, text, messages.WARNING)
         else:
-            text = _("Nothing to send again: only failed, dead and skipped messages are.")
+            text = _("Nothing to send again: only failed, dead and skipped messages can be sent again.")
             self.message_user(request, text, messages.WARNING)
 
     @admin.display(description=gettext_lazy("made"))

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.auth import get_permission_codename
-from django.core.exceptions import PermissionDenied
-from django.db import Error, IntegrityError, transaction
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import (
+    Error,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
+from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
@@ -16,29 +26,36 @@ from django.utils.translation import gettext as _
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.contention import is_passing
 from django_signal_audit.context import audit_context
-from django_signal_audit.enums import EventType
+from django_signal_audit.delivery.errors import describe
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.recorder import recorded_count
-from django_signal_audit.reports.display import ShownField, label_of, show_fields
+from django_signal_audit.models.lineage import labels_telling_of
+from django_signal_audit.reports.display import ShownField, show_fields
 
-from .base import render_page
-from .links import event_url, events_url
+from .base import crumbs_to_list, render_page
+from .links import event_url, events_url, history_url
 from .reversals import RefusedError, Reversal, reversal_of
 from .visibility import reader_of
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE = "django_signal_audit/admin/put_back.html"
 
 
-def reversal_for(request: HttpRequest, event: AuditEvent) -> Reversal | None:
+def reversal_for(site: AdminSite, request: HttpRequest, event: AuditEvent) -> Reversal | None:
     """Return how the user may put this change back: it takes the permission to, and to do it to the object by hand."""
     user: Any = request.user
     reversal = reversal_of(event)
     if reversal is None:
         return None
-    options = reversal.model._meta
-    codename = get_permission_codename(reversal.permission, options)
-    wanted = ("django_signal_audit.revert_auditevent", f"{options.app_label}.{codename}")
-    return reversal if user.has_perms(wanted) else None
+    model, permission = reversal.model, reversal.permission
+    codename = get_permission_codename(permission, model._meta)
+    if not user.has_perms(("django_signal_audit.revert_auditevent", f"{model._meta.app_label}.{codename}")):
+        return None
+    # The model's own admin may be stricter.
+    owner = site.get_model_admin(model) if site.is_registered(model) else None
+    return reversal if owner is None or getattr(owner, f"has_{permission}_permission")(request) else None
 
 
 def refusal_of(reversal: Reversal) -> str:
@@ -55,7 +72,7 @@ def put_back_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: 
     event = model_admin.get_queryset(request).filter(pk=event_id).first()
     if event is None:
         raise Http404
-    reversal = reversal_for(request, event)
+    reversal = reversal_for(model_admin.admin_site, request, event)
     if reversal is None or not model_admin.has_view_permission(request, event):
         raise PermissionDenied
     site = model_admin.admin_site.name
@@ -65,7 +82,7 @@ def put_back_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: 
         except RefusedError as refused:
             return _render(model_admin, request, reversal, str(refused), status=409)
         model_admin.message_user(request, _("The change was put back."), messages.SUCCESS)
-        return HttpResponseRedirect(event_url(site, event.pk))
+        return HttpResponseRedirect(history_url(site, event.model, event.object_id))
     return _render(model_admin, request, reversal, refusal_of(reversal))
 
 
@@ -79,12 +96,14 @@ def _render(
         "event": event,
         "event_url": back,
         "is_deletion": event.event_type == EventType.DELETE,
-        "correlation_url": events_url(site, q=event.correlation_id),
+        "together_url": events_url(site, q=event.correlation_id, event_type=event.event_type)
+        if event.correlation_id and event.source != Source.CASCADE
+        else "",
         "refusal": refusal,
-        "left_out": [label_of(field, field.name) for field in reversal.left_out()],
+        "notes": reversal.notes(),
         "fields": _reversed(event, request.user),
     }
-    crumbs = [(Truncator(event).chars(60), back)]
+    crumbs = [*crumbs_to_list(model_admin), (Truncator(event).chars(60), back)]
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs, status=status)
 
 
@@ -99,20 +118,36 @@ def put_back(reversal: Reversal, user: Any) -> None:
     try:
         with transaction.atomic(using=reversal.using), audit_context(actor=user, reason=reason):
             lock_database(reversal.using)
-            before = recorded_count()
+            before = _newest_trace(reversal)
             reversal.undo()
-            if recorded_count() == before:
+            if _newest_trace(reversal) == before:
                 raise RefusedError(
                     _("No rule records changes of this object any more, so this one would leave no trace.")
                 )
-    except IntegrityError as error:
-        # Somebody else may have been faster, and now it can be seen.
-        reason = refusal_of(reversal) or _("The database refuses it: %(error)s") % {"error": error}
-        raise RefusedError(reason) from error
     except Error as error:
-        if not is_passing(error):
-            raise
-        raise RefusedError(_("Others are changing it at this moment. Look at it again, and then try again.")) from error
+        raise _refused_by_database(reversal, error) from error
+    except (ValueError, TypeError, OSError, ValidationError, EventNotWritten) as error:
+        logger.warning("Event %s could not be put back.", reversal.event.uid, exc_info=True)
+        raise RefusedError(_("It cannot be saved: %(error)s") % {"error": describe(error)}) from error
+
+
+def _newest_trace(reversal: Reversal) -> int | None:
+    """Return the newest event of the object of the type that tells of such a reversal."""
+    labels = {reversal.event.model, *labels_telling_of(reversal.model)}
+    same = AuditEvent.objects.using(reversal.using).filter(model__in=labels, object_id=reversal.event.object_id)
+    found: int | None = same.filter(event_type=reversal.trace).aggregate(newest=Max("pk"))["newest"]
+    return found
+
+
+def _refused_by_database(reversal: Reversal, error: Error) -> Exception:
+    """Return the refusal that an error of the database amounts to, or the error if it is none."""
+    if is_passing(error):
+        return RefusedError(_("Others are changing it at this moment. Look at it again, and then try again."))
+    if isinstance(error, (OperationalError, ProgrammingError, InternalError, InterfaceError, NotSupportedError)):
+        return error
+    # Somebody else may have been faster, and now it can be seen. PostgreSQL's further lines show the whole row.
+    [text, *_rest] = str(error).splitlines() or [""]
+    return RefusedError(refusal_of(reversal) or _("The database refuses it: %(error)s") % {"error": text})
 
 
 def _reversed(event: AuditEvent, user: Any) -> list[ShownField]:

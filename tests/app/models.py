@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Upper
 from model_utils import FieldTracker
-from model_utils.models import SoftDeletableModel
+from model_utils.models import SoftDeletableModel, TimeStampedModel
 
 
 class Category(models.Model):
@@ -303,3 +303,32 @@ class Kiosk(Place):
     number = models.BigAutoField(primary_key=True)
     place = models.OneToOneField(Place, models.CASCADE, parent_link=True)
     goods = models.CharField(max_length=50, blank=True)
+
+
+class Volume(models.Model):
+    code = models.CharField(max_length=20, primary_key=True)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Atlas(Volume):
+    """A child whose parent's key is a text."""
+
+    scale = models.IntegerField(default=1)
+
+
+class Stamped(TimeStampedModel):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Cellar(models.Model):
+    """Its members are of a model whose manager hides some."""
+
+    hidden = models.ManyToManyField(Hidden, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.pk}"

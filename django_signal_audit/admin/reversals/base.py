@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
-from django.db import models
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS, models, router
 from django.utils.translation import gettext as _
+from model_utils.fields import AutoLastModifiedField
 
 from django_signal_audit.capture.rows import locked, rows_of
 from django_signal_audit.keys import parse_id
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import label_of
 from django_signal_audit.rules.targets import Field
-from django_signal_audit.values import Digest, Masked, decode, encode
+from django_signal_audit.values import Digest, Masked, canonical_json, decode, encode
+
+_PLAIN = {
+    kind.pre_save for kind in (models.Field, models.DateField, models.DateTimeField, models.TimeField, models.FileField)
+}
 
 
 class RefusedError(Exception):
@@ -32,15 +40,33 @@ class Present:
 class Reversal(ABC):
     """Puts the change of one event back.
 
-    ``permission`` is the action on the object that it amounts to, as Django's permissions name it.
+    ``permission`` is the action on the object that it amounts to, as Django's permissions name it, and ``trace`` the
+    type of the event that tells of it.
     """
 
     permission: ClassVar[str] = "change"
+    trace: ClassVar[str]
 
     def __init__(self, event: AuditEvent, model: type[models.Model]) -> None:
         self.event = event
         self.model = model
-        self.using = event._state.db or "default"
+
+    @cached_property
+    def using(self) -> str:
+        """Return the database to write to: the event may have been read from a replica of it."""
+        read = self.event._state.db or DEFAULT_DB_ALIAS
+        write = router.db_for_write(self.model, instance=self.event)
+        is_replica = write != read and AuditEvent.objects.using(write).filter(uid=self.event.uid).exists()
+        return write if is_replica else read
+
+    @cached_property
+    def pk(self) -> Any:
+        """Return the key of the object; raise RefusedError if the event does not tell all of it."""
+        pk = parse_id(self.model, self.event.object_id)
+        # What no database keeps in a text is spelled out in the name of the row.
+        if pk is None or r"\u0000" in self.event.object_id:
+            raise RefusedError(_("Its key is not recorded as a whole."))
+        return pk
 
     @abstractmethod
     def check(self) -> None:
@@ -51,16 +77,16 @@ class Reversal(ABC):
         """Put the change back, in the transaction that is open; raise RefusedError if it cannot be."""
 
     def is_open(self, present: Present) -> bool:
-        """Tell whether it is certain without a query that nothing has changed since."""
+        """Tell whether it may well be put back, at next to no cost: a history has many events."""
         return False
 
-    def left_out(self) -> list[Field]:
-        """Return the fields that will get their defaults, as what they were is not recorded."""
+    def notes(self) -> list[str]:
+        """Return what is not put back with it, in sentences for whoever confirms it."""
         return []
 
     def find(self, *, lock: bool) -> models.Model:
         """Return the object as it is now; raise RefusedError if there is none."""
-        rows = rows_of(self.model, self.using).filter(pk=parse_id(self.model, self.event.object_id))
+        rows = rows_of(self.model, self.using).filter(pk=self.pk)
         instance: models.Model | None = (locked(rows, self.using) if lock else rows).first()
         if instance is None:
             raise RefusedError(_("The object is no longer there."))
@@ -68,8 +94,9 @@ class Reversal(ABC):
 
     def refuse_unknown(self, name: str) -> None:
         """Raise RefusedError if a value of the field is not recorded as it was."""
-        kinds = {type(value) for value in self.event.field_changes[name]}
-        label = {"field": label_of(self.event.field(name), name)}
+        field = self.event.field(name)
+        kinds = {type(decode(field, value)) for value in self.event.changes[name]}
+        label = {"field": label_of(field, name)}
         if Masked in kinds:
             raise RefusedError(_("“%(field)s” is masked: what it was is not recorded.") % label)
         if Digest in kinds:
@@ -83,7 +110,11 @@ class Reversal(ABC):
         if not isinstance(field, models.ForeignKey) or key is None or field.remote_field.parent_link:
             return
         target: Any = field.target_field
-        if not rows_of(target.model, self.using).filter(**{target.attname: decode(field, key)}).exists():
+        try:
+            found = rows_of(target.model, self.using).filter(**{target.attname: decode(field, key)}).exists()
+        except (ValueError, TypeError, ValidationError):
+            found = False  # the target has keys of another type by now
+        if not found:
             raise lost(field)
 
 
@@ -110,9 +141,26 @@ def nothing_recorded() -> RefusedError:
 
 def holds(instance: models.Model, field: Field, value: Any) -> bool:
     """Tell whether a field of the object has a value, which is JSON."""
-    return bool(encode(field, getattr(instance, field.attname)) == value)
+    return canonical_json(encode(field, getattr(instance, field.attname))) == canonical_json(value)
+
+
+def demand(instance: models.Model, values: Mapping[Field, Any]) -> None:
+    """Raise RefusedError unless the object has these values, which are JSON."""
+    for field, value in values.items():
+        if not _has_its_way(field) and not holds(instance, field, value):
+            raise missed(field)
+
+
+def _has_its_way(field: Field) -> bool:
+    """Tell whether the field may make another value of what it is given when it is saved: stamps and slugs do."""
+    return is_stamp(field) or type(field).pre_save not in _PLAIN
+
+
+def missed(field: Field) -> RefusedError:
+    """Return the refusal of a field that was saved, and holds something else."""
+    return RefusedError(_("“%(field)s” would not get back what it had.") % {"field": label_of(field, field.name)})
 
 
 def is_stamp(field: Field) -> bool:
-    """Tell whether each save sets the field by itself, whatever it is given."""
-    return bool(getattr(field, "auto_now", False))
+    """Tell whether each save sets the field to the present time, whatever it is given."""
+    return bool(getattr(field, "auto_now", False)) or isinstance(field, AutoLastModifiedField)

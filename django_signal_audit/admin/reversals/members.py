@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
 from django_signal_audit.capture.memberships import Membership
 from django_signal_audit.capture.rows import rows_of
+from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.values import plain_field
 
-from .base import Reversal, changed, gone, lost, nothing_recorded
+from .base import Reversal, changed, gone, lost, missed, nothing_recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,28 @@ class Exchange:
             raise changed(self.field)
         self.check_lost(using)
 
-    def check_lost(self, using: str) -> None:
-        """Raise RefusedError unless all members that the object lost are there."""
+    @property
+    def member_model(self) -> type[models.Model]:
+        """Return the model of the members."""
+        model: Any = self.field.remote_field.model
+        return model  # type: ignore[no-any-return]
+
+    def check_lost(self, using: str, but: Any = None) -> None:
+        """Raise RefusedError unless all members that the object lost are there, ``but`` the one with this key."""
         target: Any = Membership(self.field, ()).member_link.target_field
-        found = rows_of(target.model, using).filter(**{f"{target.attname}__in": self.lost})
-        if found.count() < len(self.lost):
+        wanted = self.lost - {but}
+        found = rows_of(target.model, using).filter(**{f"{target.attname}__in": wanted})
+        if found.count() < len(wanted):
             raise lost(self.field)
 
-    def undo(self, instance: models.Model) -> None:
-        """Take out what came, and put in what went."""
+    def undo(self, instance: models.Model, using: str) -> None:
+        """Take out what came, and put in what went; raise RefusedError if a manager that hides rows was in the way."""
         manager = getattr(instance, self.field.name)
         manager.remove(*self.gained)
         manager.add(*self.lost)
+        held = self._held(instance, using, lock=True)
+        if self.gained & held or not self.lost <= held:
+            raise missed(self.field)
 
     def _held(self, instance: models.Model, using: str, *, lock: bool) -> set[Any]:
         membership = Membership(self.field, ())
@@ -57,6 +68,8 @@ class Exchange:
 class MembersReversal(Reversal):
     """Puts the members of one m2m event back, if those that came are there still and those that went are not."""
 
+    trace: ClassVar[str] = EventType.M2M
+
     def check(self) -> None:
         """Raise RefusedError if members came or went since, or are deleted."""
         self._checked(lock=False)
@@ -65,7 +78,7 @@ class MembersReversal(Reversal):
         """Exchange the members once more."""
         instance, found = self._checked(lock=True)
         for exchange in found:
-            exchange.undo(instance)
+            exchange.undo(instance, self.using)
 
     def _checked(self, *, lock: bool) -> tuple[models.Model, list[Exchange]]:
         instance, found = self.find(lock=lock), list(exchanges(self.event, self.event.changes))

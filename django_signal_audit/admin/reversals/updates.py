@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 
+from django_signal_audit.enums import EventType
 from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import decode
 
-from .base import Present, RefusedError, Reversal, changed, gone, holds, is_stamp, nothing_recorded
+from .base import Present, RefusedError, Reversal, changed, demand, gone, holds, is_stamp, nothing_recorded
 
 
 class UpdateReversal(Reversal):
     """Puts the values of one update back, if the object still has what the update left in it."""
+
+    trace: ClassVar[str] = EventType.UPDATE
 
     def check(self) -> None:
         """Raise RefusedError if a value is not known, has changed since, or refers to what is gone."""
@@ -28,12 +31,14 @@ class UpdateReversal(Reversal):
             setattr(instance, field.attname, decode(field, old))
         stamps = [field.name for field in instance._meta.concrete_fields if is_stamp(field)]
         instance.save(using=self.using, update_fields=[*(field.name for field in values), *stamps])
+        demand(self.find(lock=True), {field: old for field, (old, _new) in values.items()})
 
     def is_open(self, present: Present) -> bool:
         """Tell whether the object has what the update left in it, and what was there before is known."""
         instance = present.instance
         try:
-            return instance is not None and all(
+            # A parent's row may be there without the child's.
+            return isinstance(instance, self.model) and all(
                 holds(instance, field, new) for field, (_old, new) in self._values().items()
             )
         except RefusedError:
