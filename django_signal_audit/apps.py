@@ -10,7 +10,7 @@ class SignalAuditConfig(AppConfig):
     """Configuration of the audit app."""
 
     name = "django_signal_audit"
-    verbose_name = _("audit")
+    verbose_name = _("Audit")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

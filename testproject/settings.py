@@ -92,6 +92,7 @@ SIGNAL_AUDIT = {
             "name": "new-product",
             "model": "shop.Product",
             "events": ["create"],
+            "fields": ["name", "price"],
             "notify": ["team-mail", "inbox"],
             "subject": "New product: {{ object }} at {{ new.price }}",
         },

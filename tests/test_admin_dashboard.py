@@ -69,7 +69,7 @@ class TestScrolling:
     def test_what_scrolls_sideways_can_be_scrolled_by_keyboard_and_has_a_name_of_its_own(self, admin_client):
         make_event(actor_id="7")
         text = text_of(admin_client.get(PAGE))
-        boxes = re.findall(r'<div class="audit-wide"([^>]*)>', text)
+        boxes = re.findall(r'<div class="audit-wide[^"]*"([^>]*)>', text)
         assert boxes
         assert all(' tabindex="0"' in box and ' role="region"' in box for box in boxes)
         names = [unescape(re.search(r'aria-label="([^"]+)"', box)[1]) for box in boxes]

@@ -14,7 +14,7 @@ from django.urls import path, reverse
 from django_signal_audit.admin import AuditEventAdmin
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
-from tests.app.models import CheapProduct, Country, Document, Pizzeria, Tag
+from tests.app.models import CheapProduct, Country, Document, Pizzeria, Product, Tag
 
 from .samples import HOSTILE, NOON, make_event
 
@@ -273,3 +273,21 @@ class TestPage:
         self.open(admin_client)
         with django_assert_max_num_queries(6):
             self.open(admin_client)
+
+
+class TestWhatIsNotCertain:
+    def test_fields_of_which_changes_are_left_out_are_named_beside_a_state(self, admin_client, audit):
+        audit(
+            {"name": "all", "model": "app.Product", "exclude": ["stock"]},
+            {"name": "new", "model": "app.Product", "events": ["create"]},
+        )
+        product = Product.objects.create(name="Oil", stock=3)
+        Product.objects.update(stock=4)
+        page = text_of(admin_client.get(history_url("admin", "app.product", str(product.pk)), {"at": "2999-01-01"}))
+        assert "Not every change of these is recorded, so they may have been something else: Stock." in page
+
+    def test_nothing_is_said_where_all_is_recorded(self, admin_client, audit):
+        audit()
+        product = Product.objects.create(name="Oil", stock=3)
+        page = text_of(admin_client.get(history_url("admin", "app.product", str(product.pk)), {"at": "2999-01-01"}))
+        assert "Not every change" not in page

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
 from django.urls import reverse
+from django.utils.safestring import SafeString
 
 from django_signal_audit.admin import notifications, retries
+from django_signal_audit.admin.preview import Preview
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.values import mask
 
@@ -51,6 +55,20 @@ class TestList:
         text = text_of(admin_client.get(LIST))
         for part in ("failed", "team-mail", "team@example.com", "watch", "3 attempts", "no route &lt;b&gt;"):
             assert part in text, part
+
+    def test_a_row_says_what_it_tells_of(self, admin_client, django_assert_max_num_queries):
+        first, second = make_event(object_repr="Oil <b>"), make_event(event_type="login", object_repr="ada")
+        make_notification(first)
+        Notification.objects.create(rule="a", channel="b", data={"events": [str(first.uid), str(second.uid)]})
+        Notification.objects.create(rule="a", channel="b", event=uuid4())
+        with django_assert_max_num_queries(8):
+            text = text_of(admin_client.get(LIST))
+        assert text.count("update Oil &lt;b&gt;") == 2
+        assert "update Oil &lt;b&gt; and 1 more event" in text
+
+    def test_who_may_not_view_the_object_does_not_read_its_name(self, client, clerk):
+        make_notification(make_event(object_repr="Oil"))
+        assert "Oil" not in text_of(client.get(LIST))
 
     def test_filters_offer_what_the_settings_name(self, admin_client, settings):
         settings.SIGNAL_AUDIT = audit_settings(notify=["take"])
@@ -266,6 +284,15 @@ class TestPreview:
         text = text_of(admin_client.get(page_of(make_notification(status="failed"))))
         for part in ("As it would be sent now", "Oil costs 9.00", "It was 10.00 &lt;b&gt;"):
             assert part in text, part
+
+    def test_the_source_of_a_mail_is_shown_and_not_run(self, admin_client, settings, monkeypatch):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"])
+        hostile = SafeString("<script>alert(1)</script>")
+        made = Preview(subject=hostile, body=hostile, html=hostile)
+        monkeypatch.setattr(notifications, "preview", lambda *_: made)
+        text = text_of(admin_client.get(page_of(make_notification())))
+        assert hostile not in text
+        assert text.count("&lt;script&gt;alert(1)") == 3
 
     def test_what_stays_here_is_shown_as_it_was_sent(self, admin_client):
         row = make_notification(channel="inbox", status="sent", data={"subject": "<i>Once", "body": "upon a time"})

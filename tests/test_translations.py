@@ -44,7 +44,7 @@ WORDS = {
     },
     OUTBOX: {
         "de": ("Benachrichtigungen", "Empfänger", "0 Versuche", "Alle diese erneut senden", "gesendet"),
-        "fr": ("Destinataire", "0 tentative", "Renvoyer toutes celles-ci", "envoyée"),
+        "fr": ("Événement et destinataire", "0 tentative", "Renvoyer toutes celles-ci", "envoyée"),
     },
     INBOX_PAGE: {
         "de": ("<h1>Mitteilungen</h1>", "1 ungelesen", "Alle als gelesen markieren", 'lang="de"'),

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -24,14 +25,27 @@ from .base import ReadOnlyAdmin, badge, crumbs_to_list, labelled, render_page, s
 from .details import view_events
 from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
 from .links import notification_url
-from .preview import MOST_EVENTS, Preview, first_events, preview
+from .preview import MOST_EVENTS, Preview, first_events, preview, subjects_of
 from .retries import MOST, count_unsent, retry, unsent
 from .visibility import may_view
 
 ERROR_WIDTH = 120
+TOLD_WIDTH = 80
 RETRY_TEMPLATE = "admin/django_signal_audit/notification/retry.html"
 UNSENT = (Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped)
 WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notification.STATUS.failed)
+
+
+class NotificationChangeList(ChangeList):
+    """A page of the outbox, with what each message tells of."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the page, and the events of its rows."""
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        told = subjects_of(self.result_list, request.user)
+        for row in self.result_list:
+            row.told = told[row.pk]
 
 
 @admin.register(Notification)
@@ -44,6 +58,10 @@ class NotificationAdmin(ReadOnlyAdmin):
     search_fields = ("event__exact", "recipient__exact")
     search_help_text = gettext_lazy("The exact recipient, or the uid of an event.")
     actions = ("retry",)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list that knows what its rows tell of."""
+        return NotificationChangeList
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user may have messages sent again: it takes the permission to change notifications."""
@@ -155,10 +173,12 @@ class NotificationAdmin(ReadOnlyAdmin):
         error = shorten(row.last_error, ERROR_WIDTH)
         return format_html('{}<div class="audit-error">{}</div>', state, error) if error else state
 
-    @admin.display(description=gettext_lazy("recipient"))
-    def addressee(self, row: Notification) -> str:
-        """Return the rule, the channel and who it goes to."""
-        return format_html("{} → {}<br><small>{}</small>", row.rule, row.channel, row.recipient)
+    @admin.display(description=gettext_lazy("event and recipient"))
+    def addressee(self, row: Any) -> str:
+        """Return the event that it tells of, the rule, the channel and who it goes to."""
+        way = format_html("{} → {}<br>{}", row.rule, row.channel, row.recipient)
+        told = shorten(row.told, TOLD_WIDTH)
+        return format_html("{}<br><small>{}</small>", told, way) if told else format_html("<small>{}</small>", way)
 
     @admin.display(description=gettext_lazy("sent or due"))
     def moment(self, row: Notification) -> str:

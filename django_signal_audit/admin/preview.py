@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import ngettext
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.channels.registry import get_channel
 from django_signal_audit.delivery.errors import describe
 from django_signal_audit.delivery.rendering import render
 from django_signal_audit.delivery.targets import load_users
+from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent, Notification
+
+from .visibility import may_view
 
 # A bulk call may make a digest of any number of events, and a page is no place for them all.
 MOST_EVENTS = 100
@@ -30,6 +37,26 @@ def first_events(notification: Notification) -> list[AuditEvent]:
     """Return the first of the events that it tells of; pruned ones are missing."""
     uids = notification.event_uids[:MOST_EVENTS]
     return list(AuditEvent.objects.using(notification._state.db).filter(uid__in=uids).order_by("id"))
+
+
+def subjects_of(rows: Sequence[Notification], user: Any) -> dict[Any, str]:
+    """Return, by primary key, the event that each of the notifications tells of, ``""`` if the user may not view it.
+
+    A digest has the first of its events and how many there are; pruned events are missing.
+    """
+    using = rows[0]._state.db if rows else None
+    firsts = {row.pk: row.event_uids[0] for row in rows if row.event_uids}
+    found = AuditEvent.objects.using(using).filter(uid__in=[*firsts.values()])
+    events = {str(event.uid): event for event in found if may_view(user, event.model)}
+    return {row.pk: _subject(events.get(str(firsts.get(row.pk))), len(row.event_uids)) for row in rows}
+
+
+def _subject(event: AuditEvent | None, count: int) -> str:
+    if event is None:
+        return ""
+    text = f"{EventType.label_of(event.event_type)} {event.object_repr or event.object_id or event.model}".rstrip()
+    more = ngettext("and %(count)d more event", "and %(count)d more events", count - 1) % {"count": count - 1}
+    return f"{text} {more}" if count > 1 else text
 
 
 def preview(notification: Notification, events: list[AuditEvent]) -> Preview:

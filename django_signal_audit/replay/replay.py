@@ -62,5 +62,5 @@ def _why_not(plan: ModelPlan, tables: set[str]) -> str:
     if plan.model._meta.db_table not in tables:
         return _("there is no such table on this database")
     if not plan.covered:
-        return _("no rule without a condition records all changes of a field, each creation and each deletion")
+        return _("not every change is recorded of any field: rules leave them out, or have conditions")
     return ""

@@ -85,7 +85,7 @@ class TableReplay:
         """Return what was not compared, once ``differences`` has come to its end."""
         for name in (*self.plan.all_fields, *self.plan.all_members):
             if name not in self.plan.covered:
-                reason = _("no rule without a condition records all its changes, each creation and each deletion")
+                reason = _("not every change is recorded: rules leave it out, or have conditions")
                 yield LeftOut(model=self.plan.model, field=name, reason=reason)
         for name, rows in sorted(self._untold.items()):
             reason = _("no event tells of it; audit_baseline gives it a starting point")

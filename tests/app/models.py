@@ -307,6 +307,7 @@ class Kiosk(Place):
 
 class Volume(models.Model):
     code = models.CharField(max_length=20, primary_key=True)
+    title = models.CharField(max_length=50, blank=True)
 
     def __str__(self) -> str:
         return self.code

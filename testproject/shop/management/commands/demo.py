@@ -34,6 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         start_afresh()
         self.stdout.write(f"Replaying the prices of {FIRST} to {options['until']} in the demo shop.")
+        self.stdout.write("All of it is recorded as of now; the month of each price is in its reason.")
         self.replay(options["until"])
         self.report_notifications()
         for arguments in REPORTS:
@@ -51,7 +52,7 @@ class Command(BaseCommand):
         images = ProductImage.objects.count()
         discontinue(buyer)
         gone = images - ProductImage.objects.count()
-        self.stdout.write(f"Deleted one product; {gone} images went with it.")
+        self.stdout.write(f"Deleted one product; {gone} images went with it, and one message has their files removed.")
 
     def report_bulk(self, rows: int) -> None:
         events = AuditEvent.objects.filter(source=Source.BULK).count()
