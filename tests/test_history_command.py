@@ -94,6 +94,12 @@ class TestState:
             "groups": [3, 5],
         }
 
+    def test_fields_of_which_changes_are_left_out_say_so(self, audit):
+        audit({"name": "users", "model": "auth.User", "exclude": ["is_staff"]})
+        out = run("auth.User", "3", "--at", "2026-03-10T15:30")
+        assert "Staff status (not every change recorded)" in out
+        assert out.count("not every change recorded") == 1
+
     @pytest.mark.parametrize("moment", ["2026-03-10T12:59", "2026-03-10T16:00"])
     def test_when_it_was_not_there(self, moment):
         assert "did not exist" in run("auth.User", "3", "--at", moment)

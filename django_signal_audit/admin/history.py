@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,8 +22,8 @@ from django_signal_audit.models.lineage import labels_telling_of
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import label_of, show_state
+from django_signal_audit.reports.history import uncertain
 from django_signal_audit.reports.localised import show_moment
-from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.values import clean_text
 
 from .base import crumbs_to_list, render_page
@@ -103,15 +103,8 @@ def _state(request: HttpRequest, newest: AuditEvent | None, label: str, key: str
     pk = parse_id(model, key)
     values = AuditEvent.objects.using(newest._state.db).state_of(model, key if pk is None else pk, moment)
     shown = None if values is None else show_state(newest, values, reader_of_state(request.user, newest, values))
-    return {"at_time": show_moment(moment), "state": shown, "uncertain": _uncertain(newest, values or {})}
-
-
-def _uncertain(newest: AuditEvent, names: Iterable[str]) -> list[str]:
-    """Return the labels of the fields of which the rules leave changes out, by which their state is not known."""
-    model = newest.model_class
-    plan = get_registry().plan_for(model) if model is not None else None
-    covered = plan.covered if plan is not None else frozenset()
-    return [label_of(newest.field(name), name) for name in names if name not in covered]
+    labels = [label_of(newest.field(name), name) for name in uncertain(newest, values or {})]
+    return {"at_time": show_moment(moment), "state": shown, "uncertain": labels}
 
 
 def _present(site: str, newest: AuditEvent | None) -> dict[str, Any]:

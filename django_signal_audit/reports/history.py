@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.values import Digest, JSONValue, Masked, to_json
 
 from .base import Column, Detail, Report
@@ -46,11 +47,30 @@ def life(title: str, events: Iterable[AuditEvent]) -> Report:
 
 def state(title: str, event: AuditEvent, values: dict[str, Any], empty: str = "") -> Report:
     """Return one recorded state, a row per field; ``event`` is any event of the same model."""
+    doubtful = uncertain(event, values)
     rows = [
-        (name, label, Detail(lines=(shown.line,), data=_data(values[name], shown)))
+        (
+            name,
+            _("%(field)s (not every change recorded)") % {"field": label} if name in doubtful else label,
+            Detail(lines=(shown.line,), data=_data(values[name], shown)),
+        )
         for name, (label, shown) in zip(values, show_state(event, values), strict=True)
     ]
     return Report(title=title, columns=STATE, rows=rows, empty=empty or _("No fields are recorded."))
+
+
+def uncertain(event: AuditEvent, names: Iterable[str]) -> list[str]:
+    """Return those of an object's fields of which the rules leave changes out: their state is not certain.
+
+    Args:
+        event: Any event of the object.
+        names: The names of the fields.
+
+    """
+    model = event.model_class
+    plan = get_registry().plan_for(model) if model is not None else None
+    covered = plan.covered if plan is not None else frozenset()
+    return [name for name in names if name not in covered]
 
 
 def _data(value: Any, shown: ShownValue) -> JSONValue:
