@@ -125,6 +125,8 @@ class DeletionReversal(Reversal):
         return target is not None and value is not None and self._own(target) == value
 
     def _own(self, field: Field) -> Any:
+        if not issubclass(self.model, field.model):
+            return None
         key = self._key()
         return to_json(key[field]) if field in key else self.event.changes.get(field.name, [None])[0]
 
