@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.memberships import Membership
 from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.enums import EventType
@@ -16,6 +17,8 @@ from django_signal_audit.models import AuditEvent
 from django_signal_audit.values import plain_field
 
 from .base import Reversal, changed, gone, lost, missed, nothing_recorded
+
+MOST_PARAMETERS = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,11 @@ class Exchange:
     def check_lost(self, using: str, but: Any = None) -> None:
         """Raise RefusedError unless all members that the object lost are there, ``but`` the one with this key."""
         target: Any = Membership(self.field, ()).member_link.target_field
-        wanted = self.lost - {but}
-        found = rows_of(target.model, using).filter(**{f"{target.attname}__in": wanted})
-        if found.count() < len(wanted):
-            raise lost(self.field)
+        # Some builds of SQLite take no more than 999 parameters.
+        for wanted in chunks(self.lost - {but}, MOST_PARAMETERS):
+            found = rows_of(target.model, using).filter(**{f"{target.attname}__in": wanted})
+            if found.count() < len(wanted):
+                raise lost(self.field)
 
     def undo(self, instance: models.Model, using: str) -> None:
         """Take out what came, and put in what went; raise RefusedError if a manager that hides rows was in the way."""
