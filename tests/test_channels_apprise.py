@@ -63,7 +63,7 @@ class TestSend:
         (request,) = chat.requests
         found = json.loads(request.body)
         assert (found["title"], found["type"]) == ("update Product: Oil", "failure")
-        assert found["message"].startswith("price: 10.00 → 9.00")
+        assert found["message"].startswith("Price: 10.00 → 9.00")
 
     def test_each_url_is_a_message_of_its_own_and_only_what_failed_is_tried_again(self, chat, phone, reaching):
         reaching({"team": url(chat), "duty": url(phone)})

@@ -88,7 +88,7 @@ class TestMail:
         assert deliver().sent == 2
         assert [item.to for item in mailoutbox] == [["ann@example.com"], ["bob@example.com"]]
         assert mailoutbox[0].subject == "update Product: Oil"
-        assert "price: 10.00 → 9.00" in mailoutbox[0].body
+        assert "Price: 10.00 → 9.00" in mailoutbox[0].body
         assert mailoutbox[0].from_email == "Shop <shop@example.com>"
         assert mailoutbox[0].message()["Auto-Submitted"] == "auto-generated"
 
@@ -143,7 +143,7 @@ class TestHTML:
         html = self.html(mailoutbox)
         assert '<html lang="en">' in html
         assert '<h1 style="font-size: 1.2em">update Product: Oil</h1>' in html
-        assert "price: 10.00 → 9.00<br>" in html
+        assert "Price: 10.00 → 9.00<br>" in html
         assert mailoutbox[0].message().get_content_type() == "multipart/alternative"
 
     def test_what_users_typed_is_escaped_in_it_and_plain_in_the_text(self, settings, mailoutbox):

@@ -35,23 +35,33 @@ class TestDefaults:
     def test_an_update(self, rule):
         made = message(make_event(actor_repr="ann", recorded_at=NOON))
         assert made.subject == "update Product: Oil"
-        assert made.body == "price: 10.00 → 9.00\nby ann\nat 2026-03-10 12:00:00 UTC"
+        assert made.body == "Price: 10.00 → 9.00\nby ann\nat 2026-03-10 12:00:00 UTC"
         assert (made.rule, made.channel, made.recipient, made.attempt) == ("watch", "take", "bob@example.com", 3)
 
     def test_a_create_has_the_new_and_a_delete_the_old_values(self, rule):
         changes = {"price": [None, "9.00"], "category": [None, None]}
         assert message(make_event(event_type="create", changes=changes)).body.startswith(
-            "price: 9.00\ncategory: -\nat "
+            "Price: 9.00\nCategory: -\nat "
         )
         assert message(make_event(event_type="delete", changes={"price": ["9.00", None]})).body.startswith(
-            "price: 9.00"
+            "Price: 9.00"
         )
+
+    def test_values_as_people_write_them(self, rule):
+        changes = {"is_active": [True, False], "attributes": [{"a": None}, {"a": True}]}
+        lines = message(make_event(changes=changes)).body.splitlines()
+        assert lines[:2] == ["Is active: yes → no", 'Attributes: {"a": null} → {"a": true}']
+        changes = {"status": ["sent", "odd"]}
+        [line, _moment] = message(
+            make_event(model="django_signal_audit.notification", changes=changes)
+        ).body.splitlines()
+        assert line == "Status: sent → odd"
 
     def test_members_and_data(self, rule):
         event = make_event(
             event_type="m2m", changes={"tags": {"added": [3, 5], "removed": [7]}}, data={"rows": 5, "token": "x"}
         )
-        assert message(event).body.startswith("tags: +3, +5, -7\nrows: 5\n")
+        assert message(event).body.startswith("Tags: +3, +5, -7\nrows: 5\n")
 
     def test_an_event_without_an_object_and_one_of_a_model_that_is_gone(self, rule):
         assert (
@@ -69,7 +79,7 @@ class TestDefaults:
         }
         event = make_event(changes=changes, data={"pin": {"$masked": "hmac-sha256:dddd"}})
         body = message(event).body
-        assert "api_token: ******** → ********" in body
+        assert "Api token: ******** → ********" in body
         assert "pin: ********" in body
         assert "(9 bytes)" in body
         assert "hmac" not in body
@@ -78,7 +88,7 @@ class TestDefaults:
         events = [make_event(object_repr=name) for name in ("Oil", "Gas")]
         made = message(*events)
         assert made.subject == "update Product: 2 events"
-        assert made.body.startswith("update Product: Oil\nprice: 10.00 → 9.00\n")
+        assert made.body.startswith("update Product: Oil\nPrice: 10.00 → 9.00\n")
         assert "\n\nupdate Product: Gas\n" in made.body
         assert made.event == events[0]
         assert message(make_event(), make_event(event_type="delete")).subject == "watch: 2 events"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -15,6 +16,7 @@ from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType
 from django_signal_audit.masking import without_secrets
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import as_utc, decode_tag
 
 # What one message spells out. A bulk call may make a digest of any number of events.
@@ -57,9 +59,9 @@ def _headline(event: AuditEvent) -> str:
 
 def _lines(event: AuditEvent, zone: dt.tzinfo) -> Iterator[str]:
     for name, change in event.field_changes.items():
-        yield f"{name}: {_change(event, change)}"
+        yield f"{_label(event.field(name), name)}: {_change(event, event.field(name), change)}"
     for name, members in event.member_changes.items():
-        yield f"{name}: {_members(members)}"
+        yield f"{_label(event.field(name), name)}: {_members(members)}"
     for key, value in event.data.items():
         yield f"{key}: {_text(decode_tag(value))}"
     if event.actor_repr:
@@ -67,12 +69,22 @@ def _lines(event: AuditEvent, zone: dt.tzinfo) -> Iterator[str]:
     yield _("at %(time)s") % {"time": f"{as_utc(event.recorded_at).astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"}
 
 
-def _change(event: AuditEvent, change: FieldChange) -> str:
+def _label(field: Field | None, name: str) -> str:
+    return capfirst(str(field.verbose_name)) if field is not None else name
+
+
+def _change(event: AuditEvent, field: Field | None, change: FieldChange) -> str:
+    old, new = (_named(field, value) for value in change)
     if event.event_type == EventType.CREATE:
-        return _text(change.new)
-    if event.event_type == EventType.DELETE:
-        return _text(change.old)
-    return f"{_text(change.old)} → {_text(change.new)}"
+        return new
+    return old if event.event_type == EventType.DELETE else f"{old} → {new}"
+
+
+def _named(field: Field | None, value: Any) -> str:
+    """Return the text of a field's value, of a choice its label."""
+    choices = dict(getattr(field, "flatchoices", None) or ())
+    is_choice = isinstance(value, (str, int)) and value in choices
+    return str(choices[value]) if is_choice else _text(value)
 
 
 def _members(members: MembersChange) -> str:
@@ -83,4 +95,9 @@ def _members(members: MembersChange) -> str:
 
 
 def _text(value: Any) -> str:
-    return "-" if value is None or value == "" else str(without_secrets(value))
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    shown = without_secrets(value)
+    return json.dumps(shown, ensure_ascii=False) if isinstance(shown, (dict, list)) else str(shown)
