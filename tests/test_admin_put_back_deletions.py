@@ -83,8 +83,8 @@ def refused(client, event, reason):
 
 
 @pytest.fixture
-def product(audit, settings):
-    settings.SIGNAL_AUDIT = {}
+def product(audit, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
     audit(PLAIN, MASK_FIELDS=[])
     category = Category.objects.create(name="Fuel")
     product = Product.objects.create(
