@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from html import unescape
 
@@ -12,6 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from django_signal_audit.admin.keyset import EVER, Life
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.kinds import known_kinds
@@ -173,7 +175,9 @@ class TestPages:
                 return pages
             url = LIST + unescape(link[1])
 
-    @pytest.mark.parametrize("query", ["", "?event_type=update", "?actor=7", "?q=3&level=info&since=2026-01-01"])
+    @pytest.mark.parametrize(
+        "query", ["", "?event_type=update", "?actor=7", "?q=3&level=info&since=2026-01-01", "?q=3"]
+    )
     def test_older_and_newer_and_both_ends(self, admin_client, query):
         events = [make_event(actor_id="7", rules=[str(number % 3)]).pk for number in range(120)][::-1]
         pages = [events[:50], events[50:100], events[100:]]
@@ -248,6 +252,44 @@ class TestLives:
             assert [len(views) for views in shown] == [50] * 4
         for small, large in zip(*costs, strict=True):
             assert large <= 1.3 * small + 100
+
+    def test_the_end_of_a_short_life_among_many_is_seen(self):
+        if connection.vendor != "postgresql":
+            pytest.skip("counts pages of PostgreSQL's index")
+        AuditEvent.objects.bulk_create(
+            AuditEvent(event_type="update", source="orm", model="app.tag", object_id=f"a{number}")
+            for number in range(5000)
+        )
+        make_event(model="app.tag", object_id="b")
+        rows = Life(AuditEvent.objects.all(), "app.tag", "b").rows(EVER, is_older=True)[:50]
+        found = rows.explain(analyze=True, buffers=True, format="json")
+        plan = json.loads(found) if isinstance(found, str) else found
+        assert plan[0]["Plan"]["Actual Rows"] == 1
+        assert plan[0]["Plan"]["Shared Hit Blocks"] < 20
+
+    def test_a_search_for_it_costs_the_same_in_a_longer_life(self, admin_client, read):
+        costs = []
+        for count in (900, 3600):
+            AuditEvent.objects.all().prune()
+            self.live(count)
+            middle = AuditEvent.objects.filter(object_id="7").order_by("id")[count // 6].pk
+            pages = [f"q=7&{page.format(middle=middle)}" for page in self.PAGES]
+            costs.append([read(admin_client, page)[1] for page in pages])
+            found = [
+                [event.pk for event in admin_client.get(f"{LIST}?{page}").context["cl"].result_list] for page in pages
+            ]
+            assert [len(keys) for keys in found] == [50] * 4
+            assert found == [sorted(keys, reverse=True) for keys in found]
+        for small, large in zip(*costs, strict=True):
+            assert large <= 1.3 * small + 100
+
+    def test_a_search_finds_what_the_key_means_elsewhere_too(self, admin_client):
+        own, acted = make_event(object_id="7"), make_event(object_id="8", actor_id="7")
+        together, other = make_event(object_id="9", correlation_id="7"), make_event(object_id="10", model="gone.thing")
+        found = admin_client.get(f"{LIST}?q=7").context["cl"].result_list
+        assert [event.pk for event in found] == [together.pk, acted.pk, own.pk]
+        found = admin_client.get(f"{LIST}?q=10").context["cl"].result_list
+        assert [event.pk for event in found] == [other.pk]
 
     def test_what_stands_beside_it_costs_the_same_in_a_longer_log(self, admin_client, read, settings):
         settings.SIGNAL_AUDIT = {"RULES": [{"name": "all", "model": "app.*"}]}

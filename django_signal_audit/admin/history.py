@@ -28,7 +28,7 @@ from django_signal_audit.values import clean_text
 
 from .base import crumbs_to_list, render_page
 from .details import view_events
-from .keyset import Cursor, Life, Page, Span, find_page, neighbours
+from .keyset import EVER, Cursor, Life, Page, find_page, neighbours
 from .links import key_of, object_url
 from .related import find_object, related_events
 from .reversals import Present
@@ -86,7 +86,7 @@ def _read(
     model_admin: ModelAdmin[Any], request: HttpRequest, lives: Sequence[Life], cursor: Cursor, size: int
 ) -> tuple[Page, list[AuditEvent]]:
     """Return a page and its events: what is on neither side of it is not read."""
-    page = find_page(lives, Span.of(None, None), cursor, size)
+    page = find_page(lives, EVER, cursor, size)
     rows = model_admin.get_queryset(request).in_bulk(page.keys)
     return page, [rows[pk] for pk in page.keys if pk in rows]
 

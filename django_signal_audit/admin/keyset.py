@@ -49,6 +49,9 @@ class Span:
         return cls(Position(since or _utc(1000)), Position(until or _utc(9000)))
 
 
+EVER = Span.of(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """Where a page begins: after an event, towards older or newer ones; without an event, at that end of the log."""
@@ -166,9 +169,9 @@ class Life:
             found = self.events.filter(model=self.label, object_id=self.key, id__gt=first, id__lt=last)
             return found.order_by("-id" if is_older else "id")
         # Asked for what is equal, it may walk down the keys of all events in the hope of soon meeting enough of them.
-        columns = ["model", "object_id", "id"]
-        found = _within(self.events, columns, (self.label, self.key, first), (self.label, self.key, last))
-        return found.order_by(*(f"-{column}" if is_older else column for column in columns))
+        # The model is none of what is compared: the end of the part would not be seen, and all of the model be read.
+        found = _within(self.events.filter(model=self.label), ["object_id", "id"], (self.key, first), (self.key, last))
+        return found.order_by(*(("-object_id", "-id") if is_older else ("object_id", "id")))
 
 
 def _between(events: AuditEventQuerySet, columns: Sequence[Any], span: Span, *value: Any) -> AuditEventQuerySet:
@@ -233,7 +236,7 @@ def neighbours(cursor: Cursor, page: Page, events: Sequence[AuditEvent]) -> dict
 
 def newest_keys(branches: Sequence[Branch | Life], limit: int) -> list[int]:
     """Return the keys of the newest events that are in any of the branches, of which each is read for so many."""
-    return _keys(branches, Span.of(None, None), limit, Cursor()) if branches else []
+    return _keys(branches, EVER, limit, Cursor()) if branches else []
 
 
 def _keys(branches: Sequence[Branch | Life], span: Span, limit: int, cursor: Cursor) -> list[int]:

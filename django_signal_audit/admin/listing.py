@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from django.apps import apps
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.db.models import Q
 from django.http import HttpRequest
@@ -17,11 +17,13 @@ from django_signal_audit.values import clean_text
 from .base import with_uid
 from .filters import KindFilter
 from .inputs import ActorFilter, PeriodFilter
-from .keyset import Branch, Cursor, Few, Page, find_page, neighbours
+from .keyset import EVER, Branch, Cursor, Few, Life, Page, Span, find_page, neighbours, newest_keys
 from .visibility import may_view, reader_of
 
 # More kinds than this are no longer looked up one by one.
 MAX_KINDS = 200
+# Of so many models the events of an object are looked up one by one.
+MAX_LABELS = 200
 
 
 class EventChangeList(ChangeList):
@@ -44,7 +46,7 @@ class EventChangeList(ChangeList):
         self.cursor = Cursor.parse(request.GET.get(PAGE_VAR, ""))
         [period] = [spec for spec in self.filter_specs if isinstance(spec, PeriodFilter)]
         span = period.span()
-        page = find_page(self._branches(), span, self.cursor, self.list_per_page) if span else Page([])
+        page = find_page(self._branches(span), span, self.cursor, self.list_per_page) if span else Page([])
         rows = self.model_admin.get_queryset(request).in_bulk(page.keys)
         self.result_list = [rows[key] for key in page.keys if key in rows]
         reader = reader_of(request.user, self.result_list)
@@ -59,7 +61,7 @@ class EventChangeList(ChangeList):
         cursors = neighbours(self.cursor, self.page, self.result_list)
         return {name: self.get_query_string({PAGE_VAR: str(cursor) or None}) for name, cursor in cursors.items()}
 
-    def _branches(self) -> list[Branch]:
+    def _branches(self, span: Span) -> Sequence[Branch | Life]:
         kinds, actor, term = self._kinds, self._actor(), clean_text(self.query.strip())
         events = self.queryset
         if not term and not actor and kinds is not None and len(kinds) <= MAX_KINDS:
@@ -67,7 +69,7 @@ class EventChangeList(ChangeList):
         if kinds is not None:
             events = events.filter(kind__in=kinds)
         if term:
-            return _places_of(term, events.filter(Q(actor_id=actor) | Q(actor_repr=actor)) if actor else events)
+            return _places_of(term, events.filter(Q(actor_id=actor) | Q(actor_repr=actor)) if actor else events, span)
         return _by_actor(events, actor) if actor else [Branch(events)]
 
     def _actor(self) -> str:
@@ -94,13 +96,16 @@ def _by_actor(events: AuditEventQuerySet, actor: str) -> list[Branch]:
     return [Branch(events, "actor_id", actor), Branch(events, "actor_repr", actor)]
 
 
-def _places_of(term: str, events: AuditEventQuerySet) -> list[Branch]:
+def _places_of(term: str, events: AuditEventQuerySet, span: Span) -> Sequence[Branch | Life]:
     """Return where the search looks: each place is one look into an index."""
-    # object_id is the second column of its index, so the first is named too: whatever model it is.
-    labels = [model._meta.label_lower for model in apps.get_models()]
-    return [
-        Few(events.filter(model__in=labels, object_id=term)),
+    elsewhere = [
         Branch(events, "actor_id", term),
         Branch(events, "correlation_id", term),
         Few(events.filter(with_uid("uid", term))),
     ]
+    # object_id is the second column of its index, so the first is named too: whatever model it is.
+    labels = sorted({kind.model for kind in known_kinds(events.db).values()} - {""})
+    if span == EVER and len(labels) <= MAX_LABELS and not newest_keys(elsewhere, 1):
+        # Objects alone: their events come as they happened to them, for which none has to be sorted.
+        return [Life(events, label, term) for label in labels]
+    return [Few(events.filter(model__in=labels, object_id=term)), *elsewhere]
