@@ -17,22 +17,10 @@ from django_signal_audit.values import mask, to_json
 from tests.app.models import Category, Country, Person, Product, Restaurant, Tag
 
 from .conftest import last
+from .put_back_pages import address, page_of, refused, text_of
 from .samples import HOSTILE, make_event
 
 pytestmark = pytest.mark.django_db
-
-
-def page_of(event):
-    return reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,))
-
-
-def address(event):
-    return reverse("admin:django_signal_audit_auditevent_put_back", args=(event.pk,))
-
-
-def text_of(response, status=200):
-    assert response.status_code == status
-    return response.content.decode()
 
 
 @pytest.fixture
@@ -47,15 +35,6 @@ def change(product, **values):
         setattr(product, name, value)
     product.save()
     return last()
-
-
-def refused(client, event, reason):
-    """Fail unless the change is refused, by the page that asks too, and nothing is written."""
-    count = AuditEvent.objects.count()
-    assert reason in text_of(client.get(address(event)))
-    assert 'value="Put it back"' not in text_of(client.get(address(event)))
-    assert reason in text_of(client.post(address(event)), 409)
-    assert AuditEvent.objects.count() == count
 
 
 class TestPutBack:

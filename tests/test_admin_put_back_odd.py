@@ -28,8 +28,8 @@ from tests.app.models import (
 )
 
 from .conftest import last
+from .put_back_pages import PLAIN, address, deletion, page_of, problems, refused, stored, text_of
 from .samples import make_event
-from .test_admin_put_back_deletions import PLAIN, address, deletion, page_of, problems, refused, stored, text_of
 
 pytestmark = pytest.mark.django_db
 

@@ -97,7 +97,6 @@ class NotificationAdmin(ReadOnlyAdmin):
             "views": view_events(self, request, shown),
             "told": len(row.event_uids),
             "cut": len(row.event_uids) > MOST_EVENTS,
-            "is_digest": len(row.event_uids) > 1,
             "may_retry": self.has_retry_permission(request) and row.status in UNSENT,
         }
         return super().render_change_form(request, {**context, **extra}, *args, **kwargs)
