@@ -13,6 +13,7 @@ from django.db import connections, models, router
 from django.utils.module_loading import import_string
 
 from .capture.base import registered_sources
+from .capture.databases import database_problems
 from .capture.internals import self_check
 from .channels.base import Channel
 from .channels.registry import get_channel, load_channel
@@ -72,11 +73,12 @@ def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any)
 def check_databases(
     app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
-    """Report audited models whose rows are on a database that the audit tables are kept from.
+    """Report databases that are not supported, and audited models on a database that the audit tables are kept from.
 
-    Only the routers are asked, so it costs no connection to look at all databases where none is named.
+    Only the routers are asked, and MySQL's backend whether it is MariaDB's, so all databases are looked at where none
+    is named.
     """
-    problems = []
+    problems = list(database_problems(databases))
     for alias in databases or connections:
         if router.allow_migrate_model(alias, AuditEvent):
             continue

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.durations import parse_duration
+from django_signal_audit.rules.periods import parse_period
 
 from .base import WrongArgument
 
@@ -37,13 +38,16 @@ def parse_moment(text: str, now: dt.datetime) -> dt.datetime:
         duration = parse_duration(text)
         if duration is not None:
             return now - duration
+        period = parse_period(text)
+        if period is not None and (months_ago := period.before(now)) is not None:
+            return months_ago
         moment = parse_datetime(text) or _midnight(parse_date(text))
         if moment is not None:
             return _stored(moment)
     except (ValueError, OverflowError) as error:
         msg = _("%(text)s is no moment: the calendar has no such date or time.")
         raise WrongArgument(msg % {"text": repr(text)}) from error
-    msg = _("%(text)s is no moment. Write 12h, 7d or 2w (ago), 2026-01-31, or 2026-01-31T08:30.")
+    msg = _("%(text)s is no moment. Write 12h, 7d, 2w, 6mo or 1y (ago), 2026-01-31, or 2026-01-31T08:30.")
     raise WrongArgument(msg % {"text": repr(text)})
 
 

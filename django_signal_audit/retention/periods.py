@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.rules.durations import parse_duration
+from django_signal_audit.rules.periods import Period, parse_period
 from django_signal_audit.rules.schema import Rule
 
 # Tells of a batch that was pruned, in the transaction that took it away.
 EVENTS_PRUNED = "events_pruned"
 
 
-def periods_of(rules: Iterable[Rule]) -> dict[str, dt.timedelta]:
-    """Return the ``retention`` of each rule that has one, by name."""
-    found = {rule.name: parse_duration(rule.retention) for rule in rules if rule.retention}
+def periods_of(rules: Iterable[Rule]) -> dict[str, Period]:
+    """Return the ``retention`` of each rule that has a period as such, by name."""
+    found = {rule.name: parse_period(rule.retention) for rule in rules}
     return {name: period for name, period in found.items() if period is not None}
 
 
@@ -36,26 +36,25 @@ class Retention:
     """
 
     now: dt.datetime
-    periods: Mapping[str, dt.timedelta]
-    older_than: dt.timedelta | None = None
+    periods: Mapping[str, Period]
+    older_than: Period | None = None
     rule: str = ""
-
-    @property
-    def shortest(self) -> dt.timedelta | None:
-        """Return the age that no event can be due before; None if none ever is."""
-        if self.older_than is not None:
-            return max(self.older_than, self.periods.get(self.rule, self.older_than))
-        if self.rule:
-            return self.periods.get(self.rule)
-        return min(self.periods.values(), default=None)
 
     @property
     def cutoff(self) -> dt.datetime | None:
         """Return the moment before which events may be due; None if none ever is."""
-        try:
-            return None if self.shortest is None else self.now - self.shortest
-        except OverflowError:
-            return None
+        if self.older_than is not None:
+            return _earliest(self._cut(self.older_than), self._cut(self.periods.get(self.rule, self.older_than)))
+        if self.rule:
+            return self._cut(self.periods.get(self.rule))
+        cuts = [cut for period in self.periods.values() if (cut := self._cut(period)) is not None]
+        return max(cuts, default=None)
+
+    @property
+    def older_than_seconds(self) -> int | None:
+        """Return how old events were asked to be, in seconds before now; None if that was not asked for."""
+        cut = self._cut(self.older_than)
+        return None if cut is None else int((self.now - cut).total_seconds())
 
     def is_due(self, event: AuditEvent) -> bool:
         """Tell whether an event has been kept long enough."""
@@ -65,5 +64,15 @@ class Retention:
         promised = [self.periods.get(name, self.older_than) for name in event.rules]
         if self.older_than is not None or not promised:
             promised.append(self.older_than)
-        known = [period for period in promised if period is not None]
-        return len(known) == len(promised) and self.now - event.recorded_at > max(known)
+        cut = _earliest(*map(self._cut, promised))
+        return cut is not None and event.recorded_at < cut
+
+    def _cut(self, period: Period | None) -> dt.datetime | None:
+        """Return the moment before which events are older than the period, None if none ever is."""
+        return None if period is None else period.before(self.now)
+
+
+def _earliest(*cuts: dt.datetime | None) -> dt.datetime | None:
+    """Return the earliest of the moments, None if one of them is before all dates."""
+    known = [cut for cut in cuts if cut is not None]
+    return min(known) if known and len(known) == len(cuts) else None

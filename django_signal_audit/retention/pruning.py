@@ -107,12 +107,11 @@ class Pruning:
 
     def _tell(self, events: Sequence[AuditEvent], pruned: int) -> None:
         retention = self._retention
-        older_than = None if retention.older_than is None else int(retention.older_than.total_seconds())
         data = {
             "count": pruned,
             "first": utc(events[0].recorded_at),
             "last": utc(events[-1].recorded_at),
-            "older_than_seconds": older_than,
+            "older_than_seconds": retention.older_than_seconds,
             "rule": retention.rule or None,
             "archive": None if self._archive is None else str(self._archive.path),
         }

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import NamedTuple
 
-_PATTERN = re.compile(r"(\d+)\s*([smhdw])")
+_PATTERN = re.compile(r"([0-9]{1,10})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

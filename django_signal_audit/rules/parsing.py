@@ -14,6 +14,7 @@ from django_signal_audit.problems import Problem, did_you_mean, entry_of, neares
 from django_signal_audit.values import clean_text
 
 from .durations import parse_duration, parse_rate
+from .periods import EXAMPLES, is_retention, period_hint
 from .schema import RULE_KEYS, NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.
@@ -115,7 +116,7 @@ _RULE: dict[str, _Key] = {
     "level": _Key("E013", f"one of {', '.join(Level.values)}", lambda value: _text(value) and value in Level.values),
     "paths": _Key("E008", "a list of patterns", _texts),
     "methods": _Key("E008", "a list of HTTP methods", _texts),
-    "retention": _Key("E021", 'a duration such as "365d"', _duration),
+    "retention": _Key("E021", f"a duration such as {EXAMPLES}", is_retention),
     "enabled": _Key("E008", "True or False", lambda value: isinstance(value, bool)),
 }
 _LISTS = ("events", "fields", "exclude", "mask", "notify", "paths", "methods")
@@ -258,6 +259,8 @@ def _is_nameless(name: Any) -> bool:
 def _hint(key: str, value: Any) -> str:
     if key == "level":
         return did_you_mean(value, Level.values)
+    if key == "retention":
+        return period_hint(value)
     if key in _LISTS and isinstance(value, str) and value:
         return f"It is one text. Write [{shown(value)}]."
     return f"It is {shown(value)}."

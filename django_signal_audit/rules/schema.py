@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -30,7 +31,7 @@ class Rule:
     level: str = "info"
     paths: Sequence[str] = ()
     methods: Sequence[str] = ()
-    retention: str = ""
+    retention: str | dt.timedelta | Mapping[str, int] = ""
     enabled: bool = True
 
     @property

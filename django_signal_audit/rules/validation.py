@@ -17,6 +17,7 @@ from django_signal_audit.problems import Problem, did_you_mean, nearest_path
 
 from .fields import field_problems
 from .parsing import ParsedRule
+from .periods import retention_problems
 from .schema import Rule
 from .targets import Model, auditable_models, find_model, is_wildcard, matching, resolve_all
 from .templates import template_problems
@@ -31,7 +32,7 @@ def rule_problems(parsed: ParsedRule) -> list[Problem]:
     rule, path = parsed.rule, parsed.path
     models = resolve_all(rule.models)
     problems = [*_kind_problems(parsed), *_path_problems(rule, path), *_channel_problems(parsed)]
-    problems += [*_request_problems(parsed), *template_problems(parsed, models)]
+    problems += [*_request_problems(parsed), *template_problems(parsed, models), *retention_problems(rule, path)]
     if rule.models:
         problems += _model_rule_problems(rule, path)
     elif parsed.lacks("model"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from argparse import ArgumentParser
 from contextlib import nullcontext
@@ -19,12 +18,13 @@ from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import check_rule
 from django_signal_audit.management.selection import WRONG
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.problems import shown
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.retention.archive import Archive, ArchiveError
 from django_signal_audit.retention.periods import Retention, periods_of
 from django_signal_audit.retention.pruning import BATCH_SIZE, Pruning
-from django_signal_audit.rules.durations import parse_duration
+from django_signal_audit.rules.periods import Period, parse_period, period_hint
 from django_signal_audit.rules.registry import get_registry
 
 LARGEST_BATCH = 10_000
@@ -45,7 +45,7 @@ class Command(AuditCommand):
         parser.add_argument(
             "--older-than",
             metavar="AGE",
-            help="Events of at least this age: 12h, 365d, 104w. A rule's longer retention still keeps its events. "
+            help="Events of at least this age: 365d, 104w, 6mo, 1y. A rule's longer retention still keeps its events. "
             "Default: only what the retention of the rules lets go.",
         )
         parser.add_argument("--rule", help="Only events this rule matched.")
@@ -118,11 +118,12 @@ def _retention(options: dict[str, Any]) -> Retention:
     return Retention(now=utc_now(), periods=periods, older_than=older_than, rule=options["rule"] or "")
 
 
-def _age(text: str | None) -> dt.timedelta | None:
-    if not text:
+def _age(text: str | None) -> Period | None:
+    if text is None:
         return None
-    age = parse_duration(text)
+    age = parse_period(text)
     if age is None:
-        msg = f"{text!r} is no age. Write 12h, 365d or 104w."
+        hint = period_hint(text).removeprefix(f"It is {shown(text)}.").replace('"', "").strip()
+        msg = f"{shown(text)} is no age. {f'{hint} ' if hint else ''}Write 12h, 365d, 104w, 6mo or 1y."
         raise WrongArgument(msg)
     return age

@@ -1,0 +1,1 @@
+"""Database backends as other packages bring them."""
