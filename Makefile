@@ -78,7 +78,7 @@ $(BENCH)/bin/python:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and what the demo needs."
-	@$(PIP) --editable '.[charts]' pillow
+	@$(PIP) --editable '.[charts]' pillow time-machine
 	@touch $@
 
 $(VENV)/.tox: | $(VENV)/bin/python

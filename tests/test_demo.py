@@ -154,6 +154,23 @@ def test_buyers_are_the_actors_and_say_why(demo: Demo) -> None:
     assert {reason.split(" of ")[0] for _, reason in rows} == {"Market prices"}
 
 
+def test_each_price_is_recorded_in_the_month_it_belongs_to(demo: Demo) -> None:
+    events = demo.rows(
+        "SELECT recorded_at, json_extract(context, '$.reason') FROM django_signal_audit_auditevent"
+        " WHERE model = 'shop.product' AND event_type = 'update' AND source = 'orm'"
+    )
+    months = {reason.removeprefix("Market prices of ") for _, reason in events}
+
+    assert len(months) == YEARS * 12 - 1
+    assert {recorded_at[:7] == reason.removeprefix("Market prices of ") for recorded_at, reason in events} == {True}
+    # Times never run backwards in the order of the ids.
+    times = [
+        recorded_at
+        for (recorded_at,) in demo.rows("SELECT recorded_at FROM django_signal_audit_auditevent ORDER BY id")
+    ]
+    assert times == sorted(times)
+
+
 def test_the_bulk_repricing_is_recorded_row_by_row(demo: Demo) -> None:
     events = demo.rows(
         "SELECT object_repr, changes FROM django_signal_audit_auditevent WHERE source = 'bulk' ORDER BY object_repr"

@@ -10,6 +10,8 @@ from django.test import Client
 LOGIN = PASSWORD = "demo"
 BUYERS = ("bruno", "carla")
 VISITORS = ("vera", "viktor")
+# The visitors stay logged in for the twenty years of the demo.
+A_CENTURY = 100 * 365 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,4 +42,7 @@ def _browser(user: User | None) -> Client:
     browser = Client(SERVER_NAME="localhost")
     if user:
         browser.force_login(user)
+        session = browser.session
+        session.set_expiry(A_CENTURY)
+        session.save()
     return browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,11 @@ class Month:
 
     name: str
     prices: dict[str, Decimal]
+
+    @property
+    def start(self) -> dt.datetime:
+        """Return when the buyers begin to set this month's prices: at nine (UTC) on its first day."""
+        return dt.datetime.fromisoformat(f"{self.name}-01T09:00:00+00:00")
 
 
 def read_months(until: str = LAST) -> list[Month]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
+import time_machine
 from django.contrib.auth.models import User
 
 from django_signal_audit import audit_context
@@ -33,7 +34,7 @@ DISCONTINUED = "sugar_eu"
 
 def open_shop(months: list[Month], buyer: User) -> None:
     """Create the products at the prices of the first month, each with two pictures of the prices to come."""
-    with audit_context(actor=buyer, reason="The shop opens"):
+    with time_machine.travel(months[0].start), audit_context(actor=buyer, reason="The shop opens"):
         for series in CATALOGUE:
             _add_images(_create_product(series, months[0]), [month.prices[series] for month in months])
 
@@ -60,25 +61,33 @@ def _add_images(product: Product, prices: list[Decimal]) -> None:
 
 
 def live_through(months: Iterable[Month], people: People) -> None:
-    """Save every product's price of every month, changed or not, and let somebody look at a product each month."""
+    """Save every product's price of every month, changed or not, and let somebody look at a product each month.
+
+    The clock is set to each month in turn, so that events and mails have the dates they would have had.
+    """
     for number, month in enumerate(months):
-        # Loaded anew each month: the views counted meanwhile are not to be overwritten.
-        products = list(Product.objects.all())
-        buyer = people.buyers[number % len(people.buyers)]
-        with audit_context(actor=buyer, reason=f"Market prices of {month.name}"):
-            for product in products:
-                product.price = month.prices[product.attributes["series"]]
-                product.save()
-        browser = people.browsers[number % len(people.browsers)]
-        browser.get(products[number % len(products)].get_absolute_url())
+        with time_machine.travel(month.start):
+            _live_through_month(number, month, people)
+
+
+def _live_through_month(number: int, month: Month, people: People) -> None:
+    # Loaded again each month: saving must not overwrite the views counted meanwhile.
+    products = list(Product.objects.all())
+    buyer = people.buyers[number % len(people.buyers)]
+    with audit_context(actor=buyer, reason=f"Market prices of {month.name}"):
+        for product in products:
+            product.price = month.prices[product.attributes["series"]]
+            product.save()
+    browser = people.browsers[number % len(people.browsers)]
+    browser.get(products[number % len(products)].get_absolute_url())
 
 
 def reprice(buyer: User) -> int:
-    """Raise the prices of a category by five per cent in one bulk call and return how many rows that were."""
+    """Raise the prices of a category by five percent in one bulk call and return how many rows that were."""
     products = list(Product.objects.filter(category__name=REPRICED))
     for product in products:
         product.price = (product.price * Decimal("1.05")).quantize(Decimal("0.0001"))
-    with audit_context(actor=buyer, reason=f"{REPRICED}: five per cent up"):
+    with audit_context(actor=buyer, reason=f"{REPRICED}: five percent up"):
         return Product.objects.bulk_update(products, ["price"])
 
 

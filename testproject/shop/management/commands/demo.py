@@ -34,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         start_afresh()
         self.stdout.write(f"Replaying the prices of {FIRST} to {options['until']} in the demo shop.")
-        self.stdout.write("All of it is recorded as of now; the month of each price is in its reason.")
+        self.stdout.write("The clock is set to each month in turn. The bulk repricing and the deletion happen now.")
         self.replay(options["until"])
         self.report_notifications()
         for arguments in REPORTS:
