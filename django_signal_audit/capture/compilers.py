@@ -1,15 +1,15 @@
 """The hook at Django's query compilers, through which every write of the ORM passes: the one place that knows how.
 
-``get_compiler`` of the INSERT, UPDATE and DELETE queries gives a watched table's compiler an ``execute_sql`` of ours;
-SELECTs and unwatched tables are not touched. ``Collector.delete`` and the bulk methods of QuerySet say where a call
-begins and ends, ``_do_insert`` and ``_do_update`` which statements are a save's own, which its receivers record.
-``self_check`` says at start-up if Django has changed any of this.
+``execute_sql`` of the INSERT, UPDATE and DELETE compilers is wrapped at class level, once per process. Subclasses of
+queries and compilers, of backends and packages alike, pass through it, and what others have put around ``execute_sql``
+runs as well: a statement that returns rows is run through the original too. SELECTs are not touched, and a table that
+nobody watches costs two look-ups. ``self_check`` says at start-up if Django has changed any of this.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
 from itertools import chain
@@ -19,19 +19,22 @@ from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models.constants import OnConflict
 from django.db.models.deletion import Collector
-from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
+from django.db.models.sql import Query, UpdateQuery
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
-from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
+from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
 from django_signal_audit.problems import Problem
 
+from .internals import is_changed, patch_once
 from .selects import is_one_of
 
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]
 
-# Set while a statement runs that is recorded already, or by somebody else.
+# Set while statements run that somebody else records.
 _passing: ContextVar[bool] = ContextVar("django_signal_audit_passing", default=False)
+# The compiler whose statement is running: what it runs of itself is part of it.
+_running: ContextVar[Any] = ContextVar("django_signal_audit_running", default=None)
 
 
 class unwatched:  # noqa: N801  # reads as the statement it is: with unwatched()
@@ -62,19 +65,39 @@ class TableWatcher(Protocol):
 
 
 class _Statement:
-    """A write statement that is about to run."""
+    """A write statement that is about to run: a compiler, and the call of its ``execute_sql``."""
 
-    def __init__(self, compiler: Any, execute: Callable[[], Any]) -> None:
+    def __init__(self, compiler: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> None:
         self.compiler = compiler
         self.query = compiler.query
         self.model: type[models.Model] = compiler.query.model
         self.using: str = compiler.connection.alias
-        self._execute = execute
+        self._original = original
+        self._args, self._kwargs = args, kwargs
 
     def execute(self) -> Any:
         """Run the statement as Django would, and return what Django would."""
-        with unwatched():
-            return self._execute()
+        return self._run(*self._args, **self._kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        token = _running.set(self.compiler)
+        try:
+            return self._original(self.compiler, *args, **kwargs)
+        finally:
+            _running.reset(token)
+
+    @contextmanager
+    def _altered(self, **methods: Callable[..., Any]) -> Iterator[None]:
+        """Give the compiler other methods for a block."""
+        own = vars(self.compiler)
+        before = {name: own[name] for name in methods if name in own}
+        own.update(methods)
+        try:
+            yield
+        finally:
+            for name in methods:
+                del own[name]
+            own.update(before)
 
     def matching(self, name: str = "pk") -> Query:
         """Return the statement's condition as a query for one field of the rows it concerns."""
@@ -137,14 +160,14 @@ class DeleteStatement(_Statement):
 
     def execute_returning_raw(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
         """Run a simple statement and return columns of the rows it deleted, as the driver gives them."""
-        connection = self.compiler.connection
-        names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+        names = ", ".join(self.compiler.connection.ops.quote_name(field.column) for field in fields)
         try:
             sql, params = self.compiler.as_sql()
         except EmptyResultSet:
             return
-        with connection.cursor() as cursor:
-            cursor.execute(f"{sql} RETURNING {names}", params)
+        with self._altered(as_sql=lambda: (f"{sql} RETURNING {names}", params)):
+            cursor = self._run(CURSOR)
+        with cursor:
             while rows := cursor.fetchmany(GET_ITERATOR_CHUNK_SIZE):
                 yield from map(tuple, rows)
 
@@ -166,9 +189,9 @@ class UpdateStatement(_Statement):
 class InsertStatement(_Statement):
     """An INSERT that is about to run."""
 
-    def __init__(self, compiler: Any, execute: Callable[[], Any], returning: Sequence[Field]) -> None:
-        super().__init__(compiler, execute)
-        self.returning = returning
+    def __init__(self, compiler: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        super().__init__(compiler, original, args, kwargs)
+        self.returning: Sequence[Field] = (args[0] if args else kwargs.get("returning_fields")) or ()
         self.objs: list[models.Model] = list(compiler.query.objs)
 
     @property
@@ -199,74 +222,105 @@ class InsertStatement(_Statement):
             extra_sql: One more expression to return, unconverted, as the last value of each row.
 
         """
-        compiler, connection = self.compiler, self.compiler.connection
-        compiler.returning_fields = list(fields)
-        with unwatched(), connection.cursor() as cursor:
-            ((sql, params),) = compiler.as_sql()
-            cursor.execute(f"{sql}, {extra_sql}" if extra_sql else sql, params)
-            rows = [tuple(row) for row in cursor.fetchall()]
-        return self._converted(rows, fields)
+        as_sql = self.compiler.as_sql
+
+        def extended() -> list[tuple[str, Any]]:
+            ((sql, params),) = as_sql()
+            return [(f"{sql}, {extra_sql}" if extra_sql else sql, params)]
+
+        # Converted here: a single row that was not written comes as None on Django 5.2.
+        with self._altered(as_sql=extended, get_converters=lambda _: {}):
+            rows = self._run(list(fields))
+        return self._converted([tuple(row) for row in rows if row is not None], fields)
 
 
 WatcherOf: TypeAlias = Callable[[type[models.Model]], TableWatcher | None]
+Statement: TypeAlias = InsertStatement | UpdateStatement | DeleteStatement
+Guard: TypeAlias = Callable[[Statement], None]
+
+_guards: dict[str, Guard] = {}
 
 
-def wrap_get_compiler(watcher_of: WatcherOf) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a wrapper of ``get_compiler`` that has a watched table's statements told to its watcher."""
+def guard(model: type[models.Model], callback: Guard) -> None:
+    """Have every write of the ORM to one table asked for, always: without any rules and with auditing suspended too.
 
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def get_compiler(self: Any, *args: Any, **kwargs: Any) -> Any:
-            compiler = original(self, *args, **kwargs)
-            watcher = None if _passing.get() else watcher_of(self.model)
-            if watcher is not None:
-                _attach(compiler, watcher)
-            return compiler
+    ``callback`` is called with the statement before it runs, and raises to refuse it. It is made for the table of the
+    audit events, whose rows nobody may change: whoever refuses there looks at the class of the statement
+    (``UpdateStatement`` and ``DeleteStatement``, and an ``InsertStatement`` that ``updates_conflicts``), at
+    ``statement.matching()``, a query for the primary keys of the rows that an UPDATE or DELETE concerns (a raw save
+    tries an UPDATE first, which for an unknown key concerns none), and lets pass what its own ``prune()`` announced.
+    The table is what counts: proxies, the models of data migrations and other managers are asked about as well.
 
-        return get_compiler
+    Args:
+        model: The model whose table it is.
+        callback: What is called with each INSERT, UPDATE and DELETE statement; the last one registered counts.
 
-    return make
+    """
+    _guards[model._meta.db_table] = callback
 
 
-def _attach(compiler: Any, watcher: TableWatcher) -> None:
-    execute = compiler.execute_sql
-    if isinstance(compiler, SQLInsertCompiler):
+def install(watcher_of: WatcherOf) -> None:
+    """Wrap the compilers, once per process.
 
-        def execute_insert(returning_fields: Any = None) -> Any:
-            statement = InsertStatement(compiler, partial(execute, returning_fields), returning_fields or ())
-            return watcher.on_insert(statement)
+    Args:
+        watcher_of: Returns what is to be told of a model's statements, None for most models. It is asked each time.
 
-        compiler.execute_sql = execute_insert  # type: ignore[method-assign]
-    elif isinstance(compiler, SQLDeleteCompiler):
-        compiler.execute_sql = lambda *args, **kwargs: watcher.on_delete(  # type: ignore[method-assign]
-            DeleteStatement(compiler, partial(execute, *args, **kwargs))
-        )
-    elif isinstance(compiler, SQLUpdateCompiler):
-        for name in ("execute_sql", "execute_returning_sql"):
+    """
+    for compiler, kind in _KINDS.items():
+        for name in _EXECUTES:
             if hasattr(compiler, name):
-                setattr(compiler, name, partial(_execute_update, compiler, watcher, getattr(compiler, name)))
+                patch_once(compiler, name, partial(_wrap_execute, kind, watcher_of))
 
 
-def _execute_update(
-    compiler: Any, watcher: TableWatcher, execute: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    run = partial(execute, *args, **kwargs)
-    # execute_returning_sql falls back on execute_sql where the database returns nothing.
-    return run() if _passing.get() else watcher.on_update(UpdateStatement(compiler, run))
+def _wrap_execute(kind: type[Statement], watcher_of: WatcherOf, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        model = self.query.model
+        watcher, asked = watcher_of(model), _guards.get(model._meta.db_table)
+        if (watcher is None and asked is None) or _is_part(self):
+            return original(self, *args, **kwargs)
+        statement = kind(self, original, args, kwargs)
+        if asked is not None:
+            asked(statement)
+        if watcher is None or _passing.get():
+            return statement.execute()
+        return _tell(watcher, statement)
+
+    return execute
 
 
-QUERIES = (InsertQuery, UpdateQuery, DeleteQuery)
+def _is_part(compiler: Any) -> bool:
+    """Tell whether a statement is part of the one that is running, such as the UPDATE of a parent's table."""
+    running = _running.get()
+    if running is None or running is compiler:
+        return running is compiler
+    is_update = isinstance(compiler, SQLUpdateCompiler) and isinstance(running, SQLUpdateCompiler)
+    return is_update and compiler.query.model in running.query.related_updates
+
+
+def _tell(watcher: TableWatcher, statement: Statement) -> Any:
+    if isinstance(statement, InsertStatement):
+        return watcher.on_insert(statement)
+    if isinstance(statement, UpdateStatement):
+        return watcher.on_update(statement)
+    return watcher.on_delete(statement)
+
+
+# execute_returning_sql came with Django 6.1; it falls back on execute_sql where the database returns nothing.
+_EXECUTES = ("execute_sql", "execute_returning_sql")
+_KINDS: dict[type, type[Statement]] = {
+    SQLInsertCompiler: InsertStatement,
+    SQLUpdateCompiler: UpdateStatement,
+    SQLDeleteCompiler: DeleteStatement,
+}
 _PARAMETERS: dict[str, tuple[Callable[..., Any], list[str]]] = {
-    "Query.get_compiler": (Query.get_compiler, ["self", "using", "connection", "elide_empty"]),
     "SQLInsertCompiler.execute_sql": (SQLInsertCompiler.execute_sql, ["self", "returning_fields"]),
+    "SQLUpdateCompiler.execute_sql": (SQLUpdateCompiler.execute_sql, ["self", "result_type"]),
     "Collector.delete": (Collector.delete, ["self"]),
 }
 _METHODS: tuple[tuple[type, str], ...] = (
-    (models.Model, "_do_insert"),
-    (models.Model, "_do_update"),
     (models.QuerySet, "bulk_create"),
     (models.QuerySet, "bulk_update"),
-    (SQLUpdateCompiler, "execute_sql"),
     (SQLDeleteCompiler, "execute_sql"),
     (SQLInsertCompiler, "as_sql"),
     (SQLInsertCompiler, "get_converters"),
@@ -280,7 +334,7 @@ def self_check() -> list[Problem]:
     broken = [
         f"the parameters of {name}"
         for name, (function, expected) in _PARAMETERS.items()
-        if list(inspect.signature(inspect.unwrap(function)).parameters) != expected
+        if is_changed(function, expected)
     ]
     broken += [f"{owner.__name__}.{name}" for owner, name in _METHODS if not callable(getattr(owner, name, None))]
     hint = 'Use a Django version this package supports, or set SIGNAL_AUDIT["CAPTURE_QUERIES"] = False.'

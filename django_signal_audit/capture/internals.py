@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from django.core.management.base import BaseCommand
 from django.db import models
@@ -25,6 +27,41 @@ from django.dispatch import Signal
 from django_signal_audit.problems import Problem
 
 SAVE_BASE_PARAMETERS = ["self", "raw", "force_insert", "force_update", "using", "update_fields"]
+
+
+# What is wrapped already, by class. The wrappers stay for good: others may have put theirs around them meanwhile.
+_patched: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+
+Method: TypeAlias = Callable[..., Any]
+
+
+def patch_once(owner: type, name: str, make: Callable[[Method], Method]) -> None:
+    """Replace a method of a class by ``make(original)``, once per process.
+
+    A wrapper is never taken out again, and has to pass on what no rule concerns. An inherited method is looked up anew
+    at every call, so that what others replace it by counts.
+    """
+    names = _patched.setdefault(owner, set())
+    # Somebody who had replaced the method before us may have put back what was there before him: nothing of its own.
+    if name in names and name in owner.__dict__:
+        return
+    names.add(name)
+    if name in owner.__dict__:
+        setattr(owner, name, make(owner.__dict__[name]))
+        return
+
+    @wraps(getattr(owner, name))
+    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(owner, self), name)(*args, **kwargs)
+
+    setattr(owner, name, make(inherited))
+
+
+def is_changed(function: Method, parameters: Sequence[str]) -> bool:
+    """Tell whether a method of Django has other parameters than it had; a wrapper of somebody else may have any."""
+    inner = inspect.unwrap(function)
+    is_django = str(getattr(inner, "__module__", "")).startswith("django.")
+    return is_django and list(inspect.signature(inner).parameters) != list(parameters)
 
 
 class Patches:

@@ -27,22 +27,22 @@ from .bulk_inserts import insert_and_record
 from .bulk_members import delete_pairs, insert_pairs, update_pairs
 from .bulk_updates import update_and_record
 from .compilers import (
-    QUERIES,
     DeleteStatement,
     InsertStatement,
     TableWatcher,
     UpdateStatement,
+    install,
     self_check,
     unwatched,
-    wrap_get_compiler,
 )
 from .deletions import deletion
 from .extensions import survivors
-from .internals import Patches
+from .internals import Patches, patch_once
 from .members import watched_memberships
 from .memberships import Membership
 from .pending_saves import is_being_saved, look_again
 from .transactions import write_transaction
+from .unseen import unseen_problems
 
 Model = type[models.Model]
 
@@ -166,7 +166,7 @@ def _wrap_collector(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def delete(self: Any) -> Any:
-        if not _concerns(self):
+        if not _watchers or not _concerns(self):
             return original(self)
         with write_transaction(self.using), one_call(self.using), deletion(self) as scope:
             result = original(self)
@@ -195,27 +195,29 @@ class QuerySource(CaptureSource):
 
     def connect(self, registry: Registry) -> None:
         """Watch the tables of ruled models, their parents' and those of their m2m fields."""
-        if not get_settings().capture_queries or not registry.plans or self_check():
+        if self_check():
             return
+        # Without any rules too: tables may be guarded.
+        install(watcher_of)
+        if not get_settings().capture_queries or not registry.plans:
+            return
+        for name in ("bulk_create", "bulk_update"):
+            patch_once(models.QuerySet, name, _wrap_bulk)
+        patch_once(Collector, "delete", _wrap_collector)
         _watchers.update(_row_tables(registry))
         _watchers.update({one.through: PairTable(one) for one in watched_memberships(registry)})
-        for query in QUERIES:
-            self._patches.replace(query, "get_compiler", wrap_get_compiler(watcher_of))
-        for name in ("bulk_create", "bulk_update"):
-            self._patches.replace(models.QuerySet, name, _wrap_bulk)
-        self._patches.replace(Collector, "delete", _wrap_collector)
         for sender in registry.senders:
             for name in ("_do_insert", "_do_update"):
                 self._patches.replace(sender, name, _wrap_own_write)
 
     def disconnect(self) -> None:
-        """Take the hook out."""
+        """Watch nothing. The hook itself stays, and lets everything pass."""
         self._patches.undo()
         _watchers.clear()
 
     def problems(self) -> list[Problem]:
-        """Report a Django that the hook does not fit."""
-        return self_check() if get_settings().capture_queries else []
+        """Report a Django that the hook does not fit, and compilers that it cannot see."""
+        return [*self_check(), *unseen_problems()] if get_settings().capture_queries else []
 
 
 def _row_tables(registry: Registry) -> dict[Model, RowTable]:
