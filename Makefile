@@ -25,7 +25,7 @@ DATABASE_ENVS = $(call factor,$(firstword $(FOUND)),52) $(if $(filter-out 3.11,$
 CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-database benchmark clean
+.PHONY: help demo serve test test-database benchmark docs clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
@@ -57,8 +57,11 @@ benchmark: $(BENCH)/.installed  ## Measure what auditing costs beside plain Djan
 	@$(BENCH)/bin/python -m benchmarks
 	@$(BENCH)/bin/python -m benchmarks.memory
 
+docs: $(VENV)/.tox  ## Build the documentation into site/, and check its links
+	@$(TOX) -e site
+
 clean:  ## Remove the virtual environments, caches and the demo's data
-	rm -rf $(VENV) $(BENCH) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
+	rm -rf $(VENV) $(BENCH) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build site
 	rm -rf testproject/media testproject/mail testproject/shop.sqlite3*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
