@@ -12,11 +12,12 @@ from django.conf import settings
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DateTimeField, Field, Func, Lookup, Value
+from django.db.models import Field, Func, Lookup, Value
 from django.db.models.functions import Coalesce
 from django.db.models.sql.compiler import SQLCompiler
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.fields import UtcDateTimeField
 
 OLDEST = "oldest"
 LAST_ID = 2**63 - 1
@@ -184,7 +185,7 @@ def _within(events: AuditEventQuerySet, columns: Sequence[Any], *ends: tuple[Any
 
 
 def _typed(value: Any) -> Value:
-    return Value(value, output_field=DateTimeField() if isinstance(value, dt.datetime) else None)
+    return Value(value, output_field=UtcDateTimeField() if isinstance(value, dt.datetime) else None)
 
 
 @dataclass(frozen=True, slots=True)

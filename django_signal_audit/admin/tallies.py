@@ -12,6 +12,7 @@ from django.db.models import Case, Count, F, IntegerField, Max, Value, When
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.kinds import known_kinds
 from django_signal_audit.reports.localised import local
@@ -114,7 +115,7 @@ class VisibleEvents:
 
 def count_failures(since: dt.datetime) -> list[tuple[str, str, int]]:
     """Return channel, status and number of the notifications that failed since then and still are as they were."""
-    rows = Notification.objects.filter(status__in=FAILURES, status_changed__gte=since)
+    rows = Notification.objects.filter(status__in=FAILURES, status_changed__gte=in_project_time(since))
     # The index has the end of the claim or the time of the next attempt, and both come after the failure.
     rows = rows.filter(available_at__gte=since - _DAY)
     counted = rows.order_by().values_list("channel", "status").annotate(count=Count("id"))

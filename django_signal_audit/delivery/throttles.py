@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from django.db import transaction
 
 from django_signal_audit.exceptions import Unreachable
 from django_signal_audit.models import Notification, Throttle
-from django_signal_audit.models.events import utc_now
 from django_signal_audit.rules.durations import parse_rate
 
 from .digests import key_of
@@ -35,7 +36,7 @@ def admit(row: Notification, recipient: str) -> None:
     # Outside of the transaction: on MySQL two that insert the same key and then lock it would deadlock.
     if not throttles.filter(pk=key).exists():
         throttles.bulk_create([Throttle(key=key)], ignore_conflicts=True)
-    now = utc_now().timestamp()
+    now = time.time()
     with transaction.atomic(using=using):
         if not hold(row, data={**row.data, "admitted": True}):
             raise LeaseLost

@@ -19,6 +19,7 @@ from django_signal_audit.keys import MAX_LENGTH, object_id, row_id
 from django_signal_audit.uids import new_uid
 from django_signal_audit.values import decode
 
+from .fields import Moment, UtcDateTimeField
 from .kinds import KindField
 from .lineage import labels_telling_of
 from .state import fold, in_order, typed
@@ -129,7 +130,7 @@ class AuditEvent(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     uid = models.UUIDField(_("uid"), default=new_uid, unique=True, editable=False)
-    recorded_at = models.DateTimeField(_("recorded at"), default=utc_now)
+    recorded_at: Moment = UtcDateTimeField(_("recorded at"), default=utc_now)
     event_type = models.CharField(_("event"), max_length=EVENT_TYPE_LENGTH)
     source = models.CharField(_("source"), max_length=10, choices=Source.choices)
     level = models.CharField(_("level"), max_length=10, choices=Level.choices, default=Level.INFO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from model_utils import Choices
 from model_utils.fields import MonitorField, StatusField
@@ -14,6 +15,7 @@ from django_signal_audit.keys import MAX_LENGTH, object_id
 from django_signal_audit.uids import new_uid
 
 from .events import AuditEvent, utc_now
+from .fields import Moment, OptionalMoment, UtcDateTimeField
 
 
 def new_message_id() -> str:
@@ -42,9 +44,9 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
     def retry(self) -> int:
         """Make failed, dead and skipped notifications due now, with all their attempts ahead of them."""
-        now = utc_now()
+        now = timezone.now()
         return self.of_status(Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped).update(
-            status=Notification.STATUS.pending, status_changed=now, modified=now, available_at=now, attempts=0
+            status=Notification.STATUS.pending, status_changed=now, modified=now, available_at=utc_now(), attempts=0
         )
 
 
@@ -73,11 +75,11 @@ class Notification(TimeStampedModel):
     status = StatusField(_("status"), max_length=10)
     status_changed = MonitorField(_("status changed"), monitor="status")
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    available_at = models.DateTimeField(_("available at"), default=utc_now)
-    sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    available_at: Moment = UtcDateTimeField(_("available at"), default=utc_now)
+    sent_at: OptionalMoment = UtcDateTimeField(_("sent at"), null=True, blank=True)
     # When it was first shown in a list, and when it was opened: what is new, and what is unread.
-    seen_at = models.DateTimeField(_("seen at"), null=True, blank=True)
-    read_at = models.DateTimeField(_("read at"), null=True, blank=True)
+    seen_at: OptionalMoment = UtcDateTimeField(_("seen at"), null=True, blank=True)
+    read_at: OptionalMoment = UtcDateTimeField(_("read at"), null=True, blank=True)
     last_error = models.TextField(_("last error"), blank=True)
     message_id = models.CharField(_("message id"), max_length=64, default=new_message_id)
     lease_no = models.PositiveIntegerField(default=0, editable=False)

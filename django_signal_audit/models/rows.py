@@ -100,7 +100,7 @@ def _names(rules: tuple[str, ...]) -> str:
 def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
     """Return the rows as the driver takes them. What the rows of one call share is converted once."""
     native_uuid = connection.features.has_native_uuid_field
-    moment = connection.ops.adapt_datetimefield_value(rows[0].recorded_at)
+    moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection)
     shared: dict[int, str] = {}
 
     def dumped(value: Any) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
+from django.db import connections
 from django.db.models import Count, F, Max
 from django.db.models.functions import TruncMinute
 from django.utils.translation import gettext as _
@@ -35,11 +36,18 @@ class _Group:
     last: int = 0
 
 
+def _zone_of_column(using: str) -> dt.tzinfo:
+    """Return the zone that makes Django truncate ``recorded_at`` in UTC without converting it."""
+    connection = connections[using]
+    # Elsewhere Django takes the column, which is in UTC, to be in the zone of the connection.
+    return dt.UTC if connection.vendor == "postgresql" else connection.timezone or dt.UTC
+
+
 def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
     """Yield rows with what the dimensions need: groups counted by the database where it can, else every event."""
     needs = {need for dimension in dimensions for need in dimension.needs}
     if MINUTE in needs:
-        events = events.annotate(**{MINUTE: TruncMinute("recorded_at", tzinfo=dt.UTC)})
+        events = events.annotate(**{MINUTE: TruncMinute("recorded_at", tzinfo=_zone_of_column(events.db))})
     rows = events.order_by().values(*needs)
     if any(dimension.is_listed for dimension in dimensions):
         rows = rows.annotate(last=F("id"))

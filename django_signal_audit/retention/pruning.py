@@ -16,6 +16,7 @@ from django_signal_audit.changes import Change
 from django_signal_audit.enums import Source
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
+from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.exports.records import utc
 from django_signal_audit.reports.lookups import HasItem
@@ -134,7 +135,7 @@ def _uids_of_digests(using: str) -> Iterator[str]:
 def _prune_digests(using: str, cutoff: dt.datetime) -> None:
     """Delete what was sent about several events of which none is left."""
     last = 0
-    rows = _digests(using, FINISHED).filter(created__lt=cutoff).only("data")
+    rows = _digests(using, FINISHED).filter(created__lt=in_project_time(cutoff)).only("data")
     while page := list(rows.filter(id__gt=last)[:20]):
         last = page[-1].pk
         gone = [row.pk for row in page if not _any_left(row.event_uids, using)]
