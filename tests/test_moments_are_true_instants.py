@@ -19,6 +19,7 @@ from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models import events as event_models
 from django_signal_audit.retention.periods import Retention
 from django_signal_audit.retention.pruning import Pruning
+from django_signal_audit.rules.periods import parse_period
 from django_signal_audit.values import as_utc
 
 from .app.models import Tag
@@ -179,7 +180,7 @@ class TestNaiveProject:
     def test_what_is_due_to_be_pruned(self) -> None:
         old, young = make_event(recorded_at=BEFORE), make_event(recorded_at=AFTER)
         now = (AFTER + dt.timedelta(days=1)).replace(tzinfo=None)
-        retention = Retention(now=now, periods={}, older_than=dt.timedelta(days=1, minutes=30))
+        retention = Retention(now=now, periods={}, older_than=parse_period(dt.timedelta(days=1, minutes=30)))
         assert [batch.pruned for batch in Pruning(retention, "default").run()] == [1]
         left = set(AuditEvent.objects.exclude(event_type="events_pruned").values_list("pk", flat=True))
         assert left == {young.pk} - {old.pk}
