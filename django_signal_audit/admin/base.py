@@ -9,9 +9,11 @@ from uuid import UUID
 
 import django
 from django.contrib import admin
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import FieldListFilter, ModelAdmin
+from django.contrib.admin.utils import get_fields_from_path
+from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
 from django.db.models import Model, Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.formats import date_format
@@ -43,6 +45,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     class Media:
         css = {"all": ["django_signal_audit/audit.css"]}
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Return the list, of a request that has the declared parameters alone.
+
+        Django takes any lookup on a column of the model for a filter. With those, columns that no page shows could be
+        read letter by letter.
+        """
+        request.GET = _declared(self, request)  # type: ignore[assignment]  # the stubs tell mutable ones apart
+        return super().get_changelist_instance(request)
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Return the list, with unseen characters spelled out."""
         return spell_out(super().changelist_view(request, extra_context))
@@ -66,6 +77,37 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[()]:
         """Return none: the pages have templates of their own instead of a form."""
         return ()
+
+
+def names_undeclared(model_admin: ModelAdmin[Any], request: HttpRequest) -> bool:
+    """Return whether the request has a parameter that its list does not declare."""
+    return not request.GET.keys() <= _declared_names(model_admin, request)
+
+
+def _declared(model_admin: ModelAdmin[Any], request: HttpRequest) -> QueryDict:
+    names = _declared_names(model_admin, request)
+    found = QueryDict(mutable=True, encoding=request.GET.encoding)
+    for name, values in request.GET.lists():
+        if name in names:
+            found.setlist(name, values)
+    return found
+
+
+def _declared_names(model_admin: ModelAdmin[Any], request: HttpRequest) -> set[str]:
+    """Return the parameters of a list: those of its filters, the search term and the page."""
+    names = {PAGE_VAR, SEARCH_VAR}
+    for declared in model_admin.get_list_filter(request):
+        names.update(map(str, _filter_of(model_admin, request, declared).expected_parameters()))
+    return names
+
+
+def _filter_of(model_admin: ModelAdmin[Any], request: HttpRequest, declared: Any) -> Any:
+    """Return a filter as the list makes it, of an address without parameters; subclasses may add those of fields."""
+    if callable(declared):
+        return declared(request, {}, model_admin.model, model_admin)
+    path, kind = declared if isinstance(declared, (tuple, list)) else (declared, FieldListFilter.create)
+    field = get_fields_from_path(model_admin.model, path)[-1]
+    return kind(field, request, {}, model_admin.model, model_admin, field_path=path)
 
 
 # The text and the address of a breadcrumb.

@@ -109,9 +109,10 @@ def _event_panels(site: str, visible: VisibleEvents) -> list[Panel]:
     ]
     actors = []
     for actor in visible.count_by_actor(MOST_ACTORS):
-        named = actor.key or actor.name
         label = printable(actor.name or actor.key) or _("none")
-        actors.append(Row(label, actor.count, link(actor=named) if named else ""))
+        # Somebody without a primary key may have somebody else's for a name.
+        named = {"actor": actor.key} if actor.key else {"actor_name": actor.name}
+        actors.append(Row(label, actor.count, link(**named) if any(named.values()) else ""))
     rules = [Row(printable(name), count, link(rule=name)) for name, count in _ranked(tallies.rules)]
     unit = _("Events")
     both = _("An event of several rules counts for each.")

@@ -23,7 +23,7 @@ from django_signal_audit.reports.display import (
 from django_signal_audit.reports.localised import show_brief, show_moment
 from django_signal_audit.reports.reading import Reader
 
-from .links import event_url, events_url, history_url, notification_url, put_back_url
+from .links import actor_url, event_url, events_url, history_url, notification_url, put_back_url
 from .putback import refusal_of, reversal_for
 from .reversals import Present
 from .visibility import may_view_events, reader_of
@@ -84,10 +84,10 @@ def _links(site: str, request: HttpRequest, event: AuditEvent) -> dict[str, str]
     """Return where the event leads; nowhere who may see a message about it, but not the log."""
     if not may_view_events(request.user, event.model):
         return {}
-    actor, correlation = show_actor(event), event.correlation_id
+    correlation = event.correlation_id
     return {
         "url": event_url(site, event.pk),
-        "actor_url": events_url(site, actor=event.actor_id or actor) if actor else "",
+        "actor_url": actor_url(site, event.actor_id, event.actor_repr),
         "history_url": history_url(site, event.model, event.object_id) if event.model and event.object_id else "",
         "correlation_url": events_url(site, q=correlation) if correlation else "",
     }

@@ -24,7 +24,7 @@ from .details import event_page
 from .filters import EventTypeFilter, LevelFilter, ModelFilter, RuleFilter
 from .history import history_page
 from .inputs import ActorFilter, PeriodFilter
-from .links import events_url, history_url
+from .links import actor_url, history_url
 from .listing import EventChangeList
 from .putback import put_back_page
 from .visibility import visible
@@ -113,7 +113,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
         name = show_actor(event)
         if not name:
             return ""
-        return format_html('<a href="{}">{}</a>', events_url(self.admin_site.name, actor=event.actor_id or name), name)
+        address = actor_url(self.admin_site.name, event.actor_id, event.actor_repr)
+        return format_html('<a href="{}">{}</a>', address, name)
 
     @admin.display(description=_("changes"))
     def summary(self, event: AuditEvent) -> str:

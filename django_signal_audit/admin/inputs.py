@@ -12,9 +12,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from django_signal_audit.models import AuditEventQuerySet
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.values import clean_text
 
 from .keyset import Span
 
@@ -23,6 +25,8 @@ class InputFilter(ListFilter):
     """A small GET form that keeps all other parameters of the page."""
 
     parameters: tuple[str, ...]
+    # Themes of the admin look filters up by this name, which Django's own filters have.
+    parameter_name: str
 
     def __init__(
         self, request: HttpRequest, params: dict[str, list[str]], model: type[Model], model_admin: ModelAdmin[Any]
@@ -55,15 +59,29 @@ class InputFilter(ListFilter):
 
 
 class ActorFilter(InputFilter):
-    """Narrows by an actor's key or exact name."""
+    """Narrows by an actor's primary key or exact name.
+
+    ``actor`` is a primary key if any event has it as such, and a name otherwise: somebody may have the primary key of
+    somebody else for a name. ``actor_name`` is always a name.
+    """
 
     title = _("actor")
     template = "django_signal_audit/admin/filter_actor.html"
-    parameters = ("actor",)
+    parameters = ("actor", "actor_name")
+    parameter_name = "actor"
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         """Yield the one thing the template shows."""
-        yield {"value": self.value("actor"), "clear": changelist.get_query_string(remove=["actor"])}
+        value = self.value("actor") or self.value("actor_name")
+        yield {"value": value, "clear": changelist.get_query_string(remove=["actor"])}
+
+    def condition(self, events: AuditEventQuerySet) -> tuple[str, str] | None:
+        """Return the column and the value that the actor's events have, None for all events."""
+        actor, name = clean_text(self.value("actor")), clean_text(self.value("actor_name"))
+        if not actor:
+            return ("actor_repr", name) if name else None
+        is_key = events.filter(actor_id=actor).order_by().values("pk")[:1].exists()
+        return ("actor_id" if is_key else "actor_repr", actor)
 
 
 class PeriodFilter(InputFilter):
@@ -72,6 +90,7 @@ class PeriodFilter(InputFilter):
     title = _("time")
     template = "django_signal_audit/admin/filter_period.html"
     parameters = ("since", "until")
+    parameter_name = "since"
     presets = (
         ("", _("Any time")),
         ("1h", _("Past hour")),

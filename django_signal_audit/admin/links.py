@@ -24,6 +24,13 @@ def events_url(site: str, **parameters: str) -> str:
     return _with_query(reverse(f"{EVENTS}_changelist", current_app=site), parameters)
 
 
+def actor_url(site: str, key: str, name: str) -> str:
+    """Return the address of the events of an actor, ``""`` for nobody; who has no primary key is found by name."""
+    if not (key or name):
+        return ""
+    return events_url(site, actor=key) if key else events_url(site, actor_name=name)
+
+
 def event_url(site: str, event_id: int) -> str:
     """Return the address of one event's page."""
     return reverse(f"{EVENTS}_change", args=(event_id,), current_app=site)

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
-from django.db.models import Q
 from django.http import HttpRequest
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
@@ -69,12 +68,12 @@ class EventChangeList(ChangeList):
         if kinds is not None:
             events = events.filter(kind__in=kinds)
         if term:
-            return _places_of(term, events.filter(Q(actor_id=actor) | Q(actor_repr=actor)) if actor else events, span)
-        return _by_actor(events, actor) if actor else [Branch(events)]
+            return _places_of(term, events.filter(**dict([actor])) if actor else events, span)
+        return [Branch(events, *actor)] if actor else [Branch(events)]
 
-    def _actor(self) -> str:
+    def _actor(self) -> tuple[str, str] | None:
         [spec] = [spec for spec in self.filter_specs if isinstance(spec, ActorFilter)]
-        return clean_text(spec.value("actor"))
+        return spec.condition(self.queryset)
 
     @cached_property
     def _kinds(self) -> list[int] | None:
@@ -90,10 +89,6 @@ class EventChangeList(ChangeList):
             if kind.model in labels and all(spec.admits(kind) for spec in filters)
         ]
         return None if len(kinds) == len(known) else kinds
-
-
-def _by_actor(events: AuditEventQuerySet, actor: str) -> list[Branch]:
-    return [Branch(events, "actor_id", actor), Branch(events, "actor_repr", actor)]
 
 
 def _places_of(term: str, events: AuditEventQuerySet, span: Span) -> Sequence[Branch | Life]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
@@ -21,7 +22,7 @@ from django_signal_audit.models import Notification, NotificationQuerySet
 from django_signal_audit.reports.texts import shorten
 from django_signal_audit.values import clean_text
 
-from .base import ReadOnlyAdmin, badge, crumbs_to_list, labelled, render_page, show_second, with_uid
+from .base import ReadOnlyAdmin, badge, crumbs_to_list, labelled, names_undeclared, render_page, show_second, with_uid
 from .details import view_events
 from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
 from .links import notification_url
@@ -31,6 +32,8 @@ from .visibility import may_view
 
 ERROR_WIDTH = 120
 TOLD_WIDTH = 80
+# All keys of so many digits fit into the column.
+MOST_DIGITS = 18
 RETRY_TEMPLATE = "admin/django_signal_audit/notification/retry.html"
 UNSENT = (Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped)
 WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notification.STATUS.failed)
@@ -81,6 +84,12 @@ class NotificationAdmin(ReadOnlyAdmin):
         may = {"may_retry": self.has_retry_permission(request)}
         return super().changelist_view(request, {**may, **(extra_context or {})})
 
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the action; show the list again if what was selected can be no notification."""
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        may_be_keys = all(key.isascii() and key.isdigit() and len(key) <= MOST_DIGITS for key in keys)
+        return super().response_action(request, queryset, *args, **kwargs) if may_be_keys else None
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the notification, its message and the events it tells of instead of a form."""
         row = context["original"]
@@ -116,8 +125,11 @@ class NotificationAdmin(ReadOnlyAdmin):
         self._demand(request)
         back = reverse("admin:django_signal_audit_notification_changelist", current_app=self.admin_site.name)
         try:
-            changelist = self.get_changelist_instance(request)
+            # A misspelt filter is none at all, and all would be sent again.
+            changelist = None if names_undeclared(self, request) else self.get_changelist_instance(request)
         except IncorrectLookupParameters:
+            changelist = None
+        if changelist is None:
             return HttpResponseRedirect(back)
         back += changelist.get_query_string()
         if request.method == "POST":

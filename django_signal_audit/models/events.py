@@ -152,11 +152,9 @@ class AuditEvent(models.Model):
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
         ordering = ["-id"]
-        permissions = [
-            ("export_auditevent", _("Can export audit events")),
-            ("revert_auditevent", _("Can put changes back")),
-            ("prune_auditevent", _("Can prune audit events")),
-        ]
+        # Only those that some page asks for: nobody adds, changes or deletes an event by hand.
+        default_permissions = ("view",)
+        permissions = [("revert_auditevent", _("Can put changes back"))]
         indexes = [
             models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
             # Each of the others answers one question of the log, in its order.

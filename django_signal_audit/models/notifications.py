@@ -93,6 +93,8 @@ class Notification(TimeStampedModel):
         verbose_name = _("notification")
         verbose_name_plural = _("notifications")
         ordering = ["-id"]
+        # To view them, and to have them sent again, which is a change.
+        default_permissions = ("view", "change")
         indexes = [
             # The claim reads this one alone; it must begin with exactly these columns (MySQL locks what it scans).
             models.Index(fields=["status", "available_at", "id"], name="dsa_notification_due"),
