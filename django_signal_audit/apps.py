@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -17,9 +19,12 @@ class SignalAuditConfig(AppConfig):
         """Register the checks and connect the capture sources."""
         from . import checks
         from .capture import connection
-        from .dispatchers.registry import get_dispatcher
+        from .conf import get_settings
+        from .dispatchers.registry import load_dispatcher
+        from .exceptions import InvalidSettings
 
         checks.register_all()
         # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
-        get_dispatcher()
+        with suppress(InvalidSettings):  # the checks report it, and the log once it is needed
+            load_dispatcher(get_settings().dispatcher)
         connection.start()

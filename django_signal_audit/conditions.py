@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
 from .changes import Change
+from .choices import choices_of
 from .enums import EventType
 from .operands import (
     fell_by_percent,
@@ -22,7 +26,7 @@ from .operands import (
     rose_by,
     rose_by_percent,
 )
-from .problems import Problem, did_you_mean, shown
+from .problems import Problem, did_you_mean, nearest, shown
 
 Condition: TypeAlias = Callable[[Change], bool]
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -66,6 +70,25 @@ WORDS: dict[str, Operator] = {
     "increased": Operator(test=lambda old, new, _operand: new > old, read=require_order, direction=1),
     "decreased": Operator(test=lambda old, new, _operand: new < old, read=require_order, direction=-1),
 }
+# What people write for an operator without a value, and for one with it.
+WORD_SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("change", "changes", "any", "*", "modified", "updated", "different", "edited"), "changed"),
+    **dict.fromkeys(("up", "rise", "rises", "rose", "raised", "grows", "grew", "higher", "more", "+"), "increased"),
+    **dict.fromkeys(("increase", "increases", "increasing"), "increased"),
+    **dict.fromkeys(
+        ("down", "drop", "drops", "dropped", "falls", "fell", "lowered", "lower", "less", "-"), "decreased"
+    ),
+    **dict.fromkeys(("decrease", "decreases", "decreasing", "reduced"), "decreased"),
+}
+OPERATOR_SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("=", "==", "eq", "equals", "exact", "is", "in", "new", "becomes", "value", "after"), "to"),
+    **dict.fromkeys(("was", "old", "before", "previous"), "from"),
+    **dict.fromkeys((">", ">=", "gt", "gte", "above", "over", "exceeds", "greater_than"), "crosses_above"),
+    **dict.fromkeys(("<", "<=", "lt", "lte", "below", "under", "less_than"), "crosses_below"),
+    **dict.fromkeys(("increase_by", "rises_by", "up_by", "raised_by"), "increased_by"),
+    **dict.fromkeys(("decrease_by", "drops_by", "falls_by", "down_by", "lowered_by"), "decreased_by"),
+}
+NEAR = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +184,59 @@ def _spec_problems(spec: Any, field: Field, path: str) -> list[Problem]:
     if isinstance(spec, str):
         if spec in WORDS:
             return _use_problems(spec, None, field, path)
-        hint = f"{spec} takes a value: write {{{spec!r}: …}}." if spec in OPERATORS else did_you_mean(spec, WORDS)
-        return [Problem("E012", path, f"is {shown(spec)}, which is no operator without a value.", hint)]
+        return [
+            Problem("E012", path, f"is {shown(spec)}, which is no operator without a value.", _word_hint(spec, field))
+        ]
     if not isinstance(spec, Mapping) or not spec:
-        hint = f"Write one of {', '.join(WORDS)}, or a dict with {', '.join(OPERATORS)}."
+        such = f', such as {{"to": {shown(spec)}}}' if not isinstance(spec, Mapping) and _is_value(spec) else ""
+        hint = f"Write one of {', '.join(WORDS)}, or a dict with {', '.join(OPERATORS)}{such}."
         return [Problem("E012", path, f"must be an operator, not {shown(spec)}.", hint)]
     return [problem for key, operand in spec.items() for problem in _operand_problems(key, operand, field, path)]
 
 
+def _word_hint(word: str, field: Field) -> str:
+    """Return what to write in place of a text that is no operator: most likely it is an operator or a value."""
+    plain, to = word.strip().lower(), f'Use {{"to": {_quoted(word)}}}.'
+    if word in OPERATORS:
+        return f"{word} takes a value: write {{{word!r}: …}}."
+    choices = choices_of(field) or {}
+    if word in choices or plain in {label.lower() for label in choices.values()}:
+        return to
+    near = WORD_SYNONYMS.get(plain) or nearest(plain, WORDS, NEAR)
+    if near:
+        return f"Did you mean {near!r}?"
+    operator = OPERATOR_SYNONYMS.get(plain) or nearest(plain, OPERATORS, NEAR)
+    if operator:
+        return f"{operator} takes a value: write {{{operator!r}: …}}."
+    return f"{to[:-1]}, or one of {', '.join(WORDS)}."
+
+
+def _quoted(word: str) -> str:
+    text = shown(word)
+    return f'"{text[1:-1]}"' if text[0] == text[-1] == "'" and '"' not in text else text
+
+
+def _is_value(spec: Any) -> bool:
+    """Return whether something that is no operator may be the value that somebody waits for."""
+    if isinstance(spec, (list, tuple, set, frozenset)):
+        return bool(spec) and all(map(_is_value, spec))
+    return spec is None or isinstance(spec, (str, bool, int, float, Decimal, dt.date, dt.timedelta, UUID))
+
+
 def _operand_problems(key: Any, operand: Any, field: Field, path: str) -> list[Problem]:
     if key not in OPERATORS:
-        hint = f'"{key}" stands alone, without a value.' if key in WORDS else did_you_mean(key, [*OPERATORS, *WORDS])
+        near = key if key in WORDS else nearest_operator(key)
+        hint = f'"{near}" stands alone, without a value.' if near in WORDS else f"Did you mean {near!r}?"
+        if near is None:
+            hint = did_you_mean(key, [*OPERATORS, *WORDS])
         return [Problem("E012", path, f"has the key {shown(key)}, which is no operator that takes a value.", hint)]
     return _use_problems(key, operand, field, path)
+
+
+def nearest_operator(key: Any) -> str | None:
+    """Return the operator that a key of a condition most likely means, None if none is near."""
+    word = key.strip().lower() if isinstance(key, str) else ""
+    return OPERATOR_SYNONYMS.get(word) or WORD_SYNONYMS.get(word) or nearest(key, [*OPERATORS, *WORDS])
 
 
 def _use_problems(key: str, operand: Any, field: Field, path: str) -> list[Problem]:

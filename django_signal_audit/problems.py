@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -54,41 +54,67 @@ def entry_of(path: str, key: object) -> str:
     return f'{path}["{key[:LONGEST_VALUE]}"]' if isinstance(key, str) else f"{path}[{shown(key)}]"
 
 
-def nearest(word: object, known: Iterable[object]) -> str | None:
+def nearest(word: object, known: Iterable[object], cutoff: float = 0.5) -> str | None:
     """Return the known name that somebody most likely meant, whatever its case; None if none is near."""
     names = {str(name).lower(): str(name) for name in known}
     text = word if isinstance(word, str) else shown(word)
-    near = get_close_matches(text[:LONGEST_NAME].lower(), sorted(names), n=1, cutoff=0.5)
+    near = get_close_matches(text[:LONGEST_NAME].strip().lower(), sorted(names), n=1, cutoff=cutoff)
     return names[near[0]] if near else None
 
 
-def did_you_mean(word: object, known: Iterable[object], otherwise: str = "") -> str:
-    """Return a hint with the nearest right name, or all of them if none is near."""
-    names = sorted(map(str, known))
-    near = nearest(word, names)
+def did_you_mean(
+    word: object, known: Iterable[object], otherwise: str = "", synonyms: Mapping[str, str] | None = None
+) -> str:
+    """Return a hint with the nearest right name, or all of them if none is near.
+
+    Args:
+        word: What somebody wrote.
+        known: The right names.
+        otherwise: What to say if none of them is near.
+        synonyms: Words that are near to none of them, in lower case, with the name they mean.
+
+    """
+    names = sorted(set(map(str, known)))
+    near = (synonyms or {}).get(str(word).strip().lower() if isinstance(word, str) else "") or nearest(word, names)
     if near is not None:
         return f"Did you mean {near!r}?"
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return otherwise or f"Known are: {listed or 'none'}."
 
 
-def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable) -> str:
+def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_in: Iterable[str] = ()) -> str:
     """Return a hint with the dotted path nearest to one that cannot be imported.
 
     Args:
         dotted: The path that is wrong, in its last part or before.
         accepts: What the path has to lead to.
+        built_in: Paths that are right, which people also name by their class or module alone.
 
     """
     parts = dotted.split(".")
+    known = _built_in(parts, built_in)
+    if known and len(parts) == 1:
+        return f"Did you mean {known!r}?"
     for length in range(len(parts) - 1, -1, -1):
         module = _module(".".join(parts[:length])) if length else None
         if length and module is None:
             continue
         near = nearest(parts[length], _names_in(module, accepts, is_last=length == len(parts) - 1))
         path = ".".join([*parts[:length], near or "", *parts[length + 1 :]])
-        return f"Did you mean {path!r}?" if near else CORRECT_PATH
-    return CORRECT_PATH
+        if near:
+            return f"Did you mean {path!r}?"
+        break
+    return f"Did you mean {known!r}?" if known else CORRECT_PATH
+
+
+def _built_in(parts: Sequence[str], paths: Iterable[str]) -> str:
+    """Return the path whose class a wrong path ends with, or a single word begins; ``""`` for none."""
+    last = parts[-1].lower().replace("_", "")
+    for path in paths:
+        name = path.rpartition(".")[2].lower()
+        if last == name or (len(parts) == 1 and last and name.startswith(last)):
+            return path
+    return ""
 
 
 def _names_in(module: ModuleType | None, accepts: Callable[[Any], bool], *, is_last: bool) -> list[str]:

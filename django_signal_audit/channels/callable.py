@@ -10,6 +10,8 @@ from asgiref.sync import async_to_sync
 from django.core.checks import CheckMessage
 from django.utils.module_loading import import_string
 
+from django_signal_audit.problems import nearest_path
+
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 
 
@@ -38,7 +40,7 @@ class CallableChannel(Channel):
         try:
             target = import_string(dotted)
         except Exception as error:  # noqa: BLE001  # importing runs the project's code, and check must go on
-            problems.append(self.error("target", f"cannot import {dotted!r}: {error}", "Correct the dotted path."))
+            problems.append(self.error("target", f"cannot import {dotted!r}: {error}", nearest_path(dotted)))
             return problems
         if not callable(target):
             problems.append(self.error("target", f"names {dotted!r}, which cannot be called", "Name a function."))

@@ -14,6 +14,15 @@ from django_signal_audit.problems import did_you_mean, nearest_path, shown
 
 from .base import Channel
 
+# Those of this package, named in hints.
+BUILT_IN = tuple(
+    f"{__package__}.{name}.{name.title()}Channel"
+    for name in ("apprise", "callable", "email", "inbox", "log", "webhook")
+)
+
+# What people call them.
+_SYNONYMS = {"mail": "email", "smtp": "email", "http": "webhook", "function": "callable", "logging": "log"}
+
 
 @cache
 def get_channel(alias: str) -> Channel:
@@ -64,16 +73,21 @@ def load_channel(alias: str, config: Any) -> Channel:
 def _backend(dotted: Any, path: str) -> type[Channel]:
     if not isinstance(dotted, str) or "." not in dotted:
         msg = f"{path} must be the dotted path of a channel class, not {shown(dotted)}."
-        raise InvalidSettings(msg, 'Such as "django_signal_audit.channels.email.EmailChannel".')
+        such = 'Such as "django_signal_audit.channels.email.EmailChannel".'
+        raise InvalidSettings(msg, _nearest(dotted) if isinstance(dotted, str) and dotted else such)
     try:
         found = import_string(dotted)
     except Exception as error:
         msg = f"{path} cannot import {dotted!r}: {error}."
-        raise InvalidSettings(msg, _missing_package(dotted, error) or nearest_path(dotted, _is_channel)) from error
+        raise InvalidSettings(msg, _missing_package(dotted, error) or _nearest(dotted)) from error
     if not _is_channel(found):
         msg = f"{path} names {dotted!r}, which is no subclass of {Channel.__module__}.Channel."
-        raise InvalidSettings(msg, nearest_path(dotted, _is_channel))
+        raise InvalidSettings(msg, _nearest(dotted))
     return found  # type: ignore[no-any-return]
+
+
+def _nearest(dotted: str) -> str:
+    return nearest_path(_SYNONYMS.get(dotted.lower(), dotted), _is_channel, BUILT_IN)
 
 
 def _missing_package(dotted: str, error: Exception) -> str:

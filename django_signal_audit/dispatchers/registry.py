@@ -19,6 +19,7 @@ logger = logging.getLogger("django_signal_audit")
 
 _PATH = 'SIGNAL_AUDIT["DISPATCHER"]'
 _FALLBACK = "django_signal_audit.dispatchers.WorkerDispatcher"
+_BUILT_IN = tuple(f"{__package__}.{name}Dispatcher" for name in ("OnCommit", "Worker", "Tasks", "Celery"))
 _replacements: list[Dispatcher] = []
 
 
@@ -31,8 +32,8 @@ def get_dispatcher() -> Dispatcher:
 def _configured() -> Dispatcher:
     try:
         return load_dispatcher(get_settings().dispatcher)
-    except InvalidSettings:
-        logger.exception("No dispatcher: notifications wait for manage.py audit_deliver.")
+    except InvalidSettings as error:
+        logger.error("No dispatcher: notifications wait for manage.py audit_deliver. %s", error)
         return load_dispatcher(_FALLBACK)
 
 
@@ -50,10 +51,10 @@ def load_dispatcher(dotted: str) -> Dispatcher:
         found = import_string(dotted)
     except Exception as error:
         msg = f"{_PATH} cannot import {dotted!r}: {error}."
-        raise InvalidSettings(msg, nearest_path(dotted, _is_dispatcher)) from error
+        raise InvalidSettings(msg, nearest_path(dotted, _is_dispatcher, _BUILT_IN)) from error
     if not _is_dispatcher(found):
         msg = f"{_PATH} names {dotted!r}, which is no subclass of {Dispatcher.__module__}.Dispatcher."
-        raise InvalidSettings(msg, nearest_path(dotted, _is_dispatcher))
+        raise InvalidSettings(msg, nearest_path(dotted, _is_dispatcher, _BUILT_IN))
     try:
         return found()  # type: ignore[no-any-return]
     except Exception as error:

@@ -11,6 +11,7 @@ from django.db import router
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.rules.labels import meant_label
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.targets import find_model, is_wildcard, matching
@@ -47,5 +48,6 @@ def select_plans(patterns: Sequence[str], using: str) -> list[ModelPlan]:
 def _why_none(pattern: str, plans: dict[type, ModelPlan]) -> str:
     known = [plan.label for plan in plans.values()]
     if is_wildcard(pattern) or find_model(pattern) is None:
-        return f"{pattern!r} means no audited model. {did_you_mean(pattern, known, 'Write app_label.Model or app.*')}"
+        hint = meant_label(pattern, plans) or did_you_mean(pattern, known, "Write app_label.Model or app.*")
+        return f"{pattern!r} means no audited model. {hint}"
     return f"No rule names {pattern}, so nothing is recorded of it. {did_you_mean(pattern, known)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
@@ -18,6 +17,7 @@ from django.utils.translation import gettext as _
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.durations import parse_duration
+from django_signal_audit.rules.labels import meant_label
 from django_signal_audit.rules.periods import parse_period
 
 from .base import WrongArgument
@@ -94,17 +94,18 @@ def parse_model(text: str, using: str) -> str:
     except (LookupError, ValueError):
         if AuditEvent.objects.using(using).filter(model=label).exists():
             return label
-        msg = f"There is no model {text!r}. {did_you_mean(label, _similar(label), 'Write it as app_label.Model.')}"
+        msg = f"There is no model {text!r}. {_model_hint(label)}"
         raise WrongArgument(msg) from None
     concrete: type[models.Model] = model._meta.concrete_model or model
     return concrete._meta.label_lower
 
 
-def _similar(label: str) -> Iterable[str]:
-    """Return the models to guess from: those of the same name if there are any."""
+def _model_hint(label: str) -> str:
+    """Return which model was most likely meant: one of the same name if there is any."""
     labels = [model._meta.label_lower for model in apps.get_models()]
-    name = label.rpartition(".")[2]
-    return [known for known in labels if known.rpartition(".")[2] == name] or labels
+    same = [known for known in labels if known.rpartition(".")[2] == label.rpartition(".")[2]]
+    hint = "" if same else meant_label(label)
+    return hint or did_you_mean(label, same or labels, "Write it as app_label.Model.")
 
 
 def parse_key(label: str, text: str) -> Any:

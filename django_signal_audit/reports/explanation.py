@@ -9,13 +9,13 @@ from django.utils.translation import gettext_lazy
 
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
 from django_signal_audit.problems import did_you_mean
+from django_signal_audit.rules.labels import nearest_label
 from django_signal_audit.rules.parsing import ParsedRule
 from django_signal_audit.rules.plans import CompiledRule, ModelPlan
 from django_signal_audit.rules.reach import obstacle
 from django_signal_audit.rules.registry import Registry, get_registry
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.rules.targets import Model, concrete, find_model, matching
-from django_signal_audit.rules.validation import nearest_label
 
 from .base import Cell, Column, Detail, Report, WrongArgument
 from .coverage import candidates, condition, listed, owner_of, recipients

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django_signal_audit.choices import choice_problems
 from django_signal_audit.conditions import when_problems
 from django_signal_audit.enums import MODEL_EVENTS
 from django_signal_audit.problems import Problem, did_you_mean, shown
@@ -34,6 +35,8 @@ def field_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
         problems += known.problems(rule.when, f'{path}["when"]')
         for fields in known.by_model.values():
             problems += when_problems(rule.when, fields, f'{path}["when"]')
+    if isinstance(rule.when, Mapping) and not problems:
+        problems += choice_problems(rule.when, list(known.by_model.values()), f'{path}["when"]')
     if problems or not parsed.unread.isdisjoint(_DECISIVE):
         return list(dict.fromkeys(problems))
     return _reach_problems(rule, models, path)
@@ -56,9 +59,17 @@ class _Known:
             label = self._through[name]._meta.label
             hint = f'Add a rule with "model": "{label}": its rows are the record.'
             return Problem("E018", path, f"names {shown(name)}, which has the through model {label}.", hint)
-        near = self._columns.get(name)
+        near = self._columns.get(name) or self._meant(name)
         hint = f"Did you mean {near!r}?" if near else did_you_mean(name, self._fields)
         return Problem("E010", path, f"names {shown(name)}, which is no field of the model.", hint)
+
+    def _meant(self, name: Any) -> str | None:
+        """Return the field that a lookup such as ``price__gt`` or a verbose name means, None if it is neither."""
+        if not isinstance(name, str):
+            return None
+        first = name.partition("__")[0].partition(".")[0]
+        verbose = {str(field.verbose_name).lower(): found for found, field in self._fields.items()}
+        return first if first in self._fields else self._columns.get(first) or verbose.get(name.strip().lower())
 
 
 def _mask_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:

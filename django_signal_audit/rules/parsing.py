@@ -19,6 +19,12 @@ from .schema import RULE_KEYS, NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.
 NAME_LENGTH = 100
+# What other programs call the levels.
+LEVEL_SYNONYMS = {
+    **dict.fromkeys(("error", "err", "fatal", "emergency", "alert", "severe", "high", "danger"), "critical"),
+    **dict.fromkeys(("warn", "medium"), "warning"),
+    **dict.fromkeys(("debug", "notice", "low", "success", "normal"), "info"),
+}
 # Values that are secrets, or hold some.
 _UNSHOWN = ("CHANNELS", "MASK_KEY")
 
@@ -258,12 +264,21 @@ def _is_nameless(name: Any) -> bool:
 
 def _hint(key: str, value: Any) -> str:
     if key == "level":
-        return did_you_mean(value, Level.values)
+        return did_you_mean(value, Level.values, synonyms=LEVEL_SYNONYMS)
+    if key == "model" and (label := _label_of(value)):
+        return f'Write "{label}".'
     if key == "retention":
         return period_hint(value)
     if key in _LISTS and isinstance(value, str) and value:
         return f"It is one text. Write [{shown(value)}]."
     return f"It is {shown(value)}."
+
+
+def _label_of(value: Any) -> str:
+    """Return the label of a model class that stands in place of it, alone or first in a list."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    options = getattr(first, "_meta", None) if isinstance(first, type) else None
+    return str(getattr(options, "label", ""))
 
 
 def _name_problems(name: Any, path: str, first: dict[str, str]) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db.models.signals import ModelSignal
@@ -13,17 +14,35 @@ from django.utils.module_loading import import_string
 from django_signal_audit import signals
 from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, get_settings, is_unread
 from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, EventType
-from django_signal_audit.problems import Problem, did_you_mean, nearest_path
+from django_signal_audit.problems import Problem, did_you_mean, nearest, nearest_path
 
 from .fields import field_problems
+from .labels import meant_label, nearest_label
 from .parsing import ParsedRule
 from .periods import retention_problems
 from .schema import Rule
-from .targets import Model, auditable_models, find_model, is_wildcard, matching, resolve_all
+from .signal_hints import signal_hint
+from .targets import auditable_models, find_model, is_wildcard, matching, resolve_all
 from .templates import template_problems
 
 REQUEST_KEYS = ("paths", "methods")
 MODEL_KEYS = ("fields", "exclude")
+EVENT_SYNONYMS = {
+    **dict.fromkeys(("add", "added", "insert", "inserted", "new", "save", "saved", "post_save", "pre_save"), "create"),
+    **dict.fromkeys(("change", "changed", "edit", "edited", "modify", "modified", "write"), "update"),
+    **dict.fromkeys(("remove", "removed", "destroy", "destroyed", "post_delete", "pre_delete"), "delete"),
+    **dict.fromkeys(("m2m_changed", "many_to_many", "manytomany", "related"), "m2m"),
+}
+# Near misses of the events that this package makes without a model; any other name is one for ``record()``.
+LOGIN_SYNONYMS = {
+    **dict.fromkeys(("log_in", "logged_in", "user_logged_in", "signin", "sign_in", "signed_in"), "login"),
+    **dict.fromkeys(("log_out", "logged_out", "user_logged_out", "signout", "sign_out", "signed_out"), "logout"),
+    **dict.fromkeys(
+        ("user_login_failed", "failed_login", "loginfailed", "login_failure", "login_error"), "login_failed"
+    ),
+    **dict.fromkeys(("http_request", "requests"), "request"),
+}
+NEAR = 0.85
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 
@@ -66,7 +85,9 @@ def _path_problems(rule: Rule, path: str) -> list[Problem]:
         problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function of one change")
     if rule.signal:
         expected = "a custom django.dispatch.Signal"
-        problems += import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
+        found = import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
+        hint = signal_hint(rule.signal, _is_custom_signal) if found else ""
+        problems += [replace(problem, hint=hint) if hint else problem for problem in found]
     return problems
 
 
@@ -110,7 +131,7 @@ def _channel_problems(parsed: ParsedRule) -> list[Problem]:
     problems = []
     for entry, path, unread in parsed.notify:
         if entry.channel not in channels and "channel" not in unread and not is_unread("CHANNELS"):
-            hint = did_you_mean(entry.channel, channels) if channels else "Add it to CHANNELS."
+            hint = _channel_hint(entry.channel, channels)
             message = f"names the channel {entry.channel!r}, which CHANNELS does not have."
             problems.append(Problem("E014", path, message, hint))
     if parsed.lacks("notify"):
@@ -122,12 +143,31 @@ def _channel_problems(parsed: ParsedRule) -> list[Problem]:
     return problems
 
 
+def _channel_hint(name: str, channels: Mapping[str, Any]) -> str:
+    if not channels:
+        return "Add it to CHANNELS."
+    if "@" in name:
+        return f'An address is no channel. Write {{"channel": {next(iter(channels))!r}, "to": {name!r}}}.'
+    if "." in name:
+        by_backend = [alias for alias, config in channels.items() if _backend(config) == name]
+        return did_you_mean(by_backend[0] if by_backend else name, channels)
+    kinds = {_backend(config).split(".")[-2:][0]: alias for alias, config in channels.items()}
+    return did_you_mean(name, channels, synonyms=kinds)
+
+
+def _backend(config: Any) -> str:
+    return str(config.get("BACKEND", "")) if isinstance(config, Mapping) else ""
+
+
 def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
     for name in rule.events:
         if name in MODEL_EVENTS:
             hint = 'Add "model": which models the rule watches.'
             problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which needs a model.", hint))
+        elif near := _meant_event(name):
+            message = f"names {name!r}, which nothing makes unless record() is called with that name."
+            problems.append(Problem("W031", f'{path}["events"]', message, f"Did you mean {near!r}?"))
     problems += [
         Problem("W001", f'{path}["{key}"]', "has no effect without a model.", "Remove it, or add a model.")
         for key in MODEL_KEYS
@@ -137,6 +177,14 @@ def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
         hint = "Remove it, or name a function by its dotted path."
         problems.append(Problem("W001", f'{path}["when"]', "asks for fields of a model: it can never hold.", hint))
     return problems
+
+
+def _meant_event(name: str) -> str:
+    """Return the event of this package that somebody most likely meant by a name that is none, ``""`` if none."""
+    known = (*AUTH_EVENTS, EventType.REQUEST.value)
+    if name in known:
+        return ""
+    return LOGIN_SYNONYMS.get(name.strip().lower()) or nearest(name, known, NEAR) or ""
 
 
 def _request_problems(parsed: ParsedRule) -> list[Problem]:
@@ -160,7 +208,7 @@ def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
         problems += pattern_problems(pattern, f'{path}["model"]')
     for name in rule.events:
         if name not in MODEL_EVENTS:
-            hint = did_you_mean(name, MODEL_EVENTS)
+            hint = did_you_mean(name, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)
             if name in (*AUTH_EVENTS, EventType.REQUEST):
                 hint = f"{name} has no model: make it a rule of its own, without one."
             problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which is no model event.", hint))
@@ -173,7 +221,8 @@ def pattern_problems(pattern: str, path: str) -> list[Problem]:
         return []
     if is_wildcard(pattern):
         known = {f"{model._meta.app_label}.*" for model in auditable_models()}
-        return [Problem("E009", path, f"is {pattern!r}, which matches no model.", did_you_mean(pattern, known))]
+        hint = meant_label(pattern) or did_you_mean(pattern, known)
+        return [Problem("E009", path, f"is {pattern!r}, which matches no model.", hint)]
     model = find_model(pattern)
     if model is None:
         return [Problem("E009", path, f"is {pattern!r}, and there is no such model.", nearest_label(pattern))]
@@ -194,11 +243,3 @@ def exclusion_problems() -> list[Problem]:
         if pattern.lower() not in DEFAULT_EXCLUDE_MODELS and find_model(pattern) is None
         for problem in pattern_problems(pattern, f'SIGNAL_AUDIT["EXCLUDE_MODELS"][{position}]')
     ]
-
-
-def nearest_label(pattern: str) -> str:
-    """Return a hint with the label of the model that somebody most likely meant."""
-    labels = {model: model._meta.label for model in auditable_models()}
-    name = pattern.rpartition(".")[2].lower()
-    alike: list[Model] = [model for model in labels if model._meta.model_name == name]
-    return did_you_mean(pattern, [labels[model] for model in alike] or labels.values())

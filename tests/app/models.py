@@ -333,3 +333,23 @@ class Cellar(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk}"
+
+
+def priorities() -> list[tuple[int, str]]:
+    return [(1, "Low"), (2, "High")]
+
+
+class Ticket(models.Model):
+    """Its fields have choices of every kind."""
+
+    class Status(models.TextChoices):
+        NEW = "new", "Just arrived"
+        DONE = "done", "Finished"
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.NEW)
+    priority = models.IntegerField(choices=priorities, default=1)
+    kind = models.CharField(max_length=10, blank=True, choices=[("Bugs", [("crash", "Crash"), ("typo", "Typo")])])
+    result = models.CharField(max_length=10, null=True, choices={"ok": "Fine", "bad": "Broken"})
+
+    def __str__(self) -> str:
+        return self.status
