@@ -8,7 +8,7 @@ from typing import TypeVar
 from django.core.management.base import CommandError
 from django.db import router
 
-from django_signal_audit.problems import did_you_mean
+from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.rules.labels import meant_label
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # What ends a command that was asked for something that means nothing; 1 says something else.
 WRONG = 2
+# How alike a label is that is taken for a misspelling rather than for another name of a model.
+NEAR = 0.8
 
 
 def select_plans(patterns: Sequence[str], using: str) -> list[ModelPlan]:
@@ -48,6 +50,7 @@ def select_plans(patterns: Sequence[str], using: str) -> list[ModelPlan]:
 def _why_none(pattern: str, plans: dict[type, ModelPlan]) -> str:
     known = [plan.label for plan in plans.values()]
     if is_wildcard(pattern) or find_model(pattern) is None:
-        hint = meant_label(pattern, plans) or did_you_mean(pattern, known, "Write app_label.Model or app.*")
+        hint = "" if nearest(pattern, known, NEAR) else meant_label(pattern, plans)
+        hint = hint or did_you_mean(pattern, known, "Write app_label.Model or app.*")
         return f"{pattern!r} means no audited model. {hint}"
     return f"No rule names {pattern}, so nothing is recorded of it. {did_you_mean(pattern, known)}"
