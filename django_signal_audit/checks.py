@@ -57,6 +57,7 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
         *_format_problems("E023", "REPORT_FORMATS", settings.report_formats, ReportFormat),
         *_format_problems("E028", "EXPORT_FORMATS", settings.export_formats, ExportFormat),
         *_proxy_problems(),
+        *_actor_problems(),
     ]
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
@@ -206,6 +207,21 @@ def _proxy_problems() -> Iterator[Problem]:
         except ValueError:
             path = f'SIGNAL_AUDIT["TRUSTED_PROXIES"][{position}]'
             yield Problem("E003", path, f"is {text!r}, no address or network.", 'Write "10.0.0.7" or "10.0.0.0/8".')
+
+
+def _actor_problems() -> Iterator[Problem]:
+    path, dotted = 'SIGNAL_AUDIT["ACTOR"]', get_settings().actor
+    if not dotted:
+        return
+    try:
+        found = import_string(dotted)
+    except Exception as error:  # noqa: BLE001  # importing runs the project's code
+        yield Problem("E065", path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, callable))
+        return
+    if not callable(found):
+        message = f"names {dotted!r}, which can't be called."
+        hint = nearest_path(dotted, callable) or "Name a function that takes the request and returns the user."
+        yield Problem("E065", path, message, hint)
 
 
 def _app_order_problems() -> Iterator[Problem]:

@@ -55,6 +55,7 @@ class Settings:
     capture_queries: bool = True
     max_value_bytes: int = 65_536
     trusted_proxies: Sequence[str] = ()
+    actor: str = ""
     report_formats: Mapping[str, str] = field(default_factory=dict)
     export_formats: Mapping[str, str] = field(default_factory=dict)
 
@@ -96,6 +97,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     ),
     "TRUSTED_PROXIES": ("a list of IP addresses or networks", _is_strings),
+    "ACTOR": ("the dotted path of a function", lambda value: isinstance(value, str)),
     "REPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
     "EXPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
 }

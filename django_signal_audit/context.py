@@ -35,6 +35,8 @@ class AuditContext:
     extra: Mapping[str, Any] = field(default_factory=dict)
     # The extra of where a task was enqueued: JSON already, its secrets masked.
     carried: Mapping[str, JSONValue] = field(default_factory=dict)
+    # Who really acted where a task was enqueued, if its actor was impersonated.
+    impersonator: Mapping[str, JSONValue] = field(default_factory=dict)
     correlation_id: str = ""
 
     @cached_property

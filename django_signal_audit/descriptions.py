@@ -8,6 +8,7 @@ from uuid import UUID
 from .actors import resolve_actor
 from .changes import Change
 from .context import current_context
+from .impersonation import resolve_impersonator
 from .keys import object_id
 from .masking import mask_payload
 from .matching import Match
@@ -26,7 +27,8 @@ class Describer:
     def __init__(self) -> None:
         context = current_context()
         self.moment = utc_now()
-        self.context = context.payload
+        impersonator = resolve_impersonator()
+        self.context = {**context.payload, "impersonator": impersonator} if impersonator else context.payload
         self._uids = new_uids()
         self._first: UUID | None = next(self._uids)
         # Outside any scope, the events of one call still belong together.

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
-
-from django.db import connections, transaction
 
 from .changes import Change
 from .conditions import AllOf
@@ -17,6 +13,7 @@ from .enums import EventType, Level, Source
 from .rules.plans import CompiledRule, ModelPlan
 from .rules.registry import get_registry
 from .rules.schema import NotifyEntry, Rule
+from .savepoints import own_queries
 from .values import safe_str
 
 logger = logging.getLogger("django_signal_audit")
@@ -116,49 +113,9 @@ def _holds(item: CompiledRule, change: Change) -> bool | None:
         return True
     try:
         # Operators ask the database nothing; what a project's function does is its own affair.
-        with nullcontext() if isinstance(item.condition, AllOf) else _own_queries(change.using):
+        with nullcontext() if isinstance(item.condition, AllOf) else own_queries(change.using):
             return bool(item.condition(change))
     except Exception:
         subject = f"{change.model._meta.label if change.model else change.event_type} {safe_str(change.pk)}"
         logger.exception('The condition of rule "%s" raised for %s; the rule does not notify.', item.rule.name, subject)
         return None
-
-
-@contextmanager
-def _own_queries(using: str) -> Iterator[None]:
-    """Keep a query that fails inside from ending the transaction of the change.
-
-    A savepoint does that. It costs two round trips, so it is set before the first query, which most conditions have
-    none of.
-    """
-    savepoints: list[str] = []
-    is_first = True
-
-    def set_savepoint(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        nonlocal is_first
-        if is_first:
-            is_first = False
-            savepoints.append(_create_savepoint(using))
-        return execute(sql, params, many, context)
-
-    connection = connections[using]
-    if not connection.in_atomic_block:
-        yield
-        return
-    try:
-        with connection.execute_wrapper(set_savepoint):
-            yield
-        if savepoints:
-            transaction.savepoint_commit(savepoints[0], using=using)
-    except Exception:
-        if transaction.get_rollback(using=using):
-            transaction.set_rollback(False, using=using)
-        if savepoints:
-            transaction.savepoint_rollback(savepoints[0], using=using)
-        raise
-
-
-def _create_savepoint(using: str) -> str:
-    # Django 6.1 gave it a new name and warns of the old one.
-    create: Callable[..., str] = getattr(transaction, "savepoint_create", None) or transaction.savepoint
-    return create(using=using)

@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from .actors import resolve_actor
 from .context import AuditContext, context_scope, current_context, new_correlation_id, replaced_context
+from .impersonation import resolve_impersonator
 from .values import JSONValue
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class CarriedActor:
 
 
 def pack() -> dict[str, JSONValue]:
-    """Return the context in force as JSON: correlation id, actor, reason and extra, as far as there are any.
+    """Return the context in force as JSON: correlation id, actor, impersonator, reason and extra, if not empty.
 
     The request stays behind: what a task changes is not changed in the request, which the correlation id leads to.
     """
@@ -42,6 +43,7 @@ def pack() -> dict[str, JSONValue]:
     parts: dict[str, JSONValue] = {
         "correlation_id": context.correlation_id,
         "actor": [actor_id, actor_repr] if actor_id else None,
+        "impersonator": resolve_impersonator(),
         "reason": context.reason,
         "extra": context.payload.get("extra"),
     }
@@ -65,6 +67,7 @@ def task_scope(task: str, packed: Mapping[str, Any]) -> Iterator[None]:
         actor=CarriedActor(*map(str, actor)) if actor else None,
         reason=str(packed.get("reason", "")),
         carried=packed.get("extra") or {},
+        impersonator=packed.get("impersonator") or {},
         correlation_id=correlation_id,
     )
     with replaced_context(context):

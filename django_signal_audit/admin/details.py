@@ -17,6 +17,7 @@ from django_signal_audit.reports.display import (
     ShownValue,
     show_actor,
     show_fields,
+    show_impersonator,
     show_payload,
     show_reason,
 )
@@ -38,6 +39,7 @@ class EventView:
     time: str
     brief: str
     actor: str
+    impersonator: str
     reason: str
     put_back_url: str
     fields: list[ShownField]
@@ -45,6 +47,7 @@ class EventView:
     context: list[tuple[str, ShownValue]]
     url: str = ""
     actor_url: str = ""
+    impersonator_url: str = ""
     history_url: str = ""
     correlation_url: str = ""
 
@@ -85,9 +88,12 @@ def _links(site: str, request: HttpRequest, event: AuditEvent) -> dict[str, str]
     if not may_view_events(request.user, event.model):
         return {}
     correlation = event.correlation_id
+    impersonator = event.context.get("impersonator") if show_impersonator(event) else {}
+    impersonator_id, impersonator_repr = impersonator.get("id", ""), impersonator.get("repr", "")
     return {
         "url": event_url(site, event.pk),
         "actor_url": actor_url(site, event.actor_id, event.actor_repr),
+        "impersonator_url": actor_url(site, impersonator_id, impersonator_repr),
         "history_url": history_url(site, event.model, event.object_id) if event.model and event.object_id else "",
         "correlation_url": events_url(site, q=correlation) if correlation else "",
     }
@@ -100,11 +106,12 @@ def _view(event: AuditEvent, reader: Reader, **urls: str) -> EventView:
         time=show_moment(event.recorded_at),
         brief=show_brief(event.recorded_at),
         actor=show_actor(event),
+        impersonator=show_impersonator(event),
         reason=show_reason(event),
         fields=show_fields(event, reader),
         data=show_payload(event.data),
-        # The reason has a place of its own.
-        context=show_payload({key: value for key, value in event.context.items() if key != "reason"}),
+        # These have places of their own.
+        context=show_payload({k: value for k, value in event.context.items() if k not in ("reason", "impersonator")}),
         **urls,
     )
 

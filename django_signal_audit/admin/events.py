@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
-from django_signal_audit.reports.display import show_actor, summarise
+from django_signal_audit.reports.display import show_actor, show_actors, summarise
 from django_signal_audit.reports.reading import ANYBODY
 
 from .base import ReadOnlyAdmin, badge, show_second
@@ -114,7 +114,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         if not name:
             return ""
         address = actor_url(self.admin_site.name, event.actor_id, event.actor_repr)
-        return format_html('<a href="{}">{}</a>', address, name)
+        return format_html('<a href="{}">{}</a>', address, show_actors(event))
 
     @admin.display(description=_("changes"))
     def summary(self, event: AuditEvent) -> str:

@@ -15,6 +15,7 @@ from django_signal_audit.rules.registry import get_registry
 
 from . import accounts, commands, custom_signals, deletes, members, queries, saves
 from .base import register_source, registered_sources
+from .channels_consumers import ConsumerSource, is_channels_installed
 
 # Importing them registers their sources.
 BUILT_IN = (saves, deletes, members, queries, custom_signals, accounts, commands)
@@ -26,6 +27,8 @@ OPTIONAL = {"celery": "django_signal_audit.capture.celery_tasks.CeleryTaskSource
 def start() -> None:
     """Connect what the rules ask for, and again whenever the settings change."""
     autodiscover_modules("audit_sources")
+    if is_channels_installed():
+        register_source(ConsumerSource)
     # The apps may have been loaded anew, and others than before (``apps.set_installed_apps``).
     get_registry.cache_clear()
     reconnect()

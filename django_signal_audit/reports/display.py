@@ -245,6 +245,20 @@ def show_actor(event: AuditEvent) -> str:
     return event.actor_repr or event.actor_id
 
 
+def show_impersonator(event: AuditEvent) -> str:
+    """Return the name of the user who impersonated the actor, the key where there was none, ``""`` for nobody."""
+    found = event.context.get("impersonator")
+    return str(found.get("repr") or found.get("id") or "") if isinstance(found, dict) else ""
+
+
+def show_actors(event: AuditEvent) -> str:
+    """Return the actor's name, with that of the user who impersonated them."""
+    actor, impersonator = show_actor(event), show_impersonator(event)
+    if not impersonator:
+        return actor
+    return _("%(actor)s (impersonated by %(impersonator)s)") % {"actor": actor, "impersonator": impersonator}
+
+
 def show_reason(event: AuditEvent) -> str:
     """Return why it was done, as ``audit_context`` was told."""
     return str(event.context.get("reason", ""))

@@ -13,7 +13,7 @@ from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.values import Digest, JSONValue, Masked, to_json
 
 from .base import Column, Detail, Report
-from .display import ShownValue, change_lines, show_actor, show_reason, show_state
+from .display import ShownValue, change_lines, show_actors, show_reason, show_state
 from .localised import local
 
 LIFE = (
@@ -36,7 +36,7 @@ def life(title: str, events: Iterable[AuditEvent]) -> Report:
         (
             local(event.recorded_at),
             event.event_type,
-            show_actor(event),
+            show_actors(event),
             show_reason(event),
             Detail(lines=tuple(change_lines(event)), data=event.changes or event.data),
         )

@@ -1,0 +1,1 @@
+"""Small projects, one for each package that this one is used beside: see ``test_neighbours``."""

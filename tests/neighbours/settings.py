@@ -1,0 +1,134 @@
+"""Settings of the project that the environment names: common ones, and those that its package asks for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from tests.databases import URL, database
+
+AUDIT_MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What the settings of a project have beside the common ones."""
+
+    # Modules without which its tests are left out.
+    needs: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
+    middleware: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    # Part of the short form, which runs with every build.
+    is_short: bool = False
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the modules that are not installed."""
+        return [name for name in self.needs if find_spec(name) is None]
+
+
+def backends(*others: str) -> dict[str, Any]:
+    """Return the setting with Django's own backend and others."""
+    return {"AUTHENTICATION_BACKENDS": ["django.contrib.auth.backends.ModelBackend", *others]}
+
+
+PROJECTS = {
+    "cachalot": Project(
+        needs=("cachalot",), apps=("cachalot",), settings={"CACHALOT_ONLY_CACHABLE_APPS": {"shop"}}, is_short=True
+    ),
+    "channels": Project(needs=("channels", "daphne"), settings={"CHANNEL_LAYERS": {}}, is_short=True),
+    "debug_toolbar": Project(
+        needs=("debug_toolbar",),
+        apps=("debug_toolbar",),
+        middleware=("debug_toolbar.middleware.DebugToolbarMiddleware",),
+        settings={
+            "DEBUG_TOOLBAR_CONFIG": {"SHOW_TOOLBAR_CALLBACK": "tests.neighbours.debug_toolbar.always"},
+            "INTERNAL_IPS": ["127.0.0.1"],
+        },
+        is_short=True,
+    ),
+    "factory_boy": Project(needs=("factory",)),
+    "guardian": Project(
+        needs=("guardian",), apps=("guardian",), settings=backends("guardian.backends.ObjectPermissionBackend")
+    ),
+    "hijack": Project(
+        needs=("hijack",), apps=("hijack",), middleware=("hijack.middleware.HijackUserMiddleware",), is_short=True
+    ),
+    "import_export": Project(needs=("import_export",), apps=("import_export",)),
+    "jazzmin": Project(needs=("jazzmin",), before=("jazzmin",)),
+    "loginas": Project(needs=("loginas",), apps=("loginas",), is_short=True),
+    "modeltranslation": Project(
+        needs=("modeltranslation",),
+        before=("modeltranslation",),
+        settings={"LANGUAGES": [("en", "English"), ("de", "German")], "LANGUAGE_CODE": "en"},
+    ),
+    "mptt": Project(needs=("mptt",), apps=("mptt",)),
+    "ninja": Project(needs=("ninja",), is_short=True),
+    "polymorphic": Project(needs=("polymorphic",), apps=("polymorphic",)),
+    "rest_framework": Project(
+        needs=("rest_framework", "rest_framework_simplejwt"),
+        apps=("rest_framework", "rest_framework.authtoken"),
+        settings={
+            "REST_FRAMEWORK": {
+                "DEFAULT_AUTHENTICATION_CLASSES": [
+                    "rest_framework.authentication.TokenAuthentication",
+                    "rest_framework_simplejwt.authentication.JWTAuthentication",
+                ],
+                "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+            }
+        },
+        is_short=True,
+    ),
+    "taggit": Project(needs=("taggit",), apps=("taggit",)),
+    "unfold": Project(needs=("unfold",), before=("unfold",), is_short=True),
+}
+
+NAME = os.environ.get("AUDIT_NEIGHBOUR", "rest_framework")
+PROJECT = PROJECTS[NAME]
+
+SECRET_KEY = "neighbours, and long enough for the signatures of tokens"
+USE_TZ = True
+ROOT_URLCONF = "tests.neighbours.urls"
+ALLOWED_HOSTS = ["*"]
+DATABASES = {"default": database(URL, f"_{NAME}")}
+INSTALLED_APPS = [
+    "django_signal_audit",
+    *PROJECT.before,
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    *PROJECT.apps,
+    "tests.neighbours.shop",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    *PROJECT.middleware,
+    AUDIT_MIDDLEWARE,
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+SIGNAL_AUDIT = {"RULES": [{"name": "shop", "model": "shop.*"}]}
+globals().update(PROJECT.settings)
