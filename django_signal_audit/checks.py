@@ -16,9 +16,9 @@ from .capture.base import registered_sources
 from .capture.databases import database_problems
 from .capture.internals import self_check
 from .channels.base import Channel
-from .channels.registry import get_channel, load_channel
+from .channels.registry import load_channel
 from .conf import get_settings
-from .delivery.recipients import spec_problem
+from .delivery.recipient_checks import permission_problems, recipient_problems, spec_problems
 from .dispatchers.registry import load_dispatcher
 from .exceptions import InvalidSettings
 from .keys import MAX_LENGTH
@@ -29,7 +29,6 @@ from .reports.exports.base import ExportFormat
 from .reports.formats.base import ReportFormat
 from .rules.parsing import NAME_LENGTH, storable
 from .rules.registry import get_registry
-from .rules.targets import resolve_all
 
 MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
 ADMIN = "django.contrib.admin"
@@ -41,6 +40,7 @@ def register_all() -> None:
     register(check_plugins, Tags.signals)
     register(check_installation, Tags.signals)
     register(check_databases, Tags.signals)
+    register(check_permissions, Tags.signals)
 
 
 def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
@@ -52,8 +52,8 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
     """Report what is wrong with channels, dispatcher, formats and proxies."""
     settings = get_settings()
     problems = [
-        *_recipient_problems(),
-        *_spec_problems(),
+        *recipient_problems(),
+        *spec_problems(),
         *_format_problems("E023", "REPORT_FORMATS", settings.report_formats, ReportFormat),
         *_format_problems("E028", "EXPORT_FORMATS", settings.export_formats, ExportFormat),
         *_proxy_problems(),
@@ -95,6 +95,11 @@ def check_databases(
     return [problem.as_check() for problem in problems]
 
 
+def check_permissions(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+    """Report recipients who are skipped unless they have a permission, where nobody has decided that."""
+    return [problem.as_check() for problem in permission_problems()]
+
+
 def _check_channels() -> Iterator[CheckMessage]:
     for alias, config in get_settings().channels.items():
         path = f'SIGNAL_AUDIT["CHANNELS"]["{alias}"]'
@@ -127,61 +132,6 @@ def _check_dispatcher() -> Iterator[CheckMessage]:
     except Exception as error:  # noqa: BLE001  # a dispatcher may be the project's code
         message = f"is {dotted!r}, which cannot be checked: {error!r}."
         yield Problem("E022", 'SIGNAL_AUDIT["DISPATCHER"]', message, "Mend its check method.").as_check()
-
-
-def _recipient_problems() -> Iterator[Problem]:
-    """Report rules that send to nobody by a channel that has to know whom to send to."""
-    for parsed in get_registry().parsed:
-        for entry, path, unread in parsed.notify:
-            if entry.to is None and unread.isdisjoint(("channel", "to")) and _needs_recipient(entry.channel):
-                yield Problem(
-                    "E026",
-                    path,
-                    f"names nobody to send to, and neither does the channel {entry.channel!r}.",
-                    f'Add "to": here, or to SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"].',
-                )
-
-
-def _spec_problems() -> Iterator[Problem]:
-    """Report recipients that read like a path or a function and are neither, and users by what is no key of theirs."""
-    found: dict[tuple[str, str], Problem] = {}
-    for parsed in get_registry().parsed:
-        models = resolve_all(parsed.rule.models)
-        for entry, path, unread in parsed.notify:
-            channel = _channel(entry.channel)
-            if channel is None or "to" in unread:
-                continue
-            there = f'SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"]["to"]'
-            where = there if entry.to is None else f'{path}["to"]'
-            for spec in _named(channel) if entry.to is None else entry.to:
-                problem = spec_problem(spec, channel, models)
-                if problem:
-                    message = f"names {spec!r}, which {problem[0]}."
-                    hint = problem[1] or "Correct the recipient."
-                    found[where, spec] = Problem("E027", where, message, hint)
-    yield from found.values()
-
-
-def _named(channel: Channel) -> tuple[str, ...]:
-    try:
-        return channel.recipients()
-    except Exception:  # noqa: BLE001  # what is wrong with the channel itself is reported as such
-        return ()
-
-
-def _channel(alias: str) -> Channel | None:
-    try:
-        return get_channel(alias)
-    except InvalidSettings:
-        return None  # reported as such
-
-
-def _needs_recipient(alias: str) -> bool:
-    try:
-        channel = get_channel(alias)
-        return channel.needs_recipient and not any(channel.recipients())
-    except Exception:  # noqa: BLE001  # what is wrong with the channel itself is reported as such
-        return False
 
 
 def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: type) -> Iterator[Problem]:

@@ -133,6 +133,10 @@ class Channel(ABC):
         """Return what is wrong with a plain recipient, as in "… names X, which …", and the edit to make."""
         return None
 
+    def mailbox_hint(self, recipient: str) -> str | None:
+        """Return what to write for a plain name that may be a recipient and most likely is none, None if it is fine."""
+        return None
+
     def html(self, message: Message) -> str:
         """Return the message in HTML, ``""`` for none; called in the language and time zone of its reader."""
         return ""

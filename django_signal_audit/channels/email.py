@@ -22,7 +22,7 @@ from django.utils.encoding import punycode
 from django.utils.translation import get_language, get_language_bidi
 
 from django_signal_audit.exceptions import GiveUp, RetryLater
-from django_signal_audit.problems import did_you_mean
+from django_signal_audit.problems import Problem, did_you_mean
 
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
 
@@ -60,6 +60,12 @@ class EmailChannel(Channel):
         if recipient in self.recipients() or _is_sound_recipient(recipient):
             return None
         return "is no e-mail address", "Correct the address."
+
+    def mailbox_hint(self, recipient: str) -> str | None:
+        """Return how to say that a name without a domain is meant: a mailbox on the mail server itself."""
+        if "@" in recipient or len(recipient.split()) != 1:
+            return None
+        return f'Write "{recipient}@localhost" for a mailbox on the mail server, "user:{recipient}" for that user.'
 
     def html(self, message: Message) -> str:
         """Return the mail in HTML: by the package's template, or by the project's that option ``html`` names."""
@@ -112,6 +118,13 @@ class EmailChannel(Channel):
             for text in (value,) if isinstance(value, str) else value if is_texts(value) else ():
                 if not is_sound(text):
                     yield self.error(name, f"names {text!r}, which is no e-mail address", "Correct the address.")
+                elif name != "to" and "@" not in text:
+                    yield self._header_warning(name, text)
+
+    def _header_warning(self, option: str, text: str) -> CheckMessage:
+        message = f"names {text!r}, which stands for nobody here: it is a mailbox on the mail server itself."
+        path = f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["{option}"]'
+        return Problem("W033", path, message, f'Write an address such as "{text}@example.com".').as_check()
 
     def _mailer(self) -> dict[str, Any]:
         return {"using": self.options["mailer"]} if HAS_MAILERS and "mailer" in self.options else {}

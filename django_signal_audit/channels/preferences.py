@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import get_supported_language_variant
 
 from django_signal_audit.problems import did_you_mean
@@ -83,4 +84,9 @@ def _path_problem(option: str) -> tuple[str, str | None] | None:
 
 def _names(fields: set[str], model: type[Model]) -> Iterator[str]:
     yield from fields
-    yield from (name for name in vars(model) if not name.startswith("_"))
+    for parent in model.__mro__:
+        yield from (
+            name
+            for name, value in vars(parent).items()
+            if isinstance(value, (property, cached_property)) and not name.startswith("_") and name != "pk"
+        )

@@ -81,20 +81,42 @@ def path_problem(spec: str, models: Iterable[type[Model]]) -> tuple[str, str] | 
     return None if None in problems else problems[0]
 
 
+def attribute_names(model: type[Model]) -> set[str]:
+    """Return the names of the fields and properties of a model, which a path may go through."""
+    properties = {
+        name
+        for parent in model.__mro__
+        for name, value in vars(parent).items()
+        if isinstance(value, (property, cached_property)) and not name.startswith("_")
+    }
+    return {field.name for field in model._meta.get_fields()} | (properties - {"pk"})
+
+
+def leads_to_users(spec: str, model: type[Model]) -> bool:
+    """Return whether a path from an object of the model goes by relations to users, at its end or on its way."""
+    if not is_field_path(spec, model):
+        return False
+    current: Any = model
+    for name in spec.split("."):
+        fields = {field.name: field for field in current._meta.get_fields()}
+        current = fields[name].related_model if name in fields else None
+        if not isinstance(current, type):
+            return False
+        if issubclass(current, get_user_model()):
+            return True
+    return False
+
+
 def _walk(model: type[Model], names: list[str]) -> tuple[str, str] | None:
     for name in names:
         if name in _masked(model):
             return f"passes {name!r}, which is private", "Name the user it belongs to."
         fields = {field.name: field for field in model._meta.get_fields()}
         if name not in fields:
-            # A property may hold anything.
-            known = [*fields, *(other for other in vars(model) if not other.startswith("_"))]
-            here = hasattr(model, name)
-            return (
-                None
-                if here
-                else (f"is neither a path from {model._meta.label} nor a function", did_you_mean(name, known))
-            )
+            if hasattr(model, name):
+                return None  # a property may hold anything
+            hint = did_you_mean(name, attribute_names(model))
+            return f"is neither a path from {model._meta.label} nor a function", hint
         target = fields[name].related_model
         if not isinstance(target, type):
             return None
