@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +14,33 @@ from .enums import EventType, Source
 from .matching import match_baseline
 from .models.state import RecordedState
 from .recorder import record_changes
-from .replay.rows import RowReader, StoredRow
+from .replay.comparison import Comparison
+from .replay.rows import RowReader, StoredRow, rows_named
 from .replay.trail import Trail
 from .rules.plans import ModelPlan
+from .values import Digest, JSONValue, decode
 
 BATCH_SIZE = 500
+# The key in the data of events that repair.
+REPAIR = "repair"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch that is done: how many rows were looked at, and how many got a starting point."""
+    """One batch that is done.
 
-    rows: int
-    written: int
+    Attributes:
+        rows: How many rows of the table were looked at.
+        written: How many of them got a starting point.
+        repaired: How many of these differed from what was recorded of them.
+        gone: How many rows that are gone got a deletion.
+
+    """
+
+    rows: int = 0
+    written: int = 0
+    repaired: int = 0
+    gone: int = 0
 
 
 class Baseline:
@@ -37,16 +51,21 @@ class Baseline:
     Args:
         plan: The plan.
         using: The database.
+        repair: Also write what the row holds where that differs from what is recorded, and deletions of rows that
+            are gone.
+        is_dry: Only return what would be written.
 
     """
 
-    def __init__(self, plan: ModelPlan, using: str) -> None:
+    def __init__(self, plan: ModelPlan, using: str, *, repair: bool = False, is_dry: bool = False) -> None:
         match = match_baseline(plan)
         self.names = match.names if match else frozenset()
         self.plan = plan
         self.using = using
+        self._is_dry = is_dry
         self._reader = RowReader(plan, using, self.names & set(plan.all_members))
         self._trail = Trail(plan.model, using)
+        self._comparison = Comparison(plan) if repair else None
 
     def count(self) -> int:
         """Return how many rows the table has."""
@@ -54,16 +73,25 @@ class Baseline:
 
     def run(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Write what is missing, and return each batch after its commit."""
-        for keys in self._reader.key_chunks(batch_size) if self.names else ():
+        if not self.names:
+            return
+        if self._comparison is not None and self.plan.covered:
+            for gone in self._trail.vanished():
+                for start in range(0, len(gone), batch_size):
+                    yield Batch(gone=self._end(gone[start : start + batch_size]))
+        for keys in self._reader.key_chunks(batch_size):
             # Most rows of a table that is gone through again need nothing, and no lock.
-            missing = [change.pk for change in self._changes(keys, lock=False)]
-            yield Batch(len(keys), self._write(missing) if missing else 0)
+            missing = self._changes(keys, lock=False)
+            if missing and not self._is_dry:
+                missing = self._write([change.pk for change in missing])
+            yield Batch(len(keys), len(missing), sum(REPAIR in change.data for change in missing))
 
-    def _write(self, keys: Sequence[Any]) -> int:
+    def _write(self, keys: Sequence[Any]) -> list[Change]:
         with transaction.atomic(using=self.using):
             lock_database(self.using)
-            # The locks come first: whoever held them has committed his events by then.
-            return len(record_changes(self._changes(keys, lock=True), self.using))
+            # The locks come first: whoever held them has committed the events of the rows by then.
+            changes = self._changes(keys, lock=True)
+            return changes if len(record_changes(changes, self.using)) == len(changes) else []
 
     def _changes(self, keys: Sequence[Any], *, lock: bool) -> list[Change]:
         rows = self._reader.read(keys, lock=lock)
@@ -72,21 +100,16 @@ class Baseline:
         return [change for change in changes if change is not None]
 
     def _change(self, row: StoredRow, state: RecordedState) -> Change | None:
-        """Return the starting point of what is not told of a row, None if nothing is missing."""
+        """Return the starting point of what is not told of a row or told wrongly, None if nothing is."""
         known = state.values or {}
         images = self._reader.images
-        fields = {
-            name: FieldChange(old=None, new=value)
-            for name, value in images.row(row.image, self.names).items()
-            if name not in known
-        }
-        members = {
-            name: MembersChange(added=tuple(keys))
-            for name, keys in row.members.items()
-            if name not in known and (keys or not state.has_start)
-        }
-        if state.has_start and not fields and not members:
+        values = images.row(row.image, self.names)
+        fields = {name: FieldChange(old=None, new=value) for name, value in values.items() if name not in known}
+        wrong = self._wrong_fields(values, known)
+        members = {name: change for name in row.members if (change := self._members(name, row, state)) is not None}
+        if state.has_start and not fields and not wrong and not members:
             return None
+        repaired = sorted({*wrong, *(name for name, change in members.items() if change.removed)})
         return Change(
             event_type=EventType.BASELINE,
             source=Source.BASELINE,
@@ -94,6 +117,64 @@ class Baseline:
             model=self.plan.model,
             pk=row.pk,
             instance=images.instance(row.image),
-            fields=fields,
+            fields={**fields, **wrong},
             members=members,
+            data={REPAIR: {"reason": "differs", "fields": repaired}} if repaired else {},
         )
+
+    def _wrong_fields(self, values: Mapping[str, Any], known: Mapping[str, JSONValue]) -> dict[str, FieldChange]:
+        """Return the fields that hold another value than is recorded, with the recorded one as the old value."""
+        if self._comparison is None:
+            return {}
+        return {
+            name: FieldChange(old=self._decode(name, known[name]), new=value)
+            for name, value in values.items()
+            if name in known and name in self.plan.covered
+            if not self._comparison.is_recorded(name, known[name], value)
+        }
+
+    def _members(self, name: str, row: StoredRow, state: RecordedState) -> MembersChange | None:
+        """Return the members that are not told of and, for a repair, those that are told of and aren't there."""
+        actual = row.members[name]
+        known = (state.values or {}).get(name)
+        if known is None:
+            return MembersChange(added=tuple(actual)) if actual or not state.has_start else None
+        removed: list[Any] = []
+        if self._comparison is not None and name in self.plan.covered:
+            removed = [key for key in known if key not in actual]
+        # Members that are older than the package come to light when others are added or removed.
+        change = MembersChange(added=tuple(key for key in actual if key not in known), removed=tuple(removed))
+        return change or None
+
+    def _end(self, names: Sequence[str]) -> int:
+        """Write the deletions of rows that are gone, and return how many they are."""
+        if self._is_dry:
+            return len(names)
+        with transaction.atomic(using=self.using):
+            lock_database(self.using)
+            there = rows_named(self.plan.model, names, self.using)
+            states = self._trail.states(names)
+            changes = [self._deletion(name, states[name].values or {}) for name in names if name not in there]
+            changes = [change for change in changes if states[str(change.pk)].values is not None]
+            return len(record_changes(changes, self.using))
+
+    def _deletion(self, name: str, known: Mapping[str, JSONValue]) -> Change:
+        """Return the deletion of a row by its name in the trail, with what is recorded of it as the old values."""
+        fields = [field for field in self.plan.all_fields if field in known]
+        members: dict[str, Any] = {field: known[field] for field in self.plan.all_members if field in known}
+        return Change(
+            event_type=EventType.DELETE,
+            source=Source.BASELINE,
+            using=self.using,
+            model=self.plan.model,
+            pk=name,
+            object_repr=self._trail.last_text(name),
+            fields={field: FieldChange(old=self._decode(field, known[field]), new=None) for field in fields},
+            members={field: MembersChange(removed=tuple(keys)) for field, keys in members.items() if keys},
+            data={REPAIR: {"reason": "gone"}},
+        )
+
+    def _decode(self, name: str, recorded: JSONValue) -> Any:
+        """Return the recorded value, None for a digest of what is secret by now: only the secret gives its tag."""
+        value = decode(self.plan.all_fields[name], recorded)
+        return None if isinstance(value, Digest) and name in self.plan.secret else value

@@ -36,12 +36,11 @@ def match_change(change: Change) -> Match | None:
     Custom events are wanted even without a rule: somebody called ``record`` for them.
     """
     registry = get_registry()
-    if change.is_model_event:
+    if change.is_model_event or change.source == Source.BASELINE:
         plan = registry.plan_for(change.model) if change.model else None
-        return _match_row(change, plan) if plan else None
-    if change.source == Source.BASELINE:
-        plan = registry.plan_for(change.model) if change.model else None
-        return match_baseline(plan) if plan else None
+        if plan is None:
+            return None
+        return match_baseline(plan) if change.source == Source.BASELINE else _match_row(change, plan)
     candidates = registry.event_rules.get(change.event_type, ())
     if change.event_type == EventType.REQUEST:
         candidates = tuple(item for item in candidates if _wants_request(item.rule, change))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis
@@ -13,6 +14,7 @@ from django.db import connections
 from django_signal_audit.models import AuditEvent
 
 from .databases import URL
+from .small_project import SmallProject
 
 EVERYTHING = [{"name": "all", "model": "app.*"}]
 
@@ -29,6 +31,26 @@ if os.environ.get("CI"):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: whatever begins last is waited for alone. The order is random otherwise."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def small_project(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., SmallProject]:
+    """Make a project of its own, on a database of its own."""
+    request.getfixturevalue("django_db_setup")
+    blocker = request.getfixturevalue("django_db_blocker")
+
+    def make(*arguments: str, **options: str) -> SmallProject:
+        with blocker.unblock():
+            project = SmallProject(tmp_path, *arguments, **options)
+        request.addfinalizer(lambda: _close(project, blocker))
+        return project
+
+    return make
+
+
+def _close(project: SmallProject, blocker: Any) -> None:
+    with blocker.unblock():
+        project.close()
 
 
 T = TypeVar("T")

@@ -12,14 +12,13 @@ from django_signal_audit.values import (
     Digest,
     JSONValue,
     Masked,
-    canonical_json,
     decode_tag,
-    encode,
     mask,
     shorten,
 )
 
 from .differences import Difference, Kind
+from .equality import is_same, spellings
 from .rows import StoredRow
 
 
@@ -30,7 +29,7 @@ class Comparison:
         self.plan = plan
         self._images = ImageReader(plan, "")
         self._fields = {name: field for name, field in plan.all_fields.items() if name in plan.covered}
-        self._members = sorted(plan.covered & set(plan.all_members))
+        self.members = sorted(plan.covered & set(plan.all_members))
 
     def of_row(self, row: StoredRow, states: Sequence[RecordedState]) -> Iterator[Difference]:
         """Return how a row that is there differs from all of the states that it may have been in when it was read."""
@@ -58,26 +57,25 @@ class Comparison:
     def _of_fields(self, row: StoredRow, values: Sequence[dict[str, Any]]) -> Iterator[Difference]:
         for name, actual in self._images.row(row.image, self._fields).items():
             recorded = [known[name] for known in values if name in known]
-            if recorded and not any(self._is(name, one, actual) for one in recorded):
+            if recorded and not any(self.is_recorded(name, one, actual) for one in recorded):
                 shown = self.plan.keepers[name](actual)
                 yield self._difference(row.pk, Kind.VALUE, name, recorded[-1], shown)
 
     def _of_members(self, row: StoredRow, values: Sequence[dict[str, Any]]) -> Iterator[Difference]:
-        for name in self._members:
+        for name in self.members:
             actual = sorted(row.members[name], key=member_order)
             recorded = [known.get(name, []) for known in values]
             if actual not in recorded:
                 yield self._difference(row.pk, Kind.MEMBERS, name, recorded[-1], actual)
 
-    def _is(self, name: str, recorded: JSONValue, actual: Any) -> bool:
-        """Tell whether the value is the recorded one: a tag or a digest is compared by making the same of the value."""
-        encoded = encode(self._fields[name], actual)
-        tag = decode_tag(recorded)
+    def is_recorded(self, name: str, recorded: JSONValue, actual: Any) -> bool:
+        """Return whether the value is the recorded one; tags and digests are compared with those of the value."""
+        field, tag = self._fields[name], decode_tag(recorded)
         if isinstance(tag, Masked):
-            encoded = mask(f"{self.plan.label}.{name}", encoded)
-        elif isinstance(tag, Digest):
-            encoded = shorten(encoded, max_bytes=-1)
-        return canonical_json(recorded) == canonical_json(encoded)
+            return any(recorded == mask(f"{self.plan.label}.{name}", text) for text in spellings(field, actual))
+        if isinstance(tag, Digest):
+            return any(recorded == shorten(text, max_bytes=-1) for text in spellings(field, actual))
+        return is_same(field, recorded, actual)
 
     def _difference(
         self, pk: Any, kind: Kind, field: str = "", recorded: JSONValue = None, actual: JSONValue = None

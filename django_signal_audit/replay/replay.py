@@ -9,6 +9,7 @@ from django.db import connections
 from django.utils.translation import gettext as _
 
 from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.storage import table_exists
 
 from .differences import Difference, LeftOut
 from .table import TableReplay
@@ -31,9 +32,11 @@ class Replay:
     def __init__(self, plans: Iterable[ModelPlan], using: str, on_rows: Callable[[int], Any] = _ignore) -> None:
         self._skipped: list[LeftOut] = []
         self._tables: list[TableReplay] = []
-        there = set(connections[using].introspection.table_names(include_views=True))
+        tables = set(connections[using].introspection.table_names(include_views=True))
         for plan in plans:
-            reason = _why_not(plan, there)
+            # Those of other schemas aren't listed.
+            is_there = plan.model._meta.db_table in tables or table_exists(plan.model, using)
+            reason = _why_not(plan, is_there=is_there)
             if reason:
                 self._skipped.append(LeftOut(model=plan.model, field="", reason=reason))
             else:
@@ -58,8 +61,8 @@ class Replay:
         return [*self._skipped, *(item for table in self._tables for item in table.left_out())]
 
 
-def _why_not(plan: ModelPlan, tables: set[str]) -> str:
-    if plan.model._meta.db_table not in tables:
+def _why_not(plan: ModelPlan, *, is_there: bool) -> str:
+    if not is_there:
         return _("there is no such table on this database")
     if not plan.covered:
         return _("not every change is recorded of any field: rules leave them out, or have conditions")

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from django_signal_audit.capture.images import chunks
 from django_signal_audit.keys import parse_id
 from django_signal_audit.models.state import RecordedState
 from django_signal_audit.rules.plans import ModelPlan
@@ -55,11 +54,9 @@ class TableReplay:
                 if any(self._comparison.of_row(row, [states[row.name]])):
                     yield from self._look_again(row.pk, row.name)
             self._on_rows(len(keys))
-        for chunk in chunks(self._trail.alive()):
-            there = rows_named(self.plan.model, [name for name, _event_id in chunk], self.using)
-            for name, event_id in chunk:
-                if name not in there and self._trail.newest(name, own=True) == event_id:
-                    yield from self._look_again(parse_id(self.plan.model, name), name)
+        for names in self._trail.vanished():
+            for name in names:
+                yield from self._look_again(parse_id(self.plan.model, name), name)
 
     def _look_again(self, pk: Any, name: str) -> Iterator[Difference]:
         """Return how a row differs, though somebody may be writing it.

@@ -10,10 +10,13 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
+from django_signal_audit.capture.images import chunks
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.lineage import labels_telling_of
 from django_signal_audit.models.state import RecordedState, fold
+
+from .rows import rows_named
 
 PAGE = 2000
 _COLUMNS = ("object_id", "model", "event_type", "changes")
@@ -30,6 +33,7 @@ class Trail:
 
     def __init__(self, model: type[models.Model], using: str) -> None:
         self.model = model
+        self.using = using
         labels = labels_telling_of(model)
         self._events = AuditEvent.objects.using(using).filter(model__in=labels, event_type__in=ROW_EVENTS)
         self._own = self._events.filter(model=model._meta.label_lower)
@@ -77,6 +81,19 @@ class Trail:
             *_, (_, event_id, event_type) = run
             if event_type != EventType.DELETE:
                 yield name, event_id
+
+    def vanished(self) -> Iterator[list[str]]:
+        """Return the names of the rows that should be there by the model's own events and aren't, some at a time."""
+        for chunk in chunks(self.alive()):
+            there = rows_named(self.model, [name for name, _event_id in chunk], self.using)
+            gone = [name for name, event_id in chunk if name not in there and self.newest(name, own=True) == event_id]
+            if gone:
+                yield gone
+
+    def last_text(self, name: str) -> str:
+        """Return what the newest event of a row calls the object, ``""`` if there is none."""
+        events = self._events.filter(pk=self.newest(name)).order_by()
+        return next(iter(events.values_list("object_repr", flat=True)), "")
 
     def _last_words(self) -> Iterator[tuple[str, int, str]]:
         """Return name, id and type of all events, those of one row in a run, a page at a time."""

@@ -10,7 +10,17 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from django_signal_audit.conf import get_settings
-from django_signal_audit.values import RESERVED, JSONValue, Masked, encode, encode_tag, mask, plain_field, shorten
+from django_signal_audit.values import (
+    RESERVED,
+    Digest,
+    JSONValue,
+    Masked,
+    encode,
+    encode_tag,
+    mask,
+    plain_field,
+    shorten,
+)
 
 from .targets import Field
 
@@ -46,7 +56,13 @@ def make_keeper(field: Field, scope: str, *, is_secret: bool) -> Keeper:
 
 def _careful(field: Field, limit: int) -> Keeper:
     """Return a keeper that is right for any value."""
-    return lambda value: None if value is None else shorten(encode(field, value), limit)
+    return lambda value: (
+        None
+        if value is None
+        else encode_tag(value)
+        if value.__class__ is Digest
+        else shorten(encode(field, value), limit)
+    )
 
 
 # Each of these keepers knows the usual values of a kind of field, and leaves all others to the careful one.
