@@ -17,6 +17,7 @@ from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
 from .outbox import hold
+from .skips import log_skip
 from .targets import Resolved, Target, permitted, reach
 
 BATCH_SIZE = 500
@@ -44,6 +45,9 @@ def expand(notification: Notification, channel: Channel, targets: Sequence[Targe
         rows = [_row(notification, target) for target in others]
         Notification.objects.using(using).bulk_create(rows, batch_size=BATCH_SIZE)
         hold(notification, recipient=first.recipient, **_portion_of(notification, first))
+    for row in rows:
+        if row.status == Notification.STATUS.skipped:
+            log_skip(row)
     resolved = reach(first, channel, notification)
     new_ids = [row.pk for row in rows if row.pk is not None and row.status == Notification.STATUS.pending]
     return replace(resolved, new_ids=new_ids)

@@ -93,9 +93,9 @@ def _targets(notification: Notification, channel: Channel, events: Events) -> li
     """Return who is meant by the row's recipient, None if it is an address as it stands."""
     spec = notification.recipient
     if spec == SUPERUSERS or spec.startswith(GROUP):
-        return [user_target(user, channel, events) for user in _members(spec)]
+        return [user_target(user, channel, events) for user in members_of(spec)]
     if spec == ACTOR or spec.startswith(USER):
-        return [user_target(_single(spec, events), channel, events, f'"{spec}"')]
+        return [user_target(single_user(spec, events), channel, events, f'"{spec}"')]
     found = _led_to(notification, events)
     if found is not None:
         return _portions(found, channel, spec)
@@ -141,7 +141,8 @@ def _portion(named: Named, channel: Channel, events: Events) -> Target:
     return Target(named.address[:MAX_LENGTH], events)
 
 
-def _single(spec: str, events: Events) -> Model | None:
+def single_user(spec: str, events: Events) -> Model | None:
+    """Return the user meant by ``actor`` or ``user:<name>``, None if there is none."""
     if spec.startswith(USER):
         return all_users().filter(**{get_user_model().USERNAME_FIELD: spec.removeprefix(USER)}).first()
     key = events[0].actor_id
@@ -151,7 +152,7 @@ def _single(spec: str, events: Events) -> Model | None:
     return user_by_key(key)
 
 
-def _members(spec: str) -> Iterable[Model]:
+def members_of(spec: str) -> Iterable[Model]:
     """Return the active users meant by ``superusers`` or ``group:<name>``; a group has no use for its former ones."""
     named = {"is_superuser": True} if spec == SUPERUSERS else {"groups__name": spec.removeprefix(GROUP)}
     try:

@@ -18,6 +18,9 @@ from django_signal_audit.models import AuditEvent, Notification
 from .permissions import visible_events
 from .specs import USER
 
+# What the reason of a notification that a throttle suppressed begins with.
+THROTTLED = "Throttled: "
+
 Users: TypeAlias = dict[str, Model]
 Events: TypeAlias = Sequence[AuditEvent]
 

@@ -13,9 +13,10 @@ from django_signal_audit.rules.durations import parse_rate
 from .digests import key_of
 from .expansion import LeaseLost
 from .outbox import hold
+from .targets import THROTTLED
 
-# What the reason of a suppressed one begins with; the statistics count them by it.
-REASON = "Throttled: "
+# The statistics count them by it.
+REASON = THROTTLED
 
 
 def admit(row: Notification, recipient: str) -> None:

@@ -28,6 +28,7 @@ from .recipients import resolve
 from .rendering import render
 from .renewal import Renewal
 from .retry import MAX_ATTEMPTS, next_wait
+from .skips import log_skip
 from .targets import Resolved
 from .transport import transmit
 
@@ -219,7 +220,7 @@ class _Delivery:
             self._lose(row)
             return
         self.report.skipped += 1
-        logger.info("Notification %s (%s) was skipped: %s", row.pk, row, row.last_error)
+        log_skip(row)
 
     def _fail(self, row: Notification, error: Exception, channel: Channel | None, wait: float | None) -> None:
         changes: dict[str, Any] = {"last_error": describe(error, channel)}

@@ -16,6 +16,7 @@ from django_signal_audit.rules.reach import obstacle
 from django_signal_audit.rules.registry import Registry, get_registry
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.rules.targets import Model, concrete, find_model, matching
+from django_signal_audit.rules.validation import EVENT_SYNONYMS
 
 from .base import Cell, Column, Detail, Report, WrongArgument
 from .coverage import candidates, condition, listed, owner_of, recipients
@@ -32,21 +33,29 @@ def explain(label: str, event_type: str) -> dict[str, Report]:
         WrongArgument: There is no such model or event.
 
     """
+    model, likely = likely_rules(label, event_type)
+    registry = get_registry()
+    return {
+        "rules": _rules(registry, model, event_type, likely),
+        "fields": _fields(registry.plan_for(model), event_type, likely),
+        "outcome": _outcome(likely),
+    }
+
+
+def likely_rules(label: str, event_type: str) -> tuple[Model, Sequence[CompiledRule]]:
+    """Return the model whose rows a change is about, and the rules that may match it; raises as ``explain`` does."""
     found = find_model(label)
     if found is None:
         msg = f"There is no model {label!r}. {nearest_label(label)}"
         raise WrongArgument(msg)
     if event_type not in MODEL_EVENTS:
-        msg = f"{event_type!r} is no event of a model. {did_you_mean(event_type, MODEL_EVENTS)}"
+        msg = (
+            f"{event_type!r} is no event of a model. {did_you_mean(event_type, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)}"
+        )
         raise WrongArgument(msg)
-    registry, model = get_registry(), concrete(found)
-    plan = registry.plan_for(model)
-    likely = candidates(plan, event_type) if plan else []
-    return {
-        "rules": _rules(registry, model, event_type, likely),
-        "fields": _fields(plan, event_type, likely),
-        "outcome": _outcome(likely),
-    }
+    model = concrete(found)
+    plan = get_registry().plan_for(model)
+    return model, candidates(plan, event_type) if plan else []
 
 
 def _rules(registry: Registry, model: Model, event_type: str, likely: Sequence[CompiledRule]) -> Report:

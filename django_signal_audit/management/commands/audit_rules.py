@@ -7,13 +7,16 @@ from argparse import ArgumentParser
 from typing import Any, TextIO, cast
 
 from django.core.management.base import CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from django_signal_audit.delivery.unreached import unreached
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.problems import did_you_mean
-from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.base import Column, Report, WrongArgument
 from django_signal_audit.reports.coverage import coverage
-from django_signal_audit.reports.explanation import explain
+from django_signal_audit.reports.explanation import explain, likely_rules
 from django_signal_audit.reports.formats.table import TableFormat
 
 
@@ -42,7 +45,9 @@ class Command(AuditCommand):
             msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
             raise CommandError(msg)
         try:
-            reports = explain(*options["explain"]) if options["explain"] else coverage(alias)
+            reports = (
+                _explain(options["explain"][0], options["explain"][1], alias) if options["explain"] else coverage(alias)
+            )
         except WrongArgument as error:
             raise CommandError(str(error)) from error
         if options["format"] == "json":
@@ -57,3 +62,21 @@ class Command(AuditCommand):
             if position:
                 self.stdout.write("\n")
             TableFormat().write(report, cast("TextIO", self.stdout))
+
+
+def _explain(label: str, event_type: str, alias: str | None) -> dict[str, Report]:
+    """Return what a change would do, and who would not be notified."""
+    reports = explain(label, event_type)
+    model, likely = likely_rules(label, event_type)
+    if not any(item.notify for item in likely):
+        return reports
+    using = alias or router.db_for_write(model) or DEFAULT_DB_ALIAS
+    columns = (
+        Column("rule", gettext_lazy("rule")),
+        Column("channel", gettext_lazy("channel")),
+        Column("recipient", gettext_lazy("recipient")),
+        Column("why", gettext_lazy("why")),
+    )
+    rows = [list(item) for item in unreached(likely, model, using)]
+    title, empty = _("Who would not be notified"), _("Nobody is known who would not be notified.")
+    return {**reports, "not_notified": Report(title=title, columns=columns, rows=rows, empty=empty)}
