@@ -6,8 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django.apps import AppConfig, apps
-from django.conf import settings as django_settings
+from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections, models, router
 from django.utils.module_loading import import_string
@@ -25,13 +24,11 @@ from .keys import MAX_LENGTH
 from .masking import is_secret
 from .models import AuditEvent
 from .problems import Problem, nearest_path
+from .project_checks import actor_problems, app_order_problems, middleware_problems
 from .reports.exports.base import ExportFormat
 from .reports.formats.base import ReportFormat
 from .rules.parsing import NAME_LENGTH, storable
 from .rules.registry import get_registry
-
-MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
-ADMIN = "django.contrib.admin"
 
 
 def register_all() -> None:
@@ -57,14 +54,14 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
         *_format_problems("E023", "REPORT_FORMATS", settings.report_formats, ReportFormat),
         *_format_problems("E028", "EXPORT_FORMATS", settings.export_formats, ExportFormat),
         *_proxy_problems(),
-        *_actor_problems(),
+        *actor_problems(),
     ]
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
 
 def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
     """Report what is wrong with the project around the rules, and with the Django it runs on."""
-    problems = [*self_check(), *_app_order_problems(), *_middleware_problems(), *_sqlite_problems()]
+    problems = [*self_check(), *app_order_problems(), *middleware_problems(), *_sqlite_problems()]
     problems += [*_unseen_problems(), *_secret_key_problems()]
     for source in registered_sources():
         problems += source.problems()
@@ -157,52 +154,6 @@ def _proxy_problems() -> Iterator[Problem]:
         except ValueError:
             path = f'SIGNAL_AUDIT["TRUSTED_PROXIES"][{position}]'
             yield Problem("E003", path, f"is {text!r}, no address or network.", 'Write "10.0.0.7" or "10.0.0.0/8".')
-
-
-def _actor_problems() -> Iterator[Problem]:
-    path, dotted = 'SIGNAL_AUDIT["ACTOR"]', get_settings().actor
-    if not dotted:
-        return
-    try:
-        found = import_string(dotted)
-    except Exception as error:  # noqa: BLE001  # importing runs the project's code
-        yield Problem("E065", path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, callable))
-        return
-    if not callable(found):
-        message = f"names {dotted!r}, which can't be called."
-        hint = nearest_path(dotted, callable) or "Name a function that takes the request and returns the user."
-        yield Problem("E065", path, message, hint)
-
-
-def _app_order_problems() -> Iterator[Problem]:
-    names = [config.name for config in apps.get_app_configs()]
-    if ADMIN in names and names.index(ADMIN) < names.index("django_signal_audit"):
-        yield Problem(
-            "W003",
-            "INSTALLED_APPS",
-            'names "django_signal_audit" after "django.contrib.admin": the admin shows no history links.',
-            'Move "django_signal_audit" before "django.contrib.admin".',
-        )
-
-
-def _middleware_problems() -> Iterator[Problem]:
-    if get_registry().rules and not any(_is_audit_middleware(path) for path in django_settings.MIDDLEWARE):
-        yield Problem(
-            "W002",
-            "MIDDLEWARE",
-            "lacks AuditMiddleware: events do not know the user and the request, and there are no request events.",
-            f'Add "{MIDDLEWARE}" after the authentication middleware.',
-        )
-
-
-def _is_audit_middleware(path: str) -> bool:
-    if path == MIDDLEWARE:
-        return True
-    try:
-        found = import_string(path)
-        return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
-    except Exception:  # noqa: BLE001  # Django itself reports what cannot be imported, when it loads it
-        return False
 
 
 def _sqlite_problems() -> Iterator[Problem]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -48,6 +49,9 @@ class EventRow(NamedTuple):
         return event
 
 
+# Characters, of a statement that writes many events. Servers take some megabytes.
+MAX_STATEMENT_LENGTH = 1_000_000
+
 # How PostgreSQL has to read a column that is sent as an array of texts.
 _POSTGRESQL_CASTS = {
     "uid": "uuid",
@@ -79,8 +83,28 @@ def insert_rows(rows: Sequence[EventRow], using: str) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(*_unnested(prepared, using))
-        else:
-            cursor.executemany(_insert_sql(using), prepared)
+            return
+        # Not by executemany(): what wraps cursors, as debug toolbars do, may not expect tuples of tuples.
+        for batch in _batches(prepared, connection):
+            cursor.execute(_insert_sql(using, len(batch)), list(chain.from_iterable(batch)))
+
+
+def _batches(
+    prepared: Sequence[tuple[Any, ...]], connection: BaseDatabaseWrapper
+) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Return the rows in parts that fit into a statement: in parameters on SQLite, in bytes on MariaDB."""
+    # It asks for nothing but how many columns there are.
+    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * len(EventRow._fields), prepared), 1)
+    batch: list[tuple[Any, ...]] = []
+    length = 0
+    for row in prepared:
+        row_length = sum(len(value) for value in row if isinstance(value, str))
+        if batch and (len(batch) >= most or length + row_length > MAX_STATEMENT_LENGTH):
+            yield batch
+            batch, length = [], 0
+        batch.append(row)
+        length += row_length
+    yield batch
 
 
 def _unnested(prepared: Sequence[tuple[Any, ...]], using: str) -> tuple[str, list[Any]]:
@@ -135,12 +159,13 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
     ]
 
 
-@cache
-def _insert_sql(using: str) -> str:
+@lru_cache(64)
+def _insert_sql(using: str, count: int = 1) -> str:
     quote = connections[using].ops.quote_name
     columns = ", ".join(map(quote, EventRow._fields))
-    values = ", ".join(["%s"] * len(EventRow._fields))
-    return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES ({values})"  # noqa: S608  # our names
+    values = f"({', '.join(['%s'] * len(EventRow._fields))})"
+    rows = ", ".join([values] * count)
+    return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES {rows}"  # noqa: S608  # our names
 
 
 @cache

@@ -46,7 +46,11 @@ PROJECTS = {
         apps=("debug_toolbar",),
         middleware=("debug_toolbar.middleware.DebugToolbarMiddleware",),
         settings={
-            "DEBUG_TOOLBAR_CONFIG": {"SHOW_TOOLBAR_CALLBACK": "tests.neighbours.debug_toolbar.always"},
+            "DEBUG": True,
+            "DEBUG_TOOLBAR_CONFIG": {
+                "IS_RUNNING_TESTS": False,
+                "SHOW_TOOLBAR_CALLBACK": "tests.neighbours.debug_toolbar.always",
+            },
             "INTERNAL_IPS": ["127.0.0.1"],
         },
         is_short=True,
