@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -591,8 +592,8 @@ class TestProject:
         assert found() == []
 
     def test_the_admin_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        configs = list(checks.apps.get_app_configs())
-        monkeypatch.setattr(checks.apps, "get_app_configs", lambda: configs[::-1])
+        configs = list(apps.get_app_configs())
+        monkeypatch.setattr(apps, "get_app_configs", lambda: configs[::-1])
         messages = [message for message in checks.check_installation() if message.id == f"{PREFIX}W003"]
         assert [message.msg.split()[0] for message in messages] == ["INSTALLED_APPS"]
         assert 'before "django.contrib.admin"' in str(messages[0].hint)
