@@ -540,7 +540,9 @@ class TestRightSettings:
             {**rule(notify=["it"]), **channel(EMAIL, to="a@example.com")},
             {**rule(notify=[{"channel": "it", "to": ["superusers", "actor"]}]), **channel(INBOX)},
             {
-                **rule(notify=["it"], subject="{{ object }}: {{ old.price }} {{ new.items }}", message="{{ odd.x }}"),
+                **rule(
+                    notify=["it"], subject="{{ object }}: {{ old.price }} {{ new.items }}", message="{{ event.id }}"
+                ),
                 **channel(CALLABLE, target=f"{HERE}.condition"),
             },
             {"TRUSTED_PROXIES": ["10.0.0.7", "10.0.0.0/8", "::1"], "MASK_KEY": b"x", "ON_ERROR": "log"},

@@ -7,14 +7,16 @@ from functools import cache
 from typing import Any
 
 from django.template import Context, Engine, Template
-from django.template.base import TextNode, VariableNode
+from django.template.base import TextNode
 from django.template.loader_tags import ExtendsNode, IncludeNode
 
-from django_signal_audit.problems import Problem, did_you_mean
+from django_signal_audit.problems import Problem
 
 from .parsing import ParsedRule
 from .plans import condition_fields
-from .targets import Model
+from .targets import Field, Model
+from .template_names import uses
+from .template_uses import use_problem
 
 
 @cache
@@ -41,7 +43,7 @@ def render_template(source: str, context: Mapping[str, Any]) -> str:
 
 def template_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
     """Return what is wrong with the subjects and messages of a rule on these models."""
-    fields = {name for model in models for name in condition_fields(model)}
+    fields = {name: field for model in models for name, field in condition_fields(model).items()}
     return [problem for where, source in _sources(parsed) for problem in _problems(source, fields, where)]
 
 
@@ -51,7 +53,7 @@ def _sources(parsed: ParsedRule) -> Iterator[tuple[str, str]]:
             yield f'{path}["{key}"]', getattr(owner, key)
 
 
-def _problems(source: str, fields: set[str], path: str) -> list[Problem]:
+def _problems(source: str, fields: Mapping[str, Field], path: str) -> list[Problem]:
     try:
         template = compile_template(source)
     except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
@@ -64,18 +66,4 @@ def _problems(source: str, fields: set[str], path: str) -> list[Problem]:
         if any(opening in text for text in texts):
             message = f"has a {opening} that is not closed on its line."
             return [Problem("E017", path, message, f"Close it with {closing}.")]
-    return [
-        Problem("W008", path, f"shows {{{{ {side}.{name} }}}}, and there is no such field.", did_you_mean(name, fields))
-        for side, name in _field_variables(template)
-        if fields and name not in fields and not hasattr(dict, name)
-    ]
-
-
-def _field_variables(template: Template) -> list[tuple[str, str]]:
-    """Return the fields that a template shows, each as ``("old", "price")``."""
-    found = []
-    for node in template.nodelist.get_nodes_by_type(VariableNode):
-        lookups: tuple[str, ...] = getattr(node.filter_expression.var, "lookups", None) or ()  # type: ignore[attr-defined]
-        if len(lookups) > 1 and lookups[0] in ("old", "new"):
-            found.append((lookups[0], lookups[1]))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(filter(None, (use_problem(use, fields, path) for use in uses(template.nodelist)))))
