@@ -22,6 +22,9 @@ class Project:
     apps: tuple[str, ...] = ()
     middleware: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    # Instead of the common ones.
+    only_apps: tuple[str, ...] = ()
+    only_middleware: tuple[str, ...] | None = None
     # Part of the short form, which runs with every build.
     is_short: bool = False
 
@@ -72,6 +75,27 @@ PROJECTS = {
     ),
     "mptt": Project(needs=("mptt",), apps=("mptt",)),
     "ninja": Project(needs=("ninja",), is_short=True),
+    "no_admin": Project(
+        only_apps=(
+            "django_signal_audit",
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "tests.neighbours.shop",
+        ),
+        only_middleware=(
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            AUDIT_MIDDLEWARE,
+        ),
+        is_short=True,
+    ),
+    "no_contrib": Project(
+        only_apps=("django_signal_audit", "tests.neighbours.shop"),
+        only_middleware=(AUDIT_MIDDLEWARE,),
+        settings={"TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]},
+        is_short=True,
+    ),
     "polymorphic": Project(needs=("polymorphic",), apps=("polymorphic",)),
     "rest_framework": Project(
         needs=("rest_framework", "rest_framework_simplejwt"),
@@ -99,7 +123,7 @@ USE_TZ = True
 ROOT_URLCONF = "tests.neighbours.urls"
 ALLOWED_HOSTS = ["*"]
 DATABASES = {"default": database(URL, f"_{NAME}")}
-INSTALLED_APPS = [
+INSTALLED_APPS = list(PROJECT.only_apps) or [
     "django_signal_audit",
     *PROJECT.before,
     "django.contrib.admin",
@@ -111,13 +135,14 @@ INSTALLED_APPS = [
     *PROJECT.apps,
     "tests.neighbours.shop",
 ]
-MIDDLEWARE = [
+_MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     *PROJECT.middleware,
     AUDIT_MIDDLEWARE,
 ]
+MIDDLEWARE = _MIDDLEWARE if PROJECT.only_middleware is None else list(PROJECT.only_middleware)
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
