@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from .values import plain_field
+from .values import converts_by_itself, is_djangos, plain_field
 
 Field: TypeAlias = "models.Field[Any, Any]"
 
@@ -37,6 +38,8 @@ def read_value(field: Field, operand: Any) -> Any:
     if operand is None:
         return None
     plain = plain_field(field)
+    if converts_by_itself(plain):
+        return _column_value(plain, operand)
     if isinstance(operand, Mapping) and not isinstance(plain, models.JSONField):
         msg = "a dict is no value of it"
         raise ValueError(msg)
@@ -47,6 +50,21 @@ def read_value(field: Field, operand: Any) -> Any:
         msg = "a whole number is needed"
         raise ValueError(msg)
     return value
+
+
+def _column_value(plain: Any, operand: Any) -> Any:
+    """Return what the column holds for an operand, which may be a value of the field or the column's own."""
+    try:
+        return plain.get_prep_value(plain.to_python(operand))
+    except Exception:
+        if not is_djangos(plain.get_prep_value):
+            with suppress(Exception):
+                return plain.get_prep_value(operand)
+        if hasattr(plain, "from_db_value"):
+            with suppress(Exception):
+                plain.from_db_value(operand, None, None)
+                return operand
+        raise
 
 
 def _moment(plain: models.DateTimeField[Any, Any], operand: Any) -> Any:

@@ -14,6 +14,7 @@ import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from functools import cache
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -79,6 +80,8 @@ def _datetime_text(value: dt.datetime) -> str:
 
 
 _CONVERTERS: tuple[tuple[type | tuple[type, ...], Any], ...] = (
+    # What stands in a database for it, and not its text, which may be a translation.
+    (Enum, lambda value: to_json(value.value)),
     (Decimal, lambda value: format(value, "f") if value.is_finite() else str(value)),
     (float, repr),
     (UUID, str),
@@ -133,7 +136,10 @@ def _json_document(field: models.JSONField, value: Any) -> JSONValue:
     ):
         document = dict(value)
     else:
-        document = json.loads(json.dumps(value, cls=field.encoder or json.JSONEncoder))
+        try:
+            document = json.loads(json.dumps(value, cls=field.encoder or json.JSONEncoder))
+        except TypeError:
+            document = to_json(value)  # a decoder made it of a document, and nothing makes one of it again
     if isinstance(document, dict) and not RESERVED.isdisjoint(document):
         return {ESCAPE_KEY: document}
     return document
@@ -150,6 +156,19 @@ def plain_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
             return field
 
 
+def is_djangos(function: Any) -> bool:
+    """Return whether Django defines a function or method, rather than the project or a package."""
+    return str(getattr(function, "__module__", "")).startswith("django.")
+
+
+_CONVERSIONS = ("from_db_value", "to_python", "get_prep_value", "get_db_prep_value")
+
+
+def converts_by_itself(field: models.Field[Any, Any]) -> bool:
+    """Return whether the field has a say of its own in what its column holds of a value."""
+    return not all(is_djangos(getattr(field, name)) for name in _CONVERSIONS if hasattr(field, name))
+
+
 def encode(field: models.Field[Any, Any], value: Any) -> JSONValue:
     """Return a value of the field as typed JSON, however long."""
     if value is None:
@@ -160,6 +179,9 @@ def encode(field: models.Field[Any, Any], value: Any) -> JSONValue:
     if isinstance(plain, models.FloatField) and value.__class__ is int:
         # SQLite keeps 1.0 as 1, which is what RETURNING says of it.
         return to_json(float(value))
+    base = getattr(plain, "base_field", None)
+    if isinstance(base, models.Field) and isinstance(value, (list, tuple)):
+        return [encode(base, item) for item in value]
     return to_json(value)
 
 

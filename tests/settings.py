@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_tasks_db",
     "tests.app",
+    "tests.columns",
     "testproject.shop",
 ]
 MIDDLEWARE = [

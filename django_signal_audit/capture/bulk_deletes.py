@@ -75,7 +75,9 @@ def _delete(reader: RawImageReader, image: Image, scope: DeletionScope | None, *
     noted = Doomed(Source.BULK) if scope is None else scope.doomed.get((plan.model, pk), Doomed(Source.CASCADE))
     names = plan.names_for(EventType.DELETE)
     members = {
-        name: MembersChange(removed=sorted_keys(member for _, member in pairs)) for name, pairs in noted.members.items()
+        name: MembersChange(removed=sorted_keys(member for _, member in noted.members[name]))
+        for name in plan.all_members
+        if name in noted.members
     }
     if loses_parents:
         members |= members_left(reader, image, names)

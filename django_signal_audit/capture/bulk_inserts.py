@@ -14,12 +14,13 @@ from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
+from .columns import converted, is_converted
 from .compilers import InsertStatement, Rows
 from .extensions import members_brought
 from .images import Image, ImageReader, chunks
 from .lineage import Owner, owner_of
 from .recollection import recorded_row
-from .rows import differences, rows_of
+from .rows import certainties_of, differences, rows_of
 from .stored import UNCERTAIN, stored_values
 from .transactions import all_or_nothing, lock_database, write_transaction
 
@@ -50,13 +51,17 @@ class _Insert:
         self.statement = statement
         self.reader = reader
         self.vendor = connections[statement.using].vendor
+        kinds = {obj.__class__ for obj in statement.objs}
+        # Objects of several classes, proxies among them, are rare: the database is asked.
+        self.certain = certainties_of(reader.plan, kinds.pop(), statement.using) if len(kinds) == 1 else {}
 
     def run(self) -> tuple[Rows, list[Image]]:
         """Run the statement; return what Django wants of it, and the images of its rows."""
         returned = list(dict.fromkeys([*self._keys(), *self.statement.returning, *self._untold()]))
         rows = self.statement.execute_returning(returned)
         columns: dict[Any, Sequence[Any]] = dict(zip(returned, zip(*rows, strict=True), strict=False))
-        result = list(zip(*(columns[field] for field in self.statement.returning), strict=True)) if rows else []
+        wanted = [self._given(field, columns[field]) for field in self.statement.returning] if rows else []
+        result = list(zip(*wanted, strict=True))
         if len(rows) == len(self.statement.objs):
             told = {
                 field: self._told(field, self.statement.objs) for field in self.reader.fields if field not in columns
@@ -67,6 +72,11 @@ class _Insert:
         keys = zip(*(columns.get(field, ()) for field in self._keys()), strict=True)
         with all_or_nothing(self.statement.using):
             return result, _images_by_key(self.reader, [key if len(key) > 1 else key[0] for key in keys])
+
+    def _given(self, field: Any, column: Sequence[Any]) -> Sequence[Any]:
+        """Return what Django wants of a column: what objects have for its values."""
+        using = self.statement.using
+        return [converted(field, value, using) for value in column] if is_converted(field, using) else column
 
     def _keys(self) -> Sequence[Any]:
         return self.reader.plan.model._meta.pk_fields
@@ -79,21 +89,31 @@ class _Insert:
 
     def _told(self, field: Any, objs: Sequence[models.Model]) -> list[Any]:
         """Return what a column holds according to the objects, UNCERTAIN where they cannot tell."""
-        name = field.attname
-        return stored_values(field, [obj.__dict__.get(name, UNCERTAIN) for obj in objs], self.vendor)
+        name, certain = field.attname, self.certain.get(field.name, (field, None))
+        return stored_values(certain, [obj.__dict__.get(name, UNCERTAIN) for obj in objs], self.vendor)
 
 
 def _execute(statement: InsertStatement, reader: ImageReader) -> tuple[Rows, list[Image]]:
     """Return what Django wants of the statement, and the images of the rows that were really inserted."""
     local = [field for field in reader.fields if field.model._meta.concrete_model is _table_model(reader.plan)]
     rows = statement.execute_returning(local)
-    wanted = [local.index(field) for field in statement.returning]
-    result = [tuple(row[position] for position in wanted) for row in rows] if wanted else []
+    result = _for_django(rows, local, statement)
     if len(local) == len(reader.fields):
         return result, rows
     keys = [local.index(field) for field in _table_model(reader.plan)._meta.pk_fields]
     with all_or_nothing(statement.using):
         return result, _images_by_key(reader, [row[keys[0]] for row in rows])
+
+
+def _for_django(rows: Rows, fields: Sequence[Any], statement: InsertStatement) -> Rows:
+    """Return what Django wants of rows of these fields: what objects have for their values."""
+    wanted = [(fields.index(field), field) for field in statement.returning]
+    odd = {field for _, field in wanted if is_converted(field, statement.using)}
+
+    def of_object(field: Any, value: Any) -> Any:
+        return converted(field, value, statement.using) if field in odd else value
+
+    return [tuple(of_object(field, row[at]) for at, field in wanted) for row in rows] if wanted else []
 
 
 def _table_model(plan: ModelPlan) -> type[models.Model]:
@@ -143,8 +163,7 @@ class _Upsert:
                 written = [(image, False) for image in _images_by_key(self.reader, pks)]
         else:
             rows = self.statement.execute_returning(self.reader.fields, "(xmax <> 0)" if self.is_postgresql else "")
-            wanted = [self.reader.fields.index(field) for field in self.statement.returning]
-            result = [tuple(row[position] for position in wanted) for row in rows] if wanted else []
+            result = _for_django(rows, self.reader.fields, self.statement)
             written = self._once(rows)
         with all_or_nothing(self.statement.using):
             changes = [self._change(before, image, was_there) for image, was_there in written]

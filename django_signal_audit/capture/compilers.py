@@ -25,8 +25,10 @@ from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
 from django_signal_audit.problems import Problem
 
+from .columns import stored_converters
 from .internals import is_changed, patch_once
 from .selects import is_one_of
+from .tables import is_lockable
 
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]
@@ -122,7 +124,7 @@ class _Statement:
         """Return the query for columns of the rows a simple statement concerns, under the lock that it takes."""
         query = self._select(names)
         features = self.compiler.connection.features
-        if features.has_select_for_update:
+        if features.has_select_for_update and is_lockable(self.model, self.using):
             query.select_for_update = True
             query.select_for_no_key_update = not deleting and features.has_select_for_no_key_update
             # In one order, so that two writes do not wait for each other.
@@ -139,7 +141,7 @@ class _Statement:
         if not rows:
             return rows
         columns = [field.get_col(self.query.get_meta().db_table) for field in fields]
-        converters = self.compiler.get_converters(columns)
+        converters = stored_converters(self.compiler, columns)
         if not converters:
             return rows
         tails = [row[len(fields) :] for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from tempfile import TemporaryFile
@@ -13,6 +13,7 @@ from django.db import models
 
 from django_signal_audit.rules.plans import ModelPlan
 
+from .columns import converted, converted_fields, stored
 from .internals import is_plain, plain_object
 from .rows import Row, current, locked, rows_of
 
@@ -95,7 +96,7 @@ class ImageReader:
         rows = rows_of(self.plan.model, self.using)
         # Locks are taken in one order, so that two writes do not wait for each other.
         rows = locked(rows, self.using, deleting=deleting).order_by("pk") if lock else rows.order_by()
-        return rows.values_list(*self.attnames)
+        return stored(rows.values_list(*self.attnames))
 
     def by_key(self, pks: Sequence[Any]) -> dict[Any, Image]:
         """Return the images of the rows with these keys, which are locked already."""
@@ -111,16 +112,31 @@ class ImageReader:
         """Return the value of one column."""
         return image[self.position[attname]]
 
-    def row(self, image: Image, names: Iterable[str]) -> Row:
-        """Return the values of the named fields."""
+    def row(self, image: Image, names: Container[str]) -> Row:
+        """Return the values of the named fields, in the order of the model."""
         fields = self.plan.all_fields
-        return {name: self.value(image, fields[name].attname) for name in names if name in fields}
+        return {name: self.value(image, field.attname) for name, field in fields.items() if name in names}
 
     def instance(self, image: Image) -> models.Model:
         """Return the object of an image."""
+        image = self.as_objects_have_it(image)
         if self.is_plain:
             return plain_object(self.plan.model, self.using, dict(zip(self.attnames, image, strict=True)))
         return self.plan.model.from_db(self.using, self.attnames, image)
+
+    @cached_property
+    def converted(self) -> Mapping[int, Any]:
+        """Return the fields of which objects have something else than the column holds, by position."""
+        return converted_fields(self.fields, self.using)
+
+    def as_objects_have_it(self, image: Image) -> Image:
+        """Return an image with what the project's own fields make of the columns."""
+        if not self.converted:
+            return image
+        values = list(image)
+        for position, field in self.converted.items():
+            values[position] = converted(field, values[position], self.using)
+        return tuple(values)
 
     @cached_property
     def is_plain(self) -> bool:

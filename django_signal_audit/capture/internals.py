@@ -124,6 +124,18 @@ _KEEPING = {DeferredAttribute, ForeignKeyDeferredAttribute, FileDescriptor, Imag
 _OF_OBJECTS = ("__init__", "__new__", "__setattr__", "refresh_from_db")
 
 
+def keeps_values(model: type[models.Model], field: Any) -> bool:
+    """Return whether objects of the model give for a column what is in their ``__dict__``, and nothing else.
+
+    Packages that translate, track or convert put descriptors of their own on the class, and Django writes what these
+    give.
+    """
+    return (
+        type(inspect.getattr_static(model, field.attname, None)) in _KEEPING
+        and model.__getattribute__ is object.__getattribute__
+    )
+
+
 def is_plain(model: type[models.Model]) -> bool:
     """Tell whether nobody has a say in how objects of the model are made from rows."""
     own: Any = model

@@ -12,6 +12,7 @@ from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
+from .columns import stored
 from .compilers import UpdateStatement
 from .images import Image, ImageReader, chunks
 from .rows import differences
@@ -30,7 +31,7 @@ def move_and_record(statement: UpdateStatement, plan: ModelPlan) -> Any:
     width = len(reader.fields)
     expressions = _new_keys(statement, plan)
     rows = reader.rows(deleting=True).filter(pk__in=statement.matching())
-    looked = list(rows.annotate(**expressions).values_list(*reader.attnames, *expressions))
+    looked = list(stored(rows.annotate(**expressions).values_list(*reader.attnames, *expressions)))
     before = {reader.key(row): row[:width] for row in looked}
     new_keys = [row[width] if len(expressions) == 1 else tuple(row[width:]) for row in looked]
     result = execute_on_known(statement, len(before), lambda: before)

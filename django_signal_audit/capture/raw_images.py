@@ -24,8 +24,8 @@ class RawImageReader(ImageReader):
     def __init__(self, plan: ModelPlan, using: str) -> None:
         super().__init__(plan, using)
         self._converters = converters_of(plan.model, self.attnames, using)
-        converted = range(len(self.attnames))
-        self._held = [(self.attnames[at], at) for at in converted if at not in self._converters]
+        unconverted = self._converters.keys() | self.converted.keys()
+        self._held = [(name, at) for at, name in enumerate(self.attnames) if at not in unconverted]
 
     def images(self, rows: models.QuerySet[Any, Any]) -> Iterator[Image]:
         """Return the images of the rows in a queryset that ``rows`` gave."""
@@ -90,7 +90,8 @@ class RawImageReader(ImageReader):
         made: Any = plain_object(self.plan.model, self.using, columns)
 
         def load(*_: Any, **__: Any) -> None:
-            made.__dict__.update(zip(self.attnames, self._converted(image), strict=True))
+            values = self.as_objects_have_it(self._converted(image))
+            made.__dict__.update(zip(self.attnames, values, strict=True))
 
         # Django asks an object for its deferred columns so.
         made.refresh_from_db = load

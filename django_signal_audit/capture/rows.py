@@ -18,6 +18,7 @@ from django_signal_audit.values import canonical_json, encode, plain_field
 
 from .selects import fetch_row
 from .stored import UNCERTAIN, Certainty, certainty
+from .tables import is_lockable
 from .transactions import lock_database
 
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ def read_row(
 def locked(rows: models.QuerySet[Any], using: str, *, deleting: bool = False) -> models.QuerySet[Any]:
     """Return the queryset with the lock its write takes anyway, and no stronger one: others may refer to the row."""
     features = connections[using].features
-    if not features.has_select_for_update:
+    if not features.has_select_for_update or not is_lockable(rows.model, using):
         return rows
     return rows.select_for_update(no_key=not deleting and features.has_select_for_no_key_update)
 
@@ -81,7 +82,7 @@ def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mappin
     unknown: dict[str, Field] = {}
     held = instance.__dict__
     vendor = connections[using].vendor
-    certainties = plan.certainties or _certainties(plan)
+    certainties = certainties_of(plan, instance.__class__, using)
     for name, field in fields.items():
         value, (plain, rule) = held.get(field.attname, UNCERTAIN), certainties[name]
         if rule is None:
@@ -97,9 +98,13 @@ def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mappin
     return known
 
 
-def _certainties(plan: ModelPlan) -> dict[str, Certainty]:
-    plan.certainties.update({name: certainty(field) for name, field in plan.all_fields.items()})
-    return plan.certainties
+def certainties_of(plan: ModelPlan, kind: type[models.Model], using: str) -> dict[str, Certainty]:
+    """Return, by field name, how to tell from objects of a class what the columns of their rows hold."""
+    found: dict[str, Certainty] | None = plan.certainties.get((kind, using))
+    if found is None:
+        found = {name: certainty(field, kind, using) for name, field in plan.all_fields.items()}
+        plan.certainties[kind, using] = found
+    return found
 
 
 def row_key(instance: models.Model, model: type[models.Model]) -> Any:

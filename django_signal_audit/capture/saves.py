@@ -21,7 +21,7 @@ from django_signal_audit.suspension import is_suspended
 
 from .base import CaptureSource, register_source
 from .extensions import may_extend, members_brought
-from .internals import Patches, connect_first
+from .internals import Patches, connect_first, keeps_values
 from .lineage import Owner, owner_of
 from .pending_saves import Before, Fields, PendingSave, pending_save, set_pending_save
 from .recollection import recorded_row
@@ -151,8 +151,13 @@ def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Any)
             for name, field in watched.items()
             if name in update_fields or field.attname in update_fields or name in plan.generated
         }
-    held = instance.__dict__
-    return {name: field for name, field in watched.items() if field.attname in held or name in plan.generated}
+    # A deferred field is left out by Django too; a descriptor may keep the value of another elsewhere.
+    held, kind = instance.__dict__, type(instance)
+    return {
+        name: field
+        for name, field in watched.items()
+        if field.attname in held or name in plan.generated or not keeps_values(kind, field)
+    }
 
 
 def record_after_save(sender: type[models.Model], instance: models.Model, created: bool = False, **_: Any) -> None:

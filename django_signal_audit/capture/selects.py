@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 from django.db import connections, models
 from django.db.models import Lookup
 
+from .columns import stored, stored_converters
+
 Key: TypeAlias = tuple[type[models.Model], tuple[str, ...], bool]
 Fetch: TypeAlias = Callable[[Any], "tuple[Any, ...] | None"]
 Convert: TypeAlias = Callable[[Any], Any]
@@ -59,7 +61,7 @@ def _query(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> model
 
 
 def _uncompiled(rows: models.QuerySet[Any], columns: Sequence[str]) -> Fetch:
-    return lambda pk: next(iter(_query(rows, pk, columns)), None)
+    return lambda pk: next(iter(stored(_query(rows, pk, columns))), None)
 
 
 def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> Fetch | None:
@@ -87,7 +89,7 @@ def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> Fet
 
 
 def _converters(compiler: Any) -> dict[int, Convert]:
-    """Return what makes Python values of what the driver gives, by position of the column; most need nothing."""
+    """Return what makes the columns' values of what the driver gives, by position; most need nothing."""
     connection = compiler.connection
     selected = [column for column, *_ in compiler.select or ()]
 
@@ -99,7 +101,7 @@ def _converters(compiler: Any) -> dict[int, Convert]:
 
         return convert
 
-    return {position: converter(*found) for position, found in compiler.get_converters(selected).items()}
+    return {position: converter(*found) for position, found in stored_converters(compiler, selected).items()}
 
 
 def converters_of(model: type[models.Model], columns: Sequence[str], using: str) -> Mapping[int, Convert]:

@@ -20,6 +20,9 @@ from django.db.models.fields.files import FieldFile
 from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import plain_field
 
+from .internals import keeps_values
+from .tables import is_as_declared
+
 
 class _Uncertain:
     def __repr__(self) -> str:
@@ -143,25 +146,46 @@ _CERTAIN: dict[type, Rule] = {
 # The field whose type a column's values have, and its rule; None for a rule where only the database can tell.
 Certainty: TypeAlias = tuple[Field, Rule | None]
 
-
-def certainty(field: Field) -> Certainty:
-    """Return how to tell what a column gives back; a foreign key counts as the field it refers to."""
-    if isinstance(field, models.GeneratedField):
-        return field, None
-    plain = field if field.__class__ in _CERTAIN else plain_field(field)
-    return plain, _CERTAIN.get(plain.__class__)
+# What decides about a value on its way into the column; a field may have been given another one of its own.
+_DECISIVE = {"pre_save", "get_prep_value", "get_db_prep_value", "get_db_prep_save", "get_db_converters", "db_type"}
 
 
-def stored_values(field: Field, values: Iterable[Any], vendor: str) -> list[Any]:
-    """Return what the column will give back for each value, UNCERTAIN for those of which only the database can tell.
+def certainty(field: Field, model: type[models.Model], using: str) -> Certainty:
+    """Return how to tell what a column gives back; a foreign key counts as the field it refers to.
+
+    It is certain only where all is Django's own: the classes of the field and of what it refers to, the attribute
+    through which the model's objects give the value, and the column in the database.
 
     Args:
         field: The field.
-        values: What instances hold for it after they were saved.
+        model: The class of the objects that are written, which may be a proxy.
+        using: The database.
+
+    """
+    plain = plain_field(field)
+    rule = _CERTAIN.get(plain.__class__)
+    is_certain = rule is not None and _is_own(field) and keeps_values(model, field) and is_as_declared(field, using)
+    return plain, rule if is_certain else None
+
+
+def _is_own(field: Field) -> bool:
+    while field.__class__ in (models.ForeignKey, models.OneToOneField):
+        if not _DECISIVE.isdisjoint(vars(field)):
+            return False
+        field = field.target_field
+    return field.__class__ in _CERTAIN and _DECISIVE.isdisjoint(vars(field))
+
+
+def stored_values(certain: Certainty, values: Iterable[Any], vendor: str) -> list[Any]:
+    """Return what the column will give back for each value, UNCERTAIN for those of which only the database can tell.
+
+    Args:
+        certain: How to tell, as ``certainty`` gave it.
+        values: What instances hold for the field after they were saved.
         vendor: The database's, as in ``connection.vendor``.
 
     """
-    plain, rule = certainty(field)
+    plain, rule = certain
     return [
         UNCERTAIN if rule is None or value is UNCERTAIN else None if value is None else rule(plain, value, vendor)
         for value in values

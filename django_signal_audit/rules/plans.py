@@ -58,8 +58,8 @@ class ModelPlan:
     descendants: tuple[ModelPlan, ...] = field(default=(), repr=False)
     # What the rules make of a change that carries certain fields, where no condition has a say.
     matches: dict[tuple[str, frozenset[str]], Any] = field(default_factory=dict, init=False, repr=False)
-    # How capture tells from memory what the columns hold, by field name.
-    certainties: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    # How capture tells from memory what the columns hold, by class of the objects and database.
+    certainties: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, models, router
 from django.utils.translation import gettext as _
 from model_utils.fields import AutoLastModifiedField
 
+from django_signal_audit.capture.columns import stored_value
 from django_signal_audit.capture.rows import locked, rows_of
 from django_signal_audit.keys import parse_id
 from django_signal_audit.models import AuditEvent
@@ -141,7 +142,7 @@ def nothing_recorded() -> RefusedError:
 
 def holds(instance: models.Model, field: Field, value: Any) -> bool:
     """Tell whether a field of the object has a value, which is JSON."""
-    return canonical_json(encode(field, getattr(instance, field.attname))) == canonical_json(value)
+    return canonical_json(encode(field, stored_value(instance, field))) == canonical_json(value)
 
 
 def demand(instance: models.Model, values: Mapping[Field, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.utils.translation import gettext as _
 
+from django_signal_audit.capture.columns import assignable
 from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
@@ -153,14 +154,14 @@ class DeletionReversal(Reversal):
             setattr(instance, field.attname, part)
         # A parent's row that comes meanwhile is somebody's, and not to be written over.
         force: Any = (models.Model,) if self.model._meta.parents else True
-        _save(instance, values, using=self.using, force_insert=force)
+        _save(instance, values, self.using, force_insert=force)
         stored = self._stored()
         # The first save of a row sets some fields by itself, whatever it is given.
         others = {
             field: value for field, value in values.items() if not is_stamp(field) and not holds(stored, field, value)
         }
         if others:
-            _save(stored, others, using=self.using, update_fields=[field.name for field in others])
+            _save(stored, others, self.using, update_fields=[field.name for field in others])
             demand(self._stored(), others)
         return stored
 
@@ -169,10 +170,10 @@ class DeletionReversal(Reversal):
         return found
 
 
-def _save(instance: models.Model, values: Values, **options: Any) -> None:
+def _save(instance: models.Model, values: Values, using: str, **options: Any) -> None:
     for field, value in values.items():
-        setattr(instance, field.attname, decode(field, value))
-    instance.save(**options)
+        setattr(instance, field.attname, assignable(field, decode(field, value), using))
+    instance.save(using=using, **options)
 
 
 def _label(found: Any) -> str:

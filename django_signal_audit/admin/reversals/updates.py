@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 
+from django_signal_audit.capture.columns import assignable
 from django_signal_audit.enums import EventType
 from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import decode
@@ -28,7 +29,7 @@ class UpdateReversal(Reversal):
         instance = self.find(lock=True)
         self._check(instance, values)
         for field, (old, _new) in values.items():
-            setattr(instance, field.attname, decode(field, old))
+            setattr(instance, field.attname, assignable(field, decode(field, old), self.using))
         stamps = [field.name for field in instance._meta.concrete_fields if is_stamp(field)]
         instance.save(using=self.using, update_fields=[*(field.name for field in values), *stamps])
         demand(self.find(lock=True), {field: old for field, (old, _new) in values.items()})

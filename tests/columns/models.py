@@ -1,0 +1,292 @@
+"""Models whose columns hold something else than their objects, and tables that Django did not make."""
+
+from __future__ import annotations
+
+import enum
+import json
+from decimal import Decimal
+
+from django.db import connection, models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class Color(enum.Enum):
+    RED = 1
+    GREEN = 2
+
+    def __str__(self) -> str:
+        return str({1: _("Yes"), 2: _("No")}[self.value])
+
+
+class ColorField(models.IntegerField):
+    """Objects have a member of an enum whose text depends on the language; the column has its number."""
+
+    def from_db_value(self, value, expression, connection):
+        return None if value is None else Color(value)
+
+    def to_python(self, value):
+        return value if value is None or isinstance(value, Color) else Color(int(value))
+
+    def get_prep_value(self, value):
+        return value.value if isinstance(value, Color) else super().get_prep_value(value)
+
+
+class ByNameField(models.CharField):
+    """Objects have a member, the column its name; only members are taken."""
+
+    def from_db_value(self, value, expression, connection):
+        return None if value is None else Color[value]
+
+    def to_python(self, value):
+        if value is not None and not isinstance(value, Color):
+            msg = "a Color is needed"
+            raise ValueError(msg)
+        return value
+
+    def get_prep_value(self, value):
+        return None if value is None else value.name
+
+
+class CentsField(models.IntegerField):
+    """Objects have euros, the column cents: the one must never pass for the other."""
+
+    def from_db_value(self, value, expression, connection):
+        return None if value is None else Decimal(value) / 100
+
+    def to_python(self, value):
+        return None if value is None else Decimal(value)
+
+    def get_prep_value(self, value):
+        return None if value is None else int(Decimal(value) * 100)
+
+
+class Text(models.TextChoices):
+    DRAFT = "d", _("Yes")
+    DONE = "f", _("No")
+
+
+class TextField(models.CharField):
+    """Objects have the translated label."""
+
+    def from_db_value(self, value, expression, connection):
+        return None if value is None else Text(value).label
+
+    def to_python(self, value):
+        return value
+
+    def get_prep_value(self, value):
+        return next((one.value for one in Text if str(one.label) == str(value)), value)
+
+
+class Painted(models.Model):
+    name = models.CharField(max_length=20)
+    color = ColorField(null=True, blank=True)
+    by_name = ByNameField(max_length=20, null=True, blank=True)
+    price = CentsField(null=True, blank=True)
+    label = TextField(max_length=20, null=True, blank=True)
+    choice = models.CharField(max_length=20, choices=Text.choices, default=Text.DRAFT)
+
+    def __str__(self) -> str:
+        return f"{self.name} for {self.price}"
+
+
+class Money:
+    def __init__(self, amount: str) -> None:
+        self.amount = amount
+
+
+class MoneyDecoder(json.JSONDecoder):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, parse_float=Decimal, object_hook=self._hook, **kwargs)
+
+    @staticmethod
+    def _hook(document):
+        return Money(document["money"]) if "money" in document else document
+
+
+class MoneyEncoder(json.JSONEncoder):
+    def default(self, o):
+        return {"money": o.amount} if isinstance(o, Money) else super().default(o)
+
+
+class Documented(models.Model):
+    decoded = models.JSONField(decoder=MoneyDecoder, null=True)
+    encoded = models.JSONField(encoder=MoneyEncoder, null=True)
+    both = models.JSONField(encoder=MoneyEncoder, decoder=MoneyDecoder, null=True)
+
+    def __str__(self) -> str:
+        return "documented"
+
+
+if connection.vendor == "postgresql":
+    from django.contrib.postgres.fields import ArrayField
+
+    class Listed(models.Model):
+        colors = ArrayField(ColorField(), default=list)
+        nested = ArrayField(ArrayField(ColorField()), default=list)
+        documents = ArrayField(models.JSONField(decoder=MoneyDecoder), default=list)
+
+        def __str__(self) -> str:
+            return "listed"
+
+
+class Shouted:
+    """A descriptor for a column, as packages for translations, currencies and trackers put them on a class."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else instance.__dict__[self.name].upper()
+
+    def __set__(self, instance, value):
+        instance.__dict__[self.name] = value
+
+
+class Elsewhere:
+    """A descriptor that keeps the value of a column out of ``__dict__``."""
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else instance.__dict__.get("_elsewhere", "")
+
+    def __set__(self, instance, value):
+        instance.__dict__["_elsewhere"] = value
+
+
+class Described(models.Model):
+    name = models.CharField(max_length=20)
+    plain = models.CharField(max_length=20, blank=True)
+    other = models.CharField(max_length=20, blank=True)
+
+    def __str__(self) -> str:
+        return self.plain
+
+
+Described.name = Shouted("name")
+Described.other = Elsewhere()
+
+
+class QuietDescribed(Described):
+    class Meta:
+        proxy = True
+
+
+class LoudPlain(Described):
+    """A proxy that has a descriptor which its concrete model has not."""
+
+    class Meta:
+        proxy = True
+
+
+LoudPlain.plain = Shouted("plain")
+
+
+class Narrow(models.Model):
+    """A table that Django did not make: each column holds less than its field."""
+
+    code = models.CharField(max_length=20)
+    padded = models.CharField(max_length=20)
+    seen = models.DateTimeField(null=True)
+    ratio = models.FloatField(null=True)
+    price = models.DecimalField(max_digits=10, decimal_places=4, null=True)
+    stamp = models.CharField(max_length=20, default="given")
+
+    class Meta:
+        managed = False
+        db_table = "columns_narrow"
+
+    def __str__(self) -> str:
+        return "narrow"
+
+
+class Altered(models.Model):
+    """A table that Django made, and somebody alters."""
+
+    code = models.CharField(max_length=20)
+    seen = models.DateTimeField(null=True)
+    price = models.DecimalField(max_digits=10, decimal_places=4, null=True)
+
+    def __str__(self) -> str:
+        return "altered"
+
+
+class SlugField(models.CharField):
+    """A field that makes its own value when it is saved, and does not tell the object."""
+
+    def pre_save(self, model_instance, add):
+        return model_instance.title.lower().replace(" ", "-")
+
+
+class RoundField(models.FloatField):
+    def get_prep_value(self, value):
+        return None if value is None else round(super().get_prep_value(value), 1)
+
+
+class RealField(models.FloatField):
+    def db_type(self, connection):
+        return {"postgresql": "real", "mysql": "float"}.get(connection.vendor, "real")
+
+
+class Custom(models.Model):
+    title = models.CharField(max_length=50)
+    slug = SlugField(max_length=50, default="")
+    rounded = RoundField(default=0)
+    real = RealField(default=0)
+    given = models.CharField(max_length=20, db_default="from the database")
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class TouchingQuerySet(models.QuerySet):
+    def _update(self, values):
+        field = self.model._meta.get_field("touched")
+        if not any(one is field for one, *_ in values):
+            values = [*values, (field, None, "by the manager")]
+        return super()._update(values)
+
+
+class Touched(models.Model):
+    """Its base manager writes more than it is asked to."""
+
+    name = models.CharField(max_length=20)
+    touched = models.CharField(max_length=20, default="")
+
+    objects = TouchingQuerySet.as_manager()
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TouchingItself(models.Model):
+    """Its ``_do_update`` writes more than it is asked to."""
+
+    name = models.CharField(max_length=20)
+    touched = models.CharField(max_length=20, default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def _do_update(self, base_qs, using, pk_val, values, *args, **kwargs):
+        field = self._meta.get_field("touched")
+        values = [item for item in values if item[0] is not field]
+        return super()._do_update(base_qs, using, pk_val, [*values, (field, None, "by itself")], *args, **kwargs)
+
+
+class TouchingLater(models.Model):
+    """Its ``save`` updates a further column by a statement of its own."""
+
+    name = models.CharField(max_length=20)
+    touched = models.CharField(max_length=20, default="")
+    at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args, **kwargs):
+        super().save(*args, **kwargs)
+        type(self).objects.filter(pk=self.pk).update(touched="later", at=timezone.now())
