@@ -27,7 +27,7 @@ from django_signal_audit.problems import Problem
 
 from .columns import stored_converters
 from .internals import is_changed, patch_once
-from .selects import is_one_of
+from .selects import has_server_side_cursors, is_one_of
 from .tables import is_lockable
 
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -133,7 +133,8 @@ class _Statement:
 
     def read(self, names: Sequence[str], *, deleting: bool = False) -> Iterator[tuple[Any, ...]]:
         """Return these columns."""
-        rows = self.reading(names, deleting=deleting).get_compiler(self.using).results_iter(chunked_fetch=True)
+        compiler = self.reading(names, deleting=deleting).get_compiler(self.using)
+        rows = compiler.results_iter(chunked_fetch=has_server_side_cursors(self.using))
         return map(tuple, rows)
 
     def _converted(self, rows: Rows, fields: Sequence[Field]) -> Rows:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,7 @@ from django.db.models.signals import ModelSignal, post_init, pre_init
 from django.dispatch import Signal
 
 from django_signal_audit.problems import Problem
+from django_signal_audit.values import is_djangos
 
 SAVE_BASE_PARAMETERS = ["self", "raw", "force_insert", "force_update", "using", "update_fields"]
 
@@ -134,6 +135,29 @@ def keeps_values(model: type[models.Model], field: Any) -> bool:
         type(inspect.getattr_static(model, field.attname, None)) in _KEEPING
         and model.__getattribute__ is object.__getattribute__
     )
+
+
+_WRITING = ("_save_table", "_do_insert", "_do_update")
+_WRITING_ROWS = ("_insert", "_update")
+
+
+def writes_as_told(kind: type[models.Model], using: str) -> bool:
+    """Return whether a save of objects of a class writes just the columns that it names, and what the objects have.
+
+    A method of the model's own may write more, and so may the queryset of its base manager.
+    """
+    return all(
+        _are_djangos(one, _WRITING) and _are_djangos(type(one._base_manager.using(using)), _WRITING_ROWS)
+        for one in (kind, *kind._meta.get_parent_list())
+    )
+
+
+@lru_cache(1024)
+def _are_djangos(kind: type, names: Sequence[str]) -> bool:
+    found = [base.__dict__[name] for base in kind.__mro__ for name in names if name in base.__dict__]
+    methods = [inspect.unwrap(method) for method in found]
+    # Our own wrappers pass on what an inherited method is given.
+    return all(is_djangos(method) or method.__module__ == __name__ for method in methods)
 
 
 def is_plain(model: type[models.Model]) -> bool:

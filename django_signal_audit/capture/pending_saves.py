@@ -52,6 +52,8 @@ class PendingSave:
     is_running: bool = False
     # Did it come past the wrapper, which would have taken it off again?
     is_foreign: bool = False
+    # May the model or its manager write more than the save names, or something else than the object has?
+    writes_more: bool = False
     using: str = ""
     # What had been recorded when the rows were read.
     count: int = 0

@@ -21,7 +21,7 @@ from django_signal_audit.suspension import is_suspended
 
 from .base import CaptureSource, register_source
 from .extensions import may_extend, members_brought
-from .internals import Patches, connect_first, keeps_values
+from .internals import Patches, connect_first, keeps_values, writes_as_told
 from .lineage import Owner, owner_of
 from .pending_saves import Before, Fields, PendingSave, pending_save, set_pending_save
 from .recollection import recorded_row
@@ -90,10 +90,13 @@ def check_before_save(
     if not pending.is_foreign:
         pending.transaction.open()
     pending.before = before_all = []
+    pending.writes_more = not writes_as_told(type(instance), using)
+    if pending.writes_more:
+        update_fields = {field.name for field in sender._meta.concrete_fields}  # whatever was asked for
     for plan in get_registry().senders.get(sender, ()):
         if is_ready(using) and not is_suspended(plan.model):
             before = _look(plan, instance, pending, using, raw=raw, update_fields=update_fields)
-            before.is_own = raw or not pending.is_foreign
+            before.is_own = raw or not (pending.is_foreign or pending.writes_more)
             before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
             before_all.append(before)
     pending.using, pending.count = using, recorded_count()

@@ -119,9 +119,15 @@ def converters_of(model: type[models.Model], columns: Sequence[str], using: str)
 _FETCHED = 2_000
 
 
+def has_server_side_cursors(using: str) -> bool:
+    """Return whether rows may be fetched in chunks; a project behind a pooler of transactions says they may not."""
+    return not connections[using].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+
+
 def raw_rows(query: Any, using: str, *, are_many: bool = True) -> Iterator[tuple[Any, ...]]:
     """Return the rows of a query as the driver gives them; many are fetched in chunks, where the database can."""
-    found = query.get_compiler(using).execute_sql(chunked_fetch=are_many, chunk_size=_FETCHED)
+    is_chunked = are_many and has_server_side_cursors(using)
+    found = query.get_compiler(using).execute_sql(chunked_fetch=is_chunked, chunk_size=_FETCHED)
     return map(tuple, chain.from_iterable(found))
 
 

@@ -240,11 +240,11 @@ class Custom(models.Model):
 
 
 class TouchingQuerySet(models.QuerySet):
-    def _update(self, values):
+    def _update(self, values, *args):
         field = self.model._meta.get_field("touched")
         if not any(one is field for one, *_ in values):
             values = [*values, (field, None, "by the manager")]
-        return super()._update(values)
+        return super()._update(values, *args)
 
 
 class Touched(models.Model):
