@@ -19,9 +19,10 @@ from .compilers import InsertStatement, Rows
 from .extensions import members_brought
 from .images import Image, ImageReader, chunks
 from .lineage import Owner, owner_of
-from .recollection import recorded_row
+from .recollection import recorded_keys, recorded_row
 from .rows import certainties_of, differences, rows_of
 from .stored import UNCERTAIN, stored_values
+from .tables import table_of
 from .transactions import all_or_nothing, lock_database, write_transaction
 
 
@@ -150,7 +151,7 @@ class _Upsert:
         self.statement = statement
         self.plan = plan
         self.reader = ImageReader(plan, statement.using)
-        self.is_postgresql = connections[statement.using].vendor == "postgresql"
+        self.tells_updates = table_of(plan.model, statement.using).has_system_columns
 
     def run(self) -> Any:
         """Run the statement and record what it inserted and what it updated."""
@@ -162,9 +163,11 @@ class _Upsert:
             with all_or_nothing(self.statement.using):
                 written = [(image, False) for image in _images_by_key(self.reader, pks)]
         else:
-            rows = self.statement.execute_returning(self.reader.fields, "(xmax <> 0)" if self.is_postgresql else "")
+            rows = self.statement.execute_returning(self.reader.fields, "(xmax <> 0)" if self.tells_updates else "")
             result = _for_django(rows, self.reader.fields, self.statement)
             written = self._once(rows)
+            if not self.tells_updates:
+                written = self._with_newcomers(before, written)
         with all_or_nothing(self.statement.using):
             changes = [self._change(before, image, was_there) for image, was_there in written]
             record_changes([change for change in changes if change is not None], self.statement.using)
@@ -178,6 +181,15 @@ class _Upsert:
         width = len(self.reader.fields)
         written = {self.reader.key(row[:width]): (row[:width], bool(row[width:] and row[width])) for row in rows}
         return list(written.values())
+
+    def _with_newcomers(self, before: dict[Any, Image], written: list[tuple[Image, bool]]) -> list[tuple[Image, bool]]:
+        """Return the rows with what the audit log says of those that nobody found there and the database tells not of.
+
+        Whoever inserted a row between our look and our statement has committed, with the event of it.
+        """
+        new = [pk for image, _ in written if (pk := self.reader.key(image)) not in before]
+        known = recorded_keys(self.plan, new, self.statement.using)
+        return [(image, self.reader.key(image) in known) for image, _ in written]
 
     def _existing(self) -> dict[Any, Image]:
         """Return the images of the rows that the statement will find in its way, locked."""

@@ -15,8 +15,9 @@ from django.db import connections, models
 from django.db.models import Lookup
 
 from .columns import stored, stored_converters
+from .tables import is_lockable
 
-Key: TypeAlias = tuple[type[models.Model], tuple[str, ...], bool]
+Key: TypeAlias = tuple[type[models.Model], tuple[str, ...], bool, bool]
 Fetch: TypeAlias = Callable[[Any], "tuple[Any, ...] | None"]
 Convert: TypeAlias = Callable[[Any], Any]
 
@@ -48,7 +49,7 @@ def fetch_row(
 
     """
     fetches = _compiled(using)
-    key: Key = (model, columns, deleting)
+    key: Key = (model, columns, deleting, is_lockable(model, using))
     fetch: Fetch | None = fetches.get(key)
     if fetch is None:
         rows = lock(models.QuerySet(model, using=using))

@@ -290,3 +290,18 @@ class TouchingLater(models.Model):
     def save(self, *args, **kwargs):
         super().save(*args, **kwargs)
         type(self).objects.filter(pk=self.pk).update(touched="later", at=timezone.now())
+
+
+class Unmanaged(models.Model):
+    """A partitioned table, or a view, as the test makes it."""
+
+    number = models.IntegerField(unique=True)
+    name = models.CharField(max_length=20)
+    total = models.IntegerField(default=0)
+
+    class Meta:
+        managed = False
+        db_table = "columns_unmanaged"
+
+    def __str__(self) -> str:
+        return self.name
