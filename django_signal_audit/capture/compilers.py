@@ -280,11 +280,13 @@ def _wrap_execute(kind: type[Statement], watcher_of: WatcherOf, original: Callab
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         model = self.query.model
         watcher, asked = watcher_of(model), _guards.get(model._meta.db_table)
-        if (watcher is None and asked is None) or _is_part(self):
+        if watcher is None and asked is None:
             return original(self, *args, **kwargs)
         statement = kind(self, original, args, kwargs)
         if asked is not None:
-            asked(statement)
+            asked(statement)  # of a part too: a child's UPDATE may concern the table
+        if _is_part(self):
+            return original(self, *args, **kwargs)
         if watcher is None or _passing.get():
             return statement.execute()
         return _tell(watcher, statement)

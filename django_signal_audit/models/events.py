@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, NoReturn, Self
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.changes import FieldChange, MembersChange
@@ -33,7 +35,17 @@ def utc_now() -> dt.datetime:
     return now if settings.USE_TZ else now.replace(tzinfo=None)
 
 
-def _refuse(what: str) -> NoReturn:
+# Set while prune() deletes; the hook at the compilers refuses every other DELETE.
+_pruning: ContextVar[bool] = ContextVar("django_signal_audit_pruning", default=False)
+
+
+def is_pruning() -> bool:
+    """Return whether the events that are deleted now are deleted by ``prune()``."""
+    return _pruning.get()
+
+
+def refuse(what: str) -> NoReturn:
+    """Raise ImmutableEvent."""
     msg = f"Audit events cannot be {what}. To remove old ones use AuditEvent.objects.filter(...).prune()."
     raise ImmutableEvent(msg)
 
@@ -104,22 +116,34 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         return None if state is None or state.values is None else typed(concrete, state.values)
 
     def prune(self) -> int:
-        """Delete the events of this queryset for good and return how many they were: the only way to lose any."""
-        return super().delete()[0]
+        """Delete the events of this queryset for good and return how many they were: the only way to lose any.
+
+        The finished notifications about them go with them, and an event ``events_pruned`` says what is gone.
+        """
+        return int(import_string("django_signal_audit.retention.removal.prune")(self))
 
     def update(self, **kwargs: Any) -> NoReturn:
         """Refuse: events are immutable."""
-        _refuse("updated")
+        refuse("updated")
 
     def delete(self) -> NoReturn:
         """Refuse: events are deleted by ``prune`` alone."""
-        _refuse("deleted")
+        refuse("deleted")
 
     def bulk_create(self, objs: Iterable[AuditEvent], *args: Any, **kwargs: Any) -> list[AuditEvent]:
         """Insert events; an insert that may overwrite is refused."""
         if kwargs.get("update_conflicts"):
-            _refuse("updated")
+            refuse("updated")
         return super().bulk_create(objs, *args, **kwargs)
+
+
+def delete_pruned(events: AuditEventQuerySet) -> int:
+    """Delete the rows of what is being pruned and return how many they were: whoever calls it records that."""
+    token = _pruning.set(True)
+    try:
+        return models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
+    finally:
+        _pruning.reset(token)
 
 
 class AuditEvent(models.Model):
@@ -172,13 +196,18 @@ class AuditEvent(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Insert the event; raise ImmutableEvent if it exists already."""
         if not self._state.adding:
-            _refuse("changed")
+            refuse("changed")
         kwargs["force_insert"] = True
         super().save(*args, **kwargs)
 
+    def save_base(self, *args: Any, **kwargs: Any) -> None:
+        """Save the event, also as fixtures do: they don't call the methods of its fields."""
+        KindField.number(self)
+        super().save_base(*args, **kwargs)
+
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: events are deleted by ``AuditEvent.objects.filter(...).prune()`` alone."""
-        _refuse("deleted")
+        refuse("deleted")
 
     @property
     def model_class(self) -> type[models.Model] | None:

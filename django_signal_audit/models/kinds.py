@@ -35,7 +35,10 @@ class KindField(models.BigIntegerField):  # type: ignore[type-arg]  # generic in
 
     def pre_save(self, model_instance: Any, add: bool) -> int:
         """Set and return the number."""
-        event = model_instance
-        number = number_of(Kind(str(event.event_type), str(event.level), event.model, tuple(event.rules)))
-        setattr(event, self.attname, number)
-        return number
+        return self.number(model_instance)
+
+    @staticmethod
+    def number(event: Any) -> int:
+        """Set and return the number of an event."""
+        event.kind = number_of(Kind(str(event.event_type), str(event.level), event.model, tuple(event.rules)))
+        return int(event.kind)

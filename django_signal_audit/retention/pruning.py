@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from django_signal_audit.changes import Change
 from django_signal_audit.enums import Source
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
+from django_signal_audit.models.events import delete_pruned
 from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.exports.records import utc
@@ -80,7 +80,7 @@ class Pruning:
             pruned = len(free) if self._is_dry else self._prune(free)
             yield Batch(len(page), pruned, len(due) - len(free))
         if not self._is_dry and self._retention.cutoff is not None:
-            _prune_digests(self._using, self._retention.cutoff)
+            prune_digests(self._using, created__lt=in_project_time(self._retention.cutoff))
 
     def _unawaited(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
         """Return the events of which no message is still to be sent: it could not be written without its event."""
@@ -101,7 +101,7 @@ class Pruning:
         with transaction.atomic(using=self._using):
             lock_database(self._using)
             self._about(events).filter(status__in=FINISHED).delete()
-            pruned = rows.order_by().prune()
+            pruned = delete_pruned(rows.order_by())
             if pruned:
                 self._tell(events, pruned)
         return pruned
@@ -116,10 +116,15 @@ class Pruning:
             "rule": retention.rule or None,
             "archive": None if self._archive is None else str(self._archive.path),
         }
-        change = Change(event_type=EVENTS_PRUNED, source=Source.MANUAL, using=self._using, data=data)
-        if not record_changes([change], self._using):
-            msg = "That events are pruned could not be recorded, so they stay. Mend what the log says."
-            raise EventNotWritten(msg)
+        record_pruned(self._using, data)
+
+
+def record_pruned(using: str, data: dict[str, Any]) -> None:
+    """Record that events were pruned, or raise EventNotWritten: what is not recorded does not happen."""
+    change = Change(event_type=EVENTS_PRUNED, source=Source.MANUAL, using=using, data=data)
+    if not record_changes([change], using):
+        msg = "That events are pruned could not be recorded, so they stay. Mend what the log says."
+        raise EventNotWritten(msg)
 
 
 def _digests(using: str, statuses: Iterable[str]) -> Any:
@@ -132,10 +137,16 @@ def _uids_of_digests(using: str) -> Iterator[str]:
         yield from map(str, row.event_uids)
 
 
-def _prune_digests(using: str, cutoff: dt.datetime) -> None:
-    """Delete what was sent about several events of which none is left."""
+def prune_digests(using: str, **which: Any) -> None:
+    """Delete what was sent about several events of which none is left.
+
+    Args:
+        using: The database.
+        which: Which notifications to look at, as arguments of ``filter``.
+
+    """
     last = 0
-    rows = _digests(using, FINISHED).filter(created__lt=in_project_time(cutoff)).only("data")
+    rows = _digests(using, FINISHED).filter(**which).only("data")
     while page := list(rows.filter(id__gt=last)[:20]):
         last = page[-1].pk
         gone = [row.pk for row in page if not _any_left(row.event_uids, using)]
