@@ -9,15 +9,17 @@ from functools import cache
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
+from django.db import models
 from django.http import HttpRequest
 from django.utils.functional import LazyObject, empty
 from django.utils.module_loading import import_string
 
 from .conf import get_settings, on_settings_changed
 from .context import current_context
-from .keys import object_id
+from .documents import clean_text
+from .keys import object_id, row_name
+from .payloads import text_of
 from .savepoints import own_queries_anywhere
-from .values import clean_text, safe_str
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -50,7 +52,8 @@ def describe_actor(actor: Any) -> tuple[str, str]:
     pk = getattr(actor, "pk", None)
     if pk is None:  # AnonymousUser, or a user who was never saved
         return NOBODY
-    return object_id(pk), clean_text(safe_str(actor))
+    pk_text = row_name(actor._meta.model, pk) if isinstance(actor, models.Model) else object_id(pk)
+    return pk_text, clean_text(text_of(actor))
 
 
 def _of_request(request: HttpRequest) -> tuple[str, str]:

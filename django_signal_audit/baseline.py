@@ -105,7 +105,7 @@ class Baseline:
         images = self._reader.images
         values = images.row(row.image, self.names)
         fields = {name: FieldChange(old=None, new=value) for name, value in values.items() if name not in known}
-        wrong = self._wrong_fields(values, known)
+        wrong = self._wrong_fields(row.pk, values, known)
         members = {name: change for name in row.members if (change := self._members(name, row, state)) is not None}
         if state.has_start and not fields and not wrong and not members:
             return None
@@ -122,7 +122,9 @@ class Baseline:
             data={REPAIR: {"reason": "differs", "fields": repaired}} if repaired else {},
         )
 
-    def _wrong_fields(self, values: Mapping[str, Any], known: Mapping[str, JSONValue]) -> dict[str, FieldChange]:
+    def _wrong_fields(
+        self, pk: Any, values: Mapping[str, Any], known: Mapping[str, JSONValue]
+    ) -> dict[str, FieldChange]:
         """Return the fields that hold another value than is recorded, with the recorded one as the old value."""
         if self._comparison is None:
             return {}
@@ -130,7 +132,7 @@ class Baseline:
             name: FieldChange(old=self._decode(name, known[name]), new=value)
             for name, value in values.items()
             if name in known and name in self.plan.covered
-            if not self._comparison.is_recorded(name, known[name], value)
+            if not self._comparison.is_recorded(name, pk, known[name], value)
         }
 
     def _members(self, name: str, row: StoredRow, state: RecordedState) -> MembersChange | None:

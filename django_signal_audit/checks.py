@@ -21,7 +21,6 @@ from .delivery.recipient_checks import permission_problems, recipient_problems, 
 from .dispatchers.registry import load_dispatcher
 from .exceptions import InvalidSettings
 from .keys import MAX_LENGTH
-from .masking import is_secret
 from .models import AuditEvent
 from .problems import Problem, nearest_path
 from .project_checks import actor_problems, app_order_problems, middleware_problems
@@ -29,6 +28,7 @@ from .reports.exports.base import ExportFormat
 from .reports.formats.base import ReportFormat
 from .rules.parsing import NAME_LENGTH, storable
 from .rules.registry import get_registry
+from .secret_checks import secret_problems
 
 
 def register_all() -> None:
@@ -62,7 +62,7 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
 def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
     """Report what is wrong with the project around the rules, and with the Django it runs on."""
     problems = [*self_check(), *app_order_problems(), *middleware_problems(), *_sqlite_problems()]
-    problems += [*_unseen_problems(), *_secret_key_problems()]
+    problems += [*_unseen_problems(), *secret_problems()]
     for source in registered_sources():
         problems += source.problems()
     return [problem.as_check() for problem in problems]
@@ -184,17 +184,4 @@ def _unseen_problems() -> Iterator[Problem]:
                     f"{plan.model._meta.label}.{field.name}",
                     "is changed by the database itself when what it refers to is deleted: no event can tell.",
                     "Use models.CASCADE, SET_NULL or SET_DEFAULT, or leave the model out of the rules.",
-                )
-
-
-def _secret_key_problems() -> Iterator[Problem]:
-    """Warn of keys that MASK_FIELDS calls secret: an event has to name its object."""
-    for plan in get_registry().plans.values():
-        for field in plan.model._meta.pk_fields:
-            if is_secret(field.name):
-                yield Problem(
-                    "W007",
-                    f"{plan.model._meta.label}.{field.name}",
-                    "is a secret by MASK_FIELDS and the object's key, which every event has in clear.",
-                    "Leave the model out of the rules, or give it another primary key.",
                 )

@@ -10,14 +10,15 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar
 
 from django.http import HttpRequest
 
 from .clients import client_ip
-from .masking import mask_payload
+from .documents import ESCAPE_KEY, RESERVED, JSONValue, clean_text, safe_str, unescaped
+from .paths import MAX_PATH, clean_path
+from .payloads import cut, limited, masked_payload
 from .uids import new_uid
-from .values import JSONValue, clean_text, payload
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,25 +43,33 @@ class AuditContext:
     @cached_property
     def payload(self) -> dict[str, JSONValue]:
         """Return what the event's ``context`` column holds: the parts that are there, secrets masked."""
-        parts: dict[str, Any] = {
+        parts: dict[str, JSONValue] = {
             "request": _describe(self.request) if self.request is not None else {},
-            "command": self.command,
-            "task": self.task,
-            "reason": self.reason,
-            "extra": {**self.carried, **self._extra},
+            "command": _text(self.command),
+            "task": _text(self.task),
+            "reason": _text(self.reason),
+            "extra": self._all_extra(),
         }
-        return {key: payload(part) for key, part in parts.items() if part}
+        return {key: part for key, part in parts.items() if part}
 
-    @property
-    def _extra(self) -> dict[str, JSONValue]:
-        return cast("dict[str, JSONValue]", mask_payload("context", payload(dict(self.extra))))
+    def _all_extra(self) -> dict[str, JSONValue]:
+        """Return the extra of here and of where a task was enqueued. Its tags can be compared within one scope."""
+        own = masked_payload(self.extra, ("context", self.correlation_id))
+        if not self.carried:
+            return own
+        together = {**unescaped(dict(self.carried)), **unescaped(own)}
+        return limited(together if RESERVED.isdisjoint(together) else {ESCAPE_KEY: together})
 
 
-def _describe(request: HttpRequest) -> dict[str, Any]:
+def _text(value: Any) -> str:
+    return cut(clean_text(safe_str(value))) if value else ""
+
+
+def _describe(request: HttpRequest) -> dict[str, JSONValue]:
     """Return the request as JSON. The query string stays out: it may carry secrets."""
     described = {
         "method": request.method or "",
-        "path": request.path,
+        "path": cut(clean_path(request), MAX_PATH),
         "ip": client_ip(request),
         "user_agent": request.headers.get("User-Agent", "")[:500],
         "request_id": request.headers.get("X-Request-ID", "")[:100],

@@ -8,15 +8,17 @@ from uuid import UUID
 from .actors import resolve_actor
 from .changes import Change
 from .context import current_context
+from .documents import JSONValue, clean_text, safe_str
+from .enums import EventType
 from .impersonation import resolve_impersonator
-from .keys import object_id
-from .masking import mask_payload
+from .keys import concrete, object_id, row_name
 from .matching import Match
 from .models.events import REPR_LENGTH, utc_now
 from .models.kinds import Kind, number_of
 from .models.rows import EventRow
+from .payloads import hide, masked_payload, member_names, secret_values
+from .secret_fields import has_secret_key, masked_fields
 from .uids import new_uids
-from .values import JSONValue, clean_text, payload, safe_str
 
 _NO_DATA: dict[str, JSONValue] = {}
 
@@ -51,12 +53,12 @@ class Describer:
             match.level,
             rules,
             label,
-            object_id(change.pk),
+            row_name(change.model, change.pk) if change.model else object_id(change.pk),
             _object_repr(change),
             actor_id,
             actor_repr,
             _describe_changes(change, match),
-            _describe_data(change, match, label) if change.data else _NO_DATA,
+            _describe_data(change, match, label, uid) if change.data else _NO_DATA,
             self.context,
             self.correlation_id,
             number_of(Kind(event_type, match.level, label, tuple(rules))),
@@ -76,13 +78,16 @@ class Describer:
         return names
 
 
-def _describe_data(change: Change, match: Match, label: str) -> JSONValue:
+def _describe_data(change: Change, match: Match, label: str, uid: UUID) -> dict[str, JSONValue]:
     named = {name for rule in match.rules for name in rule.mask}
-    return mask_payload(label or change.event_type, payload(dict(change.data)), named)
+    # Secrets without an object are told apart by the event.
+    row = (label, row_name(change.model, change.pk)) if change.model and change.pk is not None else (str(uid),)
+    containers = {"credentials"} if change.event_type == EventType.LOGIN_FAILED else ()
+    return masked_payload(change.data, (*row, "data"), named, containers)
 
 
 def _cut(actor_id: str, actor_repr: str) -> tuple[str, str]:
-    return actor_id, actor_repr[:REPR_LENGTH]
+    return actor_id, _shorten(actor_repr)
 
 
 def _object_repr(change: Change) -> str:
@@ -90,21 +95,47 @@ def _object_repr(change: Change) -> str:
     if text is None:
         text = "" if change.instance is None else safe_str(change.instance)
     text = clean_text(text)
+    return _shorten(hide(text, _masked_values(change)) if text else text)
+
+
+def _masked_values(change: Change) -> list[Any]:
+    """Return the values of masked fields that the text of a change's object may show."""
+    found = [] if change.instance is None else list(secret_values(change.instance))
+    if change.model is None:
+        return found
+    model = concrete(change.model)
+    for name in masked_fields(model) & change.fields.keys():
+        found += change.fields[name]
+    if has_secret_key(model):
+        found += change.pk if isinstance(change.pk, (tuple, list)) else [change.pk]
+    return found
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 1]}…"
+
+
+def _without_masked(text: str, change: Change) -> str:
+    """Return the text without the values of masked fields that the change tells of: the instance may hold others."""
+    masked = masked_fields(concrete(change.model)) if change.model is not None else frozenset()
+    found = [change.fields[name] for name in change.fields.keys() & masked]
+    return hide(text, [value for pair in found for value in pair]) if found else text
 
 
 def _describe_changes(change: Change, match: Match) -> dict[str, JSONValue]:
     plan = match.plan
     if plan is None:
         return {}
-    keepers = plan.keepers
+    keepers, pk = plan.keepers, change.pk
     described: dict[str, JSONValue] = {}
     names = match.names
     for name, (old, new) in change.fields.items():
         if name in names:
             keep = keepers[name]
-            described[name] = [None if old is None else keep(old), None if new is None else keep(new)]
+            described[name] = [None if old is None else keep(old, pk), None if new is None else keep(new, pk)]
     for name, members in change.members.items():
         if name in match.names:
-            described[name] = {"added": payload(members.added), "removed": payload(members.removed)}
+            field = plan.all_members[name]
+            added, removed = member_names(field, members.added), member_names(field, members.removed)
+            described[name] = {"added": added, "removed": removed}
     return described

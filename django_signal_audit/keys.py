@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from .documents import tag
+from .secret_fields import has_secret_key
 from .values import clean_text, plain_field, to_json
 
 MAX_LENGTH = 255
 _KEPT = 180
+_TAG = re.compile(r"hmac-sha256:[0-9a-f]{32}")
 
 
 def object_id(pk: Any) -> str:
@@ -30,6 +34,28 @@ def object_id(pk: Any) -> str:
     return f"{text[:_KEPT]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def row_name(model: type[models.Model], pk: Any) -> str:
+    """Return the text by which the trail names a row of a model: its primary key, or a tag where that is a secret."""
+    name = object_id(pk)
+    # A tag is the row's name already.
+    if not name or not has_secret_key(concrete(model)) or _TAG.fullmatch(name):
+        return name
+    return tag((_root(model)._meta.label_lower, "pk"), name)
+
+
+def concrete(model: type[models.Model]) -> type[models.Model]:
+    """Return the model whose table the rows are in: itself, or what a proxy stands for."""
+    return model._meta.concrete_model or model
+
+
+def _root(model: type[models.Model]) -> type[models.Model]:
+    """Return the model that declares the primary key: a multi-table child's is its parent's."""
+    field = model._meta.pk_fields[0]
+    while isinstance(field, models.ForeignKey):
+        field = field.target_field
+    return field.model
+
+
 def row_id(model: type[models.Model], pk: Any) -> str:
     """Return the text by which the trail names a row, however its key is spelled: ``"3"`` for 3, a UUID as text."""
     fields = model._meta.pk_fields
@@ -37,12 +63,17 @@ def row_id(model: type[models.Model], pk: Any) -> str:
     try:
         typed = [plain_field(field).to_python(part) for field, part in zip(fields, parts, strict=True)]
     except (ValidationError, ValueError, TypeError):
-        return object_id(pk)  # no row has such a key
-    return object_id(typed if len(fields) > 1 else typed[0])
+        return row_name(model, pk)  # no row has such a key
+    return row_name(model, typed if len(fields) > 1 else typed[0])
 
 
 def parse_id(model: type[models.Model], name: str) -> Any:
-    """Return the primary key behind a row's name in the trail; None if that was cut, or is no key of the model now."""
+    """Return the primary key behind a row's name in the trail.
+
+    None if the name was cut, is a secret's tag, or is no key of the model now.
+    """
+    if has_secret_key(concrete(model)):
+        return None
     fields = model._meta.pk_fields
     try:
         parts = json.loads(name) if len(fields) > 1 else [name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .changes import Change
 from .conditions import AllOf
+from .context import current_context
 from .enums import EventType, Level, Source
 from .rules.plans import CompiledRule, ModelPlan
 from .rules.registry import get_registry
@@ -80,7 +81,10 @@ def _is_triggered(item: CompiledRule, change: Change, touched: frozenset[str]) -
 
 
 def _wants_request(rule: Rule, change: Change) -> bool:
-    path, method = str(change.data.get("path", "")), str(change.data.get("method", ""))
+    request = current_context().request
+    # The path of the event has stars for its secrets.
+    path = str(change.data.get("path", "")) if request is None else request.path
+    method = str(change.data.get("method", ""))
     if rule.methods and method.upper() not in {wanted.upper() for wanted in rule.methods}:
         return False
     return not rule.paths or any(fnmatch.fnmatchcase(path, pattern) for pattern in rule.paths)

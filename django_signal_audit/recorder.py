@@ -23,7 +23,7 @@ from .delivery.entries import insert
 from .descriptions import Describer
 from .dispatchers.registry import get_dispatcher
 from .exceptions import EventNotWritten
-from .keys import object_id
+from .keys import row_name
 from .matching import Match, match_change
 from .models import AuditEvent, Notification
 from .models.rows import EventRow, insert_row, insert_rows
@@ -173,7 +173,7 @@ def _fail(what: str, error: Exception) -> NoReturn:
 
 
 def _name(change: Change) -> str:
-    subject = f" of {change.model._meta.label} {object_id(change.pk)}" if change.model else ""
+    subject = f" of {change.model._meta.label} {row_name(change.model, change.pk)}" if change.model else ""
     return f'The event "{change.event_type}"{subject}'
 
 

@@ -8,66 +8,33 @@ user typed can pass for one.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import hmac
 import json
-import re
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 from django.db import models
 from django.db.models.fields.files import FieldFile
-from django.utils.crypto import salted_hmac
 from django.utils.dateparse import parse_date, parse_datetime, parse_duration, parse_time
 from django.utils.duration import duration_iso_string
 
-from .conf import get_settings, on_settings_changed
-
-JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
-
-DIGEST_KEY = "$digest"
-MASK_KEY = "$masked"
-ESCAPE_KEY = "$value"
-RESERVED = {DIGEST_KEY, MASK_KEY, ESCAPE_KEY}
-
-# PostgreSQL stores neither in text or jsonb: NUL, and half of a UTF-16 surrogate pair.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def clean_text(text: str) -> str:
-    r"""Return the text with NUL and lone surrogates written as ``\u0000`` so that every database can store it."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """Stands for a binary or over-long value: its SHA-256 and its length in bytes."""
-
-    digest: str
-    length: int
-
-    def __str__(self) -> str:
-        return f"{self.digest[:19]}… ({self.length} bytes)"
-
-
-@dataclass(frozen=True, slots=True)
-class Masked:
-    """Stands for a masked value: equal secrets of one field have equal tags."""
-
-    tag: str
-
-    def __str__(self) -> str:
-        return "********"
-
-
-def _digest(data: bytes) -> dict[str, JSONValue]:
-    return {DIGEST_KEY: f"sha256:{hashlib.sha256(data).hexdigest()}", "length": len(data)}
+from .documents import CONTAINERS as CONTAINERS
+from .documents import DIGEST_KEY as DIGEST_KEY
+from .documents import ESCAPE_KEY as ESCAPE_KEY
+from .documents import MASK_KEY as MASK_KEY
+from .documents import RESERVED as RESERVED
+from .documents import Digest as Digest
+from .documents import JSONValue as JSONValue
+from .documents import Masked as Masked
+from .documents import bounded as bounded
+from .documents import canonical_json as canonical_json
+from .documents import clean_text as clean_text
+from .documents import decode_tag as decode_tag
+from .documents import digest as digest
+from .documents import encode_tag as encode_tag
+from .documents import mask as mask
+from .documents import safe_str as safe_str
 
 
 def as_utc(moment: dt.datetime) -> dt.datetime:
@@ -89,9 +56,7 @@ _CONVERTERS: tuple[tuple[type | tuple[type, ...], Any], ...] = (
     ((dt.date, dt.time), lambda value: value.isoformat()),
     (dt.timedelta, duration_iso_string),
     (FieldFile, lambda value: value.name or ""),
-    ((bytes, bytearray, memoryview), lambda value: _digest(bytes(value))),
-    ((list, tuple, set, frozenset), lambda value: [to_json(item) for item in value]),
-    (dict, lambda value: {str(key): to_json(item) for key, item in value.items()}),
+    ((bytes, bytearray, memoryview), lambda value: digest(bytes(value))),
 )
 
 
@@ -111,38 +76,43 @@ def to_json(value: Any) -> JSONValue:
         return int(value)
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, CONTAINERS):
+        return bounded(value, to_json)
     for kind, convert in _CONVERTERS:
         if isinstance(value, kind):
             return convert(value)  # type: ignore[no-any-return]
     return safe_str(value)
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 # A flat document of these is JSON as it is.
-_SCALARS = frozenset({str, int, bool, type(None)})
-
-
-def safe_str(value: object) -> str:
-    """Return ``str(value)``, or a text that names the type and the error when that raises."""
-    try:
-        return str(value)
-    except Exception as error:  # noqa: BLE001  # any user code may run in __str__, and a log must not break a write
-        return f"<{type(value).__name__}: __str__ raised {type(error).__name__}>"
+SCALARS = frozenset({str, int, bool, type(None)})
 
 
 def _json_document(field: models.JSONField, value: Any) -> JSONValue:
-    document: JSONValue
     if value.__class__ is dict and all(
-        key.__class__ is str and item.__class__ in _SCALARS for key, item in value.items()
+        key.__class__ is str and item.__class__ in SCALARS for key, item in value.items()
     ):
-        document = dict(value)
-    else:
+        document: JSONValue = dict(value)
+        return document if RESERVED.isdisjoint(value) else {ESCAPE_KEY: document}
+    encoder = field.encoder or json.JSONEncoder
+
+    def leaf(item: Any) -> JSONValue:
+        if isinstance(item, (Digest, Masked)):
+            return encode_tag(item)
         try:
-            document = json.loads(json.dumps(value, cls=field.encoder or json.JSONEncoder))
+            return json.loads(json.dumps(item, cls=encoder))  # type: ignore[no-any-return]
         except TypeError:
-            document = to_json(value)  # a decoder made it of a document, and nothing makes one of it again
-    if isinstance(document, dict) and not RESERVED.isdisjoint(document):
-        return {ESCAPE_KEY: document}
-    return document
+            return to_json(item)  # a decoder made it of a document, and nothing makes one of it again
+
+    try:
+        return bounded(json.loads(json.dumps(value, cls=encoder)), _as_it_is)
+    except (RecursionError, TypeError):
+        # It is very deep, or holds what only a decoder, or the audit log, makes.
+        return bounded(value, leaf)
 
 
 def plain_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
@@ -197,37 +167,7 @@ def shorten(value: JSONValue, max_bytes: int) -> JSONValue:
         data = canonical_json(value)
     else:
         return value
-    return value if len(data) <= max_bytes else _digest(data)
-
-
-def canonical_json(value: JSONValue) -> bytes:
-    """Return the JSON text of a value with sorted keys and no white space, as ASCII bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-@cache
-def _mask_key() -> bytes:
-    key = get_settings().mask_key
-    if not key:
-        return salted_hmac("django_signal_audit.mask", "", algorithm="sha256").digest()
-    return key.encode() if isinstance(key, str) else key
-
-
-on_settings_changed(_mask_key.cache_clear)
-
-
-def mask(scope: str, value: JSONValue) -> JSONValue:
-    """Return the keyed tag of a secret.
-
-    Args:
-        scope: What the tag is comparable within, ``"shop.customer.password"``.
-        value: The secret as typed JSON. None stays None: that there is no secret is not one.
-
-    """
-    if value is None:
-        return None
-    message = scope.encode() + b"\0" + canonical_json(value)
-    return {MASK_KEY: "hmac-sha256:" + hmac.new(_mask_key(), message, hashlib.sha256).hexdigest()[:32]}
+    return value if len(data) <= max_bytes else digest(data)
 
 
 def _parse_time_like(parse: Any) -> Any:
@@ -243,24 +183,6 @@ _DECODERS: tuple[tuple[type[models.Field[Any, Any]], Any], ...] = (
     (models.TimeField, _parse_time_like(parse_time)),
     (models.DurationField, _parse_time_like(parse_duration)),
 )
-
-
-def decode_tag(value: JSONValue) -> JSONValue | Digest | Masked:
-    """Return the Digest or Masked that a reserved dict stands for, or the value itself."""
-    if not isinstance(value, dict):
-        return value
-    if MASK_KEY in value:
-        return Masked(str(value[MASK_KEY]))
-    if DIGEST_KEY in value:
-        return Digest(str(value[DIGEST_KEY]), int(str(value.get("length", 0))))
-    return value.get(ESCAPE_KEY, value)
-
-
-def encode_tag(value: Digest | Masked) -> JSONValue:
-    """Return the reserved dict that stands for a Digest or Masked, which ``decode_tag`` made it of."""
-    if isinstance(value, Masked):
-        return {MASK_KEY: value.tag}
-    return {DIGEST_KEY: value.digest, "length": value.length}
 
 
 def decode(field: models.Field[Any, Any] | None, value: JSONValue) -> Any:
@@ -279,17 +201,3 @@ def decode(field: models.Field[Any, Any] | None, value: JSONValue) -> Any:
             except (ValueError, ArithmeticError, AttributeError, TypeError):
                 return decoded
     return decoded
-
-
-def payload(value: Any) -> JSONValue:
-    """Return any object as JSON for ``data`` and ``context``: what has no JSON form becomes its text."""
-    if isinstance(value, models.Model):
-        return {"model": value._meta.label_lower, "pk": payload(value.pk), "repr": clean_text(safe_str(value))}
-    if isinstance(value, dict):
-        return {clean_text(safe_str(key)): payload(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [payload(item) for item in value]
-    plain = to_json(value)
-    if isinstance(plain, str):
-        return clean_text(plain)
-    return plain

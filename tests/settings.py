@@ -19,6 +19,7 @@ INSTALLED_APPS = [
     "django_tasks_db",
     "tests.app",
     "tests.columns",
+    "tests.vault",
     "testproject.shop",
 ]
 MIDDLEWARE = [

@@ -9,7 +9,7 @@ from django.contrib.admin.utils import quote, unquote
 from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
-from django_signal_audit.keys import object_id
+from django_signal_audit.keys import row_name
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.registry import get_registry
 
@@ -95,7 +95,7 @@ def history_url_of(site: str, user: Any, instance: Model) -> str:
         return ""
     pk: Any = plans[0].model._meta.pk
     try:
-        return history_url(site, plans[0].label, object_id(getattr(instance, pk.attname)))
+        return history_url(site, plans[0].label, row_name(plans[0].model, getattr(instance, pk.attname)))
     except NoReverseMatch:
         return ""
 

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import object_id
+from django_signal_audit.keys import row_name
 from django_signal_audit.models.lineage import labels_telling_of
 from django_signal_audit.reports.relations import target_of
 from django_signal_audit.rules.registry import get_registry
@@ -42,7 +42,7 @@ class Reference:
 
     def keys(self, most: int) -> list[str]:
         """Return how the trail names the rows that refer to the object now, at most so many, whichever these are."""
-        return [object_id(pk) for pk in self.rows[:most]]
+        return [row_name(self.rows.model, pk) for pk in self.rows[:most]]
 
 
 def _values(change: Any) -> list[Any]:

@@ -10,13 +10,13 @@ from django.db.models.signals import post_delete, pre_delete
 
 from django_signal_audit.changes import Change, MembersChange, field_change
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.payloads import text_of
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry, get_registry
 from django_signal_audit.rules.targets import concrete
 from django_signal_audit.storage import is_ready
 from django_signal_audit.suspension import is_suspended
-from django_signal_audit.values import safe_str
 
 from .base import CaptureSource, register_source
 from .deletions import Doomed, current_deletion
@@ -53,7 +53,7 @@ def look_before_delete(
     plan = get_registry().plan_for(sender)
     scope = current_deletion()
     if scope is not None and plan is not None:
-        noted = Doomed(_source(instance, origin), instance, safe_str(instance))
+        noted = Doomed(_source(instance, origin), instance, text_of(instance))
         scope.doomed[plan.model, row_key(instance, plan.model)] = noted
     elif plan is not None and not is_suspended(plan.model) and is_ready(using):
         pk = row_key(instance, plan.model)
@@ -70,7 +70,7 @@ def _look(plan: ModelPlan, instance: models.Model, pk: Any, using: str, origin: 
     if row is None:
         return None  # somebody else deleted it, and theirs is the event
     members = {name: members_of(field, plan, pk, using) for name, field in plan.all_members.items() if name in names}
-    return DoomedRow(plan, pk, row, members, safe_str(instance), _source(instance, origin))
+    return DoomedRow(plan, pk, row, members, text_of(instance), _source(instance, origin))
 
 
 def _source(instance: models.Model, origin: Any) -> Source:

@@ -8,9 +8,9 @@ from typing import Any
 from django.db import models
 
 from django_signal_audit.changes import FieldChange
+from django_signal_audit.payloads import text_of
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.targets import Field
-from django_signal_audit.values import safe_str
 
 from .images import Image, ImageReader
 from .internals import plain_object
@@ -83,7 +83,7 @@ class RawImageReader(ImageReader):
     def text(self, image: Image) -> str:
         """Return the text of the object of an image, which mostly is about one column or two."""
         if not self.is_plain:
-            return safe_str(self.instance(image))
+            return text_of(self.instance(image))
         columns = {name: image[position] for name, position in self._held}
         for position in self.key_positions:
             columns[self.attnames[position]] = self._convert(image, position)
@@ -96,7 +96,7 @@ class RawImageReader(ImageReader):
         # Django asks an object for its deferred columns so.
         made.refresh_from_db = load
         try:
-            return safe_str(made)
+            return text_of(made)
         finally:
             del made.refresh_from_db
 

@@ -11,6 +11,8 @@ from django.http.response import HttpResponseBase
 from django_signal_audit.changes import Change
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.paths import MAX_PATH, clean_path
+from django_signal_audit.payloads import cut
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.registry import get_registry
 
@@ -25,7 +27,7 @@ def record_request(request: HttpRequest, response: HttpResponseBase) -> None:
     using = router.db_for_write(AuditEvent)
     data: dict[str, Any] = {
         "method": request.method or "",
-        "path": request.path,
+        "path": cut(clean_path(request), MAX_PATH),
         "status": response.status_code,
         "view": getattr(request.resolver_match, "view_name", "") or "",
     }

@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType
-from django_signal_audit.masking import without_secrets
+from django_signal_audit.masking import with_stars
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.targets import Field
 from django_signal_audit.values import as_utc, decode_tag
@@ -62,8 +62,9 @@ def _lines(event: AuditEvent, zone: dt.tzinfo) -> Iterator[str]:
         yield f"{_label(event.field(name), name)}: {_change(event, event.field(name), change)}"
     for name, members in event.member_changes.items():
         yield f"{_label(event.field(name), name)}: {_members(members)}"
-    for key, value in event.data.items():
-        yield f"{key}: {_text(decode_tag(value))}"
+    data = decode_tag(event.data)
+    for key, value in data.items() if isinstance(data, dict) else ():
+        yield f"{key}: {_text(with_stars({key: value})[key])}"
     if event.actor_repr:
         yield _("by %(actor)s") % {"actor": event.actor_repr}
     yield _("at %(time)s") % {"time": f"{as_utc(event.recorded_at).astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"}
@@ -99,5 +100,5 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    shown = without_secrets(value)
-    return json.dumps(shown, ensure_ascii=False) if isinstance(shown, (dict, list)) else str(shown)
+    shown = with_stars(value)
+    return json.dumps(shown, ensure_ascii=False, default=str) if isinstance(shown, (dict, list)) else str(shown)

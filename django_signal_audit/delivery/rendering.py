@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 from django_signal_audit.channels.base import Channel, Message
 from django_signal_audit.channels.preferences import default_zone
 from django_signal_audit.exceptions import GiveUp
-from django_signal_audit.masking import without_secrets
+from django_signal_audit.masking import with_stars
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
@@ -91,8 +91,8 @@ def _render(rule: Rule, entry: NotifyEntry, key: str, events: Sequence[AuditEven
     event = events[0]
     context = {
         "object": event.object_repr,
-        "old": {name: without_secrets(value) for name, value in event.old.items()},
-        "new": {name: without_secrets(value) for name, value in event.new.items()},
+        "old": {name: with_stars(value) for name, value in event.old.items()},
+        "new": {name: with_stars(value) for name, value in event.new.items()},
         "event": event,
         "events": events,
         "rule": rule,

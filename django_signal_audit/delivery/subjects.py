@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from django.db.models import Model, prefetch_related_objects
 
 from django_signal_audit.enums import EventType
-from django_signal_audit.keys import object_id, parse_id
+from django_signal_audit.keys import parse_id, row_name
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.values import Digest, Masked
 
@@ -28,7 +28,7 @@ def load_subjects(events: Iterable[AuditEvent], using: str) -> dict[Name, Model]
     found: dict[Name, Model] = {}
     for model, named in wanted.items():
         label = model._meta.label_lower
-        found.update({(label, object_id(item.pk)): item for item in _rows(model, list(named.values()), using)})
+        found.update({(label, row_name(model, item.pk)): item for item in _rows(model, list(named.values()), using)})
         for name, event in named.items():
             if name not in found and parse_id(model, event.object_id) is not None:
                 found[name] = _stand_in(model, event, using)

@@ -6,16 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django_signal_audit.capture.images import ImageReader
+from django_signal_audit.documents import MASK_KEY, JSONValue, canonical_json, mask, unescaped
+from django_signal_audit.masking import is_stand_in
 from django_signal_audit.models.state import RecordedState, member_order
+from django_signal_audit.rules.keepers import scope_of
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.values import (
-    Digest,
-    JSONValue,
-    Masked,
-    decode_tag,
-    mask,
-    shorten,
-)
+from django_signal_audit.values import shorten
 
 from .differences import Difference, Kind
 from .equality import is_same, spellings
@@ -36,10 +32,10 @@ class Comparison:
         told = [state for state in states if state.values is not None]
         if not told:
             kind = Kind.DELETED if any(state.is_told for state in states) else Kind.UNRECORDED
-            yield self._difference(row.pk, kind)
+            yield self._difference(row.shown_pk(self.plan.model), kind)
             return
         if not any(state.has_start for state in told):
-            yield self._difference(row.pk, Kind.UNSTARTED)
+            yield self._difference(row.shown_pk(self.plan.model), Kind.UNSTARTED)
         values = [state.values for state in told if state.values is not None]
         yield from self._of_fields(row, values)
         yield from self._of_members(row, values)
@@ -57,27 +53,66 @@ class Comparison:
     def _of_fields(self, row: StoredRow, values: Sequence[dict[str, Any]]) -> Iterator[Difference]:
         for name, actual in self._images.row(row.image, self._fields).items():
             recorded = [known[name] for known in values if name in known]
-            if recorded and not any(self.is_recorded(name, one, actual) for one in recorded):
-                shown = self.plan.keepers[name](actual)
-                yield self._difference(row.pk, Kind.VALUE, name, recorded[-1], shown)
+            if recorded and not any(self.is_recorded(name, row.pk, one, actual) for one in recorded):
+                shown = self.plan.keepers[name](actual, row.pk)
+                yield self._difference(row.shown_pk(self.plan.model), Kind.VALUE, name, recorded[-1], shown)
 
     def _of_members(self, row: StoredRow, values: Sequence[dict[str, Any]]) -> Iterator[Difference]:
         for name in self.members:
             actual = sorted(row.members[name], key=member_order)
             recorded = [known.get(name, []) for known in values]
             if actual not in recorded:
-                yield self._difference(row.pk, Kind.MEMBERS, name, recorded[-1], actual)
+                yield self._difference(row.shown_pk(self.plan.model), Kind.MEMBERS, name, recorded[-1], actual)
 
-    def is_recorded(self, name: str, recorded: JSONValue, actual: Any) -> bool:
+    def is_recorded(self, name: str, pk: Any, recorded: JSONValue, actual: Any) -> bool:
         """Return whether the value is the recorded one; tags and digests are compared with those of the value."""
-        field, tag = self._fields[name], decode_tag(recorded)
-        if isinstance(tag, Masked):
-            return any(recorded == mask(f"{self.plan.label}.{name}", text) for text in spellings(field, actual))
-        if isinstance(tag, Digest):
-            return any(recorded == shorten(text, max_bytes=-1) for text in spellings(field, actual))
-        return is_same(field, recorded, actual)
+        field, scope = self._fields[name], scope_of(self._fields[name], pk)
+        if not is_stand_in(recorded) and not isinstance(recorded, (dict, list)):
+            return is_same(field, recorded, actual)
+        # Inner secrets may lie in what is too long, so both what is kept now and what would be in clear are compared.
+        kept = self.plan.keepers[name](actual, pk)
+        return any(_agree(recorded, spelled, kept, scope) for spelled in spellings(field, actual))
 
     def _difference(
         self, pk: Any, kind: Kind, field: str = "", recorded: JSONValue = None, actual: JSONValue = None
     ) -> Difference:
         return Difference(model=self.plan.model, pk=pk, kind=kind, field=field, recorded=recorded, actual=actual)
+
+
+def _agree(recorded: JSONValue, actual: JSONValue, kept: JSONValue, scope: tuple[str, ...]) -> bool:
+    """Return whether a recorded value tells of the actual one, whichever of its parts are masked now or were then.
+
+    Args:
+        recorded: What is recorded.
+        actual: The value in clear.
+        kept: What is kept of it now.
+        scope: The scope of its tag.
+
+    """
+    if is_stand_in(recorded) or not isinstance(recorded, (dict, list)):
+        return canonical_json(recorded) in map(canonical_json, _forms(recorded, actual, kept, scope))
+    parts = _parts(recorded)
+    actuals, keeps = _parts(actual), _parts(kept)
+    return (
+        type(recorded) is type(actual)
+        and parts.keys() == actuals.keys()
+        and all(_agree(part, actuals[key], keeps.get(key, actuals[key]), (*scope, key)) for key, part in parts.items())
+    )
+
+
+def _forms(recorded: JSONValue, actual: JSONValue, kept: JSONValue, scope: tuple[str, ...]) -> Iterator[JSONValue]:
+    yield kept
+    if not is_stand_in(recorded):
+        yield actual
+    elif MASK_KEY in recorded:  # type: ignore[operator]
+        yield mask(scope, actual)
+    else:
+        yield shorten(actual, max_bytes=-1)
+        yield shorten(kept, max_bytes=-1)
+
+
+def _parts(value: JSONValue) -> dict[str, JSONValue]:
+    """Return the parts of a list or an object by the steps of their paths."""
+    if isinstance(value, list):
+        return {str(position): item for position, item in enumerate(value)}
+    return unescaped(value) if isinstance(value, dict) else {}

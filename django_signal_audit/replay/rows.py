@@ -11,9 +11,10 @@ from django.db import models
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader
 from django_signal_audit.capture.memberships import Membership
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import beginning, object_id, parse_id
+from django_signal_audit.keys import beginning, object_id, parse_id, row_name
+from django_signal_audit.payloads import member_names
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.values import payload
+from django_signal_audit.secret_fields import has_secret_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class StoredRow:
     image: Image
     # The keys of its members by m2m field, as JSON and sorted.
     members: dict[str, list[Any]]
+
+    def shown_pk(self, model: type[models.Model]) -> Any:
+        """Return the primary key as others may see it: the row's name where the key is a secret."""
+        return self.name if has_secret_key(model) else self.pk
 
 
 class RowReader:
@@ -75,7 +80,11 @@ class RowReader:
         rows = []
         for position, image in enumerate(own):
             pk = self.images.key(image)
-            rows.append(StoredRow(pk, object_id(pk), image, {name: of[position] for name, of in members.items()}))
+            rows.append(
+                StoredRow(
+                    pk, row_name(self.plan.model, pk), image, {name: of[position] for name, of in members.items()}
+                )
+            )
         return rows
 
     def _extended(self, keys: Sequence[Any]) -> set[Any]:
@@ -97,7 +106,8 @@ class RowReader:
                 for owner, member in self._pairs(membership, owners[start : start + CHUNK], lock=lock):
                     by_owner.setdefault(owner, []).append(member)
             found[membership.field.name] = [sorted(by_owner.get(owner, ())) for owner in owners]
-        return {name: [[payload(key) for key in keys] for keys in lists] for name, lists in found.items()}
+        fields = self.plan.all_members
+        return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
 
     def _pairs(self, membership: Membership, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
         condition = membership.of_owner(*owners)
@@ -110,6 +120,10 @@ class RowReader:
 def rows_named(model: type[models.Model], names: Sequence[str], using: str) -> set[str]:
     """Return the names in the trail of the rows of a model that are there, out of these names."""
     every = rows_of(model, using).order_by()
+    if has_secret_key(model):
+        # A tag does not lead back to its key, so the tags of all rows are made.
+        wanted, known = set(names), every.values_list("pk", flat=True)
+        return {name for pk in known.iterator(chunk_size=CHUNK) if (name := row_name(model, pk)) in wanted}
     keys = [key for name in names if (key := parse_id(model, name)) is not None]
     found = set(map(object_id, every.filter(pk__in=keys).values_list("pk", flat=True)))
     for start in filter(None, map(beginning, names)):

@@ -89,7 +89,7 @@ def _plain(value: Any, column: models.Field[Any, Any] | None = None, reader: Rea
     if isinstance(value, Digest):
         return ShownValue(_digest(value) if reader.is_localised else str(value), "digest")
     if isinstance(value, (dict, list)):
-        return ShownValue(clean_text(json.dumps(value, indent=2, ensure_ascii=False)), "json")
+        return ShownValue(clean_text(json.dumps(value, indent=2, ensure_ascii=False, default=str)), "json")
     return ShownValue(clean_text(reader.write(column, value)))
 
 
@@ -194,16 +194,18 @@ def _show_held(field: models.Field[Any, Any] | None, value: Any, reader: Reader)
     return ShownValue("\n".join(key.text for key in _show_keys(field, value, reader))) if value else NOTHING
 
 
-def show_payload(payload: dict[str, Any], prefix: str = "") -> list[tuple[str, ShownValue]]:
+def show_payload(payload: dict[str, Any]) -> list[tuple[str, ShownValue]]:
     """Return a JSON object as pairs of dotted key and value."""
-    pairs: list[tuple[str, ShownValue]] = []
-    for key, value in payload.items():
-        decoded = decode_tag(value)
-        if isinstance(decoded, dict) and decoded:
-            pairs += show_payload(decoded, f"{prefix}{key}.")
+    decoded = decode_tag(payload)
+    return list(_pairs(decoded, "")) if isinstance(decoded, dict) else [(_("value"), _plain(decoded))]
+
+
+def _pairs(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, ShownValue]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _pairs(value, f"{prefix}{key}.")
         else:
-            pairs.append((f"{prefix}{key}", _plain(decoded)))
-    return pairs
+            yield f"{prefix}{key}", _plain(value)
 
 
 def _value_line(event: AuditEvent, old: ShownValue, new: ShownValue) -> str:

@@ -10,8 +10,12 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from django_signal_audit.conf import get_settings
+from django_signal_audit.keys import object_id
+from django_signal_audit.masking import is_secret as is_secret_name
+from django_signal_audit.masking import mask_document
 from django_signal_audit.values import (
     RESERVED,
+    SCALARS,
     Digest,
     JSONValue,
     Masked,
@@ -24,27 +28,32 @@ from django_signal_audit.values import (
 
 from .targets import Field
 
-Keeper: TypeAlias = Callable[[Any], JSONValue]
+# Takes a value and the primary key of its row, which is part of the scope of a secret's tag.
+Keeper: TypeAlias = Callable[[Any, Any], JSONValue]
 
 _LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
 
 
-def make_keeper(field: Field, scope: str, *, is_secret: bool) -> Keeper:
+def scope_of(field: Field, pk: Any) -> tuple[str, str, str]:
+    """Return what the tag of a secret is comparable within: the declaring model, the row, the field."""
+    return field.model._meta.label_lower, object_id(pk), field.name
+
+
+def make_keeper(field: Field, *, is_secret: bool) -> Keeper:
     """Return the keeper of a field.
 
     Args:
         field: The field.
-        scope: What a secret's tag is comparable within, ``"shop.customer.password"``.
         is_secret: Whether its values are masked.
 
     """
     if is_secret:
-        return lambda value: (
+        return lambda value, pk: (
             None
             if value is None
             else encode_tag(value)
             if value.__class__ is Masked
-            else mask(scope, encode(field, value))
+            else mask(scope_of(field, pk), encode(field, value))
         )
     limit = get_settings().max_value_bytes
     plain = plain_field(field)
@@ -56,13 +65,16 @@ def make_keeper(field: Field, scope: str, *, is_secret: bool) -> Keeper:
 
 def _careful(field: Field, limit: int) -> Keeper:
     """Return a keeper that is right for any value."""
-    return lambda value: (
-        None
-        if value is None
-        else encode_tag(value)
-        if value.__class__ is Digest
-        else shorten(encode(field, value), limit)
-    )
+
+    def keep(value: Any, pk: Any) -> JSONValue:
+        if value.__class__ is Digest:
+            return encode_tag(value)
+        encoded = None if value is None else encode(field, value)
+        if isinstance(encoded, (dict, list)):
+            encoded = mask_document(encoded, scope_of(field, pk))
+        return shorten(encoded, limit)
+
+    return keep
 
 
 # Each of these keepers knows the usual values of a kind of field, and leaves all others to the careful one.
@@ -70,37 +82,39 @@ def _careful(field: Field, limit: int) -> Keeper:
 
 def _whole(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
-    return lambda value: value if value.__class__ is int or value.__class__ is bool else careful(value)
+    return lambda value, pk: value if value.__class__ is int or value.__class__ is bool else careful(value, pk)
 
 
 def _text(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
     # A character takes four bytes of UTF-8 at most.
     sure = limit // 4
-    return lambda value: value if value.__class__ is str and len(value) <= sure else careful(value)
+    return lambda value, pk: value if value.__class__ is str and len(value) <= sure else careful(value, pk)
 
 
 def _decimal(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
-    return lambda value: format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value)
+    return lambda value, pk: (
+        format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value, pk)
+    )
 
 
 def _float(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
     if limit < _LONGEST_FLOAT:
         return careful
-    return lambda value: repr(value) if value.__class__ is float else careful(value)
+    return lambda value, pk: repr(value) if value.__class__ is float else careful(value, pk)
 
 
 def _date(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
-    return lambda value: value.isoformat() if value.__class__ is dt.date else careful(value)
+    return lambda value, pk: value.isoformat() if value.__class__ is dt.date else careful(value, pk)
 
 
 def _datetime(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
-    return lambda value: (
-        value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value)
+    return lambda value, pk: (
+        value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value, pk)
     )
 
 
@@ -109,12 +123,17 @@ def _document(field: Field, plain: Any, limit: int) -> Keeper:
     if plain.encoder is not None:
         return careful
 
-    def keep(value: Any) -> JSONValue:
+    def keep(value: Any, pk: Any) -> JSONValue:
         # A character of a repr takes twelve bytes of JSON at most. The document is written before anybody changes it.
-        is_short = value.__class__ is dict and RESERVED.isdisjoint(value) and len(repr(value)) * 12 <= limit
-        return value if is_short else careful(value)
+        is_flat = value.__class__ is dict and all(item.__class__ in SCALARS for item in value.values())
+        is_plain = is_flat and RESERVED.isdisjoint(value) and not any(map(_may_be_secret, value))
+        return value if is_plain and len(repr(value)) * 12 <= limit else careful(value, pk)
 
     return keep
+
+
+def _may_be_secret(key: Any) -> bool:
+    return key.__class__ is not str or is_secret_name(key)
 
 
 # By kind of field; the first that fits counts.

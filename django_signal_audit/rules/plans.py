@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from django_signal_audit.conditions import Condition, compile_when
 from django_signal_audit.enums import MODEL_EVENTS, EventType
-from django_signal_audit.masking import is_secret
+from django_signal_audit.secret_fields import secret_fields
 
 from .keepers import Keeper, make_keeper
 from .schema import NotifyEntry, Rule
@@ -110,10 +110,7 @@ class ModelPlan:
     @cached_property
     def keepers(self) -> dict[str, Keeper]:
         """Return, by field name, the function that makes of a value what the trail keeps of it."""
-        return {
-            name: make_keeper(item, f"{self.label}.{name}", is_secret=name in self.secret)
-            for name, item in self.all_fields.items()
-        }
+        return {name: make_keeper(item, is_secret=name in self.secret) for name, item in self.all_fields.items()}
 
     def names_for(self, event_type: str) -> frozenset[str]:
         """Return the names of the fields that a change of this type has to carry, for rules and their conditions."""
@@ -207,5 +204,5 @@ def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterab
         compiled=tuple(compiled),
         all_fields=fields,
         all_members=watchable_members(model),
-        secret=frozenset({name for name in fields if is_secret(name)} | (set(masked) & set(fields))),
+        secret=frozenset((set(secret_fields(model)) | set(masked)) & set(fields)),
     )

@@ -12,6 +12,7 @@ from django.core.exceptions import AppRegistryNotReady
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.problems import Problem
+from django_signal_audit.secret_fields import ask_rules
 
 from .parsing import masks, parse_rules, settings_problems
 from .plans import CompiledRule, ModelPlan, build_plan, compile_condition, concerns
@@ -60,7 +61,7 @@ class Registry:
             model: build_plan(
                 model,
                 _once((rule, owner) for rule, owner in named if issubclass(model, owner)),
-                self._masked(model),
+                self.masked(model),
             )
             for model in dict.fromkeys(model for _, model in named)
         }
@@ -74,7 +75,8 @@ class Registry:
             for model, plan in plans.items()
         }
 
-    def _masked(self, model: Model) -> set[str]:
+    def masked(self, model: Model) -> set[str]:
+        """Return the names that rules on a model have masked."""
         # A rule that is not in force for a mistake in it still says what nobody may read.
         return {name for owners, names in self._masks if issubclass(model, owners) for name in names}
 
@@ -160,3 +162,4 @@ def get_registry() -> Registry:
 
 
 on_settings_changed(get_registry.cache_clear)
+ask_rules(lambda model: get_registry().masked(model))

@@ -30,12 +30,12 @@ def ruled() -> list[type[models.Model]]:
     return [model for model in found if model.__name__ != "Unaudited"]
 
 
-def jsonable(field: Any, value: Any) -> Any:
+def jsonable(field: Any, value: Any, pk: Any) -> Any:
     """Return what an event says of a value."""
     if value is None:
         return None
     if field.name in MASKED:
-        return mask(f"{field.model._meta.label_lower}.{field.name}", value)
+        return mask((field.model._meta.label_lower, identity(pk), field.name), value)
     if isinstance(field, models.JSONField):
         reserved = isinstance(value, dict) and {"$masked", "$digest", "$value"} & set(value)
         return {"$value": value} if reserved else value
@@ -94,7 +94,8 @@ def tables() -> dict[Identity, State]:
             pk = tuple(row[field.attname] for field in model._meta.pk_fields)
             if pk[0] in extended:
                 continue
-            state = {field.name: jsonable(field, row[field.attname]) for field in recorded_fields(model)}
+            key = pk if len(pk) > 1 else pk[0]
+            state = {field.name: jsonable(field, row[field.attname], key) for field in recorded_fields(model)}
             found[model._meta.label_lower, identity(pk if len(pk) > 1 else pk[0])] = state | members(model, row)
     return found
 

@@ -125,7 +125,10 @@ def _compare_rows(proof: Proof, plan: ModelPlan, using: str) -> set[Key]:
     for row in _own_rows(plan, using).values("pk", *names.values()):
         proof.rows += 1
         existing.add((plan.label, object_id(row["pk"])))
-        wanted = {name: decode(plan.fields[name], plan.keepers[name](row[attname])) for name, attname in names.items()}
+        wanted = {
+            name: decode(plan.fields[name], plan.keepers[name](row[attname], row["pk"]))
+            for name, attname in names.items()
+        }
         members = {name: _members(plan, name, row["pk"], using) for name in plan.members}
         found = trail.state_of(plan.model, row["pk"])
         if found is None:

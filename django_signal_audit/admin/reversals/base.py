@@ -15,6 +15,7 @@ from model_utils.fields import AutoLastModifiedField
 
 from django_signal_audit.capture.columns import stored_value
 from django_signal_audit.capture.rows import locked, rows_of
+from django_signal_audit.documents import stand_ins
 from django_signal_audit.keys import parse_id
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import label_of
@@ -96,7 +97,7 @@ class Reversal(ABC):
     def refuse_unknown(self, name: str) -> None:
         """Raise RefusedError if a value of the field is not recorded as it was."""
         field = self.event.field(name)
-        kinds = {type(decode(field, value)) for value in self.event.changes[name]}
+        kinds = {type(item) for value in self.event.changes[name] for item in stand_ins(decode(field, value))}
         label = {"field": label_of(field, name)}
         if Masked in kinds:
             raise RefusedError(_("“%(field)s” is masked: what it was is not recorded.") % label)
