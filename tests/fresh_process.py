@@ -39,6 +39,7 @@ def run_project(
     apps: tuple[str, ...] = OURS,
     audit: object = None,
     begin: str = BEGIN,
+    settings: str = "",
 ) -> str:
     """Write a project of these files, run a script in it, and return what that printed.
 
@@ -49,9 +50,10 @@ def run_project(
         apps: INSTALLED_APPS.
         audit: SIGNAL_AUDIT; everything is watched by default.
         begin: What runs before the script.
+        settings: Further settings.
 
     """
-    settings = SETTINGS.format(apps=list(apps), audit=EVERYTHING if audit is None else audit)
+    settings = SETTINGS.format(apps=list(apps), audit=EVERYTHING if audit is None else audit) + settings
     for name, source in {"project_settings.py": settings, **files}.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)

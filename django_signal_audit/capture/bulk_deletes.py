@@ -72,7 +72,9 @@ def _deletes(reader: RawImageReader, chunk: Iterable[Image]) -> list[Change]:
 
 def _delete(reader: RawImageReader, image: Image, scope: DeletionScope | None, *, loses_parents: bool) -> Change:
     plan, pk = reader.plan, reader.key(image)
-    noted = Doomed(Source.BULK) if scope is None else scope.doomed.get((plan.model, pk), Doomed(Source.CASCADE))
+    noted = Doomed(Source.BULK)
+    if scope is not None:
+        noted = scope.doomed.get((plan.model, pk)) or Doomed(scope.source_of_delete(plan.model))
     names = plan.names_for(EventType.DELETE)
     members = {
         name: MembersChange(removed=sorted_keys(member for _, member in noted.members[name]))

@@ -9,10 +9,10 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from django_signal_audit.context import context_scope
-from django_signal_audit.rules.registry import Registry
+from django_signal_audit.rules.registry import Registry, get_registry
 
 from .base import CaptureSource, register_source
-from .internals import Patches
+from .internals import patch_once
 
 
 def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,6 +20,8 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def execute(self: BaseCommand, *args: Any, **options: Any) -> Any:
+        if not get_registry().rules:
+            return original(self, *args, **options)
         with context_scope(command=type(self).__module__.rpartition(".")[2]):
             return original(self, *args, **options)
 
@@ -30,14 +32,10 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
 class CommandSource(CaptureSource):
     """Wraps the one method that every command runs through, from the shell and from ``call_command`` alike."""
 
-    def __init__(self) -> None:
-        self._patches = Patches()
-
     def connect(self, registry: Registry) -> None:
-        """Wrap it if there is anything to record."""
+        """Wrap it, once per process, if there is anything to record."""
         if registry.rules:
-            self._patches.replace(BaseCommand, "execute", wrap_execute)
+            patch_once(BaseCommand, "execute", wrap_execute)
 
     def disconnect(self) -> None:
-        """Put the method back."""
-        self._patches.undo()
+        """Do nothing: without rules, commands pass through."""

@@ -3,7 +3,7 @@
 ``execute_sql`` of the INSERT, UPDATE and DELETE compilers is wrapped at class level, once per process. Subclasses of
 queries and compilers, of backends and packages alike, pass through it, and what others have put around ``execute_sql``
 runs as well: a statement that returns rows is run through the original too. SELECTs are not touched, and a table that
-nobody watches costs two look-ups. ``self_check`` says at start-up if Django has changed any of this.
+nobody watches costs two look-ups.
 """
 
 from __future__ import annotations
@@ -18,39 +18,21 @@ from typing import Any, Protocol, TypeAlias
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models.constants import OnConflict
-from django.db.models.deletion import Collector
-from django.db.models.sql import Query, UpdateQuery
+from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
-from django_signal_audit.problems import Problem
-
 from .columns import stored_converters
-from .internals import is_changed, patch_once
+from .internals import patch_once
+from .passing import passing
+from .passing import unwatched as unwatched
 from .selects import has_server_side_cursors, is_one_of
 from .tables import is_lockable
 
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]
-
-# Set while statements run that somebody else records.
-_passing: ContextVar[bool] = ContextVar("django_signal_audit_passing", default=False)
 # The compiler whose statement is running: what it runs of itself is part of it.
 _running: ContextVar[Any] = ContextVar("django_signal_audit_running", default=None)
-
-
-class unwatched:  # noqa: N801  # reads as the statement it is: with unwatched()
-    """Lets the statements of a block pass unseen."""
-
-    __slots__ = ("_token",)
-
-    def __enter__(self) -> None:
-        """Begin the block."""
-        self._token = _passing.set(True)
-
-    def __exit__(self, *_: object) -> None:
-        """End the block."""
-        _passing.reset(self._token)
 
 
 class TableWatcher(Protocol):
@@ -141,8 +123,8 @@ class _Statement:
         """Return rows that begin with these columns as a SELECT of them would give them."""
         if not rows:
             return rows
-        columns = [field.get_col(self.query.get_meta().db_table) for field in fields]
-        converters = stored_converters(self.compiler, columns)
+        table = self.query.get_meta().db_table
+        converters = stored_converters(self.compiler, [field.get_col(table) for field in fields])
         if not converters:
             return rows
         tails = [row[len(fields) :] for row in rows]
@@ -245,7 +227,7 @@ _guards: dict[str, Guard] = {}
 
 
 def guard(model: type[models.Model], callback: Guard) -> None:
-    """Have every write of the ORM to one table asked for, always: without any rules and with auditing suspended too.
+    """Have every write of the ORM to one table asked for: always, without any rules and with auditing suspended too.
 
     ``callback`` is called with the statement before it runs, and raises to refuse it. It is made for the table of the
     audit events, whose rows nobody may change: whoever refuses there looks at the class of the statement
@@ -285,17 +267,15 @@ def _wrap_execute(kind: type[Statement], watcher_of: WatcherOf, original: Callab
         statement = kind(self, original, args, kwargs)
         if asked is not None:
             asked(statement)  # of a part too: a child's UPDATE may concern the table
-        if _is_part(self):
+        if watcher is None or passing.get() or _is_part(self):
             return original(self, *args, **kwargs)
-        if watcher is None or _passing.get():
-            return statement.execute()
         return _tell(watcher, statement)
 
     return execute
 
 
 def _is_part(compiler: Any) -> bool:
-    """Tell whether a statement is part of the one that is running, such as the UPDATE of a parent's table."""
+    """Return whether a statement is part of the one that is running, such as the UPDATE of a parent's table."""
     running = _running.get()
     if running is None or running is compiler:
         return running is compiler
@@ -311,36 +291,10 @@ def _tell(watcher: TableWatcher, statement: Statement) -> Any:
     return watcher.on_delete(statement)
 
 
-# execute_returning_sql came with Django 6.1; it falls back on execute_sql where the database returns nothing.
+# The latter came with Django 6.1, and falls back on the former where the database returns nothing.
 _EXECUTES = ("execute_sql", "execute_returning_sql")
 _KINDS: dict[type, type[Statement]] = {
     SQLInsertCompiler: InsertStatement,
     SQLUpdateCompiler: UpdateStatement,
     SQLDeleteCompiler: DeleteStatement,
 }
-_PARAMETERS: dict[str, tuple[Callable[..., Any], list[str]]] = {
-    "SQLInsertCompiler.execute_sql": (SQLInsertCompiler.execute_sql, ["self", "returning_fields"]),
-    "SQLUpdateCompiler.execute_sql": (SQLUpdateCompiler.execute_sql, ["self", "result_type"]),
-    "Collector.delete": (Collector.delete, ["self"]),
-}
-_METHODS: tuple[tuple[type, str], ...] = (
-    (models.QuerySet, "bulk_create"),
-    (models.QuerySet, "bulk_update"),
-    (SQLDeleteCompiler, "execute_sql"),
-    (SQLInsertCompiler, "as_sql"),
-    (SQLInsertCompiler, "get_converters"),
-    (SQLInsertCompiler, "apply_converters"),
-    (UpdateQuery, "add_related_update"),
-)
-
-
-def self_check() -> list[Problem]:
-    """Return what this version of Django does differently from what the hook relies on."""
-    broken = [
-        f"the parameters of {name}"
-        for name, (function, expected) in _PARAMETERS.items()
-        if is_changed(function, expected)
-    ]
-    broken += [f"{owner.__name__}.{name}" for owner, name in _METHODS if not callable(getattr(owner, name, None))]
-    hint = 'Use a Django version this package supports, or set SIGNAL_AUDIT["CAPTURE_QUERIES"] = False.'
-    return [Problem("E024", f"Django: {what}", "is not as capture of queries relies on.", hint) for what in broken]

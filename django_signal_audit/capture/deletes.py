@@ -19,10 +19,11 @@ from django_signal_audit.storage import is_ready
 from django_signal_audit.suspension import is_suspended
 
 from .base import CaptureSource, register_source
-from .deletions import Doomed, current_deletion
+from .deletions import DeletionScope, Doomed, are_kin, current_deletion
 from .internals import connect_first
 from .lineage import is_most_derived
 from .memberships import members_of
+from .notes import Notes
 from .rows import Row, read_row, row_key
 
 UID = "django_signal_audit.deletes"
@@ -43,24 +44,36 @@ class DoomedRow:
     source: Source
 
 
+_doomed: Notes[DoomedRow] = Notes()
+
+
+def note_doomed(scope: DeletionScope) -> None:
+    """Note the objects that a deletion is about to take, for the query hook, whoever has muted the signals."""
+    registry, collector = get_registry(), scope.collector
+    for model, instances in collector.data.items():
+        plan = registry.plan_for(model)
+        if plan is None or not plan.by_event[EventType.DELETE]:
+            continue
+        for instance in instances:
+            noted = Doomed(_source(instance, collector.origin), instance, text_of(instance))
+            scope.doomed[plan.model, row_key(instance, plan.model)] = noted
+
+
 def look_before_delete(
     sender: type[models.Model], instance: models.Model, using: str = "", origin: Any = NOT_TOLD, **_: Any
 ) -> None:
-    """Read the row and its m2m members, or note the object for the query hook to do so (receiver of pre_delete)."""
-    if origin is NOT_TOLD:
-        return
-    doomed = None
+    """Read the row and its m2m members, where no query hook does so (receiver of pre_delete)."""
     plan = get_registry().plan_for(sender)
-    scope = current_deletion()
-    if scope is not None and plan is not None:
-        noted = Doomed(_source(instance, origin), instance, text_of(instance))
-        scope.doomed[plan.model, row_key(instance, plan.model)] = noted
-    elif plan is not None and not is_suspended(plan.model) and is_ready(using):
-        pk = row_key(instance, plan.model)
-        # A ruled child's row is deleted with it, and the event is the child's.
-        if is_most_derived(plan, pk, using):
-            doomed = _look(plan, instance, pk, using, origin)
-    instance._state.audit_delete = doomed  # type: ignore[attr-defined]
+    if origin is NOT_TOLD or plan is None or current_deletion() is not None:
+        return
+    if is_suspended(plan.model) or not is_ready(using):
+        return
+    pk = row_key(instance, plan.model)
+    # A ruled child's row is deleted with it, and the event is the child's.
+    if is_most_derived(plan, pk, using):
+        doomed = _look(plan, instance, pk, using, origin)
+        if doomed is not None:
+            _doomed.put(instance, doomed)
 
 
 def _look(plan: ModelPlan, instance: models.Model, pk: Any, using: str, origin: Any) -> DoomedRow | None:
@@ -76,15 +89,10 @@ def _look(plan: ModelPlan, instance: models.Model, pk: Any, using: str, origin: 
 def _source(instance: models.Model, origin: Any) -> Source:
     """Tell how the deletion came to this row: asked for it, for a queryset of its kind, or for what it hangs on."""
     if isinstance(origin, models.QuerySet):
-        return Source.BULK if _are_kin(type(instance), origin.model) else Source.CASCADE
+        return Source.BULK if are_kin(type(instance), origin.model) else Source.CASCADE
     if origin is None or origin is instance:
         return Source.ORM
-    return Source.ORM if _are_kin(type(instance), type(origin)) and _same_row(instance, origin) else Source.CASCADE
-
-
-def _are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
-    one, other = concrete(one), concrete(other)
-    return issubclass(one, other) or issubclass(other, one)
+    return Source.ORM if are_kin(type(instance), type(origin)) and _same_row(instance, origin) else Source.CASCADE
 
 
 def _same_row(instance: models.Model, origin: models.Model) -> bool:
@@ -95,9 +103,8 @@ def _same_row(instance: models.Model, origin: models.Model) -> bool:
 
 def record_after_delete(sender: type[models.Model], instance: models.Model, using: str = "", **_: Any) -> None:
     """Record that the row is gone (receiver of post_delete)."""
-    doomed: DoomedRow | None = getattr(instance._state, "audit_delete", None)
+    doomed = _doomed.take(instance)
     if doomed is not None:
-        instance._state.audit_delete = None  # type: ignore[attr-defined]
         record_changes([_change(doomed, instance, using)], using)
 
 

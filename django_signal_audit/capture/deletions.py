@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from django_signal_audit.enums import Source
+from django_signal_audit.rules.targets import concrete
 
 from .memberships import Pair
 
@@ -43,6 +44,11 @@ class DeletionScope:
         own = {updated for updated, _ in self.collector.field_updates}
         return Source.CASCADE if fields <= own else Source.BULK
 
+    def source_of_delete(self, model: type[models.Model]) -> Source:
+        """Tell how the deletion came to rows that it has no objects of: asked for as a queryset, or along with it."""
+        origin = self.collector.origin
+        return Source.BULK if isinstance(origin, models.QuerySet) and are_kin(model, origin.model) else Source.CASCADE
+
     def takes(self, model: type[models.Model]) -> bool:
         """Tell whether the deletion takes rows of this model too: ``keep_parents`` spares the parents'."""
         taken = (*self.collector.data, *(rows.model for rows in self.collector.fast_deletes))
@@ -52,6 +58,12 @@ class DeletionScope:
         """Tell whether the deletion was asked for on rows of this model itself."""
         origin = self.collector.origin
         return origin is not None and getattr(origin, "model", type(origin)) is model
+
+
+def are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
+    """Tell whether rows of one model may be rows of the other, or parts of them."""
+    one, other = concrete(one), concrete(other)
+    return issubclass(one, other) or issubclass(other, one)
 
 
 _scope: ContextVar[DeletionScope | None] = ContextVar("django_signal_audit_deletion", default=None)

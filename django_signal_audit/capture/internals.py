@@ -1,10 +1,10 @@
 """The one place that relies on how Django works inside, with a check that it still does.
 
 - The order of ``Signal.receivers``: ours has to see a write before the project's own receivers react to it.
-- ``related_manager_cls`` of many-to-many descriptors: ``set()`` is one call to its caller and two signals to others.
+- ``ManyToManyDescriptor.__get__`` gives the managers: their ``set()`` is one call to its caller and two statements.
 - ``Model.__init__`` does nothing with the columns of a plain model but to keep them, and ``refresh_from_db`` gives an
   object what it lacks of them.
-- ``Model.save_base`` and ``BaseCommand.execute`` are the entry points of saves and commands.
+- ``Model.save_base`` and its steps are those of a save, ``BaseCommand.execute`` is the entry point of commands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand
 from django.db import models
 from django.db.models.base import ModelState
 from django.db.models.fields.files import FileDescriptor, ImageFileDescriptor
-from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
+from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute, ManyToManyDescriptor
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import ModelSignal, post_init, pre_init
 from django.dispatch import Signal
@@ -28,6 +28,8 @@ from django_signal_audit.problems import Problem
 from django_signal_audit.values import is_djangos
 
 SAVE_BASE_PARAMETERS = ["self", "raw", "force_insert", "force_update", "using", "update_fields"]
+SAVE_TABLE_PARAMETERS = ["self", "raw", "cls", "force_insert", "force_update", "using", "update_fields"]
+SAVE_PARENTS_PARAMETERS = ["self", "cls", "using", "update_fields", "force_insert", "updated_parents"]
 
 
 # What is wrapped already, by class. The wrappers stay for good: others may have put theirs around them meanwhile.
@@ -65,32 +67,6 @@ def is_changed(function: Method, parameters: Sequence[str]) -> bool:
     return is_django and list(inspect.signature(inner).parameters) != list(parameters)
 
 
-class Patches:
-    """Attributes replaced on classes, and how to put back what was there."""
-
-    def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
-
-    def replace(self, owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Replace a method of a class by ``make(original)``. An inherited one is looked up anew at every call."""
-        if name in owner.__dict__:
-            original = owner.__dict__[name]
-            setattr(owner, name, make(original))
-            self._undo.append(lambda: setattr(owner, name, original))
-            return
-
-        def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, self), name)(*args, **kwargs)
-
-        setattr(owner, name, make(inherited))
-        self._undo.append(lambda: delattr(owner, name))
-
-    def undo(self) -> None:
-        """Put everything back, last first."""
-        while self._undo:
-            self._undo.pop()()
-
-
 def connect_first(signal: Signal, receiver: Callable[..., Any], sender: type, dispatch_uid: str) -> None:
     """Connect a receiver ahead of those that are connected already."""
     before = len(signal.receivers)
@@ -100,22 +76,6 @@ def connect_first(signal: Signal, receiver: Callable[..., Any], sender: type, di
     with signal.lock:
         signal.receivers.insert(0, signal.receivers.pop())
         signal.sender_receivers_cache.clear()
-
-
-def m2m_descriptors(field: models.ManyToManyField[Any, Any]) -> list[Any]:
-    """Return the descriptors that give managers of an m2m field: its own, and the reverse one unless it is hidden."""
-    found = [getattr(field.model, field.name)]
-    relation = field.remote_field
-    accessor = relation.get_accessor_name()
-    if accessor and not relation.hidden and hasattr(field.related_model, accessor):
-        found.append(getattr(field.related_model, accessor))
-    return found
-
-
-def manager_class(descriptor: Any) -> type:
-    """Return the class of the managers a many-to-many descriptor gives."""
-    found: type = descriptor.related_manager_cls
-    return found
 
 
 # What stands on a class for a column, and does nothing but keep the value when an object is made.
@@ -204,16 +164,20 @@ def _receivers_are_ordered() -> bool:
     return order == ["first", "second"]
 
 
-def _has_manager_class() -> bool:
-    descriptor = models.fields.related_descriptors.ManyToManyDescriptor
-    return hasattr(descriptor, "related_manager_cls")
+def _gives_managers() -> bool:
+    return list(inspect.signature(inspect.unwrap(ManyToManyDescriptor.__get__)).parameters)[:2] == ["self", "instance"]
 
 
+_STEPS = {
+    "save_base": SAVE_BASE_PARAMETERS,
+    "_save_table": SAVE_TABLE_PARAMETERS,
+    "_save_parents": SAVE_PARENTS_PARAMETERS,
+}
 _EXPECTATIONS: dict[str, Callable[[], bool]] = {
     "the order of Signal.receivers": _receivers_are_ordered,
-    "ManyToManyDescriptor.related_manager_cls": _has_manager_class,
-    "the parameters of Model.save_base": lambda: (
-        list(inspect.signature(models.Model.save_base).parameters) == SAVE_BASE_PARAMETERS
+    "ManyToManyDescriptor.__get__": _gives_managers,
+    "the parameters of the steps of Model.save_base": lambda: (
+        not any(is_changed(getattr(models.Model, name), parameters) for name, parameters in _STEPS.items())
     ),
     "BaseCommand.execute": lambda: callable(getattr(BaseCommand, "execute", None)),
 }

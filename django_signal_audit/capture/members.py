@@ -11,6 +11,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import models, router
+from django.db.models.fields.related_descriptors import ManyToManyDescriptor
 from django.db.models.signals import m2m_changed, post_delete, pre_delete
 
 from django_signal_audit.changes import Change, MembersChange
@@ -25,14 +26,17 @@ from django_signal_audit.suspension import is_suspended
 
 from .base import CaptureSource, register_source
 from .deletes import NOT_TOLD
-from .internals import Patches, connect_first, m2m_descriptors, manager_class
+from .internals import connect_first, patch_once
 from .lineage import Owner, owners_of
-from .memberships import Membership, Pair, sorted_keys, through_of
+from .memberships import Membership, Pair, sorted_keys, watched_memberships
+from .notes import Notes
 from .rows import rows_of
 from .transactions import all_or_nothing, write_transaction
 
 UID = "django_signal_audit.members"
 
+# The watched ones, and their memberships where no query hook sees the pairs.
+_watched: set[type[models.Model]] = set()
 _memberships: dict[type[models.Model], Membership] = {}
 
 
@@ -48,6 +52,8 @@ class PairsChange:
     source: Source = Source.ORM
 
 
+_expected: Notes[tuple[type[models.Model], frozenset[Pair]]] = Notes()
+_lost: Notes[list[PairsChange]] = Notes()
 _call: ContextVar[ManagerCall | None] = ContextVar("django_signal_audit_m2m_call", default=None)
 
 
@@ -90,10 +96,30 @@ def wrap_manager_method(original: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.through not in _watched:
+            original(self, *args, **kwargs)
+            return
         with manager_call(self):
             original(self, *args, **kwargs)
 
     return method
+
+
+def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``__get__`` of the many-to-many descriptors such that managers of watched fields have our methods.
+
+    Their class is made when it is first asked for: not before the project's apps have had their say on the models.
+    """
+
+    @wraps(original)
+    def get(self: Any, instance: Any, owner: Any = None) -> Any:
+        manager = original(self, instance, owner)
+        if instance is not None and self.through in _watched:
+            for name in MANAGER_METHODS:
+                patch_once(type(manager), name, wrap_manager_method)
+        return manager
+
+    return get
 
 
 def follow_members(
@@ -106,12 +132,11 @@ def follow_members(
     when, _, what = action.partition("_")
     if when == "pre":
         pairs = _expected_pairs(membership, instance, what, pk_set, using, reverse=reverse)
-        instance._state.audit_members = (sender, pairs)  # type: ignore[attr-defined]
+        _expected.put(instance, (sender, pairs))
         return
     nothing: frozenset[Pair] = frozenset()
-    noted, pairs = getattr(instance._state, "audit_members", (None, nothing))
+    noted, pairs = _expected.take(instance) or (None, nothing)
     if noted is sender and pairs:
-        instance._state.audit_members = (None, nothing)  # type: ignore[attr-defined]
         added, removed = (pairs, nothing) if what == "add" else (nothing, pairs)
         report(PairsChange(membership, using, instance, added=added, removed=removed))
 
@@ -150,14 +175,12 @@ def look_before_member_delete(
             key = getattr(instance, member.attname)
             pairs = membership.pairs(using, membership.of_member(key))
             lost.append(PairsChange(membership, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
-    instance._state.audit_lost = lost  # type: ignore[attr-defined]
+    _lost.put(instance, lost)
 
 
 def record_after_member_delete(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
     """Record the loss for the owners that are still there (receiver of post_delete on the members' model)."""
-    lost: list[PairsChange] = getattr(instance._state, "audit_lost", [])
-    instance._state.audit_lost = []  # type: ignore[attr-defined]
-    for change in lost:
+    for change in _lost.take(instance) or ():
         _record([change], instance)
 
 
@@ -247,15 +270,13 @@ class MemberSource(CaptureSource):
     """
 
     def __init__(self) -> None:
-        self._patches = Patches()
         self._member_models: list[type[models.Model]] = []
 
     def connect(self, registry: Registry) -> None:
         """Connect the watched m2m fields, each once however many models inherit it."""
         for membership in watched_memberships(registry):
-            for descriptor in m2m_descriptors(membership.field):
-                for name in MANAGER_METHODS:
-                    self._patches.replace(manager_class(descriptor), name, wrap_manager_method)
+            patch_once(ManyToManyDescriptor, "__get__", wrap_get)
+            _watched.add(membership.through)
             if not get_settings().capture_queries:
                 _memberships[membership.through] = membership
                 connect_first(m2m_changed, follow_members, membership.through, UID)
@@ -269,23 +290,11 @@ class MemberSource(CaptureSource):
                 self._member_models.append(sender)
 
     def disconnect(self) -> None:
-        """Leave no receiver and no wrapper behind."""
+        """Leave no receiver behind."""
         for through in _memberships:
             m2m_changed.disconnect(sender=through, dispatch_uid=UID)
         for sender in self._member_models:
             pre_delete.disconnect(sender=sender, dispatch_uid=UID)
             post_delete.disconnect(sender=sender, dispatch_uid=UID)
-        _memberships.clear()
-        self._member_models.clear()
-        self._patches.undo()
-
-
-def watched_memberships(registry: Registry) -> list[Membership]:
-    """Return the m2m fields that rules watch, each once however many models inherit it."""
-    found: dict[type[models.Model], list[tuple[models.ManyToManyField[Any, Any], ModelPlan]]] = {}
-    for plan in registry.plans.values():
-        names = plan.names_for(EventType.M2M) if plan.by_event[EventType.M2M] else frozenset()
-        for name, field in plan.all_members.items():
-            if name in names:
-                found.setdefault(through_of(field), []).append((field, plan))
-    return [Membership(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]
+        for kept in (_memberships, self._member_models, _watched):
+            kept.clear()

@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 from django.db import models
 
+from django_signal_audit.enums import EventType
 from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import Registry
 
 from .rows import locked, rows_of
 from .transactions import lock_database
@@ -82,3 +84,14 @@ def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: Any
 def sorted_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
     """Return the keys as a sorted tuple."""
     return tuple(sorted(keys))
+
+
+def watched_memberships(registry: Registry) -> list[Membership]:
+    """Return the m2m fields that rules watch, each once however many models inherit it."""
+    found: dict[type[models.Model], list[tuple[models.ManyToManyField[Any, Any], ModelPlan]]] = {}
+    for plan in registry.plans.values():
+        names = plan.names_for(EventType.M2M) if plan.by_event[EventType.M2M] else frozenset()
+        for name, field in plan.all_members.items():
+            if name in names:
+                found.setdefault(through_of(field), []).append((field, plan))
+    return [Membership(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]

@@ -1,8 +1,10 @@
-"""Saves on their way: what was found before each, kept on the instance until it is recorded."""
+"""Saves on their way: what was found before each, kept in a context variable until it is recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,10 +12,10 @@ from django.db import models
 
 from django_signal_audit.recorder import recorded_count
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.rules.targets import Field
+from django_signal_audit.rules.targets import Field, concrete
 
+from .compilers import InsertStatement, UpdateStatement
 from .rows import Row, read_row
-from .transactions import write_transaction
 
 Fields: TypeAlias = Mapping[str, Field]
 
@@ -33,53 +35,83 @@ class Before:
     is_own: bool = True
     # May the row that is inserted extend a parent's that is there?
     may_extend: bool = False
+    # What was found of the parents' rows, if they may be all that is updated because the child's row is gone.
+    parts: Sequence[Before] | None = None
+    is_part: bool = False
 
 
 @dataclass(slots=True)
 class PendingSave:
-    """One save on its way. It rides on the instance, so that an abandoned one disappears with it."""
+    """One run of ``save_base``."""
 
-    outer: PendingSave | None
-    # From our pre_save to our post_save. Receivers that are called after it run outside, as they do without us: there,
-    # an error of the database that they handle must not take the save along.
-    transaction: write_transaction
-    force_insert: bool = False
-    force_update: bool = False
-    before: Sequence[Before] = ()
-    # Is the next pre_save the one that Django sends for this save? Others are sent by hand.
-    is_awaited: bool = True
-    # Between our pre_save and our post_save: the statements of the instance are the save's own.
-    is_running: bool = False
-    # Did it come past the wrapper, which would have taken it off again?
-    is_foreign: bool = False
-    # May the model or its manager write more than the save names, or something else than the object has?
+    instance: models.Model
+    raw: bool
+    force_insert: bool
+    force_update: bool
+    # None until somebody has looked, which is when the project's receivers of pre_save have run.
+    before: Sequence[Before] | None = None
+    # May something else be written than what the instance has, or more than the save names?
     writes_more: bool = False
     using: str = ""
     # What had been recorded when the rows were read.
     count: int = 0
+    # The model whose table is being written.
+    writing: type[models.Model] | None = None
+    # Is the next UPDATE of that table the save's own?
+    is_updating: bool = False
+    # Has Django's own pre_save been sent? Others are sent by hand.
+    is_announced: bool = False
+
+
+_innermost: ContextVar[PendingSave | None] = ContextVar("django_signal_audit_save", default=None)
 
 
 def pending_save(instance: models.Model) -> PendingSave | None:
-    """Return the innermost save of the instance that is on its way, None if there is none."""
-    return getattr(instance._state, "audit_save", None)
+    """Return the save of the instance that is under way; None if there is none, or another's within it."""
+    pending = _innermost.get()
+    return pending if pending is not None and pending.instance is instance else None
 
 
-def set_pending_save(instance: models.Model, pending: PendingSave | None) -> None:
-    """Make it another one."""
-    instance._state.audit_save = pending  # type: ignore[attr-defined]
+@contextmanager
+def saving(instance: models.Model, *, raw: bool, force_insert: bool, force_update: bool) -> Iterator[None]:
+    """Run a block as a save of the instance."""
+    token = _innermost.set(PendingSave(instance, raw, force_insert, force_update))
+    try:
+        yield
+    finally:
+        _innermost.reset(token)
 
 
-def is_being_saved(instance: models.Model) -> bool:
-    """Tell whether the receivers record what is being written of the instance."""
-    pending = pending_save(instance)
-    return pending is not None and pending.is_running
+@contextmanager
+def updating(model: type[models.Model]) -> Iterator[None]:
+    """Run a block in which a save updates the table that it is writing, if that is the model's."""
+    pending = _innermost.get()
+    if pending is None or pending.writing is not concrete(model):
+        yield
+        return
+    pending.is_updating = True
+    try:
+        yield
+    finally:
+        pending.is_updating = False
 
 
-def look_again(instance: models.Model) -> None:
-    """Read the rows anew if anything was recorded since pre_save: a receiver after ours may have written them."""
-    pending = pending_save(instance)
+def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
+    """Tell whether a statement is the one of the save under way, which records it."""
+    pending = _innermost.get()
+    if pending is None or pending.before is None or pending.writing is not concrete(statement.model):
+        return False
+    if isinstance(statement, InsertStatement):
+        return len(statement.objs) == 1 and statement.objs[0] is pending.instance
+    is_own, pending.is_updating = pending.is_updating, False
+    return is_own
+
+
+def look_again() -> None:
+    """Read the rows anew if anything was recorded since: what runs between may have written them."""
+    pending = _innermost.get()
     if pending is None or pending.count == recorded_count():
         return
-    for before in pending.before:
+    for before in pending.before or ():
         if before.was_read:
             before.row = read_row(before.plan.model, before.pk, before.fields, pending.using)

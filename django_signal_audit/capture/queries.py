@@ -32,15 +32,14 @@ from .compilers import (
     TableWatcher,
     UpdateStatement,
     install,
-    self_check,
-    unwatched,
 )
+from .deletes import note_doomed
 from .deletions import deletion
 from .extensions import survivors
-from .internals import Patches, patch_once
-from .members import watched_memberships
-from .memberships import Membership
-from .pending_saves import is_being_saved, look_again
+from .fit import self_check
+from .internals import patch_once
+from .memberships import Membership, watched_memberships
+from .pending_saves import is_a_saves_own, look_again
 from .transactions import write_transaction
 from .unseen import unseen_problems
 
@@ -58,12 +57,16 @@ class RowTable:
 
     def on_insert(self, statement: InsertStatement) -> Any:
         """Record the rows of the model's own plan."""
+        if is_a_saves_own(statement):
+            return _execute_own(statement)
         if self.own is None or not self.own.by_event[EventType.CREATE] or not _records(self.own, statement.using):
             return statement.execute()
         return insert_and_record(statement, self.own)
 
     def on_update(self, statement: UpdateStatement) -> Any:
         """Record the rows, each under its most derived plan."""
+        if is_a_saves_own(statement):
+            return _execute_own(statement)
         plans = [plan for plan in self.plans if plan.by_event[EventType.UPDATE] and _records(plan, statement.using)]
         return update_and_record(statement, plans) if plans else statement.execute()
 
@@ -91,6 +94,12 @@ class PairTable:
     def on_delete(self, statement: DeleteStatement) -> Any:
         """Record the pairs that went."""
         return delete_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+
+
+def _execute_own(statement: InsertStatement | UpdateStatement) -> Any:
+    """Run a statement of a save, which records itself."""
+    look_again()
+    return statement.execute()
 
 
 def _records(plan: ModelPlan, using: str) -> bool:
@@ -132,20 +141,6 @@ def _historical_watcher(model: Model) -> TableWatcher | None:
     return None
 
 
-def _wrap_own_write(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``_do_insert`` or ``_do_update`` with the statement passing unseen when the save's receivers record it."""
-
-    @wraps(original)
-    def write(self: models.Model, *args: Any, **kwargs: Any) -> Any:
-        if not is_being_saved(self):
-            return original(self, *args, **kwargs)
-        look_again(self)
-        with unwatched():
-            return original(self, *args, **kwargs)
-
-    return write
-
-
 def _wrap_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a bulk method of QuerySet whose batches are one call."""
 
@@ -169,6 +164,7 @@ def _wrap_collector(original: Callable[..., Any]) -> Callable[..., Any]:
         if not _watchers or not _concerns(self):
             return original(self)
         with write_transaction(self.using), one_call(self.using), deletion(self) as scope:
+            note_doomed(scope)
             result = original(self)
             if scope.kept:
                 record_changes(survivors(scope.kept, self.using), self.using)
@@ -190,9 +186,6 @@ def _concerns(collector: Any) -> bool:
 class QuerySource(CaptureSource):
     """Hooks the query compilers for the tables that rules concern."""
 
-    def __init__(self) -> None:
-        self._patches = Patches()
-
     def connect(self, registry: Registry) -> None:
         """Watch the tables of ruled models, their parents' and those of their m2m fields."""
         if self_check():
@@ -206,13 +199,9 @@ class QuerySource(CaptureSource):
         patch_once(Collector, "delete", _wrap_collector)
         _watchers.update(_row_tables(registry))
         _watchers.update({one.through: PairTable(one) for one in watched_memberships(registry)})
-        for sender in registry.senders:
-            for name in ("_do_insert", "_do_update"):
-                self._patches.replace(sender, name, _wrap_own_write)
 
     def disconnect(self) -> None:
         """Watch nothing. The hook itself stays, and lets everything pass."""
-        self._patches.undo()
         _watchers.clear()
 
     def problems(self) -> list[Problem]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from django_signal_audit.conf import get_settings
@@ -26,8 +27,16 @@ def auditable_models() -> list[Model]:
     return [
         model
         for model in apps.get_models()
-        if not model._meta.proxy and not model._meta.swapped and model._meta.app_label != OWN_APP
+        if not model._meta.proxy and not model._meta.swapped and model._meta.app_label != OWN_APP and is_sound(model)
     ]
+
+
+def is_sound(model: Model) -> bool:
+    """Return whether the primary key names fields that exist. Django's own checks report a model where it does not."""
+    try:
+        return all(one._meta.pk_fields is not None for one in (model, *model._meta.get_parent_list()))
+    except FieldDoesNotExist:
+        return False
 
 
 def is_wildcard(pattern: str) -> bool:
@@ -93,11 +102,16 @@ def watchable_fields(model: Model) -> dict[str, Field]:
 
 def watchable_members(model: Model) -> dict[str, models.ManyToManyField[Any, Any]]:
     """Return the m2m fields with an automatic through model by name; others are recorded by their through rows."""
-    own = hand_written_members(model)
-    return {field.name: field for field in model._meta.many_to_many if field.name not in own}
+    through = ((field, field.remote_field.through) for field in model._meta.many_to_many)
+    # Of a model that is missing there is only the name, or nothing.
+    return {field.name: field for field, found in through if _is_model(found) and found._meta.auto_created}
 
 
 def hand_written_members(model: Model) -> dict[str, Model]:
     """Return the m2m fields that have a through model of their own, with it."""
     through = {field.name: field.remote_field.through for field in model._meta.many_to_many}
-    return {name: found for name, found in through.items() if found is not None and not found._meta.auto_created}
+    return {name: found for name, found in through.items() if _is_model(found) and not found._meta.auto_created}
+
+
+def _is_model(found: Any) -> TypeGuard[Model]:
+    return isinstance(found, type)

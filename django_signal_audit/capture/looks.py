@@ -1,0 +1,215 @@
+"""What a save finds of its rows, and what it changed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from django.db import models
+
+from django_signal_audit.changes import Change, MembersChange, field_change
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.recorder import recorded_count
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.rules.targets import concrete
+from django_signal_audit.storage import is_ready
+from django_signal_audit.suspension import is_suspended
+
+from .extensions import may_extend, members_brought
+from .internals import keeps_values, writes_as_told
+from .lineage import Owner, owner_of
+from .pending_saves import Before, Fields, PendingSave
+from .recollection import recorded_row
+from .rows import Row, differences, read_row, row_key, rows_of, stored_key, written_row
+
+# How often the owner of a row is asked for while others change it.
+_LOOKS = 5
+
+
+def look_before_save(pending: PendingSave, using: str, update_fields: Any) -> None:
+    """Read the stored values of the watched fields that a save is about to write, under lock."""
+    instance = pending.instance
+    pending.before = before_all = []
+    # The model or its manager may write more than the save names, or something else than the object has.
+    pending.writes_more = pending.writes_more or not writes_as_told(type(instance), using)
+    if pending.writes_more:
+        update_fields = {field.name for field in instance._meta.concrete_fields}
+    for plan in get_registry().senders.get(type(instance), ()):
+        if is_ready(using) and not is_suspended(plan.model):
+            before = _look(plan, pending, using, update_fields)
+            before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
+            # A fixture's instance knows its own table's columns only.
+            before.is_own = not (pending.writes_more or (pending.raw and plan.model._meta.parents))
+            before_all.append(before)
+    pending.using, pending.count = using, recorded_count()
+
+
+def _look(plan: ModelPlan, pending: PendingSave, using: str, update_fields: Any) -> Before:
+    instance = pending.instance
+    keys = instance if pending.raw else _synced(instance, plan.model)
+    if _is_insert(plan, keys, pending):
+        return Before(plan, None, {}, None, was_read=False)
+    owner, fields, row = _look_at_owner(plan, row_key(keys, plan.model), instance, update_fields, using)
+    # Only a save of some fields updates the parents' rows where the child's is gone.
+    is_partial = row is None and update_fields is not None and bool(plan.model._meta.parents)
+    parts = _look_at_parents(plan, pending, using, update_fields) if is_partial else None
+    if not fields:
+        return Before(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
+    key = owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, using)
+    return Before(owner.plan, key, fields, row, was_read=True, parts=parts)
+
+
+def _look_at_owner(
+    plan: ModelPlan, pk: Any, instance: models.Model, update_fields: Any, using: str
+) -> tuple[Owner, Fields, Row | None]:
+    """Read the row, and that of the child that extends it: that may come or go until one of them is locked."""
+    owner = owner_of(plan, pk, using)
+    fields, row = _read(owner, instance, update_fields, using)
+    for _ in range(_LOOKS if plan.descendants and fields else 0):
+        is_settled = (owner.plan is plan) == (row is None)
+        found = owner if is_settled else owner_of(plan, pk, using)
+        if found == owner:
+            break
+        owner = found
+        fields, row = _read(owner, instance, update_fields, using)
+    return owner, fields, row
+
+
+def _look_at_parents(plan: ModelPlan, pending: PendingSave, using: str, update_fields: Any) -> Sequence[Before]:
+    """Read the parents' rows of a child's row that is not there: the instance may be older than its deletion."""
+    senders = get_registry().senders
+    plans = {found.model: found for parent in plan.model._meta.parents for found in senders.get(parent, ())}
+    found = [
+        _look(found, pending, using, update_fields)
+        for found in plans.values()
+        if not pending.raw and found.by_event[EventType.UPDATE] and not is_suspended(found.model)
+    ]
+    for before in found:
+        before.is_part, before.is_own = True, not pending.writes_more
+    return [before for before in found if before.was_read or before.parts]
+
+
+def _synced(instance: models.Model, model: type[models.Model]) -> Any:
+    """Return the parts of a key as the save is going to write them: a child's link follows its parent's key."""
+    if not concrete(type(instance))._meta.parents:
+        return instance
+    return SimpleNamespace(**{field.attname: _synced_value(instance, field) for field in model._meta.pk_fields})
+
+
+def _synced_value(instance: models.Model, field: Any) -> Any:
+    value = None
+    if getattr(field.remote_field, "parent_link", False):
+        value = _synced_value(instance, field.target_field)
+    if value is None:
+        value = getattr(instance, field.attname)
+    if value is None:
+        link = concrete(type(instance))._meta.get_ancestor_link(field.model)
+        value = None if link is None else getattr(instance, link.attname)
+    return value
+
+
+def _read(owner: Owner, instance: models.Model, update_fields: Any, using: str) -> tuple[Fields, Row | None]:
+    """Return the watched fields of the owner's plan that the save writes, and what the row holds of them."""
+    fields = _written_fields(owner.plan, instance, update_fields)
+    return fields, read_row(owner.plan.model, owner.pk, fields, using) if fields else None
+
+
+def _is_insert(plan: ModelPlan, keys: Any, pending: PendingSave) -> bool:
+    """Tell whether Django is sure to insert: it asks the same questions before it tries an update."""
+    instance = pending.instance
+    for field in plan.model._meta.pk_fields:
+        value = getattr(keys, field.attname)
+        if value is None or hasattr(value, "resolve_expression"):
+            return True
+    if concrete(type(instance)) is not plan.model:
+        return False  # a parent's row may exist even where the child's is inserted
+    if pending.force_insert:
+        return True
+    has_default = all(field.has_default() or field.has_db_default() for field in plan.model._meta.pk_fields)
+    return instance._state.adding and has_default and not pending.raw and not pending.force_update
+
+
+def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Any) -> Fields:
+    """Return the watched fields that the save writes, with the generated columns that follow them."""
+    watched = plan.fields_for(EventType.UPDATE)
+    if not isinstance(instance, plan.model):
+        # A parent's part of the row.
+        watched = {name: field for name, field in watched.items() if field in instance._meta.concrete_fields}
+    if update_fields is not None:
+        return {
+            name: field
+            for name, field in watched.items()
+            if name in update_fields or field.attname in update_fields or name in plan.generated
+        }
+    # A deferred field is left out by Django too; a descriptor may keep the value of another elsewhere.
+    held, kind = instance.__dict__, type(instance)
+    return {
+        name: field
+        for name, field in watched.items()
+        if field.attname in held or name in plan.generated or not keeps_values(kind, field)
+    }
+
+
+def changes_of(
+    found: Sequence[Before], instance: models.Model, sender: type[models.Model], using: str, *, created: bool
+) -> list[Change]:
+    """Return what a save changed of the rows that were looked at before it."""
+    changes: list[Change | None] = []
+    for before in found:
+        own = before.plan.model is sender
+        if before.parts is not None and not created and read_row(before.plan.model, before.pk, {}, using) is None:
+            changes += changes_of(before.parts, instance, sender, using, created=False)
+        else:
+            changes.append(_change(before, instance, created, using, own=own))
+    return [change for change in changes if change is not None]
+
+
+def _change(before: Before, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:
+    plan, pk = before.plan, before.pk
+    event_type = EventType.UPDATE
+    members: dict[str, MembersChange] = {}
+    if created if own else before.row is None:
+        event_type, pk = EventType.CREATE, row_key(instance, plan.model)
+        fields = plan.fields_for(event_type)
+        if not plan.by_event[event_type]:
+            return None
+        new = _stored(before, instance, pk, fields, using)
+        changed = {name: field_change((None, new[name])) for name in fields if name in new}
+        if before.may_extend:
+            members = members_brought(plan, pk, plan.names_for(event_type), using)
+    elif not before.was_read:
+        return None
+    else:
+        new = _stored(before, instance, pk, before.fields, using)
+        # Somebody may have inserted the row after we looked and before Django wrote.
+        old = recorded_row(plan, pk, new, using) if before.row is None else before.row
+        changed = differences(before.fields, old, new)
+        if not changed:
+            return None
+    return Change(
+        event_type=event_type,
+        source=Source.ORM,
+        using=using,
+        model=plan.model,
+        pk=pk,
+        instance=_object(before, instance, pk, using),
+        fields=changed,
+        members=members,
+    )
+
+
+def _stored(before: Before, instance: models.Model, pk: Any, fields: Fields, using: str) -> Row:
+    """Return what the row holds now."""
+    if before.is_own:
+        return written_row(instance, before.plan, pk, fields, using)
+    return read_row(before.plan.model, pk, fields, using) or {}
+
+
+def _object(before: Before, instance: models.Model, pk: Any, using: str) -> models.Model | None:
+    """Return the object that the event is about: the instance, unless that stands for more or less than the row."""
+    model = before.plan.model
+    if isinstance(instance, model) and not before.is_part:
+        return instance
+    return rows_of(model, using).filter(pk=pk).first()
