@@ -80,12 +80,58 @@ DEFAULT_MASK_FIELDS = (
     "verification_code",
     "webhook_key",
 )
+# "*" never means these: what a queue notes of a task that delivers would notify, and so enqueue the next.
+QUEUE_MODELS = (
+    "django_celery_results.*",
+    "django_q.*",
+    "django_tasks_database.*",
+    "procrastinate.*",
+)
+# What is written all the time and says nothing about the project's data, or says it a second time. Packages whose label
+# a project may well give to an app of its own are named by model.
 DEFAULT_EXCLUDE_MODELS = (
     "django_signal_audit.*",
-    "sessions.session",
+    # Django's own; permissions are made by migrate
+    "admin.logentry",
+    "auth.permission",
     "contenttypes.contenttype",
     "migrations.migration",
-    "admin.logentry",
+    "sessions.session",
+    # sessions of other packages
+    "qsessions.session",
+    "user_sessions.session",
+    # queues and schedulers: the arguments of tasks may hold anything
+    *QUEUE_MODELS,
+    "background_task.*",
+    "db_mutex.*",
+    "django_apscheduler.*",
+    "django_celery_beat.*",
+    "django_dramatiq.*",
+    "djcelery.*",
+    "huey_monitor.*",
+    # other histories of the same changes
+    "auditlog.logentry",
+    "easyaudit.*",
+    "field_audit.*",
+    "field_history.*",
+    "pghistory.*",
+    "reversion.*",
+    "simple_history.*",
+    # profilers, logs of requests, attempts to log in
+    "axes.*",
+    "debug_toolbar.*",
+    "defender.accessattempt",
+    "drf_api_logger.*",
+    "rest_framework_tracking.*",
+    "silk.*",
+    # what is made from other data, and can be made again
+    "captcha.captchastore",
+    "easy_thumbnails.*",
+    "health_check_db.*",
+    "thumbnail.kvstore",
+    "wagtailcore.referenceindex",
+    "wagtailsearch.*",
+    "watson.searchentry",
 )
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import Error, connections, transaction
 
-from . import storage
+from . import recursion, storage
 from .changes import Change
 from .channels.registry import get_channel
 from .conf import get_settings
@@ -29,6 +29,7 @@ from .models import AuditEvent, Notification
 from .models.rows import EventRow, insert_row, insert_rows
 from .rules.schema import NotifyEntry, Rule
 from .signals import event_recorded
+from .suspension import suspended
 from .values import safe_str
 
 logger = logging.getLogger("django_signal_audit")
@@ -222,7 +223,9 @@ def _notify(groups: Groups, using: str) -> None:
     dispatcher = get_dispatcher()
     ids = insert(rows, using, tell_workers=dispatcher.workers_listen)
     try:
-        dispatcher.wake(using, ids)
+        # What a dispatcher writes to wake somebody is no change of the project's.
+        with suspended():
+            dispatcher.wake(using, ids)
     except Exception:
         # A lost wake costs the time until a worker looks, and must not cost the change.
         logger.exception("The dispatcher could not be woken; the notifications wait for manage.py audit_deliver.")
@@ -234,10 +237,26 @@ def _notification(rule: str, channel: str, recipient: str, group: Group) -> Noti
         row.event = group.uids[0]
     else:
         row.data = {"events": list(map(str, group.uids)), "count": group.count}
+    generation = recursion.generation()
+    if generation:
+        row.data[recursion.KEY] = generation
+    if generation > recursion.MAX_GENERATION:
+        return _skip(row)
     if group.entry.throttle:
         row.data["throttle"] = group.entry.throttle
     if group.entry.digest:
         digests.collect(row, group.entry.digest)
+    return row
+
+
+def _skip(row: Notification) -> Notification:
+    """Return a notification that is not sent, because delivering it would set off the next one without end."""
+    row.status = Notification.STATUS.skipped
+    row.last_error = (
+        f"It is about what a delivery wrote, and so were {recursion.MAX_GENERATION} before it, one after another. "
+        "Such a chain has no end, so it is cut."
+    )
+    logger.error('Notification of rule "%s" to channel "%s" is skipped. %s', row.rule, row.channel, row.last_error)
     return row
 
 
@@ -257,7 +276,10 @@ def _tell_listeners(rows: Sequence[EventRow], using: str, key: int | None) -> No
         return
     events = [rows[0].as_event(using, key)] if key is not None else _written(rows, using)
     # What a receiver breaks in the transaction is undone with all that the receivers wrote, and the event stays.
-    with transaction.atomic(using=using):
+    with recursion.telling_receivers() as is_told, transaction.atomic(using=using):
+        if not is_told:
+            logger.error("%s is not sent to receivers: it was recorded by what they wrote themselves.", events[0])
+            return
         for event in events:
             for receiver, answer in event_recorded.send_robust(AuditEvent, event=event):
                 if isinstance(answer, Exception):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TypeAlias
 
@@ -23,6 +24,16 @@ def suspend(suspended: Iterable[Model]) -> Token[frozenset[Model]]:
 def resume(token: Token[frozenset[Model]]) -> None:
     """Return to what was suspended before."""
     _suspended.reset(token)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Leave what a block changes unrecorded, and that too: for what this package sets off itself."""
+    token = suspend(ALL_MODELS)
+    try:
+        yield
+    finally:
+        resume(token)
 
 
 def is_suspended(model: Model) -> bool:

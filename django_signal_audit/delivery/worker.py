@@ -18,6 +18,7 @@ from django_signal_audit.exceptions import GiveUp, RetryLater, Unreachable
 from django_signal_audit.keys import MAX_LENGTH
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.recursion import delivering
 from django_signal_audit.signals import notification_failed, notification_sent
 
 from . import digests, outbox, throttles
@@ -128,7 +129,9 @@ class _Delivery:
         try:
             loaded = Loaded(batch, self.using)
             while waiting and not self._is_over():
-                self._deliver_one(waiting.popleft(), loaded)
+                row = waiting.popleft()
+                with delivering(row.data):
+                    self._deliver_one(row, loaded)
         finally:
             self._note_all()
             outbox.release(waiting)
@@ -213,7 +216,8 @@ class _Delivery:
             self._lose(row)
             return
         self.report.sent += 1
-        notification_sent.send_robust(Notification, notification=row)
+        with delivering(row.data):
+            notification_sent.send_robust(Notification, notification=row)
 
     def _skip(self, row: Notification, reason: Unreachable, channel: Channel | None) -> None:
         if not outbox.finish(row, STATUS.skipped, last_error=describe(reason, channel)):

@@ -12,6 +12,7 @@ from typing import ClassVar
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.suspension import suspended
 
 from .base import Dispatcher
 from .commits import after_commit
@@ -75,7 +76,9 @@ class QueueDispatcher(Dispatcher):
     def try_to_enqueue(self, using: str) -> None:
         """Enqueue a task; one that cannot be is logged."""
         try:
-            self.enqueue(using)
+            # Queues that keep their tasks in the database write: a rule that notifies would enqueue again.
+            with suspended():
+                self.enqueue(using)
         except Exception:
             logger.exception("No task could be enqueued: the notifications wait for the next sweep, or for a worker.")
 

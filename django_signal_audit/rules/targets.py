@@ -9,7 +9,7 @@ from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
-from django_signal_audit.conf import get_settings
+from django_signal_audit.conf import QUEUE_MODELS, get_settings
 
 Model: TypeAlias = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -71,8 +71,17 @@ def resolve(pattern: str) -> list[Model]:
     found = matching(pattern)
     if pattern != "*":
         return found
-    excluded = {model for label in get_settings().exclude_models for model in matching(label)}
-    return [model for model in found if model not in excluded]
+    labels = (*QUEUE_MODELS, *get_settings().exclude_models)
+    excluded = {model for label in labels for model in matching(label)}
+    return [model for model in found if model not in excluded and not is_history(model)]
+
+
+def is_history(model: Model) -> bool:
+    """Return whether another package keeps the history of a model in this one, which is in the same app."""
+    descriptor = model.__dict__.get("history_object")
+    if type(descriptor).__module__.startswith("simple_history."):
+        return True
+    return any(base.__module__.startswith("pghistory.") for base in model.__mro__)
 
 
 def resolve_all(patterns: Iterable[str]) -> list[Model]:
