@@ -11,12 +11,12 @@ from typing import Any
 from django.contrib.auth import SESSION_KEY
 from django.db import models
 from django.http import HttpRequest
-from django.utils.functional import LazyObject, empty
+from django.utils.functional import LazyObject, Promise, empty
 from django.utils.module_loading import import_string
 
 from .conf import get_settings, on_settings_changed
 from .context import current_context
-from .documents import clean_text
+from .documents import clean_text, safe_str
 from .keys import object_id, row_name
 from .payloads import text_of
 from .savepoints import own_queries_anywhere
@@ -37,16 +37,41 @@ def resolve_actor(explicit: Any = None) -> tuple[str, str]:
 
     """
     context = current_context()
-    actor = explicit if explicit is not None else context.actor
+    actor = unwrapped(explicit)
+    if actor is None:
+        actor = unwrapped(context.actor)
     if actor is not None:
-        return describe_actor(actor)
+        try:
+            return describe_actor(actor)
+        except Exception:
+            logger.warning("An actor of the type %s cannot be named.", type(actor).__name__, exc_info=True)
+            return NOBODY
     if context.request is not None:
         return _of_request(context.request)
     return NOBODY
 
 
+def unwrapped(value: Any) -> Any:
+    """Return what stands behind a lazy object such as ``request.user``; None if it cannot be loaded."""
+    try:
+        return _loaded(value)
+    except Exception:
+        logger.warning("A lazy object, most likely a user, could not be loaded.", exc_info=True)
+        return None
+
+
+def _loaded(value: Any) -> Any:
+    # Asked in this order: about anything else, a lazy object asks what it stands for.
+    if not isinstance(value, LazyObject):
+        return safe_str(value) if isinstance(value, Promise) else value
+    with own_queries_anywhere():
+        _ = value.__class__  # which has it loaded
+    return _loaded(value.__dict__["_wrapped"])
+
+
 def describe_actor(actor: Any) -> tuple[str, str]:
     """Return how an event names a user, or an actor that is only a text."""
+    actor = _loaded(actor)
     if isinstance(actor, str):
         return clean_text(actor), clean_text(actor)
     pk = getattr(actor, "pk", None)

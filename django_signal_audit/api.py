@@ -53,6 +53,11 @@ def record(
     if level not in Level.values:
         msg = f"record() knows the levels {', '.join(Level.values)}, not {level!r}."
         raise ValueError(msg)
+    from .actors import unwrapped
+
+    # request.user is lazy, and may be nobody.
+    obj = unwrapped(obj)
+    obj = obj if isinstance(obj, models.Model) else None
     change = Change(
         event_type=event_type,
         source=Source.MANUAL,

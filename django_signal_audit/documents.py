@@ -92,7 +92,7 @@ def bounded(
         around: The ids of the containers that the value lies in.
 
     """
-    if not isinstance(value, CONTAINERS):
+    if not _is_container(value):
         return leaf(value)  # type: ignore[no-any-return]
     if depth <= 0 or id(value) in around:
         return digest(_rest(value))
@@ -105,6 +105,13 @@ def bounded(
         key: bounded(item, leaf, depth - 1 - is_reserved, name, around) for key, item in keys.items()
     }
     return {ESCAPE_KEY: document} if is_reserved else document
+
+
+def _is_container(value: Any) -> bool:
+    try:
+        return isinstance(value, CONTAINERS)
+    except Exception:  # noqa: BLE001  # a lazy object is asked for its class, and may fail
+        return False
 
 
 def _rest(value: Any) -> bytes:

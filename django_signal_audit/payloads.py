@@ -40,6 +40,13 @@ def payload(value: Any) -> JSONValue:
 
 
 def _leaf(value: Any) -> JSONValue:
+    try:
+        return _json(value)
+    except Exception:  # noqa: BLE001  # a lazy user, say, whose session is gone
+        return clean_text(safe_str(value))
+
+
+def _json(value: Any) -> JSONValue:
     if isinstance(value, models.Model):
         pk = row_name(value._meta.model, value.pk) if has_secret_key(concrete(value._meta.model)) else payload(value.pk)
         return {"model": value._meta.label_lower, "pk": pk, "repr": text_of(value)}

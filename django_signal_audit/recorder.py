@@ -174,8 +174,12 @@ def _fail(what: str, error: Exception) -> NoReturn:
 
 
 def _name(change: Change) -> str:
-    subject = f" of {change.model._meta.label} {row_name(change.model, change.pk)}" if change.model else ""
-    return f'The event "{change.event_type}"{subject}'
+    """Return how a message names a change. It is told of errors, and raises none."""
+    name = f'The event "{change.event_type}"'
+    try:
+        return f"{name} of {change.model._meta.label} {row_name(change.model, change.pk)}" if change.model else name
+    except Exception:  # noqa: BLE001  # whatever is wrong with the change is what the message is about
+        return name
 
 
 def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[EventRow]:

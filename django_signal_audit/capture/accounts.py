@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
-from django.db import router
+from django.db import models, router
 from django.dispatch import Signal
 
+from django_signal_audit.actors import unwrapped
 from django_signal_audit.changes import Change
 from django_signal_audit.context import context_scope, current_context
 from django_signal_audit.enums import EventType, Source
@@ -38,15 +39,17 @@ def record_login_failed(credentials: dict[str, Any], request: Any = None, **_: A
 
 def _record(event_type: EventType, request: Any, user: Any, data: dict[str, Any]) -> None:
     using = router.db_for_write(AuditEvent)
-    is_user = getattr(user, "pk", None) is not None
+    # Django hands on request.user at a logout, which is lazy.
+    user = unwrapped(user)
+    is_row = isinstance(user, models.Model) and user.pk is not None
     change = Change(
         event_type=event_type,
         source=Source.SIGNAL,
         using=using,
-        model=type(user) if is_user else None,
-        pk=user.pk if is_user else None,
-        instance=user if is_user else None,
-        actor=user if is_user else None,
+        model=user._meta.concrete_model if is_row else None,
+        pk=user.pk if is_row else None,
+        instance=user if is_row else None,
+        actor=user,
         data=data,
     )
     # Without our middleware the signal still knows the request.

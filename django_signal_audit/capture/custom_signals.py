@@ -8,6 +8,7 @@ from django.db import models, router
 from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
+from django_signal_audit.actors import unwrapped
 from django_signal_audit.changes import Change
 from django_signal_audit.enums import Source
 from django_signal_audit.models import AuditEvent
@@ -22,7 +23,7 @@ UID = "django_signal_audit.custom_signals"
 
 def signal_change(event_type: str, arguments: dict[str, Any]) -> Change:
     """Return the change for a signal: ``instance`` is the object, ``user`` the actor, the others are its data."""
-    instance = arguments.pop("instance", None)
+    instance = unwrapped(arguments.pop("instance", None))
     actor = arguments.pop("user", None)
     if not isinstance(instance, models.Model):
         arguments |= {} if instance is None else {"instance": instance}
