@@ -55,6 +55,7 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
         *_format_problems("E028", "EXPORT_FORMATS", settings.export_formats, ExportFormat),
         *_proxy_problems(),
         *actor_problems(),
+        *_visibility_problems(),
     ]
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
@@ -145,6 +146,21 @@ def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: 
         if not fits(found):
             message = f"names {dotted!r}, which is no subclass of {base.__module__}.{base.__name__}."
             yield Problem(code, path, message, nearest_path(dotted, fits))
+
+
+def _visibility_problems() -> Iterator[Problem]:
+    dotted = get_settings().visibility
+    if not dotted:
+        return
+    path = 'SIGNAL_AUDIT["VISIBILITY"]'
+    try:
+        found = import_string(dotted)
+    except Exception as error:  # noqa: BLE001  # importing runs the project's code
+        yield Problem("E060", path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted))
+        return
+    if not callable(found):
+        hint = "Name a function that takes a user and a queryset of events, and returns those that the user may see."
+        yield Problem("E060", path, f"names {dotted!r}, which isn't a function.", hint)
 
 
 def _proxy_problems() -> Iterator[Problem]:

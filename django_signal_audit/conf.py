@@ -156,6 +156,7 @@ class Settings:
     actor: str = ""
     report_formats: Mapping[str, str] = field(default_factory=dict)
     export_formats: Mapping[str, str] = field(default_factory=dict)
+    visibility: str = ""
 
 
 def _is_strings(value: object) -> bool:
@@ -198,6 +199,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "ACTOR": ("the dotted path of a function", lambda value: isinstance(value, str)),
     "REPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
     "EXPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
+    "VISIBILITY": ("the dotted path of a function", lambda value: isinstance(value, str)),
 }
 
 

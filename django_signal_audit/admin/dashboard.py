@@ -15,13 +15,15 @@ from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from django_signal_audit.models import Notification
+from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.reports.localised import show_date
 from django_signal_audit.reports.texts import printable
 
+from .access import access_of
 from .base import crumbs_to_list, render_page
 from .details import may_view_notifications
 from .links import events_url, notifications_url
+from .scanning import MOST_READ
 from .tallies import Period, VisibleEvents, count_failures
 
 TEMPLATE = "django_signal_audit/admin/dashboard.html"
@@ -70,8 +72,9 @@ def dashboard_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> Templa
         raise PermissionDenied
     site = model_admin.admin_site
     days = _chosen(request)
-    period = Period.until_today(days)
-    panels = _event_panels(site.name, VisibleEvents(request.user, period, model_admin.get_queryset(request).db))
+    period, access = Period.until_today(days), access_of(request, site)
+    visible = VisibleEvents(access, period, AuditEvent.objects.all().db)
+    panels = _event_panels(site.name, visible)
     if may_view_notifications(request):
         panels.append(_delivery(site.name, period))
     charts = _draw(panels)
@@ -82,6 +85,7 @@ def dashboard_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> Templa
         "period": period,
         "panels": list(zip(panels, charts or [SafeString()] * len(panels), strict=True)),
         "has_charts": charts is not None,
+        "most_read": MOST_READ if visible.is_cut else 0,
     }
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin))
 

@@ -24,10 +24,10 @@ from django_signal_audit.reports.display import (
 from django_signal_audit.reports.localised import show_brief, show_moment
 from django_signal_audit.reports.reading import Reader
 
-from .links import actor_url, event_url, events_url, history_url, notification_url, put_back_url
+from .access import access_of
+from .links import actor_url, event_url, events_url, history_url, may_view_events, notification_url, put_back_url
 from .putback import refusal_of, reversal_for
 from .reversals import Present
-from .visibility import may_view_events, reader_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,8 @@ class EventView:
     impersonator_url: str = ""
     history_url: str = ""
     correlation_url: str = ""
+    # Whether it changed fields that the user may not see.
+    is_cut: bool = False
 
 
 def view_events(
@@ -64,15 +66,19 @@ def view_events(
         present: Their object as it is now, where a change of it may be put back from here.
 
     """
-    reader, site = reader_of(request.user, events), model_admin.admin_site.name
+    site = model_admin.admin_site
+    access = access_of(request, site)
+    shown = access.redact(events)
+    reader = access.reader_of(shown)
     return [
         _view(
-            event,
+            view,
             reader,
-            put_back_url=_put_back_url(model_admin.admin_site, request, event, present),
+            # What would be put back is all of the change, whatever of it may be seen.
+            put_back_url=_put_back_url(site, request, event, present),
             **_links(site, request, event),
         )
-        for event in events
+        for event, view in zip(events, shown, strict=True)
     ]
 
 
@@ -83,10 +89,11 @@ def _put_back_url(site: AdminSite, request: HttpRequest, event: AuditEvent, pres
     return put_back_url(site.name, event.pk) if is_open else ""
 
 
-def _links(site: str, request: HttpRequest, event: AuditEvent) -> dict[str, str]:
+def _links(admin_site: AdminSite, request: HttpRequest, event: AuditEvent) -> dict[str, str]:
     """Return where the event leads; nowhere who may see a message about it, but not the log."""
-    if not may_view_events(request.user, event.model):
+    if not may_view_events(request, admin_site, event.model):
         return {}
+    site = admin_site.name
     correlation = event.correlation_id
     impersonator = event.context.get("impersonator") if show_impersonator(event) else {}
     impersonator_id, impersonator_repr = impersonator.get("id", ""), impersonator.get("repr", "")
@@ -112,6 +119,7 @@ def _view(event: AuditEvent, reader: Reader, **urls: str) -> EventView:
         data=show_payload(event.data),
         # These have places of their own.
         context=show_payload({k: value for k, value in event.context.items() if k not in ("reason", "impersonator")}),
+        is_cut=getattr(event, "is_cut", False),
         **urls,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
@@ -18,6 +19,7 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.display import show_actor, show_actors, summarise
 from django_signal_audit.reports.reading import ANYBODY
 
+from .access import access_of, certain, readable
 from .base import ReadOnlyAdmin, badge, show_second
 from .dashboard import dashboard_page
 from .details import event_page
@@ -27,7 +29,6 @@ from .inputs import ActorFilter, PeriodFilter
 from .links import actor_url, history_url
 from .listing import EventChangeList
 from .putback import put_back_page
-from .visibility import visible
 
 
 @admin.register(AuditEvent)
@@ -79,8 +80,18 @@ class AuditEventAdmin(ReadOnlyAdmin):
         return queryset, False
 
     def get_queryset(self, request: HttpRequest) -> AuditEventQuerySet:
-        """Return the events the user may see."""
-        return visible(request, AuditEvent.objects.all())
+        """Return the events of models of which the user may see all rows; the pages find the others by themselves."""
+        return certain(access_of(request, self.admin_site), AuditEvent.objects.all())
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> AuditEvent | None:
+        """Return the event of a page, None if there is none or the user may not see it."""
+        try:
+            pk = AuditEvent._meta.pk.to_python(object_id)
+        except ValidationError:
+            return None
+        access = access_of(request, self.admin_site)
+        found = readable(access, AuditEvent.objects.all()).filter(pk=pk)
+        return next(iter(access.filter(found)), None)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list that pages by where one is."""

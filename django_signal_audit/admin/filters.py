@@ -21,6 +21,8 @@ from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.values import clean_text
 
+from .access import Access, access_of
+
 
 class ChoiceFilter(SimpleListFilter, ABC):
     """Narrows by one of the choices, or by any other value that a link names."""
@@ -29,8 +31,11 @@ class ChoiceFilter(SimpleListFilter, ABC):
     def known(self) -> dict[str, Any]:
         """Return the label of each value that the settings offer."""
 
+    access: Access
+
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, Any]]:
         """Return the choices; a value in force that is none of them is one too, so that it is seen."""
+        self.access = access_of(request, model_admin.admin_site)
         choices = self.known()
         value = self.value()
         if value:
@@ -63,7 +68,17 @@ class EventTypeFilter(KindFilter):
 
     def known(self) -> dict[str, Any]:
         """Return the types with their labels."""
-        return {name: EventType.label_of(name) for rule in get_registry().rules for name in _events(rule)}
+        return {name: EventType.label_of(name) for rule in _rules(self.access) for name in _events(rule)}
+
+
+def _rules(access: Access) -> list[Rule]:
+    """Return the rules of which the user may see any events: the name of another one would say what there is."""
+    registry = get_registry()
+    seen: dict[str, bool] = {}
+    for plan in registry.plans.values():
+        for rule in plan.rules:
+            seen[rule.name] = seen.get(rule.name, False) or access.may_view(plan.label)
+    return [rule for rule in registry.rules if seen.get(rule.name, True)]
 
 
 def _events(rule: Rule) -> tuple[str, ...]:
@@ -72,14 +87,15 @@ def _events(rule: Rule) -> tuple[str, ...]:
 
 
 class ModelFilter(KindFilter):
-    """Narrows by the models the rules name."""
+    """Narrows by the models the rules name, as far as the user may see them."""
 
     title = _("model")
     parameter_name = "model"
 
     def known(self) -> dict[str, Any]:
         """Return the models by name, two of one name with their apps'."""
-        names = {plan.label: capfirst(str(plan.model._meta.verbose_name)) for plan in get_registry().plans.values()}
+        plans = [plan for plan in get_registry().plans.values() if self.access.may_view(plan.label)]
+        names = {plan.label: capfirst(str(plan.model._meta.verbose_name)) for plan in plans}
         twins = Counter(names.values())
         labels = {label: name if twins[name] == 1 else f"{name} ({_app(label)})" for label, name in names.items()}
         return dict(sorted(labels.items(), key=lambda item: item[1]))
@@ -97,7 +113,7 @@ class RuleFilter(KindFilter):
 
     def known(self) -> dict[str, Any]:
         """Return the names of the rules."""
-        return {rule.name: rule.name for rule in get_registry().rules}
+        return {rule.name: rule.name for rule in _rules(self.access)}
 
     def admits(self, kind: Kind) -> bool:
         """Tell whether this rule matched events of this kind."""
@@ -145,4 +161,4 @@ class NotifyingRuleFilter(ChoiceFilter):
 
     def known(self) -> dict[str, Any]:
         """Return the names of the rules that notify anybody."""
-        return {rule.name: rule.name for rule in get_registry().rules if rule.notify}
+        return {rule.name: rule.name for rule in _rules(self.access) if rule.notify}

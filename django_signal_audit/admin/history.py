@@ -26,29 +26,31 @@ from django_signal_audit.reports.history import uncertain
 from django_signal_audit.reports.localised import show_moment
 from django_signal_audit.values import clean_text
 
+from .access import Access, access_of
 from .base import crumbs_to_list, render_page
 from .details import view_events
-from .keyset import EVER, Cursor, Life, Page, find_page, neighbours
+from .keyset import EVER, Cursor, Life, neighbours
 from .links import key_of, object_url
 from .related import find_object, related_events
 from .reversals import Present
-from .visibility import may_view, reader_of_state
+from .scanning import Found, Scan, find_visible
 
 PER_PAGE = 50
 TEMPLATE = "django_signal_audit/admin/history.html"
 
 
 def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> TemplateResponse:
-    """Return the page, for whoever may view events and the model; an object with no event yet has one too."""
-    if not model_admin.has_view_permission(request) or not may_view(request.user, label):
+    """Return the page, for who may view events and the object; an object with no event yet has one too."""
+    key, cursor, site = key_of(segment), Cursor.parse(request.GET.get("p", "")), model_admin.admin_site
+    access, using = access_of(request, site), AuditEvent.objects.all().db
+    if not model_admin.has_view_permission(request) or not access.may_view_object(label, clean_text(key), using):
         raise PermissionDenied
-    key, cursor, site = key_of(segment), Cursor.parse(request.GET.get("p", "")), model_admin.admin_site.name
-    lives = _lives(model_admin, request, label, key)
-    page, events = _read(model_admin, request, lives, cursor, PER_PAGE)
-    is_first = not page.has_newer
-    newest = next(iter(events if is_first else _read(model_admin, request, lives, Cursor(), 1)[1]), None)
+    lives = _lives(access, using, label, key)
+    found = _read(access, using, lives, cursor, PER_PAGE)
+    events, is_first = found.events, not found.page.has_newer
+    newest = next(iter(events if is_first else _read(access, using, lives, Cursor(), 1).events), None)
     instance = find_object(newest) if newest else None
-    related = related_events(request, events, instance) if newest and is_first else []
+    related = related_events(access, events, instance) if events and is_first else []
     subject = (newest.object_repr if newest else "") or key
     context = {
         "title": _("Audit history"),
@@ -56,15 +58,23 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
         "label": label,
         "key": key,
         "views": view_events(model_admin, request, events, Present(instance, newest) if newest else None),
-        "links": {name: f"?{_query(found)}" for name, found in neighbours(cursor, page, events).items()},
+        "links": _links(cursor, found),
+        "searched_to": found.searched_to,
         "related": view_events(model_admin, request, related),
         "newest": newest,
         "at": request.GET.get("at", ""),
-        **_state(request, newest, label, key),
-        **_present(site, newest),
+        **_state(access, newest, label, key, request.GET.get("at", "")),
+        **_present(site.name, newest),
     }
     here = Truncator(subject).words(18)
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin), here=here)
+
+
+def _links(cursor: Cursor, found: Found) -> dict[str, str]:
+    cursors = neighbours(cursor, found.page, found.events)
+    if found.further is not None:
+        cursors["further"] = found.further
+    return {name: f"?{_query(one)}" for name, one in cursors.items()}
 
 
 def _query(cursor: Cursor) -> str:
@@ -75,35 +85,38 @@ def _model(label: str) -> type[models.Model] | None:
     return AuditEvent(model=label).model_class
 
 
-def _lives(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, key: str) -> list[Life]:
+def _lives(access: Access, using: str, label: str, key: str) -> list[Life]:
     """Return where the events of the object are: a row that a multi-table child's row extends has some of the child."""
-    model, events = _model(label), AuditEvent.objects.using(model_admin.get_queryset(request).db)
+    model, events = _model(label), AuditEvent.objects.using(using)
     labels = labels_telling_of(model) if model is not None and label == model._meta.label_lower else (label,)
-    return [Life(events, clean_text(one), clean_text(key)) for one in labels if may_view(request.user, one)]
+    name = clean_text(key)
+    return [Life(events, clean_text(one), name) for one in labels if access.may_view_object(one, name, using)]
 
 
-def _read(
-    model_admin: ModelAdmin[Any], request: HttpRequest, lives: Sequence[Life], cursor: Cursor, size: int
-) -> tuple[Page, list[AuditEvent]]:
-    """Return a page and its events: what is on neither side of it is not read."""
-    page = find_page(lives, EVER, cursor, size)
-    rows = model_admin.get_queryset(request).in_bulk(page.keys)
-    return page, [rows[pk] for pk in page.keys if pk in rows]
+def _read(access: Access, using: str, lives: Sequence[Life], cursor: Cursor, size: int) -> Found:
+    """Return a page: what is on neither side of it is not read."""
+    scan = Scan(access, AuditEvent.objects.using(using), lives, EVER, size)
+    return find_visible(scan, cursor, [life.label for life in lives])
 
 
-def _state(request: HttpRequest, newest: AuditEvent | None, label: str, key: str) -> dict[str, Any]:
+def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text: str) -> dict[str, Any]:
     """Return what the object was at the moment that was typed in, or what is wrong with that."""
-    model, text = _model(label), request.GET.get("at", "")
+    model = _model(label)
     if newest is None or model is None or not text:
         return {}
     try:
         moment = parse_moment(text, utc_now())
     except WrongArgument as wrong:
         return {"at_error": str(wrong)}
-    pk = parse_id(model, key)
-    values = AuditEvent.objects.using(newest._state.db).state_of(model, key if pk is None else pk, moment)
-    shown = None if values is None else show_state(newest, values, reader_of_state(request.user, newest, values))
-    labels = [label_of(newest.field(name), name) for name in uncertain(newest, values or {})]
+    pk, events = parse_id(model, key), AuditEvent.objects.using(newest._state.db)
+    if access.is_left_to_project(label, clean_text(key)):
+        events = access.narrow(events)
+    values = events.state_of(model, key if pk is None else pk, moment)
+    if values is None:
+        return {"at_time": show_moment(moment), "state": None}
+    values = {name: value for name, value in values.items() if access.shows(newest, name)}
+    shown = show_state(newest, values, access.reader_of_state(newest, values))
+    labels = [label_of(newest.field(name), name) for name in uncertain(newest, values)]
     return {"at_time": show_moment(moment), "state": shown, "uncertain": labels}
 
 

@@ -205,7 +205,7 @@ def find_page(branches: Sequence[Branch | Life], span: Span, cursor: Cursor, siz
     if not branches:
         return Page([])
     part = cursor.narrow(span)
-    keys = _keys(branches, part, size + 1, cursor)
+    keys = find_keys(branches, part, size + 1, cursor)
     has_more, keys = len(keys) > size, keys[:size]
     if cursor.is_older:
         return Page(keys, has_newer=cursor.position is not None, has_older=has_more)
@@ -237,10 +237,11 @@ def neighbours(cursor: Cursor, page: Page, events: Sequence[AuditEvent]) -> dict
 
 def newest_keys(branches: Sequence[Branch | Life], limit: int) -> list[int]:
     """Return the keys of the newest events that are in any of the branches, of which each is read for so many."""
-    return _keys(branches, EVER, limit, Cursor()) if branches else []
+    return find_keys(branches, EVER, limit, Cursor()) if branches else []
 
 
-def _keys(branches: Sequence[Branch | Life], span: Span, limit: int, cursor: Cursor) -> list[int]:
+def find_keys(branches: Sequence[Branch | Life], span: Span, limit: int, cursor: Cursor) -> list[int]:
+    """Return the keys of the first events at the cursor, in the order in which it reads."""
     rows = [branch.rows(span, is_older=cursor.is_older) for branch in branches]
     columns = branches[0].order
     if len(rows) == 1:

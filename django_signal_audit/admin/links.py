@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib.admin import AdminSite
 from django.contrib.admin.utils import quote, unquote
 from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
 from django_signal_audit.keys import row_name
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.registry import get_registry
 
-from .visibility import may_view_events
+from .access import access_of
 
 EVENTS = "admin:django_signal_audit_auditevent"
 NOTIFICATIONS = "admin:django_signal_audit_notification"
@@ -82,7 +84,13 @@ def object_url(site: str, event: AuditEvent) -> str:
         return ""
 
 
-def history_url_of(site: str, user: Any, instance: Model) -> str:
+def may_view_events(request: HttpRequest, site: AdminSite | str, label: str) -> bool:
+    """Return whether the user may see events of a model: it takes the permission for events, and for the model."""
+    user: Any = request.user
+    return user.has_perm("django_signal_audit.view_auditevent") and access_of(request, site).may_view(label)
+
+
+def history_url_of(request: HttpRequest, site: str, instance: Model) -> str:
     """Return the address of the history of an audited object for a user who may see it.
 
     It is ``""`` for any other, of an object that is not audited, and where the site has no log.
@@ -91,7 +99,7 @@ def history_url_of(site: str, user: Any, instance: Model) -> str:
     """
     registry = get_registry()
     plans = [plan for plan in (registry.plan_for(type(instance)),) if plan] or registry.senders.get(type(instance), ())
-    if not plans or instance.pk is None or not may_view_events(user, plans[0].label):
+    if not plans or instance.pk is None or not may_view_events(request, site, plans[0].label):
         return ""
     pk: Any = plans[0].model._meta.pk
     try:

@@ -13,11 +13,12 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.kinds import known_kinds
 from django_signal_audit.values import clean_text
 
+from .access import Access, access_of, readable
 from .base import with_uid
 from .filters import KindFilter
 from .inputs import ActorFilter, PeriodFilter
-from .keyset import EVER, Branch, Cursor, Few, Life, Page, Span, find_page, neighbours, newest_keys
-from .visibility import may_view, reader_of
+from .keyset import EVER, Branch, Cursor, Few, Life, Page, Span, neighbours, newest_keys
+from .scanning import Found, Scan, find_visible
 
 # More kinds than this are no longer looked up one by one.
 MAX_KINDS = 200
@@ -31,13 +32,15 @@ class EventChangeList(ChangeList):
     ``queryset`` is all of it: what is asked for decides which indexes are read, and the pages of these are merged.
     """
 
+    access: Access
     cursor: Cursor
+    found: Found
     queryset: AuditEventQuerySet
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Return all events. Who sees what is decided by kind, and again when the rows are fetched."""
         self.root_queryset = AuditEvent.objects.using(self.root_queryset.db)
-        self._user: Any = request.user
+        self.access = access_of(request, self.model_admin.admin_site)
         return super().get_queryset(request, *args, **kwargs)
 
     def get_results(self, request: HttpRequest) -> None:
@@ -45,19 +48,25 @@ class EventChangeList(ChangeList):
         self.cursor = Cursor.parse(request.GET.get(PAGE_VAR, ""))
         [period] = [spec for spec in self.filter_specs if isinstance(spec, PeriodFilter)]
         span = period.span()
-        page = find_page(self._branches(span), span, self.cursor, self.list_per_page) if span else Page([])
-        rows = self.model_admin.get_queryset(request).in_bulk(page.keys)
-        self.result_list = [rows[key] for key in page.keys if key in rows]
-        reader = reader_of(request.user, self.result_list)
+        self.found = self._find(span) if span else Found(Page([]))
+        self.result_list = self.access.redact(self.found.events)
+        reader = self.access.reader_of(self.result_list)
         for event in self.result_list:
             event.reader = reader
-        self.page = page
+        self.page = self.found.page
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
+
+    def _find(self, span: Span) -> Found:
+        events = readable(self.access, self.queryset)
+        scan = Scan(self.access, events, self._branches(span), span, self.list_per_page)
+        return find_visible(scan, self.cursor, self._labels)
 
     def page_links(self) -> dict[str, str]:
         """Return the addresses of the neighbouring pages and of both ends, by the name of the link."""
         cursors = neighbours(self.cursor, self.page, self.result_list)
+        if self.found.further is not None:
+            cursors["further"] = self.found.further
         return {name: self.get_query_string({PAGE_VAR: str(cursor) or None}) for name, cursor in cursors.items()}
 
     def _branches(self, span: Span) -> Sequence[Branch | Life]:
@@ -76,13 +85,21 @@ class EventChangeList(ChangeList):
         return spec.condition(self.queryset)
 
     @cached_property
+    def _labels(self) -> set[str]:
+        """Return the models that the page may have events of; none where the user sees everything anyway."""
+        if self.access.sees_everything:
+            return set()
+        known, kinds = known_kinds(self.queryset.db), self._kinds
+        return {kind.model for number, kind in known.items() if kinds is None or number in kinds}
+
+    @cached_property
     def _kinds(self) -> list[int] | None:
         """Return the kinds of event that are asked for and may be seen; None if these are all."""
         filters = [spec for spec in self.filter_specs if isinstance(spec, KindFilter) and spec.value()]
-        if self._user.is_superuser and not filters:
+        if self.access.sees_everything and not filters:
             return None
         known = known_kinds(self.queryset.db)
-        labels = {label for label in {kind.model for kind in known.values()} if may_view(self._user, label)}
+        labels = {label for label in {kind.model for kind in known.values()} if self.access.may_view(label)}
         kinds = [
             number
             for number, kind in known.items()

@@ -22,13 +22,13 @@ from django_signal_audit.models import Notification, NotificationQuerySet
 from django_signal_audit.reports.texts import shorten
 from django_signal_audit.values import clean_text
 
+from .access import access_of
 from .base import ReadOnlyAdmin, badge, crumbs_to_list, labelled, names_undeclared, render_page, show_second, with_uid
 from .details import view_events
 from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
 from .links import notification_url
-from .preview import MOST_EVENTS, Preview, first_events, preview, subjects_of
+from .preview import MOST_EVENTS, Preview, first_events, known_uids, preview, sees_message, subjects_of
 from .retries import MOST, count_unsent, retry, unsent
-from .visibility import may_view
 
 ERROR_WIDTH = 120
 TOLD_WIDTH = 80
@@ -46,7 +46,7 @@ class NotificationChangeList(ChangeList):
         """Find the page, and the events of its rows."""
         super().get_results(request)
         self.result_list = list(self.result_list)
-        told = subjects_of(self.result_list, request.user)
+        told = subjects_of(self.result_list, access_of(request, self.model_admin.admin_site))
         for row in self.result_list:
             row.told = told[row.pk]
 
@@ -93,9 +93,9 @@ class NotificationAdmin(ReadOnlyAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the notification, its message and the events it tells of instead of a form."""
         row = context["original"]
-        events = first_events(row)
-        shown = [event for event in events if may_view(request.user, event.model)]
-        is_hidden = len(shown) < len(events)
+        events, access = first_events(row), access_of(request, self.admin_site)
+        shown = access.filter(events)
+        is_hidden = not sees_message(access, row)
         extra = {
             "title": _("Notification"),
             "notification": row,
@@ -104,8 +104,8 @@ class NotificationAdmin(ReadOnlyAdmin):
             else preview(row, events),
             "is_hidden": is_hidden,
             "views": view_events(self, request, shown),
-            "told": len(row.event_uids),
-            "cut": len(row.event_uids) > MOST_EVENTS,
+            "told": len(known_uids(row)),
+            "cut": len(known_uids(row)) > MOST_EVENTS,
             "may_retry": self.has_retry_permission(request) and row.status in UNSENT,
         }
         return super().render_change_form(request, {**context, **extra}, *args, **kwargs)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.utils.translation import ngettext
 
+from django_signal_audit.capture.images import chunks
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.channels.registry import get_channel
 from django_signal_audit.delivery.errors import describe
@@ -16,10 +18,12 @@ from django_signal_audit.delivery.targets import load_users
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent, Notification
 
-from .visibility import may_view
+from .access import Access
 
 # A bulk call may make a digest of any number of events, and a page is no place for them all.
 MOST_EVENTS = 100
+# Of more events nobody is asked whether the user may see them all: the message is not shown.
+MOST_ASKED = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +39,46 @@ class Preview:
 
 def first_events(notification: Notification) -> list[AuditEvent]:
     """Return the first of the events that it tells of; pruned ones are missing."""
-    uids = notification.event_uids[:MOST_EVENTS]
+    uids = known_uids(notification)[:MOST_EVENTS]
     return list(AuditEvent.objects.using(notification._state.db).filter(uid__in=uids).order_by("id"))
 
 
-def subjects_of(rows: Sequence[Notification], user: Any) -> dict[Any, str]:
+def sees_message(access: Access, notification: Notification) -> bool:
+    """Return whether the user may see all that a notification tells of, down to the fields."""
+    uids = known_uids(notification)
+    if len(uids) > MOST_ASKED:
+        return False
+    for part in chunks(uids, MOST_EVENTS):
+        events = list(AuditEvent.objects.using(notification._state.db).filter(uid__in=part))
+        shown = access.redact(access.filter(events))
+        if len(shown) < len(events) or any(getattr(event, "is_cut", False) for event in shown):
+            return False
+    return True
+
+
+def known_uids(notification: Notification) -> list[UUID]:
+    """Return the uids of the events that it tells of, those that are uids."""
+    found = notification.event_uids
+    return [uid for text in found if (uid := _uid(text)) is not None] if isinstance(found, list) else []
+
+
+def _uid(text: Any) -> UUID | None:
+    try:
+        return text if isinstance(text, UUID) else UUID(text)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def subjects_of(rows: Sequence[Notification], access: Access) -> dict[Any, str]:
     """Return, by primary key, the event that each of the notifications tells of, ``""`` if the user may not view it.
 
     A digest has the first of its events and how many there are; pruned events are missing.
     """
     using = rows[0]._state.db if rows else None
-    firsts = {row.pk: row.event_uids[0] for row in rows if row.event_uids}
+    firsts = {row.pk: uids[0] for row in rows if (uids := known_uids(row))}
     found = AuditEvent.objects.using(using).filter(uid__in=[*firsts.values()])
-    events = {str(event.uid): event for event in found if may_view(user, event.model)}
-    return {row.pk: _subject(events.get(str(firsts.get(row.pk))), len(row.event_uids)) for row in rows}
+    events = {str(event.uid): event for event in access.filter(found)}
+    return {row.pk: _subject(events.get(str(firsts.get(row.pk))), len(known_uids(row))) for row in rows}
 
 
 def _subject(event: AuditEvent | None, count: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite, ModelAdmin
-from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import (
     Error,
@@ -33,10 +32,10 @@ from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.lineage import labels_telling_of
 from django_signal_audit.reports.display import ShownField, show_fields
 
+from .access import Access, access_of, readable
 from .base import crumbs_to_list, render_page
 from .links import event_url, events_url, history_url
 from .reversals import RefusedError, Reversal, reversal_of
-from .visibility import reader_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +46,15 @@ def reversal_for(site: AdminSite, request: HttpRequest, event: AuditEvent) -> Re
     """Return how the user may put this change back: it takes the permission to, and to do it to the object by hand."""
     user: Any = request.user
     reversal = reversal_of(event)
-    if reversal is None:
+    if reversal is None or not user.has_perm("django_signal_audit.revert_auditevent"):
         return None
-    model, permission = reversal.model, reversal.permission
-    codename = get_permission_codename(permission, model._meta)
-    if not user.has_perms(("django_signal_audit.revert_auditevent", f"{model._meta.app_label}.{codename}")):
+    access = access_of(request, site)
+    limits = access.limits(event, reversal.permission)
+    if limits is None:
         return None
-    # The model's own admin may be stricter.
-    owner = site.get_model_admin(model) if site.is_registered(model) else None
-    return reversal if owner is None or getattr(owner, f"has_{permission}_permission")(request) else None
+    reversal.limits = limits
+    reversal.is_seen = lambda: access.finds_row(event)
+    return reversal
 
 
 def refusal_of(reversal: Reversal) -> str:
@@ -69,7 +68,8 @@ def refusal_of(reversal: Reversal) -> str:
 
 def put_back_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: int) -> HttpResponse:
     """Ask for confirmation, and put the change back once it is given."""
-    event = model_admin.get_queryset(request).filter(pk=event_id).first()
+    access = access_of(request, model_admin.admin_site)
+    event = next(iter(access.filter(readable(access, AuditEvent.objects.all()).filter(pk=event_id))), None)
     if event is None:
         raise Http404
     reversal = reversal_for(model_admin.admin_site, request, event)
@@ -101,7 +101,7 @@ def _render(
         else "",
         "refusal": refusal,
         "notes": reversal.notes(),
-        "fields": _reversed(event, request.user),
+        "fields": _reversed(event, access_of(request, model_admin.admin_site)),
     }
     crumbs = [*crumbs_to_list(model_admin), (Truncator(event).chars(60), back)]
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs, status=status)
@@ -120,6 +120,8 @@ def put_back(reversal: Reversal, user: Any) -> None:
             lock_database(reversal.using)
             before = _newest_trace(reversal)
             reversal.undo()
+            if not reversal.is_seen():
+                raise RefusedError(_("You could not view the object that this would make."))
             if _newest_trace(reversal) == before:
                 raise RefusedError(
                     _("No rule records changes of this object any more, so this one would leave no trace.")
@@ -150,9 +152,10 @@ def _refused_by_database(reversal: Reversal, error: Error) -> Exception:
     return RefusedError(refusal_of(reversal) or _("The database refuses it: %(error)s") % {"error": text})
 
 
-def _reversed(event: AuditEvent, user: Any) -> list[ShownField]:
-    """Return the diff of what would happen."""
+def _reversed(event: AuditEvent, access: Access) -> list[ShownField]:
+    """Return the diff of what would happen, as far as the user may see it."""
+    [shown] = access.redact([event])
     return [
         ShownField(name=line.name, label=line.label, old=line.new, new=line.old, added=line.removed, removed=line.added)
-        for line in show_fields(event, reader_of(user, [event]))
+        for line in show_fields(shown, access.reader_of([shown]))
     ]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import models
-from django.http import HttpRequest
 
 from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.keys import parse_id
@@ -14,12 +13,14 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.kinds import known_kinds
 from django_signal_audit.values import Digest, Masked
 
+from .access import Access, readable
 from .keyset import Branch, Life, newest_keys
 from .references import Reference, ValueOf, references_to
-from .visibility import may_view, visible
 
 # So many events are shown.
 MAX_EVENTS = 20
+# Of so many, those are taken that the user may see.
+MAX_CANDIDATES = 500
 # Of the rows that refer to the object by one field, the events of this many are looked for, and of each this many.
 MAX_ROWS = 50
 MAX_EVENTS_OF_FIELD = 100
@@ -39,11 +40,11 @@ def find_object(event: AuditEvent) -> models.Model | None:
     return None if model is None or pk is None else rows_of(model, using).filter(pk=pk).first()
 
 
-def related_events(request: HttpRequest, page: Sequence[AuditEvent], instance: models.Model | None) -> list[AuditEvent]:
+def related_events(access: Access, page: Sequence[AuditEvent], instance: models.Model | None) -> list[AuditEvent]:
     """Return the newest events that have to do with an object and are not its own, as far as the user sees them.
 
     Args:
-        request: The request.
+        access: What the user may see.
         page: Events of the object, the newest first: at least one.
         instance: The object, None if it is gone.
 
@@ -56,7 +57,7 @@ def related_events(request: HttpRequest, page: Sequence[AuditEvent], instance: m
     found = [
         reference
         for reference in references_to(model, _values(newest, instance), using)
-        if any(may_view(request.user, label) for label in reference.labels)
+        if any(access.may_view(label) for label in reference.labels) and _may_be_shown(access, reference)
     ]
     if not found:
         return []
@@ -65,8 +66,13 @@ def related_events(request: HttpRequest, page: Sequence[AuditEvent], instance: m
     candidates |= _recent(events, labels) | _together(events, page)
     keys |= _naming(events.filter(pk__in=candidates), found)
     own = {"model__in": {event.model for event in page}, "object_id": newest.object_id}
-    shown = visible(request, events.filter(pk__in=keys)).exclude(**own)
-    return list(shown.order_by("-id")[:MAX_EVENTS])
+    shown = readable(access, events.filter(pk__in=keys)).exclude(**own)
+    return access.filter(shown.order_by("-id")[:MAX_CANDIDATES])[:MAX_EVENTS]
+
+
+def _may_be_shown(access: Access, reference: Reference) -> bool:
+    """Return whether the user may see the fields by which rows refer to the object: else it is not for them to know."""
+    return all(access.shows_field(label, name) for label in reference.labels for name in reference.names)
 
 
 def _values(newest: AuditEvent, instance: models.Model | None) -> ValueOf:

@@ -6,7 +6,8 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Self, TypeAlias
 
 from django.db.models import Case, Count, F, IntegerField, Max, Value, When
 
@@ -18,10 +19,15 @@ from django_signal_audit.reports.kinds import known_kinds
 from django_signal_audit.reports.localised import local
 from django_signal_audit.reports.queries import EventFilter
 
-from .visibility import may_view
+from .access import Access
+from .scanning import MOST_READ
 
 FAILURES = (Notification.STATUS.failed, Notification.STATUS.dead)
 _DAY = dt.timedelta(days=1)
+# What decides who may see an event, and what it is counted by.
+_COLUMNS = ("id", "model", "object_id", "event_type", "recorded_at", "kind", "actor_id", "actor_repr")
+# Primary key and name of an actor, the number of their events, and the newest of these.
+ActorRow: TypeAlias = tuple[str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +82,36 @@ class EventTallies:
 
 
 class VisibleEvents:
-    """The events of a period that a user may see, found by the index of their kinds."""
+    """The events of a period that a user may see, found by the index of their kinds.
 
-    def __init__(self, user: Any, period: Period, using: str) -> None:
+    Those of models of which the user sees some rows only are read one by one, the newest first and not too many.
+    """
+
+    def __init__(self, access: Access, period: Period, using: str) -> None:
+        self.access = access
         self.period = period
         kinds = known_kinds(using).items()
-        self.kinds = {number: kind for number, kind in kinds if may_view(user, kind.model)}
+        self.kinds = {number: kind for number, kind in kinds if access.may_view(kind.model)}
+        partial = [number for number, kind in self.kinds.items() if access.is_partial(kind.model)]
         # All kinds are named even to who sees all: their index has all that is counted by day, model and rule.
         found = EventFilter(since=period.since, until=period.until).find(using)
-        self.events: AuditEventQuerySet = found.filter(kind__in=self.kinds).order_by()
+        self.events: AuditEventQuerySet = found.filter(kind__in=self.kinds.keys() - set(partial)).order_by()
+        self._partial = found.filter(kind__in=partial) if partial else None
+
+    @cached_property
+    def _read(self) -> list[AuditEvent]:
+        if self._partial is None:
+            return []
+        return list(self._partial.only(*_COLUMNS).order_by("-recorded_at", "-id")[: MOST_READ + 1])
+
+    @cached_property
+    def _shown(self) -> list[AuditEvent]:
+        return self.access.filter(self._read[:MOST_READ])
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether there are more events to be read one by one than are read."""
+        return len(self._read) > MOST_READ
 
     def count(self) -> EventTallies:
         """Count the events by day, model and rule: one query, of the index alone."""
@@ -96,10 +123,15 @@ class VisibleEvents:
         tallies = EventTallies(Counter(), Counter(), Counter())
         rows = self.events.annotate(day=number).values_list("kind", "day").annotate(count=Count("id"))
         for kind, day, count in rows:
-            tallies.days[days[day]] += count
-            tallies.models[self.kinds[kind].model] += count
-            tallies.rules.update(dict.fromkeys(self.kinds[kind].rules, count))
+            self._add(tallies, kind, days[day], count)
+        for event in self._shown:
+            self._add(tallies, event.kind, local(event.recorded_at).date(), 1)
         return tallies
+
+    def _add(self, tallies: EventTallies, kind: int, day: dt.date, count: int) -> None:
+        tallies.days[day] += count
+        tallies.models[self.kinds[kind].model] += count
+        tallies.rules.update(dict.fromkeys(self.kinds[kind].rules, count))
 
     def count_by_actor(self, most: int) -> Sequence[ActorTally]:
         """Return those who caused the most events, each by the name in the newest of them."""
@@ -107,10 +139,23 @@ class VisibleEvents:
         unkeyed = Case(When(actor_id="", then=F("actor_repr")), default=Value(""))
         groups = self.events.annotate(unkeyed=unkeyed).values("actor_id", "unkeyed")
         counted = groups.annotate(count=Count("id"), newest=Max("id")).order_by("-count", "actor_id", "unkeyed")
-        rows = list(counted.values_list("actor_id", "count", "newest")[:most])
-        newest = AuditEvent.objects.using(self.events.db).filter(pk__in=[row[2] for row in rows]).order_by()
+        rows = list(counted.values_list("actor_id", "unkeyed", "count", "newest")[: None if self._shown else most])
+        rows = self._with_shown(rows)[:most]
+        newest = AuditEvent.objects.using(self.events.db).filter(pk__in=[row[3] for row in rows]).order_by()
         names = dict(newest.values_list("pk", "actor_repr"))
-        return [ActorTally(key, names.get(pk, ""), count) for key, count, pk in rows]
+        return [ActorTally(key, names.get(pk, ""), count) for key, _name, count, pk in rows]
+
+    def _with_shown(self, rows: list[ActorRow]) -> list[ActorRow]:
+        """Return the rows with the events that were read one by one, those with the most events first."""
+        if not self._shown:
+            return rows
+        found: dict[tuple[str, str], tuple[int, int]] = {(key, name): (count, pk) for key, name, count, pk in rows}
+        for event in self._shown:
+            place = event.actor_id, "" if event.actor_id else event.actor_repr
+            count, pk = found.get(place, (0, 0))
+            found[place] = count + 1, max(pk, event.pk)
+        merged = [(*place, *counted) for place, counted in found.items()]
+        return sorted(merged, key=lambda row: (-row[2], row[0], row[1]))
 
 
 def count_failures(since: dt.datetime) -> list[tuple[str, str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import django
@@ -20,6 +20,8 @@ Target: TypeAlias = "models.Field[Any, Any]"
 # By the field that the keys are values of: the names of those looked up, None for a row that is gone.
 Names: TypeAlias = "Mapping[Target, Mapping[str, str | None]]"
 MayName: TypeAlias = Callable[[type[models.Model]], bool]
+# Returns those of some rows of one model that whoever reads the page may know by name.
+Readable: TypeAlias = Callable[[Sequence[models.Model]], Sequence[models.Model]]
 
 
 def target_of(field: models.Field[Any, Any] | None) -> Target | None:
@@ -32,24 +34,30 @@ def target_of(field: models.Field[Any, Any] | None) -> Target | None:
     return cast("Target", target)
 
 
-def related_names(events: Iterable[AuditEvent], may_name: MayName | None = None) -> Names:
+def related_names(
+    events: Iterable[AuditEvent], may_name: MayName | None = None, readable: Readable | None = None
+) -> Names:
     """Return what the keys that the events name are called.
 
     Args:
         events: The events of a page.
         may_name: Tells of a model whether whoever reads the page may know what its rows are called; None for all.
+        readable: Returns those of the rows that they may know by name; None for all.
 
     """
-    return _names(((event._state.db, field, key) for event in events for field, key in _keys(event)), may_name)
+    found = ((event._state.db, field, key) for event in events for field, key in _keys(event))
+    return _names(found, may_name, readable)
 
 
-def names_in(event: AuditEvent, state: Mapping[str, Any], may_name: MayName | None = None) -> Names:
+def names_in(
+    event: AuditEvent, state: Mapping[str, Any], may_name: MayName | None = None, readable: Readable | None = None
+) -> Names:
     """Return what the keys in a recorded state are called; ``event`` is any event of the same model and database."""
     fields = {name: event.field(name) for name in state}
     single = [(fields[name], value) for name, value in state.items() if isinstance(fields[name], models.ForeignKey)]
     members = [(fields[name], key) for name, keys in state.items() if is_members(fields[name]) for key in keys]
     found = [(event._state.db, field, key) for field, key in single + members if _is_key(key)]
-    return _names(found, may_name)
+    return _names(found, may_name, readable)
 
 
 def is_members(field: models.Field[Any, Any] | None) -> bool:
@@ -58,7 +66,9 @@ def is_members(field: models.Field[Any, Any] | None) -> bool:
 
 
 def _names(
-    keys: Iterable[tuple[str | None, models.Field[Any, Any] | None, Any]], may_name: MayName | None = None
+    keys: Iterable[tuple[str | None, models.Field[Any, Any] | None, Any]],
+    may_name: MayName | None = None,
+    readable: Readable | None = None,
 ) -> Names:
     wanted: dict[tuple[str, Target], set[str]] = defaultdict(set)
     for using, field, key in keys:
@@ -67,7 +77,7 @@ def _names(
             found = wanted[using or "default", target]
             if len(found) < MAX_KEYS:
                 found.add(str(key))
-    return {target: _look_up(using, target, found) for (using, target), found in wanted.items()}
+    return {target: _look_up(using, target, found, readable) for (using, target), found in wanted.items()}
 
 
 def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[Any, Any] | None, Any]]:
@@ -82,7 +92,7 @@ def _is_key(value: Any) -> bool:
     return value is not None and not isinstance(value, (Digest, Masked))
 
 
-def _look_up(using: str, target: Target, keys: Iterable[str]) -> dict[str, str | None]:
+def _look_up(using: str, target: Target, keys: Iterable[str], readable: Readable | None) -> dict[str, str | None]:
     typed = {}
     for key in keys:
         try:
@@ -93,5 +103,9 @@ def _look_up(using: str, target: Target, keys: Iterable[str]) -> dict[str, str |
     if django.VERSION >= (6, 1):
         # A text that follows a foreign key costs a query for all rows, and not one for each.
         rows = rows.fetch_mode(models.FETCH_PEERS)
-    names = {getattr(row, target.attname): clean_text(safe_str(row)) for row in rows}
-    return {key: names.get(value) for key, value in typed.items()}
+    found = list(rows)
+    names = {
+        getattr(row, target.attname): clean_text(safe_str(row)) for row in (readable(found) if readable else found)
+    }
+    hidden = {getattr(row, target.attname) for row in found} - names.keys()
+    return {key: names.get(value) for key, value in typed.items() if value not in hidden}

@@ -32,4 +32,4 @@ def audit_history_url(context: RequestContext, instance: Any) -> str:
     # Django imports every tag library, also in projects that cannot import the admin.
     from django_signal_audit.admin.links import history_url_of
 
-    return history_url_of(getattr(request, "current_app", "admin"), request.user, instance)
+    return history_url_of(request, getattr(request, "current_app", "admin"), instance)

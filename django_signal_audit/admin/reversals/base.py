@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, models, router
 from django.utils.translation import gettext as _
 from model_utils.fields import AutoLastModifiedField
 
+from django_signal_audit.admin.policies import Limits
 from django_signal_audit.capture.columns import stored_value
 from django_signal_audit.capture.rows import locked, rows_of
 from django_signal_audit.documents import stand_ins
@@ -52,6 +53,10 @@ class Reversal(ABC):
     def __init__(self, event: AuditEvent, model: type[models.Model]) -> None:
         self.event = event
         self.model = model
+        # What the user may write by hand.
+        self.limits = Limits()
+        # Whether they can see the row that comes of it.
+        self.is_seen: Callable[[], bool] = lambda: True
 
     @cached_property
     def using(self) -> str:
@@ -93,6 +98,27 @@ class Reversal(ABC):
         if instance is None:
             raise RefusedError(_("The object is no longer there."))
         return instance
+
+    def writes(self, field: Field) -> bool:
+        """Return whether the field is written: some are set by each save, whatever they are given."""
+        if is_stamp(field) or field.generated:
+            return False
+        # Where there is a form, what it cannot have is left to the field itself, if it has a way of its own.
+        return self.limits.fields is None or field.editable or type(field).pre_save in _PLAIN
+
+    def refuse_forbidden(self, field: Field) -> None:
+        """Raise RefusedError if the user may not change the field by hand."""
+        if not self.limits.allows(field.name):
+            raise RefusedError(_("You may not change “%(field)s”.") % {"field": label_of(field, field.name)})
+
+    def refuse_not_offered(self, field: Field, *values: Any) -> None:
+        """Raise RefusedError if the user could not choose these values, which are typed, by hand."""
+        is_relation = isinstance(field, (models.ForeignKey, models.ManyToManyField))
+        target: Any = getattr(field, "target_field", None) if is_relation else None
+        given = [value for value in values if value is not None]
+        if not self.limits.offers(target, field.name, given, self.using):
+            label = {"field": label_of(field, field.name)}
+            raise RefusedError(_("You may not set “%(field)s” to what it was.") % label)
 
     def refuse_unknown(self, name: str) -> None:
         """Raise RefusedError if a value of the field is not recorded as it was."""

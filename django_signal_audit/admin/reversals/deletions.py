@@ -56,10 +56,14 @@ class DeletionReversal(Reversal):
             values = self._values()
         except RefusedError:
             return []
-        unknown = [field for field in self._fields() if field not in values and not is_stamp(field)]
+        missing = [field for field in self._fields() if field not in values and not is_stamp(field)]
+        forbidden = [field for field in missing if self._is_forbidden(field)]
+        unknown = [field for field in missing if field not in forbidden]
+        forbidden += [field for field in map(self.event.field, self._members()) if field and self._is_forbidden(field)]
         files = [name for field, name in values.items() if name and _is_gone(field, name)]
         unwatched = self._unwatched()
         notes = (
+            (_("You may not set these fields, so they will get their defaults: %(names)s."), forbidden),
             (_("What was in these fields is not recorded, so they will get their defaults: %(names)s."), unknown),
             (_("Members of these fields are not recorded, and do not come again: %(names)s."), unwatched),
             (_("These files are no longer there, and do not come again: %(names)s."), files),
@@ -68,12 +72,15 @@ class DeletionReversal(Reversal):
 
     def _checked(self) -> tuple[Values, list[Exchange]]:
         values = self._values()
-        members = list(exchanges(self.event, self._members()))
+        allowed = [name for name in self._members() if self.limits.allows(name)]
+        members = list(exchanges(self.event, allowed))
         self._refuse_successors()
         for field, value in values.items():
             if not self._is_itself(field, value):
                 self.refuse_lost(field, value)
+                self.refuse_not_offered(field, decode(field, value))
         for exchange in members:
+            self.refuse_not_offered(exchange.field, *exchange.lost)
             exchange.check_lost(self.using, but=self.pk if exchange.member_model is self.model else None)
         return values, members
 
@@ -84,11 +91,17 @@ class DeletionReversal(Reversal):
         values: Values = {field: to_json(part) for field, part in self._key().items()}
         for field in self._fields():
             try:
+                if self._is_forbidden(field):
+                    self.refuse_forbidden(field)
                 values[field] = self._value(field)
             except RefusedError:
                 if not _is_optional(field):
                     raise
         return values
+
+    def _is_forbidden(self, field: Field) -> bool:
+        """Return whether the project keeps the user from setting the field; what no form can set comes again."""
+        return field.editable and not self.limits.allows(field.name)
 
     def _key(self) -> dict[Field, Any]:
         """Return the parts of the key by field: a multi-table child's parents have it too."""

@@ -89,7 +89,9 @@ class MembersReversal(Reversal):
         if not found:
             raise nothing_recorded()
         for exchange in found:
+            self.refuse_forbidden(exchange.field)
             exchange.check(instance, self.using, lock=lock)
+            self.refuse_not_offered(exchange.field, *exchange.gained, *exchange.lost)
         return instance, found
 
 

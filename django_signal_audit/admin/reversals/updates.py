@@ -25,8 +25,8 @@ class UpdateReversal(Reversal):
 
     def undo(self) -> None:
         """Save the fields that the update changed, and those that each save sets by itself."""
-        values = self._values()
         instance = self.find(lock=True)
+        values = self._values()
         self._check(instance, values)
         for field, (old, _new) in values.items():
             setattr(instance, field.attname, assignable(field, decode(field, old), self.using))
@@ -53,7 +53,8 @@ class UpdateReversal(Reversal):
             if field is None or not isinstance(pair, list):
                 raise gone(name)
             self.refuse_unknown(name)
-            if not is_stamp(field) and not field.generated:
+            if self.writes(field):
+                self.refuse_forbidden(field)
                 values[field] = pair
         if not values:
             raise nothing_recorded()
@@ -64,3 +65,4 @@ class UpdateReversal(Reversal):
             if not holds(instance, field, new):
                 raise changed(field)
             self.refuse_lost(field, old)
+            self.refuse_not_offered(field, decode(field, old))

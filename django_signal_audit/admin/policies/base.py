@@ -1,0 +1,159 @@
+"""What all policies have in common."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from django import forms
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.db import DatabaseError, models
+from django.forms.models import apply_limit_choices_to_to_formfield
+
+from django_signal_audit.capture.images import chunks
+from django_signal_audit.capture.rows import rows_of
+from django_signal_audit.keys import object_id, parse_id
+from django_signal_audit.models import AuditEvent
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+# Whether a row's events may be seen; None leaves it to the project's VISIBILITY.
+Verdict: TypeAlias = "bool | None"
+# SQLite limits the parameters of a statement, and a primary key may have several parts.
+CHUNK = 200
+
+
+def ask(question: Callable[[], T], otherwise: T) -> T:
+    """Return the answer of the project's code, which says no to everything where it raises."""
+    try:
+        return question()
+    except PermissionDenied:
+        return otherwise
+    except DatabaseError:
+        raise
+    except Exception:
+        logger.exception("A ModelAdmin could not say what a user may see, so they see nothing of it.")
+        return otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class FieldAccess:
+    """Which fields of a row a page of the admin shows.
+
+    Attributes:
+        named: The fields that the page shows, None for all.
+        excluded: The fields that are named as excluded.
+        is_explicit: Whether the ModelAdmin names its fields. One that does not shows all that a form can show, which
+            says nothing about the others.
+
+    """
+
+    named: frozenset[str] | None = None
+    excluded: frozenset[str] = frozenset()
+    is_explicit: bool = False
+
+    def shows(self, model: type[models.Model], name: str) -> bool:
+        """Return whether the values of a field may be seen; those of fields that the model has no longer may."""
+        if name in self.excluded:
+            return False
+        if self.named is None or name in self.named:
+            return True
+        try:
+            field = model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return True
+        return not self.is_explicit and not getattr(field, "editable", True)
+
+
+ALL_FIELDS = FieldAccess()
+NO_FIELDS = FieldAccess(named=frozenset(), is_explicit=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a user may write to a row by hand: the fields of the form that they would do it with, None for no limits."""
+
+    fields: Mapping[str, forms.Field] | None = None
+
+    def allows(self, name: str) -> bool:
+        """Return whether the user may change a field."""
+        return self.fields is None or (name in self.fields and not self.fields[name].disabled)
+
+    def offers(self, target: models.Field[Any, Any] | None, name: str, values: Collection[Any], using: str) -> bool:
+        """Return whether the form lets the user choose all of these values.
+
+        Args:
+            target: The field of the other model that a foreign key or m2m field refers to, None for other fields.
+            name: The field.
+            values: The values.
+            using: The database.
+
+        """
+        field = self.fields.get(name) if self.fields is not None else None
+        if isinstance(field, forms.ModelChoiceField) and target is not None:
+            return ask(lambda: _offers_rows(field, target, values, using), otherwise=False)
+        if type(field) in (forms.ChoiceField, forms.TypedChoiceField):
+            choice: Any = field
+            given = [value for value in values if value not in (None, "")]
+            return ask(lambda: all(map(choice.valid_value, given)), otherwise=False)
+        return True
+
+
+def _offers_rows(field: Any, target: models.Field[Any, Any], values: Collection[Any], using: str) -> bool:
+    apply_limit_choices_to_to_formfield(field)
+    rows = field.queryset.using(using)
+    for wanted in chunks(frozenset(values), CHUNK):
+        found = rows.filter(**{f"{target.attname}__in": wanted}).values_list(target.attname, flat=True)
+        if not set(wanted) <= set(found):
+            return False
+    return True
+
+
+class Policy(ABC):
+    """What the user of a request may see and change of the rows of one model."""
+
+    model: type[models.Model]
+    sees_all: bool
+    sees_none: bool
+    # Whether which fields are shown depends on the row.
+    depends_on_row: bool = False
+
+    @abstractmethod
+    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
+        """Return whether the rows may be seen, by ``object_id``; for each, one of its events is given."""
+
+    def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
+        """Return those of the rows that are there and may be seen, by ``object_id``."""
+        return {}
+
+    def fields(self, row: models.Model | None) -> FieldAccess:
+        """Return which fields of a row are shown, of any row for None."""
+        return ALL_FIELDS
+
+    @abstractmethod
+    def limits(self, action: str, row: models.Model | None) -> Limits | None:
+        """Return what the user may write by hand, None if they may write nothing.
+
+        Args:
+            action: ``"change"``, or ``"add"`` for a row that was deleted.
+            row: The row, or what is known of one that was deleted; None for a row that is gone.
+
+        """
+
+
+def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the primary keys by their texts; those that are no keys of the model are left out."""
+    found = {key: parse_id(model, key) for key in keys}
+    return {key: pk for key, pk in found.items() if pk is not None}
+
+
+def existing(model: type[models.Model], keys: Iterable[str], using: str) -> set[str]:
+    """Return which rows are there, whoever may see them."""
+    found: set[str] = set()
+    for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
+        found.update(object_id(pk) for pk in rows_of(model, using).filter(pk__in=part).values_list("pk", flat=True))
+    return found

@@ -1,0 +1,370 @@
+"""What the ModelAdmin would not let a user change by hand is not reverted either."""
+
+from __future__ import annotations
+
+import pytest
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Permission, User
+
+from tests.app.models import Category, Person, Place, Product, Restaurant, Seat, Stamped, Tag, Team
+
+from .conftest import last
+from .model_admins import person_who_may, registered
+from .put_back_pages import address, deletion, page_of, stored, text_of
+
+pytestmark = pytest.mark.django_db
+
+
+class CarefulUserAdmin(UserAdmin):
+    """Superusers alone appoint superusers, and nobody else changes one."""
+
+    def get_readonly_fields(self, request, obj=None):
+        return () if request.user.is_superuser else ("is_superuser", "is_staff", "user_permissions", "groups")
+
+    def has_change_permission(self, request, obj=None):
+        is_allowed = super().has_change_permission(request, obj)
+        return is_allowed and (request.user.is_superuser or obj is None or not obj.is_superuser)
+
+
+def change(obj, **values):
+    """Save the values and return the event."""
+    for name, value in values.items():
+        setattr(obj, name, value)
+    obj.save()
+    return last()
+
+
+def untouched(client, event, obj, status):
+    """Fail unless the change is not reverted, nor offered to be."""
+    before = stored(obj)
+    assert address(event) not in client.get(page_of(event)).content.decode()
+    assert client.post(address(event)).status_code == status
+    assert stored(obj) == before
+
+
+@pytest.fixture
+def users(audit):
+    audit({"name": "users", "model": "auth.User"})
+
+
+class TestUsers:
+    def test_a_demoted_user_does_not_become_superuser_again(self, client, users):
+        ann = person_who_may("ann", "view_user", "change_user", is_superuser=True)
+        event = change(ann, is_superuser=False)
+        client.force_login(ann)
+        with registered(User, CarefulUserAdmin):
+            untouched(client, event, ann, 409)
+            assert "You may not change “Superuser status”." in text_of(client.get(page_of(event)))
+
+    def test_neither_by_an_event_that_changed_something_else_too(self, client, users):
+        ann = person_who_may("ann", "view_user", "change_user", is_superuser=True)
+        event = change(ann, is_superuser=False, first_name="Ann")
+        client.force_login(ann)
+        with registered(User, CarefulUserAdmin):
+            untouched(client, event, ann, 409)
+
+    def test_nor_by_members(self, client, users):
+        ann = person_who_may("ann", "view_user", "change_user")
+        permission = Permission.objects.get(codename="delete_user")
+        ann.user_permissions.add(permission)
+        ann.user_permissions.remove(permission)
+        event = last()
+        client.force_login(ann)
+        with registered(User, CarefulUserAdmin):
+            assert client.post(address(event)).status_code == 409
+        assert permission not in ann.user_permissions.all()
+
+    def test_nor_as_a_deleted_superuser_who_is_restored(self, client, users):
+        boss = User.objects.create_user("boss", is_superuser=True, is_staff=True, first_name="Bo")
+        event = deletion(boss)
+        client.force_login(person_who_may("ann", "view_user", "change_user", "add_user"))
+        with registered(User, CarefulUserAdmin):
+            # Nobody restores a user: the password is not recorded.
+            assert client.post(address(event)).status_code == 409
+        assert not User.objects.filter(username="boss").exists()
+
+    def test_the_address_of_a_superuser_is_for_superusers(self, client, users, admin_client):
+        boss = User.objects.create_user("boss", email="a@x.org", is_superuser=True)
+        event = change(boss, email="b@x.org")
+        client.force_login(person_who_may("ann", "view_user", "change_user"))
+        with registered(User, CarefulUserAdmin):
+            untouched(client, event, boss, 403)
+            assert admin_client.post(address(event)).status_code == 302
+        boss.refresh_from_db()
+        assert boss.email == "a@x.org"
+
+    def test_superusers_revert_what_they_may_change(self, admin_client, users):
+        ann = person_who_may("ann")
+        event = change(ann, is_superuser=True)
+        with registered(User, CarefulUserAdmin):
+            assert admin_client.post(address(event)).status_code == 302
+        ann.refresh_from_db()
+        assert not ann.is_superuser
+
+
+class TestFields:
+    class ReadOnly(admin.ModelAdmin):
+        readonly_fields = ("stock",)
+
+    class AskedReadOnly(admin.ModelAdmin):
+        def get_readonly_fields(self, request, obj=None):
+            return ["stock"]
+
+    class Excluded(admin.ModelAdmin):
+        exclude = ("stock",)
+
+    class Named(admin.ModelAdmin):
+        fields = ("name",)
+
+    class Formed(admin.ModelAdmin):
+        class form(forms.ModelForm):  # Django's name for it
+            class Meta:
+                exclude = ("stock",)
+
+    class Disabled(admin.ModelAdmin):
+        def get_form(self, request, obj=None, **kwargs):
+            form = super().get_form(request, obj, **kwargs)
+            form.base_fields["stock"].disabled = True
+            return form
+
+    class ViewOnly(admin.ModelAdmin):
+        def has_change_permission(self, request, obj=None):
+            return False
+
+    @pytest.mark.parametrize("kind", [ReadOnly, AskedReadOnly, Excluded, Named, Formed, Disabled, ViewOnly])
+    def test_a_field_that_no_form_offers_is_not_reverted(self, admin_client, audit, kind):
+        audit()
+        product = Product.objects.create(name="Oil", stock=1)
+        event = change(product, stock=2, name="Petrol")
+        with registered(Product, kind):
+            untouched(admin_client, event, product, 403 if kind is self.ViewOnly else 409)
+
+    @pytest.mark.parametrize("kind", [ReadOnly, AskedReadOnly, Excluded, Named, Formed, Disabled])
+    def test_the_other_fields_are(self, admin_client, audit, kind):
+        audit()
+        product = Product.objects.create(name="Oil", stock=1)
+        event = change(product, name="Petrol")
+        with registered(Product, kind):
+            assert admin_client.post(address(event)).status_code == 302
+        product.refresh_from_db()
+        assert product.name == "Oil"
+
+    @pytest.mark.parametrize("kind", [ReadOnly, Excluded, Named])
+    def test_a_row_is_restored_without_them(self, admin_client, audit, kind):
+        audit()
+        product = Product.objects.create(name="Oil", stock=7)
+        event = deletion(product)
+        with registered(Product, kind):
+            page = text_of(admin_client.get(address(event)))
+            assert "You may not set these fields, so they will get their defaults" in page
+            assert admin_client.post(address(event)).status_code == 302
+        restored = Product.objects.get(pk=product.pk)
+        assert (restored.name, restored.stock) == ("Oil", 0)
+
+    def test_a_plain_model_admin_restores_all_of_it(self, admin_client, audit):
+        audit()
+        product = Product.objects.create(name="Oil", stock=7, price=3, category=Category.objects.create(name="Fuel"))
+        tag = Tag.objects.create(name="sticky")
+        product.tags.add(tag)
+        before = stored(product)
+        event = deletion(product)
+        with registered(Product):
+            assert admin_client.post(address(event)).status_code == 302
+        after = stored(product)
+        assert {**before, "modified": None} == {**after, "modified": None}
+        assert list(Product.objects.get(pk=product.pk).tags.all()) == [tag]
+
+    def test_times_that_a_row_sets_by_itself_are_no_obstacle(self, admin_client, audit):
+        audit()
+        row = Stamped.objects.create(name="a")
+        event = change(row, name="b")
+        with registered(Stamped):
+            assert admin_client.post(address(event)).status_code == 302
+        row.refresh_from_db()
+        assert row.name == "a"
+
+
+class TestChoices:
+    class OwnCategories(admin.ModelAdmin):
+        def formfield_for_foreignkey(self, db_field, request, **kwargs):
+            if db_field.name == "category":
+                kwargs["queryset"] = Category.objects.filter(name="Own")
+            return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+        def formfield_for_manytomany(self, db_field, request, **kwargs):
+            kwargs["queryset"] = Tag.objects.filter(name="Own")
+            return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    @pytest.fixture
+    def product(self, audit):
+        audit()
+        return Product.objects.create(name="Oil")
+
+    @pytest.mark.parametrize(("name", "status"), [("Own", 302), ("Foreign", 409)])
+    def test_a_row_that_the_form_does_not_offer_is_not_referred_to(self, admin_client, product, name, status):
+        change(product, category=Category.objects.create(name=name))
+        event = change(product, category=None)
+        with registered(Product, self.OwnCategories):
+            assert admin_client.post(address(event)).status_code == status
+        product.refresh_from_db()
+        assert (product.category is not None) is (status == 302)
+
+    @pytest.mark.parametrize(("name", "status"), [("Own", 302), ("Foreign", 409)])
+    def test_nor_made_a_member(self, admin_client, product, name, status):
+        tag = Tag.objects.create(name=name)
+        product.tags.add(tag)
+        product.tags.remove(tag)
+        event = last()
+        with registered(Product, self.OwnCategories):
+            assert admin_client.post(address(event)).status_code == status
+        assert product.tags.count() == (status == 302)
+
+    @pytest.mark.parametrize(("name", "status"), [("Own", 302), ("Foreign", 409)])
+    def test_nor_by_a_row_that_is_restored(self, admin_client, product, name, status):
+        change(product, category=Category.objects.create(name=name))
+        event = deletion(product)
+        with registered(Product, self.OwnCategories):
+            assert admin_client.post(address(event)).status_code == status
+        assert Product.objects.count() == (status == 302)
+
+    def test_a_value_that_the_form_does_not_offer_is_not_set(self, admin_client, product):
+        class Choosing(admin.ModelAdmin):
+            def formfield_for_dbfield(self, db_field, request, **kwargs):
+                if db_field.name == "name":
+                    return forms.ChoiceField(choices=[("Petrol", "Petrol")])
+                return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+        event = change(product, name="Petrol")
+        with registered(Product, Choosing):
+            untouched(admin_client, event, product, 409)
+
+
+class TestRows:
+    class Tenants(admin.ModelAdmin):
+        def get_queryset(self, request):
+            return super().get_queryset(request).filter(owner=request.user)
+
+    def test_rows_of_other_tenants_are_not_reverted(self, client, audit):
+        audit()
+        ann, bob = person_who_may("ann", "view_person", "change_person"), User.objects.create_user("bob")
+        own, foreign = Person.objects.create(name="own", owner=ann), Person.objects.create(name="foreign", owner=bob)
+        events = {person: change(person, name=f"{person} now") for person in (own, foreign)}
+        client.force_login(ann)
+        with registered(Person, self.Tenants):
+            assert client.post(address(events[foreign])).status_code == 404
+            assert client.post(address(events[own])).status_code == 302
+        assert set(Person.objects.values_list("name", flat=True)) == {"own", "foreign now"}
+
+    def test_nor_restored_where_the_project_shows_their_history(self, client, audit):
+        audit(VISIBILITY="tests.test_admin_rights_to_revert.everything")
+        ann, bob = person_who_may("ann", "view_person", "change_person", "add_person"), User.objects.create_user("bob")
+        own, foreign = Person.objects.create(name="own", owner=ann), Person.objects.create(name="foreign", owner=bob)
+        events = [deletion(own), deletion(foreign)]
+        client.force_login(ann)
+        with registered(Person, self.Tenants):
+            assert [client.post(address(event)).status_code for event in events] == [302, 409]
+        assert [person.name for person in Person.objects.all()] == ["own"]
+
+    @pytest.mark.parametrize("codename", ["add_tag", "change_tag", "delete_tag"])
+    def test_a_row_is_restored_by_who_may_add_such_rows(self, client, audit, codename):
+        audit()
+        event = deletion(Tag.objects.create(name="x"))
+        client.force_login(person_who_may("ann", "view_tag", codename))
+        with registered(Tag):
+            assert client.post(address(event)).status_code == (302 if codename == "add_tag" else 403)
+        assert Tag.objects.exists() is (codename == "add_tag")
+
+    def test_a_model_admin_that_lets_nobody_add_restores_nothing(self, admin_client, audit):
+        class NoMore(admin.ModelAdmin):
+            def has_add_permission(self, request):
+                return False
+
+        audit()
+        event = deletion(Tag.objects.create(name="x"))
+        with registered(Tag, NoMore):
+            assert admin_client.post(address(event)).status_code == 403
+
+
+def everything(user, events):
+    """Return all events."""
+    return events
+
+
+class TestInlines:
+    class Seats(admin.TabularInline):
+        model = Seat
+        fk_name = "team"
+        readonly_fields = ("person",)
+
+    def test_the_inline_says_what_can_be_changed(self, client, audit):
+        class WithSeats(admin.ModelAdmin):
+            inlines = (self.Seats,)
+
+        audit()
+        seat = Seat.objects.create(team=Team.objects.create(name="Reds"), person=Person.objects.create(name="Ada"))
+        role, person = change(seat, role="keeper"), change(seat, person=Person.objects.create(name="Bob"))
+        moved = change(seat, team=Team.objects.create(name="Blues"))
+        client.force_login(person_who_may("ann", "view_seat", "change_seat", "view_team", "view_person"))
+        with registered(Team, WithSeats):
+            # It takes the permission to change the page that the inline is on.
+            assert client.post(address(role)).status_code == 403
+            User.objects.get(username="ann").user_permissions.add(*_permissions("change_team"))
+            assert client.post(address(role)).status_code == 302
+            assert client.post(address(person)).status_code == 409
+            assert client.post(address(moved)).status_code == 409
+        seat.refresh_from_db()
+        assert (seat.role, seat.person.name, seat.team.name) == ("player", "Bob", "Blues")
+
+    def test_a_row_is_restored_on_the_page_that_it_was_on(self, client, audit):
+        class WithSeats(admin.ModelAdmin):
+            inlines = (admin_inline(Seat, "team"),)
+
+        audit()
+        seat = Seat.objects.create(team=Team.objects.create(name="Reds"), person=Person.objects.create(name="Ada"))
+        event = deletion(seat)
+        client.force_login(person_who_may("ann", "view_seat", "add_seat", "change_team", "view_person"))
+        with registered(Team, WithSeats):
+            assert client.post(address(event)).status_code == 302
+        assert Seat.objects.get().team.name == "Reds"
+
+
+def admin_inline(kind, name):
+    """Return a plain inline."""
+
+    class Plain(admin.TabularInline):
+        model = kind
+        fk_name = name
+
+    return Plain
+
+
+def _permissions(*codenames):
+    return Permission.objects.filter(codename__in=codenames)
+
+
+def test_the_parent_of_a_multi_table_child_says_what_can_be_changed(client, audit):
+    class ReadOnlyName(admin.ModelAdmin):
+        readonly_fields = ("name",)
+
+    audit()
+    restaurant = Restaurant.objects.create(name="Napoli", stars=1)
+    event = change(restaurant, name="Roma")
+    client.force_login(person_who_may("ann", "view_restaurant", "change_restaurant", "view_place", "change_place"))
+    with registered(Place, ReadOnlyName):
+        untouched(client, event, restaurant, 409)
+
+
+def test_a_link_is_offered_only_where_it_leads_somewhere(client, audit):
+    from django_signal_audit.admin.links import history_url
+
+    audit()
+    product = Product.objects.create(name="Oil", stock=1)
+    event = change(product, stock=2)
+    client.force_login(person_who_may("ann", "view_product", "change_product"))
+    history = history_url("admin", "app.product", str(product.pk))
+    with registered(Product):
+        assert address(event) in text_of(client.get(history))
+    with registered(Product, TestFields.ReadOnly):
+        assert address(event) not in text_of(client.get(history))
