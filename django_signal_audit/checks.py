@@ -42,7 +42,9 @@ def register_all() -> None:
 
 def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
     """Report what is wrong with SIGNAL_AUDIT and its rules."""
-    return [problem.as_check() for problem in get_registry().problems]
+    registry = get_registry()
+    registry.are_reported = True
+    return [problem.as_check() for problem in registry.problems]
 
 
 def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:

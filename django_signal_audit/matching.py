@@ -37,6 +37,7 @@ def match_change(change: Change) -> Match | None:
     Custom events are wanted even without a rule: somebody called ``record`` for them.
     """
     registry = get_registry()
+    registry.log_mistakes()
     if change.is_model_event or change.source == Source.BASELINE:
         plan = registry.plan_for(change.model) if change.model else None
         if plan is None:

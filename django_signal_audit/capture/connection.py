@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from django.apps import apps
+from django.core.signals import request_started
 from django.db import models
 from django.db.models.signals import class_prepared
 from django.utils.module_loading import autodiscover_modules, import_string
@@ -33,7 +34,14 @@ def start() -> None:
     get_registry.cache_clear()
     reconnect()
     on_settings_changed(reconnect)
+    request_started.connect(_log_mistakes, dispatch_uid="django_signal_audit.capture.connection")
     class_prepared.connect(_await_registration, dispatch_uid="django_signal_audit.capture.connection")
+
+
+def _log_mistakes(**_: Any) -> None:
+    """Log at the first request that rules are left out; no other needs to know."""
+    get_registry().log_mistakes()
+    request_started.disconnect(dispatch_uid="django_signal_audit.capture.connection")
 
 
 def reconnect() -> None:

@@ -1,17 +1,123 @@
-"""What the commands of this package have in common."""
+"""What the commands of this package have in common: exit codes in the help, and errors that are one line."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import os
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.db import DatabaseError, InterfaceError
+
+from django_signal_audit.problems import did_you_mean
+
+INTERRUPTED = 130  # what shells say of a process that Ctrl-C has ended
+_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(")
 
 
 class AuditCommand(BaseCommand):
-    """A command that tells its exit codes at the end of its help."""
+    """A command that says its exit codes at the end of its help, and whatever goes wrong in one line."""
 
     exit_codes: ClassVar[str]
+    # The exit code where the database cannot be used.
+    database_code: ClassVar[int] = 1
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        return super().create_parser(prog_name, subcommand, epilog=self.exit_codes, **kwargs)
+        """Return the parser with the exit codes at the end of its help, and with errors that propose what is right."""
+        parser = super().create_parser(prog_name, subcommand, **{"epilog": self.exit_codes, **kwargs})
+        original = parser.error
+
+        def error(message: str) -> NoReturn:
+            said = f"{message}{_hint(parser, message)}"
+            if self._called_from_command_line:
+                parser.exit(2, f"{parser.prog}: error: {said}\n")
+            original(said)
+
+        setattr(parser, "error", error)  # noqa: B010  # Django makes the parser, of its own class
+        return parser
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command; neither Ctrl-C nor a closed pipe, nor what nobody expected, ends in a traceback."""
+        self._prepare_streams()
+        with _one_line(show_all="--traceback" in argv):
+            super().run_from_argv(argv)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command; a database that cannot be used is a CommandError."""
+        try:
+            return super().execute(*args, **options)
+        except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:
+            msg = f'The database "{options.get("database") or "default"}" cannot be used: {one_line(error)}'
+            raise CommandError(msg, returncode=self.database_code) from error
+
+    def _prepare_streams(self) -> None:
+        """Have something to write to where a stream is closed, and no character that ends the command."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:
+                stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # open as long as the process
+                setattr(sys, name, stream)
+                setattr(self, name, OutputWrapper(stream))
+            elif hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def one_line(error: object) -> str:
+    """Return the text of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def _one_line(*, show_all: bool) -> Iterator[None]:
+    """Turn what would be a traceback into one line and an exit code.
+
+    Args:
+        show_all: Let an error that nobody expected have its traceback.
+
+    """
+    try:
+        try:
+            yield
+        finally:
+            # What is still in the buffer would fail after us, at the end of the process.
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _end("Interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        discard_output()  # whoever reads (head, less) has seen enough
+    except OSError as error:
+        discard_output()
+        _end(f"The output cannot be written: {error.strerror or one_line(error)}.", 1)
+    except Exception as error:
+        if show_all:
+            raise
+        _end(f"{type(error).__name__}: {one_line(error)} (--traceback shows where)", 1)
+
+
+def discard_output() -> None:
+    """Send what is written to the standard output from now on to nowhere."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _end(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    sys.exit(code)
+
+
+def _hint(parser: ArgumentParser, message: str) -> str:
+    """Return what was most likely meant by an unknown option or choice, with a blank before it."""
+    options = {name: action for action in parser._actions for name in action.option_strings}  # noqa: SLF001
+    choice = _CHOICE.match(message)
+    if choice and choice[1] in options:
+        return f". {did_you_mean(choice[2], options[choice[1]].choices or ())}"
+    unknown = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
+    if unknown != message and unknown.startswith("--"):
+        return f". {did_you_mean(unknown, [name for name in options if name.startswith('--')])}"
+    return ""

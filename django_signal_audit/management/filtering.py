@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import F
 
-from django_signal_audit.enums import Level
+from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import did_you_mean
@@ -18,7 +18,9 @@ from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.localised import local
 from django_signal_audit.reports.lookups import HasItem
 from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.parsing import LEVEL_SYNONYMS
 from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
 from django_signal_audit.values import clean_text
 
 MOMENTS = "12h, 7d or 2w ago, a date (its first instant), or a date and time"
@@ -48,9 +50,9 @@ def filter_of(options: dict[str, Any]) -> EventFilter:
     return EventFilter(
         model=parse_model(options["model"], options["database"]) if options["model"] else "",
         object_id=options["object"] or "",
-        event_type=options["event"] or "",
+        event_type=_event_type(options["event"], options["database"]),
         actor=options["actor"] or "",
-        rule=options["rule"] or "",
+        rule=_rule(options["rule"], options["database"]),
         level=_level(options["level"]),
         **moments,
     )
@@ -70,9 +72,29 @@ def _moment(moment: dt.datetime) -> str:
     return local(moment).isoformat(sep=" ", timespec="minutes")
 
 
+def _event_type(text: str | None, using: str) -> str:
+    if not text:
+        return ""
+    known = {
+        *EventType.values,
+        *(name for item in get_registry().parsed for name in (*item.rule.events, item.rule.event)),
+    }
+    if text not in known and not AuditEvent.objects.using(using).filter(event_type=clean_text(text)).exists():
+        hint = did_you_mean(text, known - {""}, synonyms={**EVENT_SYNONYMS, **LOGIN_SYNONYMS})
+        msg = f"There is no event {text!r}. {hint}"
+        raise WrongArgument(msg)
+    return text
+
+
+def _rule(name: str | None, using: str) -> str:
+    if name:
+        check_rule(name, using)
+    return name or ""
+
+
 def _level(text: str | None) -> str:
     if text and text not in Level.values:
-        msg = f"There is no level {text!r}. {did_you_mean(text, Level.values)}"
+        msg = f"There is no level {text!r}. {did_you_mean(text, Level.values, synonyms=LEVEL_SYNONYMS)}"
         raise WrongArgument(msg)
     return text or ""
 

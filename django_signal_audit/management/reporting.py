@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from typing import Any, TextIO, cast
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS
 
-from django_signal_audit.management.base import AuditCommand
+from django_signal_audit.management.base import AuditCommand, discard_output
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.formats.base import ReportFormat
@@ -69,6 +67,4 @@ def print_to(stdout: OutputWrapper, write: Callable[[TextIO], None]) -> None:
         write(cast("TextIO", stdout))
         stdout.flush()
     except BrokenPipeError:
-        # Whoever reads (head, less) has seen enough. What is still in the buffer would fail once more at exit.
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        discard_output()  # whoever reads (head, less) has seen enough

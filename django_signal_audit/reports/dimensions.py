@@ -88,6 +88,18 @@ DIMENSIONS: dict[str, Dimension] = {
 }
 
 
+# What people write for them.
+_SYNONYMS = {
+    **dict.fromkeys(("user", "users", "who", "username", "by"), "actor"),
+    **dict.fromkeys(("type", "event_type", "action"), "event"),
+    **dict.fromkeys(("date", "daily", "week", "month"), "day"),
+    **dict.fromkeys(("time", "hourly"), "hour"),
+    **dict.fromkeys(("pk", "id", "row", "instance"), "object"),
+    **dict.fromkeys(("app", "table", "class"), "model"),
+    "column": "field",
+}
+
+
 def get_dimension(name: str) -> Dimension:
     """Return the dimension of that name.
 
@@ -96,6 +108,6 @@ def get_dimension(name: str) -> Dimension:
 
     """
     if name not in DIMENSIONS:
-        msg = f"Events cannot be counted by {name!r}. {did_you_mean(name, DIMENSIONS)}"
+        msg = f"Events cannot be counted by {name!r}. {did_you_mean(name, DIMENSIONS, synonyms=_SYNONYMS)}"
         raise WrongArgument(msg)
     return DIMENSIONS[name]

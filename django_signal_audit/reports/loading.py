@@ -13,6 +13,9 @@ from .base import WrongArgument
 
 T = TypeVar("T")
 
+# What people write for the built-in ones.
+_SYNONYMS = {"md": "markdown", "text": "table", "txt": "table", "excel": "csv", "htm": "html", "ndjson": "jsonl"}
+
 
 def load_format(alias: str, paths: Mapping[str, str], base: type[T], *, setting: str, noun: str) -> T:
     """Return the format of that alias.
@@ -29,7 +32,7 @@ def load_format(alias: str, paths: Mapping[str, str], base: type[T], *, setting:
 
     """
     if alias not in paths:
-        msg = f"There is no {noun} {alias!r}. {did_you_mean(alias, paths)}"
+        msg = f"There is no {noun} {alias!r}. {did_you_mean(alias, paths, synonyms=_SYNONYMS)}"
         raise WrongArgument(msg)
     where = f'SIGNAL_AUDIT["{setting}"]["{alias}"] = {paths[alias]!r}'
     try:

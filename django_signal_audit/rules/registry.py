@@ -26,6 +26,8 @@ logger = logging.getLogger("django_signal_audit")
 class Registry:
     """All rules of the settings: those without a mistake are in force, what is wrong with the others is in problems."""
 
+    are_reported = False
+
     def __init__(self) -> None:
         raw_rules = get_settings().rules
         self.parsed, problems = parse_rules(raw_rules)
@@ -48,6 +50,19 @@ class Registry:
             and problem.code != "E007"
             and (problem.path == path or problem.path.startswith(f"{path}["))
         ]
+
+    def log_mistakes(self) -> None:
+        """Log that rules are left out, once, unless the checks have reported it: a server starts without them.
+
+        While the apps are being loaded it is too early: a command is about to run the checks.
+        """
+        if self.are_reported:
+            return
+        self.are_reported = True
+        mistakes = [problem for problem in self.problems if problem.is_error]
+        if mistakes:
+            first = f"{mistakes[0].path} {mistakes[0].message}"
+            logger.error("Mistakes in SIGNAL_AUDIT, see manage.py check: %d. The first: %s", len(mistakes), first)
 
     def rule(self, name: str) -> Rule | None:
         """Return the rule of that name, None if no rule in force has it."""
@@ -153,11 +168,8 @@ def get_registry() -> Registry:
         msg = "The audit rules name models, so they can be read only once all apps are loaded."
         raise AppRegistryNotReady(msg)
     registry = Registry()
-    mistakes = [problem for problem in registry.problems if problem.is_error]
-    if mistakes:
-        # A server starts without the checks; that rules are left out must not go unnoticed there.
-        first = f"{mistakes[0].path} {mistakes[0].message}"
-        logger.error("Mistakes in SIGNAL_AUDIT, see manage.py check: %d. The first: %s", len(mistakes), first)
+    if apps.ready:
+        registry.log_mistakes()
     return registry
 
 

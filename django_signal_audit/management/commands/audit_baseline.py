@@ -17,6 +17,8 @@ from django_signal_audit.management.selection import WRONG, select_plans
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.storage import table_exists
 
+LARGEST_BATCH = 100_000
+
 
 class Command(AuditCommand):
     """Writes one event with the source "baseline" for each row that has no recorded beginning, or a wrong history."""
@@ -47,8 +49,10 @@ class Command(AuditCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Write what is missing, model by model."""
-        if options["batch_size"] < 1:
+        if not 1 <= options["batch_size"] <= LARGEST_BATCH:
             msg = "--batch-size must be at least 1."
+            if options["batch_size"] > 1:
+                msg = f"--batch-size must be at most {LARGEST_BATCH}."
             raise CommandError(msg, returncode=WRONG)
         plans = select_plans(options["models"], options["database"])
         # Rows of multi-table children come first: their deletions end the parent's row too.

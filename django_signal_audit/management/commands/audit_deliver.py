@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from tabulate import tabulate
 from tqdm import tqdm
@@ -21,6 +21,8 @@ from django_signal_audit.delivery import outbox
 from django_signal_audit.delivery.listening import Listener
 from django_signal_audit.delivery.statistics import collect_statistics, lateness
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
+from django_signal_audit.management.base import AuditCommand
+from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.durations import parse_duration
 
 logger = logging.getLogger("django_signal_audit")
@@ -36,21 +38,22 @@ SIGTERM and SIGINT end it after the message that is under way; a second one ends
 """
 GIVEN_UP = 3
 LATE = 4
+LONGEST_INTERVAL = 86_400
 
 
 class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
     """Keeps Django's order of the options, and our line breaks."""
 
 
-class Command(BaseCommand):
+class Command(AuditCommand):
     """Delivers what is due, once or for as long as it runs. Any number of them may run at a time."""
 
     help = "Sends the notifications that are due."
+    exit_codes = EXIT_CODES
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return the parser, with the exit codes below the options."""
-        kwargs |= {"epilog": EXIT_CODES, "formatter_class": HelpFormatter}
-        return super().create_parser(prog_name, subcommand, **kwargs)
+        return super().create_parser(prog_name, subcommand, **{"formatter_class": HelpFormatter, **kwargs})
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add what to do, and how much of it."""
@@ -90,13 +93,15 @@ class Command(BaseCommand):
 
     def _validate(self, database: str, options: dict[str, Any]) -> None:
         if database not in connections:
-            msg = f'There is no database "{database}" in DATABASES. Known are: {", ".join(connections)}.'
+            msg = f'There is no database "{database}" in DATABASES. {did_you_mean(database, connections)}'
             raise CommandError(msg)
         if options["limit"] is not None and options["limit"] < 1:
             msg = "--limit must be at least 1."
             raise CommandError(msg)
-        if not options["interval"] > 0:
+        if not 0 < options["interval"] <= LONGEST_INTERVAL:
             msg = "--interval must be more than 0 seconds."
+            if options["interval"] > 0:
+                msg = f"--interval must be at most {LONGEST_INTERVAL} seconds."
             raise CommandError(msg)
         if parse_duration(options["max_age"]) is None:
             msg = f'--max-age must be a duration such as "90s" or "5m", not "{options["max_age"]}".'

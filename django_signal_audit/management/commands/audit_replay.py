@@ -31,6 +31,7 @@ class Command(AuditCommand):
 
     help = "Compare what is recorded of every audited row with the row, and name each difference."
     requires_system_checks: list[str] = []  # the proof must be had while the settings are being mended
+    database_code = WRONG
     exit_codes = (
         "Exit codes: 0 done (with --check: and there is no difference), 1 with --check: there are differences, "
         "2 a wrong model, database or option, or the database cannot be used."
