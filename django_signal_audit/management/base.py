@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -31,11 +31,11 @@ class AuditCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return the parser with the exit codes at the end of its help, and with errors that propose what is right."""
         parser = super().create_parser(prog_name, subcommand, **{"epilog": self.exit_codes, **kwargs})
-        original = parser.error
+        original: Callable[[str], NoReturn] = parser.error
 
         def error(message: str) -> NoReturn:
             said = f"{message}{_hint(parser, message)}"
-            if self._called_from_command_line:
+            if getattr(self, "_called_from_command_line", False):
                 parser.exit(2, f"{parser.prog}: error: {said}\n")
             original(said)
 
