@@ -16,16 +16,28 @@ FOUND = $(eval FOUND := $(shell for version in $(VERSIONS); do \
 MISSING = $(filter-out $(FOUND),$(VERSIONS))
 TOX = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run
 
-# One database server is tested with the oldest and the newest pair that is installed.
-factor = py$(subst .,,$(1))-django$(2)-$(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
+# All tests run with the oldest and the newest pair of Python and Django that is installed, those that are not marked
+# "slow" with the pairs between them as well.
+pair = py$(subst .,,$(1))-django$(2)
 NEWEST = $(lastword $(FOUND))
-DATABASE_ENVS = $(call factor,$(firstword $(FOUND)),52) $(if $(filter-out 3.11,$(NEWEST)),$(call factor,$(NEWEST),61))
+OLDEST_PAIR = $(call pair,$(firstword $(FOUND)),52)
+NEWEST_PAIR = $(if $(filter-out 3.11,$(NEWEST)),$(call pair,$(NEWEST),61),$(OLDEST_PAIR))
+PAIRS = $(foreach version,$(FOUND),$(foreach django,52 $(if $(filter-out 3.11,$(version)),60 61),$(call pair,$(version),$(django))))
+CORNERS = $(sort $(OLDEST_PAIR) $(NEWEST_PAIR))
+BETWEEN = $(filter-out $(CORNERS),$(PAIRS))
+FAST = -- -m "not slow"
+# What depends on neither Python nor the database runs in one environment each.
+ONCE = lint imports typing migrations package site $(if $(CHROMIUM),browser) $(NEIGHBOURS)
+NEIGHBOURS = $(shell sed -n 's/^\[testenv:\(neighbours\)\]/\1/p' tox.ini)
+# One server runs all tests with the newest pair, and the fast ones with the oldest.
+SERVER = $(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
+list = $(subst $() $(),$(comma),$(strip $(1)))
 
 # What looks at the pages. Playwright's own browsers are not needed.
 CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-database benchmark docs clean
+.PHONY: help demo serve test test-database test-all benchmark docs clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
@@ -40,9 +52,10 @@ serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0
 	@$(MANAGE) demo_login
 	@$(MANAGE) runserver $(ADDRESS)
 
-test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite with every Python that is installed
+test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with two Pythons, the fast ones with every one
 	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
-	@$(TOX) $(if $(CHROMIUM),,--skip-env browser); status=$$?; \
+	@$(TOX) -e $(call list,$(ONCE) $(CORNERS)); status=$$?; \
+	$(if $(BETWEEN),$(TOX) -e $(call list,$(BETWEEN)) $(FAST) || status=$$?;) \
 	echo; echo "Tested on SQLite with Python $(FOUND)."; \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
 	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \
@@ -51,7 +64,15 @@ test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite with every 
 
 test-database: $(VENV)/.tox  ## Run the tests on the server that AUDIT_TEST_DATABASE_URL names
 	@$(if $(AUDIT_TEST_DATABASE_URL),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
-	@$(TOX) -e $(subst $() $(),$(comma),$(strip $(DATABASE_ENVS)))
+	@$(TOX) -e $(NEWEST_PAIR)-$(SERVER); status=$$?; \
+	$(if $(filter-out $(NEWEST_PAIR),$(OLDEST_PAIR)),$(TOX) -e $(OLDEST_PAIR)-$(SERVER) $(FAST) || status=$$?;) \
+	exit $$status
+
+test-all: $(VENV)/.tox  ## Run everything at full length: all pairs, the kill and random tests, and other projects' own tests
+	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(ONCE) $(PAIRS)); status=$$?; \
+	$(if $(SERVER),AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS))) || status=$$?;) \
+	PYENV_VERSION=$(PYENV) python$(NEWEST) -m benchmarks.projects || status=$$?; \
+	exit $$status
 
 benchmark: $(BENCH)/.installed  ## Measure what auditing costs beside plain Django and other packages, on SQLite and PostgreSQL
 	@$(BENCH)/bin/python -m benchmarks
