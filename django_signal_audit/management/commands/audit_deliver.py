@@ -22,7 +22,7 @@ from django_signal_audit.delivery.listening import Listener
 from django_signal_audit.delivery.statistics import collect_statistics, lateness
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.problems import did_you_mean
+from django_signal_audit.problems import nearest
 from django_signal_audit.rules.durations import parse_duration
 
 logger = logging.getLogger("django_signal_audit")
@@ -93,7 +93,9 @@ class Command(AuditCommand):
 
     def _validate(self, database: str, options: dict[str, Any]) -> None:
         if database not in connections:
-            msg = f'There is no database "{database}" in DATABASES. {did_you_mean(database, connections)}'
+            near = nearest(database, connections, 0.7)
+            hint = f"Did you mean {near!r}?" if near else f"Known are: {', '.join(connections)}."
+            msg = f'There is no database "{database}" in DATABASES. {hint}'
             raise CommandError(msg)
         if options["limit"] is not None and options["limit"] < 1:
             msg = "--limit must be at least 1."
