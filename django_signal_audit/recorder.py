@@ -27,6 +27,7 @@ from .keys import row_name
 from .matching import Match, match_change
 from .models import AuditEvent, Notification
 from .models.rows import EventRow, insert_row, insert_rows
+from .object_texts import texts_of
 from .rules.schema import NotifyEntry, Rule
 from .signals import event_recorded
 from .suspension import suspended
@@ -184,13 +185,10 @@ def _name(change: Change) -> str:
 
 def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[EventRow]:
     describer = Describer()
-    recorded = []
-    for change in changes:
-        match = match_change(change)
-        if match is not None:
-            recorded.append(Recorded(describer.describe(change, match), match))
-    if not recorded:
+    matched = [(change, match) for change in changes if (match := match_change(change)) is not None]
+    if not matched:
         return []
+    recorded = [Recorded(describer.describe(change, match), match) for change, match in _with_texts(matched)]
     rows = [item.row for item in recorded]
     key = _insert(rows, using)
     _count.set(_count.get() + 1)
@@ -200,6 +198,18 @@ def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[Ev
         _group(recorded, call.groups)
     _tell_listeners(rows, using, key)
     return rows
+
+
+def _with_texts(matched: Sequence[tuple[Change, Match]]) -> Iterator[tuple[Change, Match]]:
+    """Return the changes with the texts of their objects, where there are several to be asked together."""
+    open_ones = [change.instance for change, _ in matched if change.object_repr is None and change.instance is not None]
+    if len(open_ones) < 2:
+        yield from matched
+        return
+    texts = iter(texts_of(open_ones))
+    for change, match in matched:
+        is_open = change.object_repr is None and change.instance is not None
+        yield (change._replace(object_repr=next(texts)) if is_open else change), match
 
 
 def _insert(rows: Sequence[EventRow], using: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -53,15 +53,16 @@ def _images(statement: DeleteStatement, reader: RawImageReader) -> Iterable[Imag
     return reader.images(reader.rows(deleting=True).filter(pk__in=statement.matching()))
 
 
-def _deletes(reader: RawImageReader, chunk: Iterable[Image]) -> list[Change]:
+def _deletes(reader: RawImageReader, chunk: Sequence[Image]) -> list[Change]:
     changes = []
+    scope = current_deletion()
+    texts = _texts(reader, chunk, scope)
     for image in chunk:
-        scope = current_deletion()
         if scope is not None and (reader.plan.model, reader.key(image)) in scope.covered:
             continue
         parents = reader.parents(image)
         kept = {parent for parent in parents if scope is None or not scope.takes(parent[0])}
-        changes.append(_delete(reader, image, scope, loses_parents=bool(kept)))
+        changes.append(_delete(reader, image, scope, text=texts.get(id(image)), loses_parents=bool(kept)))
         if scope is None:
             changes += survivors(kept, reader.using)
         else:
@@ -70,11 +71,26 @@ def _deletes(reader: RawImageReader, chunk: Iterable[Image]) -> list[Change]:
     return changes
 
 
-def _delete(reader: RawImageReader, image: Image, scope: DeletionScope | None, *, loses_parents: bool) -> Change:
+def _noted(plan: ModelPlan, pk: Any, scope: DeletionScope | None) -> Doomed:
+    if scope is None:
+        return Doomed(Source.BULK)
+    return scope.doomed.get((plan.model, pk)) or Doomed(scope.source_of_delete(plan.model))
+
+
+def _texts(reader: RawImageReader, chunk: Sequence[Image], scope: DeletionScope | None) -> dict[int, str]:
+    """Return the texts of the objects of which pre_delete told none, by the identity of the image."""
+    plan = reader.plan
+    if EventType.DELETE in plan.conditional:
+        return {}  # conditions ask for the object itself
+    images = [image for image in chunk if _noted(plan, reader.key(image), scope).object_repr is None]
+    return dict(zip(map(id, images), reader.texts(images), strict=True))
+
+
+def _delete(
+    reader: RawImageReader, image: Image, scope: DeletionScope | None, *, text: str | None, loses_parents: bool
+) -> Change:
     plan, pk = reader.plan, reader.key(image)
-    noted = Doomed(Source.BULK)
-    if scope is not None:
-        noted = scope.doomed.get((plan.model, pk)) or Doomed(scope.source_of_delete(plan.model))
+    noted = _noted(plan, pk, scope)
     names = plan.names_for(EventType.DELETE)
     members = {
         name: MembersChange(removed=sorted_keys(member for _, member in noted.members[name]))
@@ -83,7 +99,6 @@ def _delete(reader: RawImageReader, image: Image, scope: DeletionScope | None, *
     }
     if loses_parents:
         members |= members_left(reader, image, names)
-    # Only conditions ask for more of the object than its text.
     is_wanted = EventType.DELETE in plan.conditional
     return Change(
         event_type=EventType.DELETE,
@@ -92,7 +107,7 @@ def _delete(reader: RawImageReader, image: Image, scope: DeletionScope | None, *
         model=plan.model,
         pk=pk,
         instance=reader.instance(image) if is_wanted and noted.instance is None else noted.instance,
-        object_repr=reader.text(image) if noted.object_repr is None and not is_wanted else noted.object_repr,
+        object_repr=text if noted.object_repr is None else noted.object_repr,
         fields={name: field_change((value, None)) for name, value in reader.row(image, names).items()},
         members=members,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from django.db import models
 
-from django_signal_audit.changes import Change
+from django_signal_audit.changes import Change, FieldChange
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.recorder import one_call, record_changes
 from django_signal_audit.rules.plans import ModelPlan
@@ -134,28 +135,32 @@ class _Target:
         """Read the rows again and record the differences, but for those that a more derived plan has recorded."""
         for chunk in self.before:
             after = self.reader.again(chunk, self.touched)
-            changes = [
-                self._change(old, new, source)
+            found = [
+                (new, changed)
                 for old, new in zip(chunk, after, strict=True)
-                if new is not None and (not seen or (self.plan.model, self.reader.key(old)) not in seen)
+                if new is not None
+                and (not seen or (self.plan.model, self.reader.key(old)) not in seen)
+                and (changed := self.reader.differences(self.fields, old, new))
             ]
             for image in chunk if self.plan.model._meta.parents else ():
                 seen |= self.reader.parents(image)
-            record_changes([change for change in changes if change is not None], self.statement.using)
+            record_changes(self._changes(found, source), self.statement.using)
 
-    def _change(self, old: Image, new: Image, source: Source) -> Change | None:
-        changed = self.reader.differences(self.fields, old, new)
-        if not changed:
-            return None
+    def _changes(self, found: Sequence[tuple[Image, Mapping[str, FieldChange]]], source: Source) -> list[Change]:
+        """Return the changes of rows, given as what each is now and what of it changed."""
         # Only conditions ask for more of the object than its text.
         is_wanted = EventType.UPDATE in self.plan.conditional
-        return Change(
-            event_type=EventType.UPDATE,
-            source=source,
-            using=self.statement.using,
-            model=self.plan.model,
-            pk=self.reader.key(old),
-            instance=self.reader.instance(new) if is_wanted else None,
-            object_repr=None if is_wanted else self.reader.text(new),
-            fields=changed,
-        )
+        texts: Iterable[str | None] = repeat(None) if is_wanted else self.reader.texts([new for new, _ in found])
+        return [
+            Change(
+                event_type=EventType.UPDATE,
+                source=source,
+                using=self.statement.using,
+                model=self.plan.model,
+                pk=self.reader.key(new),
+                instance=self.reader.instance(new) if is_wanted else None,
+                object_repr=text,
+                fields=changed,
+            )
+            for (new, changed), text in zip(found, texts, strict=False)
+        ]

@@ -10,6 +10,7 @@ from django.db.models.signals import post_delete, pre_delete
 
 from django_signal_audit.changes import Change, MembersChange, field_change
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.object_texts import texts_of
 from django_signal_audit.payloads import text_of
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
@@ -54,8 +55,9 @@ def note_doomed(scope: DeletionScope) -> None:
         plan = registry.plan_for(model)
         if plan is None or not plan.by_event[EventType.DELETE]:
             continue
-        for instance in instances:
-            noted = Doomed(_source(instance, collector.origin), instance, text_of(instance))
+        found = list(instances)
+        for instance, text in zip(found, texts_of(found), strict=True):
+            noted = Doomed(_source(instance, collector.origin), instance, text)
             scope.doomed[plan.model, row_key(instance, plan.model)] = noted
 
 

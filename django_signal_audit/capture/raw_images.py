@@ -8,7 +8,7 @@ from typing import Any
 from django.db import models
 
 from django_signal_audit.changes import FieldChange
-from django_signal_audit.payloads import text_of
+from django_signal_audit.object_texts import texts_of
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.targets import Field
 
@@ -80,10 +80,17 @@ class RawImageReader(ImageReader):
         """Return the object of an image."""
         return super().instance(self._converted(image))
 
-    def text(self, image: Image) -> str:
-        """Return the text of the object of an image, which mostly is about one column or two."""
-        if not self.is_plain:
-            return text_of(self.instance(image))
+    def texts(self, images: Sequence[Image]) -> list[str]:
+        """Return the texts of the objects of images, which mostly are about one column or two."""
+        objects = [self._sketch(image) for image in images] if self.is_plain else [*map(self.instance, images)]
+        try:
+            return texts_of(objects)
+        finally:
+            for made in objects:
+                vars(made).pop("refresh_from_db", None)
+
+    def _sketch(self, image: Image) -> models.Model:
+        """Return the object of an image with the columns that need no conversion; it gets the others on demand."""
         columns = {name: image[position] for name, position in self._held}
         for position in self.key_positions:
             columns[self.attnames[position]] = self._convert(image, position)
@@ -95,10 +102,7 @@ class RawImageReader(ImageReader):
 
         # Django asks an object for its deferred columns so.
         made.refresh_from_db = load
-        try:
-            return text_of(made)
-        finally:
-            del made.refresh_from_db
+        return made  # type: ignore[no-any-return]
 
 
 def _replaced(image: Image, positions: Sequence[int], values: Image | None) -> Image | None:

@@ -305,3 +305,34 @@ class Unmanaged(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class City(models.Model):
+    name = models.CharField(max_length=20)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class House(models.Model):
+    name = models.CharField(max_length=20)
+    city = models.ForeignKey(City, models.CASCADE)
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.city}"
+
+
+class Flat(models.Model):
+    """Its text follows two foreign keys, one after the other."""
+
+    number = models.IntegerField()
+    size = models.IntegerField(default=0)
+    house = models.ForeignKey(House, models.CASCADE, null=True)
+    tags = models.ManyToManyField("app.Tag", related_name="flats")
+
+    def __str__(self) -> str:
+        return f"{self.number} in {self.house}"
+
+
+def always(change) -> bool:
+    return True

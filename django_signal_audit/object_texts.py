@@ -1,0 +1,61 @@
+"""The texts of many objects: what their ``__str__`` follows is fetched for all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from django.db.models import Model, prefetch_related_objects
+
+from .payloads import text_of
+
+# Objects whose related ones are fetched by one query: as many as every database lets a query name.
+_TOGETHER = 500
+# Relations followed from one object to the next.
+_MAX_DEPTH = 5
+
+
+def texts_of(objects: Sequence[Model]) -> list[str]:
+    """Return the texts of objects, which may be of several classes."""
+    kinds: dict[type[Model], list[int]] = {}
+    for place, one in enumerate(objects):
+        kinds.setdefault(type(one), []).append(place)
+    texts = [""] * len(objects)
+    for places in kinds.values():
+        found = _texts_of_one_kind([objects[place] for place in places])
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
+    return texts
+
+
+def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
+    """Return the texts in order; each may tell of relations to fetch for the objects that are still to come."""
+    known: set[str] = set()
+    for start in range(0, len(objects), _TOGETHER):
+        peers = objects[start : start + _TOGETHER]
+        _fetch(peers, known)
+        for place, one in enumerate(peers):
+            before = set(_followed(one))
+            yield text_of(one)
+            if found := set(_followed(one)) - before - known:
+                known |= found
+                _fetch(peers[place + 1 :], found)
+
+
+def _fetch(objects: Sequence[Model], paths: set[str]) -> None:
+    # What cannot be fetched together is fetched as __str__ asks for it, and fails there if it has to.
+    with suppress(Exception):
+        prefetch_related_objects(objects, *sorted(paths))
+
+
+def _followed(one: Model, above: frozenset[int] = frozenset()) -> Iterator[str]:
+    """Return the names of the relations that an object has fetched, and of those of the related objects."""
+    fetched = one._state.__dict__.get("fields_cache")
+    if not fetched:
+        return
+    above |= {id(one)}
+    for name, related in fetched.items():
+        if isinstance(related, Model) and id(related) not in above:
+            yield name
+            if len(above) < _MAX_DEPTH:
+                yield from (f"{name}__{rest}" for rest in _followed(related, above))
