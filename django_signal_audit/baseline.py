@@ -65,7 +65,7 @@ class Baseline:
         self._is_dry = is_dry
         self._reader = RowReader(plan, using, self.names & set(plan.all_members))
         self._trail = Trail(plan.model, using)
-        self._comparison = Comparison(plan) if repair else None
+        self._comparison = Comparison(plan, using) if repair else None
 
     def count(self) -> int:
         """Return how many rows the table has."""

@@ -89,9 +89,9 @@ class _Target:
         self.names = names
         self.statement = statement
         self.reader = RawImageReader(plan, statement.using)
-        self.fields = {name: field for name, field in plan.all_fields.items() if name in names}
-        # Unwatched columns that change with them matter to the text of the object.
         own = set(self.reader.fields)
+        self.fields = {name: field for name, field in plan.all_fields.items() if name in names and field in own}
+        # Unwatched columns that change with them matter to the text of the object.
         updated = [field for field, _ in statement.values() if field in own]
         self.touched = dict.fromkeys([*self.fields.values(), *updated])
         self.before = Spool()

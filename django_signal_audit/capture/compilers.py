@@ -145,7 +145,10 @@ class DeleteStatement(_Statement):
 
     def execute_returning_raw(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
         """Run a simple statement and return columns of the rows it deleted, as the driver gives them."""
-        names = ", ".join(self.compiler.connection.ops.quote_name(field.column) for field in fields)
+        quote = self.compiler.connection.ops.quote_name
+        # Qualified: SQLite takes a quoted name that is no column for a text.
+        table = quote(self.query.get_meta().db_table)
+        names = ", ".join(f"{table}.{quote(field.column)}" for field in fields)
         try:
             sql, params = self.compiler.as_sql()
         except EmptyResultSet:

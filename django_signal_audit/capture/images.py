@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
+from os import SEEK_END
+from secrets import token_bytes
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,13 +19,17 @@ from django_signal_audit.rules.plans import ModelPlan
 from .columns import converted, converted_fields, stored
 from .internals import is_plain, plain_object
 from .rows import Row, current, locked, rows_of
+from .tables import missing_columns
 
 Image: TypeAlias = tuple[Any, ...]
 
 # Rows handled at a time: as many as one query may name by key on every database.
 CHUNK = 500
-# Chunks kept in memory; those beyond go to a temporary file.
+# Chunks and bytes kept in memory; what is beyond goes to a temporary file.
 _MEMORY_CHUNKS = 20
+_MEMORY_BYTES = 16 * 2**20
+# Long texts and documents count: so much is handled at a time.
+_CHUNK_BYTES = 4 * 2**20
 
 
 def chunks(items: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
@@ -32,39 +39,74 @@ def chunks(items: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
         yield chunk
 
 
+def _sized_chunks(images: Iterable[Image]) -> Iterator[tuple[list[Image], int]]:
+    """Return the images in lists of limited length and size, each with its approximate size in bytes."""
+    chunk: list[Image] = []
+    size = 0
+    for image in images:
+        chunk.append(image)
+        size += sum(len(value) for value in image if value.__class__ in _SIZED)
+        if len(chunk) >= CHUNK or size >= _CHUNK_BYTES:
+            yield chunk, size
+            chunk, size = [], 0
+    if chunk:
+        yield chunk, size
+
+
+_SIZED = frozenset({str, bytes, bytearray, memoryview})
+
+
 class Spool:
-    """Chunks of images, in memory as long as they are few and in a temporary file beyond that."""
+    """Chunks of images, in memory as long as they are few and small, and in a temporary file beyond that.
+
+    Rows may hold secrets, which must not reach the disk in clear: the file is useless without keys that never leave
+    the memory.
+    """
 
     def __init__(self) -> None:
         self._file: Any = None
         self._chunks: list[list[Image]] = []
+        # The key and the length of each chunk in the file.
+        self._keys: list[tuple[bytes, int]] = []
+        self._size = 0
         self.count = 0
 
     def extend(self, images: Iterable[Image]) -> None:
         """Keep the images."""
-        for chunk in chunks(images):
+        for chunk, size in _sized_chunks(images):
             self.count += len(chunk)
-            if len(self._chunks) < _MEMORY_CHUNKS:
+            if len(self._chunks) < _MEMORY_CHUNKS and self._size + size <= _MEMORY_BYTES:
+                self._size += size
                 self._chunks.append(chunk)
-                continue
-            if self._file is None:
-                self._file = TemporaryFile()  # noqa: SIM115  # closed by close()
-            pickle.dump(chunk, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+            else:
+                self._write(pickle.dumps(chunk, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = TemporaryFile()  # noqa: SIM115  # closed by close()
+        key = token_bytes(32)
+        self._keys.append((key, len(data)))
+        self._file.seek(0, SEEK_END)
+        self._file.write(_sealed(data, key))
 
     def __iter__(self) -> Iterator[list[Image]]:
         yield from self._chunks
-        if self._file is not None:
-            self._file.seek(0)
-            while True:
-                try:
-                    yield pickle.load(self._file)  # noqa: S301  # written above by ourselves
-                except EOFError:
-                    return
+        start = 0
+        for key, length in self._keys:
+            self._file.seek(start)
+            start += length
+            yield pickle.loads(_sealed(self._file.read(length), key))  # noqa: S301  # written above by ourselves
 
     def close(self) -> None:
         """Remove the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _sealed(data: bytes, key: bytes) -> bytes:
+    """Return data combined with a stream that only the key gives, used once; doing it again gives the data."""
+    stream = hashlib.shake_256(key).digest(len(data))
+    return (int.from_bytes(data, "big") ^ int.from_bytes(stream, "big")).to_bytes(len(data), "big")
 
 
 class _Layout(NamedTuple):
@@ -77,19 +119,24 @@ class _Layout(NamedTuple):
 
 
 @lru_cache(1024)
-def _layout(model: type[models.Model]) -> _Layout:
-    fields = tuple(field for field in model._meta.concrete_fields if field.column)
+def _layout(model: type[models.Model], missing: frozenset[Any]) -> _Layout:
+    fields = tuple(field for field in model._meta.concrete_fields if field.column and field not in missing)
     position = {field.attname: position for position, field in enumerate(fields)}
     return _Layout(fields, tuple(position), position, tuple(position[one.attname] for one in model._meta.pk_fields))
 
 
 class ImageReader:
-    """Reads rows of one plan's model as tuples of all columns, and makes rows and objects of them."""
+    """Reads rows of one plan's model as tuples of all columns, and makes rows and objects of them.
+
+    Columns that the table lacks, because their migration has yet to run, are left out.
+    """
 
     def __init__(self, plan: ModelPlan, using: str) -> None:
         self.plan = plan
         self.using = using
-        self.fields, self.attnames, self.position, self.key_positions = _layout(plan.model)
+        self.fields, self.attnames, self.position, self.key_positions = _layout(
+            plan.model, missing_columns(plan.model, using)
+        )
 
     def rows(self, *, deleting: bool = False, lock: bool = True) -> models.QuerySet[Any, Image]:
         """Return the queryset of the images of all rows, to be filtered."""
@@ -114,8 +161,12 @@ class ImageReader:
 
     def row(self, image: Image, names: Container[str]) -> Row:
         """Return the values of the named fields, in the order of the model."""
-        fields = self.plan.all_fields
-        return {name: self.value(image, field.attname) for name, field in fields.items() if name in names}
+        position = self.position
+        return {
+            name: self.value(image, field.attname)
+            for name, field in self.plan.all_fields.items()
+            if name in names and field.attname in position
+        }
 
     def instance(self, image: Image) -> models.Model:
         """Return the object of an image."""

@@ -14,6 +14,9 @@ from django.db import connections, models
 from django.db.models.signals import post_migrate
 
 from django_signal_audit.conf import on_settings_changed
+from django_signal_audit.storage import is_ready
+
+from .transactions import lock_database
 
 
 class Table(NamedTuple):
@@ -55,13 +58,24 @@ def table_of(model: type[models.Model], using: str) -> Table:
 
 
 def _columns(model: type[models.Model]) -> list[str]:
-    return [field.column.lower() for field in model._meta.local_concrete_fields if field.column]
+    return [_column(field) for field in model._meta.local_concrete_fields if field.column]
 
 
-def has_column(field: models.Field[Any, Any], using: str) -> bool:
-    """Return whether the field's column is there; it is not before its migration has run."""
-    columns = table_of(field.model, using).columns
-    return not columns or str(field.column).lower() in columns
+def _column(field: models.Field[Any, Any]) -> str:
+    return str(field.column).lower()
+
+
+_NOTHING: frozenset[Any] = frozenset()
+
+
+def missing_columns(model: type[models.Model], using: str) -> frozenset[Any]:
+    """Return the fields of a model whose columns are not there: their migration has yet to run."""
+    missing: set[Any] = set()
+    for one in (model, *model._meta.get_parent_list()) if using else ():
+        columns = table_of(one, using).columns
+        if columns:
+            missing |= {field for field in one._meta.local_concrete_fields if _column(field) not in columns}
+    return frozenset(field for field in missing if field.column) or _NOTHING
 
 
 def is_lockable(model: type[models.Model], using: str) -> bool:
@@ -76,7 +90,7 @@ def is_as_declared(field: models.Field[Any, Any], using: str) -> bool:
     if not field.model._meta.managed:
         return False
     table = table_of(field.model, using)
-    actual = table.columns.get(str(field.column).lower())
+    actual = table.columns.get(_column(field))
     if not table.is_plain or actual is None:
         return False
     connection = connections[using]
@@ -174,6 +188,8 @@ def _ask(connection: Any, name: str) -> Table:
     if question is None:
         return Table()
     connection.ensure_connection()
+    if connection.vendor == "sqlite" and connection.in_atomic_block and is_ready(connection.alias):
+        lock_database(connection.alias)  # a transaction that begins by reading may never write there
     # Asked past Django's cursors: a project that counts its queries must count the same, whoever wrote first.
     cursor = connection.connection.cursor()
     try:

@@ -21,9 +21,9 @@ from .rows import StoredRow
 class Comparison:
     """Compares rows of one plan's model, in the fields whose every change is recorded."""
 
-    def __init__(self, plan: ModelPlan) -> None:
+    def __init__(self, plan: ModelPlan, using: str) -> None:
         self.plan = plan
-        self._images = ImageReader(plan, "")
+        self._images = ImageReader(plan, using)
         self._fields = {name: field for name, field in plan.all_fields.items() if name in plan.covered}
         self.members = sorted(plan.covered & set(plan.all_members))
 

@@ -35,7 +35,7 @@ class TableReplay:
         self._on_rows = on_rows
         self._reader = RowReader(plan, using, plan.covered & set(plan.all_members))
         self._trail = Trail(plan.model, using)
-        self._comparison = Comparison(plan)
+        self._comparison = Comparison(plan, using)
         # In how many rows a field is known to the model alone, and in how many to the events alone.
         self._untold: Counter[str] = Counter()
         self._former: Counter[str] = Counter()
