@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import wraps
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
 from django.db import connection, connections, models, transaction
 from django.db.models.constants import OnConflict
+from django.db.models.deletion import Collector
 from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
@@ -191,26 +195,79 @@ def test_what_wrapped_execute_sql_before_us_sees_every_write(tmp_path: Path) -> 
     ]
 
 
-def test_a_wrapper_of_ours_outlives_others_and_theirs_ours(
-    audit: Audit, settings: Any, monkeypatch: pytest.MonkeyPatch
+WRAPPED: list[tuple[type, str]] = [
+    (models.QuerySet, "bulk_create"),
+    (models.QuerySet, "bulk_update"),
+    (models.Model, "save_base"),
+    (Place, "save_base"),
+    (models.Model, "_save_table"),
+    (Place, "_save_parents"),
+    (Collector, "delete"),
+    (SQLUpdateCompiler, "execute_sql"),
+    (BaseCommand, "execute"),
+]
+
+
+def _write_in_every_way() -> None:
+    place = Place.objects.create(name="a")
+    (tag,) = Tag.objects.bulk_create([Tag(name="a")])
+    tag.name = "b"
+    Tag.objects.bulk_update([tag], ["name"])
+    place.tags.set([tag])
+    place.delete()
+    call_command("check", tags=["signals"], stdout=StringIO(), stderr=StringIO())
+
+
+@pytest.mark.parametrize(("owner", "name"), WRAPPED)
+def test_wrappers_of_others_outlive_every_change_of_the_settings(
+    audit: Audit, settings: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     calls: list[str] = []
-
-    def wrapped(name: str, original: Any) -> Any:
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
-            return original(self, *args, **kwargs)
-
-        return method
-
     audit()
-    monkeypatch.setattr(models.QuerySet, "bulk_create", wrapped("bulk_create", models.QuerySet.bulk_create))
-    for rules in ([], [{"name": "all", "model": "app.*"}], [{"name": "one", "model": "app.Tag"}]):
+    original = getattr(owner, name)
+
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, theirs)
+    everything = [{"name": "all", "model": "app.*"}]
+    for rules, count in (([], 0), (everything, 5), ([{"name": "one", "model": "app.Tag"}], 2), (everything, 5)):
         calls.clear()
+        before = len(trail())
         settings.SIGNAL_AUDIT = {"RULES": rules}
-        Tag.objects.bulk_create([Tag(name="a")])
-        assert calls == ["bulk_create"]
-    assert len(trail()) == 2
+        _write_in_every_way()
+        assert calls
+        assert getattr(owner, name) is theirs
+        assert len(trail()) - before == count
+
+
+def test_wrappers_of_others_outlive_a_model_that_is_defined_late(tmp_path: Path) -> None:
+    script = """
+    from django.db import models
+    from shop.models import Item
+    calls = []
+
+    def wrap(owner, name):
+        original = getattr(owner, name)
+        def theirs(*args, **kwargs):
+            calls.append(name)
+            return original(*args, **kwargs)
+        setattr(owner, name, theirs)
+
+    for owner, name in ((models.Model, "save_base"), (Item, "save_base"), (models.QuerySet, "bulk_create")):
+        wrap(owner, name)
+
+    class Late(models.Model):
+        class Meta:
+            app_label = "shop"
+
+    Item(name="a").save()
+    Item.objects.bulk_create([Item(name="b")])
+    print(calls, len(trail(model="shop.item")))
+    """
+    printed = run_project(tmp_path, {"shop/models.py": SHOP}, script, apps=(*OURS, "shop"))
+    assert printed.strip() == "['save_base', 'save_base', 'bulk_create'] 2"
 
 
 @pytest.fixture
