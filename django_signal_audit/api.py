@@ -85,6 +85,22 @@ def _alias(obj: models.Model | None) -> str:
     return router.db_for_write(AuditEvent)
 
 
+def record_suspension(reason: str, using: str, **data: Any) -> None:
+    """Record on a database that auditing of all models was suspended, and that it is resumed."""
+    from .recorder import record_changes
+
+    given = {"models": ["*"], "reason": reason}
+    for event_type, more in (("auditing_suspended", data), ("auditing_resumed", {})):
+        change = Change(
+            event_type=event_type,
+            source=Source.MANUAL,
+            using=using,
+            data={**given, **more},
+            level=Level.WARNING.value,
+        )
+        record_changes([change], using)
+
+
 class suspend_auditing(ScopeDecorator):  # noqa: N801  # reads as the statement it is: with suspend_auditing(...)
     """Leaves changes of some models unrecorded; context manager and decorator, sync and async.
 

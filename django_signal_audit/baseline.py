@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Model
 
 from .capture.transactions import lock_database
 from .changes import Change, FieldChange, MembersChange
@@ -18,11 +19,27 @@ from .replay.comparison import Comparison
 from .replay.rows import RowReader, StoredRow, rows_named
 from .replay.trail import Trail
 from .rules.plans import ModelPlan
+from .rules.registry import get_registry
 from .values import Digest, JSONValue, decode
 
 BATCH_SIZE = 500
 # The key in the data of events that repair.
 REPAIR = "repair"
+
+
+def complete_history(loaded: Mapping[type[Model], Iterable[Any]], using: str) -> None:
+    """Give a starting point to rows without any history, and to those that differ from the recorded one.
+
+    Args:
+        loaded: The primary keys of the rows by model.
+        using: The database.
+
+    """
+    # Rows of multi-table children come first, as their events are about the parents' rows too.
+    for model in sorted(loaded, key=lambda item: len(item._meta.get_parent_list()), reverse=True):
+        plan = get_registry().plan_for(model)
+        if plan is not None:
+            Baseline(plan, using, repair=True, only_wrong=True).complete(list(loaded[model]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +71,18 @@ class Baseline:
         repair: Also write what the row holds where that differs from what is recorded, and deletions of rows that
             are gone.
         is_dry: Only return what would be written.
+        only_wrong: Leave rows as they are of which something is recorded and nothing wrongly.
 
     """
 
-    def __init__(self, plan: ModelPlan, using: str, *, repair: bool = False, is_dry: bool = False) -> None:
+    def __init__(
+        self, plan: ModelPlan, using: str, *, repair: bool = False, is_dry: bool = False, only_wrong: bool = False
+    ) -> None:
         match = match_baseline(plan)
         self.names = match.names if match else frozenset()
         self.plan = plan
         self.using = using
-        self._is_dry = is_dry
+        self._is_dry, self._only_wrong = is_dry, only_wrong
         self._reader = RowReader(plan, using, self.names & set(plan.all_members))
         self._trail = Trail(plan.model, using)
         self._comparison = Comparison(plan, using) if repair else None
@@ -86,6 +106,11 @@ class Baseline:
                 missing = self._write([change.pk for change in missing])
             yield Batch(len(keys), len(missing), sum(REPAIR in change.data for change in missing))
 
+    def complete(self, keys: Sequence[Any]) -> None:
+        """Write what is missing of some rows."""
+        for start in range(0, len(keys) if self.names else 0, BATCH_SIZE):
+            self._write(keys[start : start + BATCH_SIZE])
+
     def _write(self, keys: Sequence[Any]) -> list[Change]:
         with transaction.atomic(using=self.using):
             lock_database(self.using)
@@ -107,9 +132,10 @@ class Baseline:
         fields = {name: FieldChange(old=None, new=value) for name, value in values.items() if name not in known}
         wrong = self._wrong_fields(row.pk, values, known)
         members = {name: change for name in row.members if (change := self._members(name, row, state)) is not None}
-        if state.has_start and not fields and not wrong and not members:
-            return None
         repaired = sorted({*wrong, *(name for name, change in members.items() if change.removed)})
+        is_left_alone = self._only_wrong and state.values is not None and not repaired
+        if is_left_alone or (state.has_start and not fields and not wrong and not members):
+            return None
         return Change(
             event_type=EventType.BASELINE,
             source=Source.BASELINE,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.core.management.commands.loaddata import Command as LoadData
+from django.db import DEFAULT_DB_ALIAS
 
 from django_signal_audit.context import context_scope
 from django_signal_audit.rules.registry import Registry, get_registry
 
 from .base import CaptureSource, register_source
+from .fixtures import loading_scope
 from .internals import patch_once
 
 
@@ -22,10 +26,17 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
     def execute(self: BaseCommand, *args: Any, **options: Any) -> Any:
         if not get_registry().rules:
             return original(self, *args, **options)
-        with context_scope(command=type(self).__module__.rpartition(".")[2]):
+        with context_scope(command=type(self).__module__.rpartition(".")[2]), _loading(self, options):
             return original(self, *args, **options)
 
     return execute
+
+
+def _loading(command: BaseCommand, options: dict[str, Any]) -> AbstractContextManager[None]:
+    """Return what has to be around a command that loads fixtures: their events may be among them."""
+    if isinstance(command, LoadData) and getattr(command, "completes_history", True):
+        return loading_scope(command, options.get("database") or DEFAULT_DB_ALIAS)
+    return nullcontext()
 
 
 @register_source

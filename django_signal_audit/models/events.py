@@ -200,11 +200,6 @@ class AuditEvent(models.Model):
         kwargs["force_insert"] = True
         super().save(*args, **kwargs)
 
-    def save_base(self, *args: Any, **kwargs: Any) -> None:
-        """Save the event, also as fixtures do: they don't call the methods of its fields."""
-        KindField.number(self)
-        super().save_base(*args, **kwargs)
-
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: events are deleted by ``AuditEvent.objects.filter(...).prune()`` alone."""
         refuse("deleted")

@@ -36,6 +36,15 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.DateTimeField", args, kwargs
 
+    def value_from_object(self, obj: models.Model) -> Any:
+        """Return the moment as text: ``dumpdata`` would cut a datetime to milliseconds."""
+        moment = super().value_from_object(obj)
+        return moment.isoformat() if isinstance(moment, dt.datetime) else moment
+
+    def value_to_string(self, obj: models.Model) -> str:
+        """Return the text that other serializers write."""
+        return str(self.value_from_object(obj) or "")
+
     def get_prep_value(self, value: Any) -> Any:
         """Return the moment in UTC, aware with ``USE_TZ`` and naive without."""
         if not settings.USE_TZ:

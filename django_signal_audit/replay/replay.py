@@ -32,15 +32,22 @@ class Replay:
     def __init__(self, plans: Iterable[ModelPlan], using: str, on_rows: Callable[[int], Any] = _ignore) -> None:
         self._skipped: list[LeftOut] = []
         self._tables: list[TableReplay] = []
+        self._has_tables = False
         tables = set(connections[using].introspection.table_names(include_views=True))
         for plan in plans:
             # Those of other schemas aren't listed.
             is_there = plan.model._meta.db_table in tables or table_exists(plan.model, using)
+            self._has_tables |= is_there
             reason = _why_not(plan, is_there=is_there)
             if reason:
                 self._skipped.append(LeftOut(model=plan.model, field="", reason=reason))
             else:
                 self._tables.append(TableReplay(plan, using, on_rows))
+
+    @property
+    def has_tables(self) -> bool:
+        """Return whether any of the models has its table on the database."""
+        return self._has_tables
 
     @property
     def rows(self) -> int:

@@ -117,6 +117,12 @@ class RowReader:
         return rows_of(membership.through, self.using).filter(condition).order_by().values_list(*links)
 
 
+def first_row_name(model: type[models.Model], using: str) -> str | None:
+    """Return the name in the trail of the first row by primary key, None if there is no row."""
+    keys = rows_of(model, using).order_by("pk").values_list("pk", flat=True)[:1]
+    return next(iter(map(object_id, keys)), None)
+
+
 def rows_named(model: type[models.Model], names: Sequence[str], using: str) -> set[str]:
     """Return the names in the trail of the rows of a model that are there, out of these names."""
     every = rows_of(model, using).order_by()

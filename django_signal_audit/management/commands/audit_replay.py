@@ -61,6 +61,9 @@ class Command(AuditCommand):
         is_terminal = sys.stderr.isatty()
         with tqdm(unit="row", disable=not is_terminal) as bar:
             replay = Replay(plans, options["database"], on_rows=bar.update)
+            if plans and not replay.has_tables:
+                msg = f'None of the tables is on the database "{options["database"]}", so nothing was compared.'
+                raise CommandError(msg, returncode=WRONG)
             bar.total = replay.count() if is_terminal else None
             write = self._write_json if options["format"] == "json" else self._write_tables
             return write(replay)
