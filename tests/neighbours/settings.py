@@ -40,9 +40,18 @@ def backends(*others: str) -> dict[str, Any]:
 
 
 PROJECTS = {
-    "cachalot": Project(
-        needs=("cachalot",), apps=("cachalot",), settings={"CACHALOT_ONLY_CACHABLE_APPS": {"shop"}}, is_short=True
+    "allauth": Project(
+        needs=("allauth",),
+        apps=("allauth", "allauth.account"),
+        middleware=("allauth.account.middleware.AccountMiddleware",),
+        settings={
+            **backends("allauth.account.auth_backends.AuthenticationBackend"),
+            "ACCOUNT_EMAIL_VERIFICATION": "none",
+            "ACCOUNT_RATE_LIMITS": False,
+            "LOGIN_REDIRECT_URL": "/",
+        },
     ),
+    "cachalot": Project(needs=("cachalot",), apps=("cachalot",), settings={"CACHALOT_ENABLED": True}, is_short=True),
     "channels": Project(needs=("channels", "daphne"), settings={"CHANNEL_LAYERS": {}}, is_short=True),
     "debug_toolbar": Project(
         needs=("debug_toolbar",),

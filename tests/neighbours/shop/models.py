@@ -19,3 +19,7 @@ class Product(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class News(models.Model):
+    title = models.CharField(max_length=50)
