@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -30,4 +31,27 @@ class SignalAuditConfig(AppConfig):
         # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
         with suppress(InvalidSettings):  # the checks report it, and the log once it is needed
             load_dispatcher(get_settings().dispatcher)
-        connection.start()
+        _when_all_are_ready(connection.start)
+
+
+def _when_all_are_ready(start: Callable[[], None]) -> None:
+    """Call a function after the last app's ``ready()``.
+
+    Apps may add fields there, as django-modeltranslation does, and change managers. Ours is among the first.
+    """
+    last = list(apps.get_app_configs())[-1]
+    if apps.ready or isinstance(last, SignalAuditConfig):
+        start()
+        return
+    own, ready = vars(last).get("ready"), last.ready
+
+    def ready_and_start() -> None:
+        # Each AppConfig is asked once. Nothing of this is to stay.
+        if own is None:
+            del vars(last)["ready"]
+        else:
+            vars(last)["ready"] = own
+        ready()
+        start()
+
+    vars(last)["ready"] = ready_and_start
