@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Concat, Upper
 from hypothesis import strategies as st
+from model_utils.fields import AutoCreatedField, AutoLastModifiedField
 
 from tests.app.models import Upside
 
@@ -35,6 +36,8 @@ STRATEGIES: dict[type, Any] = {
     ),
     models.DateField: st.sampled_from([None, dt.date(2026, 1, 31), "2026-02-01"]),
     models.DateTimeField: st.sampled_from([NOON, "2026-03-29T03:30:00.123456+02:00"]),
+    AutoCreatedField: st.just(NOON),
+    AutoLastModifiedField: st.just(NOON),
     models.FileField: st.sampled_from(["", "photos/a.txt"]),
     models.BinaryField: st.sampled_from([None, b"", b"\0\xff"]),
 }
