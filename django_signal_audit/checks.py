@@ -16,6 +16,7 @@ from .capture.databases import database_problems
 from .capture.internals import self_check
 from .channels.base import Channel
 from .channels.registry import load_channel
+from .clients import UNIX
 from .conf import get_settings
 from .delivery.recipient_checks import permission_problems, recipient_problems, spec_problems
 from .dispatchers.registry import load_dispatcher
@@ -167,6 +168,8 @@ def _visibility_problems() -> Iterator[Problem]:
 
 def _proxy_problems() -> Iterator[Problem]:
     for position, text in enumerate(get_settings().trusted_proxies):
+        if text == UNIX:
+            continue
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError:

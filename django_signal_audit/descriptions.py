@@ -87,7 +87,7 @@ def _describe_data(change: Change, match: Match, label: str, uid: UUID) -> dict[
 
 
 def _cut(actor_id: str, actor_repr: str) -> tuple[str, str]:
-    return actor_id, _shorten(actor_repr)
+    return object_id(actor_id), _shorten(actor_repr)
 
 
 def _object_repr(change: Change) -> str:

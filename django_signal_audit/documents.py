@@ -41,6 +41,16 @@ def clean_text(text: str) -> str:
     return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def encodable(text: str, codec: str) -> str:
+    r"""Return the text with the characters that a character set lacks written as ``\U0001f600``."""
+    if codec == "utf8mb3":  # MySQL's name of UTF-8 with three bytes at most
+        return "".join(char if char <= "\uffff" else f"\\U{ord(char):08x}" for char in text)
+    try:
+        return text.encode(codec, "backslashreplace").decode(codec)
+    except LookupError:
+        return text.encode("ascii", "backslashreplace").decode()
+
+
 def safe_str(value: object) -> str:
     """Return ``str(value)``, or a text that names the type and the error when that raises."""
     try:
@@ -112,6 +122,28 @@ def _is_container(value: Any) -> bool:
         return isinstance(value, CONTAINERS)
     except Exception:  # noqa: BLE001  # a lazy object is asked for its class, and may fail
         return False
+
+
+def is_deeper(value: JSONValue, depth: int) -> bool:
+    """Return whether more lists and objects than ``depth`` lie in each other."""
+    level: list[Any] = [value]
+    for _ in range(depth + 1):
+        level = [item for item in level if item and isinstance(item, (dict, list))]
+        if not level:
+            return False
+        level = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
+    return True
+
+
+def shallow(value: JSONValue, depth: int) -> JSONValue:
+    """Return a document with digests in place of what lies deeper than ``depth``."""
+    if not isinstance(value, (dict, list)) or MASK_KEY in value or DIGEST_KEY in value:
+        return value
+    if depth <= 0:
+        return digest(canonical_json(value))
+    if isinstance(value, list):
+        return [shallow(item, depth - 1) for item in value]
+    return {key: shallow(item, depth - 1) for key, item in value.items()}
 
 
 def _rest(value: Any) -> bytes:

@@ -30,6 +30,8 @@ from .values import shorten, to_json
 MAX_KEY = 255
 # All values together may be this long, however short each of them has to be.
 _SMALL = 4096
+# Texts may be this long, however short values have to be.
+_SHORTEST_TEXT = 1024
 # A shorter secret may be part of any word.
 _SHORTEST = 4
 
@@ -108,7 +110,8 @@ def _short_leaves(value: JSONValue, limit: int) -> JSONValue:
 
 def cut(text: str, limit: int | None = None) -> str:
     """Return the beginning of a text, as much as may be kept of it."""
-    limit = min(limit or get_settings().max_value_bytes, get_settings().max_value_bytes)
+    most = max(get_settings().max_value_bytes, _SHORTEST_TEXT)
+    limit = min(limit or most, most)
     if len(text) * 4 <= limit:
         return text
     data = text.encode("utf-8", "surrogatepass")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import Storage
 from django.db import router
-from django.db.models import FileField
+from django.db.models import FileField, Q
 
 from .enums import EventType
 from .exceptions import GiveUp
@@ -31,8 +35,27 @@ def delete_files(message: Message) -> None:
     """
     doomed = [item for event in message.events for item in _files(event)]
     for field, name, using in doomed:
+        _refuse_odd(field.storage, name)
         if not _is_named(field.storage, name, using):
             _delete(field.storage, name)
+
+
+def _refuse_odd(storage: Storage, name: str) -> None:
+    """Raise GiveUp unless the name is in normal form, and leads to a file in the storage and not through a link."""
+    plain = posixpath.normpath(name.replace("\\", "/"))
+    if name != plain or name.startswith(("/", "..")) or name == ".":
+        msg = f"{name!r} is not the normal form of a file's name, so it may be another file's."
+        raise GiveUp(msg)
+    path = _path(storage, name)
+    if path is None:
+        return
+    root = os.path.realpath(getattr(storage, "location", None) or Path(path).parent)
+    if Path(path).is_dir():
+        msg = f"{name!r} is a folder."
+        raise GiveUp(msg)
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+        msg = f"{name!r} leads out of the storage by a link."
+        raise GiveUp(msg)
 
 
 def _files(event: AuditEvent) -> Iterator[tuple[FileField, str, str | None]]:
@@ -55,26 +78,48 @@ def _is_named(storage: Storage, name: str, using: str | None) -> bool:
             continue
         # An inherited field is asked for at the model that declares it.
         for field in model._meta.local_fields:
-            if not isinstance(field, FileField) or not _is_same_place(field.storage, storage, name):
-                continue
-            for alias in dict.fromkeys([using, router.db_for_read(model)]):
-                if model._base_manager.using(alias).filter(**{field.name: name}).exists():
+            if isinstance(field, FileField):
+                aliases = dict.fromkeys([using, router.db_for_read(model)])
+                if any(_is_same(storage, name, field.storage, other) for other in _candidates(field, name, aliases)):
                     return True
     return False
 
 
-def _is_same_place(one: Storage, other: Storage, name: str) -> bool:
-    """Tell whether a name means the same file in both storages."""
-    if one == other:
+def _candidates(field: FileField, name: str, aliases: Iterable[str | None]) -> Iterator[str]:
+    """Yield the names that rows have in a field and that may be other spellings of the name."""
+    last = posixpath.basename(name)
+    spellings = {last, *(unicodedata.normalize(form, last) for form in ("NFC", "NFD", "NFKC"))}
+    condition = Q()
+    for spelling in spellings:
+        condition |= Q(**{f"{field.name}__icontains": spelling})
+    for alias in aliases:
+        rows = field.model._base_manager.using(alias).filter(condition)
+        yield from map(str, rows.values_list(field.name, flat=True).distinct().iterator(chunk_size=1000))
+
+
+def _is_same(storage: Storage, name: str, other: Storage, other_name: str) -> bool:
+    """Return whether two names mean the same file, by where they lead."""
+    mine, its = _path(storage, name), _path(other, other_name)
+    if mine is None or its is None:
+        # Two instances of a class may well be the same bucket, and a file too many does less harm than one too few.
+        return type(storage) is type(other) and _folded(name) == _folded(other_name)
+    if os.path.realpath(mine) == os.path.realpath(its):
         return True
-    mine, its = _path(one, name), _path(other, name)
-    return mine is not None and mine == its
-
-
-def _path(storage: Storage, name: str) -> Any:
     try:
-        return storage.path(name)
-    except (NotImplementedError, SuspiciousFileOperation):
+        return Path(mine).samefile(its)
+    except OSError:
+        return False
+
+
+def _folded(name: str) -> str:
+    plain = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
+    return unicodedata.normalize("NFKC", plain).casefold()
+
+
+def _path(storage: Storage, name: str) -> str | None:
+    try:
+        return str(storage.path(name))
+    except (NotImplementedError, SuspiciousFileOperation, ValueError):
         return None
 
 

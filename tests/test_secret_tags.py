@@ -198,7 +198,7 @@ def test_a_message_shows_a_look_alike_and_no_stars(audit: Audit, document: Any) 
         Product.objects.create(name="x", attributes=document)
         record("said", data={"deep": [document]})
     for message in fake.sent:
-        assert json.dumps(document) in message.body
+        assert all(json.dumps(key) in message.body for key in document)
         assert "****" not in message.body
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django_signal_audit.enums import Level
+from django_signal_audit.texts import printable
 
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 
@@ -31,7 +32,7 @@ class LogChannel(Channel):
         logger = logging.getLogger(self.options.get("logger", "django_signal_audit.notifications"))
         # One line whatever a user typed, so that nobody can forge a second record.
         lines = (message.subject, *message.body.splitlines())
-        text = " | ".join(" ".join(line.split()) for line in lines if line.strip())
+        text = printable(" | ".join(" ".join(line.split()) for line in lines if line.strip()))
         extra = {"rule": message.rule, "message_id": message.id, "event_uid": str(message.event.uid)}
         logger.log(self._level(message), "%s", text, extra=extra)
 

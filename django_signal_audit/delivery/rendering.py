@@ -15,12 +15,16 @@ from django_signal_audit.channels.preferences import default_zone
 from django_signal_audit.exceptions import GiveUp
 from django_signal_audit.masking import with_stars
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.payloads import cut
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.templates import render_template
 from django_signal_audit.values import clean_text, safe_str
 
 from .defaults import default_body, default_subject
+
+# A longer subject is shown by no program, and is refused by some servers.
+MAX_SUBJECT = 900
 
 
 def render(
@@ -60,8 +64,8 @@ def render(
             rule=notification.rule,
             channel=notification.channel,
             recipient=recipient,
-            subject=" ".join(clean_text(subject).split()),
-            body=clean_text(body),
+            subject=cut(" ".join(clean_text(subject).split()), MAX_SUBJECT),
+            body=cut(clean_text(body)),
             attempt=notification.attempts,
         )
         return replace(message, html=_html(channel, message)) if channel else message

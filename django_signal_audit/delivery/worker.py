@@ -20,6 +20,7 @@ from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.recursion import delivering
 from django_signal_audit.signals import notification_failed, notification_sent
+from django_signal_audit.texts import printable
 
 from . import digests, outbox, throttles
 from .errors import describe
@@ -236,12 +237,20 @@ class _Delivery:
             return
         if wait is None:
             self.report.dead += 1
-            logger.error("Notification %s (%s) was given up: %s", row.pk, row, row.last_error)
+            logger.error("Notification %s (%s) was given up: %s", row.pk, *_line(row))
         else:
             self.report.failed += 1
-            logger.warning("Notification %s (%s) failed, next in %.0f s: %s", row.pk, row, wait, row.last_error)
+            name, why = _line(row)
+            logger.warning("Notification %s (%s) failed, next in %.0f s: %s", row.pk, name, wait, why)
         notification_failed.send_robust(Notification, notification=row, error=error, final=wait is None)
 
     def _lose(self, row: Notification) -> None:
         self.report.lost += 1
-        logger.warning("Notification %s (%s) belongs to another worker by now; this result is dropped.", row.pk, row)
+        logger.warning(
+            "Notification %s (%s) belongs to another worker by now; this result is dropped.", row.pk, _line(row)[0]
+        )
+
+
+def _line(row: Notification) -> tuple[str, str]:
+    """Return what a row is called and what went wrong with it, fit for a line of a log."""
+    return printable(str(row)), printable(row.last_error)

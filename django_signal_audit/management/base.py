@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
 from django_signal_audit.problems import did_you_mean
+from django_signal_audit.texts import printable
 
 INTERRUPTED = 130  # what shells say of a process that Ctrl-C has ended
 _CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(")
@@ -36,7 +37,7 @@ class AuditCommand(BaseCommand):
         def error(message: str) -> NoReturn:
             said = f"{message}{_hint(parser, message)}"
             if getattr(self, "_called_from_command_line", False):
-                parser.exit(2, f"{parser.prog}: error: {said}\n")
+                parser.exit(2, printable(f"{parser.prog}: error: {said}") + "\n")
             original(said)
 
         setattr(parser, "error", error)  # noqa: B010  # Django makes the parser, of its own class
@@ -52,6 +53,12 @@ class AuditCommand(BaseCommand):
         """Run the command; a database that cannot be used is a CommandError."""
         try:
             return super().execute(*args, **options)
+        except CommandError as error:
+            # It may quote what somebody typed, and has to leave the terminal alone.
+            text = printable(str(error))
+            if text == str(error):
+                raise
+            raise CommandError(text, returncode=error.returncode) from error
         except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:
             msg = f'The database "{options.get("database") or "default"}" cannot be used: {one_line(error)}'
             raise CommandError(msg, returncode=self.database_code) from error
@@ -70,7 +77,7 @@ class AuditCommand(BaseCommand):
 
 def one_line(error: object) -> str:
     """Return the text of an error without line breaks."""
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 @contextmanager

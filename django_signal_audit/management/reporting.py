@@ -12,11 +12,13 @@ from typing import Any, TextIO, cast
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS
 
+from django_signal_audit.files import open_text, why_not
 from django_signal_audit.management.base import AuditCommand, discard_output
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.reports.formats.registry import format_paths, get_format
+from django_signal_audit.texts import printable
 
 
 class ReportCommand(AuditCommand, ABC):
@@ -40,7 +42,7 @@ class ReportCommand(AuditCommand, ABC):
         except WrongArgument as error:
             raise CommandError(str(error)) from error
         if not report.rows and not report_format.says_empty:
-            self.stderr.write(report.empty)
+            self.stderr.write(printable(report.empty))
         if options["output"]:
             self._write_file(report_format, report, Path(options["output"]))
         else:
@@ -52,10 +54,10 @@ class ReportCommand(AuditCommand, ABC):
 
     def _write_file(self, report_format: ReportFormat, report: Report, path: Path) -> None:
         try:
-            with path.open("w", encoding="utf-8", newline="") as stream:
+            with open_text(path) as stream:
                 report_format.write(report, stream)
         except OSError as error:
-            msg = f"Cannot write {str(path)!r}: {error.strerror}."
+            msg = f"Cannot write {str(path)!r}: {why_not(error)}."
             raise CommandError(msg) from error
         self.stdout.write(f"{len(report.rows)} rows written to {path}")
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_signal_audit.values import JSONValue
+from django_signal_audit.documents import JSONValue, encodable, is_deeper, shallow
 
 from .events import AuditEvent
 
@@ -116,6 +116,46 @@ def _unnested(prepared: Sequence[tuple[Any, ...]], using: str) -> tuple[str, lis
     return _unnest_sql(using, is_shared), [*shared, *arrays]
 
 
+# MariaDB takes no JSON that is nested deeper than 31; a digest is a level too.
+_MOST_LEVELS = 30
+
+
+def _storable(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> Sequence[EventRow]:
+    """Return the rows such that MariaDB can hold them: its JSON is shallow, and not every character set has emoji."""
+    if connection.vendor != "mysql":
+        return rows
+    codec = _codec(connection.alias, str(connection.settings_dict["NAME"]))
+    return [_fitted(row, codec) for row in rows]
+
+
+def _fitted(row: EventRow, codec: str) -> EventRow:
+    texts = {name: text for name in _TEXTS if not (text := getattr(row, name)).isascii()} if codec else {}
+    fitted: dict[str, Any] = {name: encodable(text, codec) for name, text in texts.items()}
+    for name in ("changes", "data", "context"):
+        if is_deeper(document := getattr(row, name), _MOST_LEVELS):
+            fitted[name] = shallow(document, _MOST_LEVELS)
+    return row._replace(**fitted) if fitted else row
+
+
+_TEXTS = ("event_type", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id")
+# Python's names of the character sets that have others.
+_CODECS = {"latin1": "cp1252", "utf8mb3": "utf8mb3", "utf8": "utf8mb3"}
+
+
+@cache
+def _codec(using: str, _database: str) -> str:
+    """Return the codec of the texts of events on MariaDB, empty if it has every character."""
+    sql = (
+        "SELECT character_set_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = %s AND column_name = 'object_repr'"
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, [AuditEvent._meta.db_table])
+        found = cursor.fetchone()
+    name = str(found[0]) if found else "utf8mb4"
+    return "" if name == "utf8mb4" else _CODECS.get(name, name)
+
+
 @lru_cache(1024)
 def _names(rules: tuple[str, ...]) -> str:
     return json.dumps(rules)
@@ -123,6 +163,7 @@ def _names(rules: tuple[str, ...]) -> str:
 
 def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
     """Return the rows as the driver takes them. What the rows of one call share is converted once."""
+    rows = _storable(rows, connection)
     native_uuid = connection.features.has_native_uuid_field
     moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection)
     shared: dict[int, str] = {}

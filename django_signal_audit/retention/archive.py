@@ -14,6 +14,7 @@ from typing import Self
 from django.core.files import locks
 
 from django_signal_audit.exceptions import SignalAuditError
+from django_signal_audit.files import open_private, why_not
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.exports.records import json_line, record_of
 
@@ -47,9 +48,9 @@ class Archive:
     def __enter__(self) -> Self:
         is_new = not self.path.exists()
         try:
-            file = self._file = FileIO(self.path, "a+", opener=_private)
+            file = self._file = FileIO(self.path, "a+", opener=open_private)
         except OSError as error:
-            msg = f"Cannot write {str(self.path)!r}: {error.strerror}."
+            msg = f"Cannot write {str(self.path)!r}: {why_not(error)}."
             raise ArchiveError(msg) from error
         try:
             if not locks.lock(file, locks.LOCK_EX | locks.LOCK_NB):
@@ -93,10 +94,6 @@ class Archive:
         if self.cut:
             file.truncate(whole)
             os.fsync(file.fileno())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

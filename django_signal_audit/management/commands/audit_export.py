@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -20,6 +21,7 @@ from django_signal_audit.changes import Change
 from django_signal_audit.context import context_scope
 from django_signal_audit.enums import Source
 from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.files import open_private, open_text, why_not
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import add_filter_options, filter_of
 from django_signal_audit.management.reporting import print_to
@@ -82,7 +84,7 @@ class Command(AuditCommand):
             with _opened(path) as stream:
                 export_format.write(events, stream)
         except OSError as error:
-            msg = f"Cannot write {str(path)!r}: {error.strerror}."
+            msg = f"Cannot write {str(path)!r}: {why_not(error)}."
             raise CommandError(msg) from error
 
 
@@ -124,9 +126,12 @@ class _Counted:
                 bar.update(len(page))
 
 
-def _opened(path: Path) -> TextIO:
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
     """Open the file for its owner alone: what is in it is as confidential as the trail."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-    if path.suffix == ".gz":
-        return cast("TextIO", gzip.open(path, "wt", encoding="utf-8"))
-    return path.open("w", encoding="utf-8", newline="")
+    if path.suffix != ".gz":
+        with open_text(path) as stream:
+            yield stream
+        return
+    with FileIO(path, "w", opener=open_private) as file, gzip.open(file, "wt", encoding="utf-8") as stream:
+        yield cast("TextIO", stream)

@@ -13,14 +13,16 @@ from .base import ReportFormat
 
 # Spreadsheets take a cell that begins so for a formula; the full-width forms are read like their narrow ones.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Where a comma is the decimal point, spreadsheets take a semicolon for the end of a cell.
+_INNER = re.compile(r"""([;|][\s"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])(?![+-]?\d+(?:\.\d+)?(?:[;|]|$))""")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def _harmless(text: str) -> str:
     shown = printable(text)
-    if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text):
-        return f"'{shown}"
-    return shown
+    if (text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)) and not _NUMBER.fullmatch(text):
+        shown = f"'{shown}"
+    return _INNER.sub(r"\1'", shown)
 
 
 def _cell(cell: Cell) -> object:

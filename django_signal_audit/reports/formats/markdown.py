@@ -12,8 +12,8 @@ from django_signal_audit.reports.texts import printable
 
 from .base import ReportFormat
 
-# What could end the cell, start markup or start HTML. An underscore inside a word (login_failed) starts nothing.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_])")
+# What could end the cell, start markup or HTML, or make a link. An underscore in a word (login_failed) starts nothing.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE)
 
 
 def _escape(text: str) -> str:
@@ -33,7 +33,7 @@ class MarkdownFormat(ReportFormat):
         """Write the heading and the table, or that there is nothing to show."""
         stream.write(f"# {_escape(report.title)}\n\n")
         if not report.rows:
-            stream.write(f"{report.empty}\n")
+            stream.write(f"{_escape(report.empty)}\n")
             return
         table = tabulate(
             [[_cell(cell) for cell in row] for row in report.rows],

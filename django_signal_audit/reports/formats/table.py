@@ -21,7 +21,7 @@ class TableFormat(ReportFormat):
         """Write the title and the table, or that there is nothing to show."""
         stream.write(f"{printable(report.title)}\n\n")
         if not report.rows:
-            stream.write(f"{report.empty}\n")
+            stream.write(f"{printable(report.empty)}\n")
             return
         table = tabulate(
             [["\n".join(map(printable, cell_lines(cell))) for cell in row] for row in report.rows],

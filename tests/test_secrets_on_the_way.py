@@ -1,0 +1,292 @@
+"""Secrets in paths of requests, in what channels report, and in what visitors send too much of."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.core import serializers
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
+from django.urls import include, path, re_path
+
+from django_signal_audit import audit_context, record
+from django_signal_audit.clients import client_ip
+from django_signal_audit.context import context_scope
+from django_signal_audit.delivery.errors import describe
+from django_signal_audit.delivery.worker import deliver
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.testing import fake_notifications
+
+from .app.models import Product, Tag
+from .conftest import Audit, last
+from .notices import calling
+
+TOKEN = "c9x4ue-8f14e45fceea167a5a36dedd4bea2543"
+
+
+def make_tag(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    Tag.objects.create(name="x")
+    return HttpResponse("ok")
+
+
+class Upper:
+    regex = "[A-Z0-9-]+"
+
+    def to_python(self, value: str) -> str:
+        return value.lower()
+
+    def to_url(self, value: str) -> str:
+        return value.upper()
+
+
+from django.urls import converters  # noqa: E402
+
+if "shouted" not in converters.get_converters():
+    converters.register_converter(Upper, "shouted")
+
+urlpatterns = [
+    path("reset/<uidb64>/<token>/", make_tag, name="password_reset_confirm"),
+    path("shout/<shouted:api_token>/", make_tag),
+    re_path(r"^confirm-email/(?P<key>[-:\w]+)/$", make_tag, name="account_confirm_email"),
+    re_path(r"^password/old/([^/]+)/$", make_tag, name="reset_by_position"),
+    path("api/<slug:session_key>/", include([path("items/<int:pk>/", make_tag)])),
+    path("products/<slug:code>/<int:pk>/", make_tag, name="product"),
+]
+
+SECRET_PATHS = [
+    (f"/reset/MQ/{TOKEN}/", "/reset/********/********/"),
+    (f"/reset/MQ/{TOKEN}", "/reset/********/********"),
+    (f"/shout/{TOKEN.upper()}/", "/shout/********/"),
+    (f"/confirm-email/MQ:{TOKEN}/", "/confirm-email/********/"),
+    (f"/password/old/{TOKEN}/", "/password/old/********/"),
+    (f"/api/{TOKEN}/items/3/", "/api/********/items/3/"),
+    (f"/nowhere/{TOKEN}/", "/nowhere/********/"),
+    ("/products/green-tea-2024/7/", "/products/green-tea-2024/7/"),
+    ("/nowhere/an-article-about-tea-2024/", "/nowhere/an-article-about-tea-2024/"),
+]
+
+
+def everything_written() -> str:
+    return serializers.serialize("json", [*AuditEvent.objects.all(), *Notification.objects.all()])
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize(("asked", "kept"), SECRET_PATHS)
+def test_paths_have_stars_for_their_secrets(audit: Audit, client: Client, asked: str, kept: str) -> None:
+    rules = [{"name": "tags", "model": "app.Tag"}, {"name": "requests", "events": ["request"]}]
+    audit(*rules)
+    client.get(f"{asked}?token={TOKEN}", HTTP_REFERER=f"http://x/{asked}")
+    paths = {event.context["request"]["path"] for event in AuditEvent.objects.all()}
+    assert paths == {last().data["path"]} == {kept}
+    assert TOKEN.lower() not in everything_written().lower() or TOKEN not in asked + asked.lower()
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_rules_match_the_path_that_was_asked_for(audit: Audit, client: Client) -> None:
+    audit({"name": "resets", "events": ["request"], "paths": [f"/reset/MQ/{TOKEN[:4]}*"]})
+    client.get(f"/reset/MQ/{TOKEN}/")
+    assert last().data["path"] == "/reset/********/********/"
+
+
+class Channel:
+    option_schema: dict[str, Any] = {}
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+
+SECRET = 'p@ss/w"rd<&>ä+1'
+FORMS = {
+    "raw": SECRET,
+    "percent": quote(SECRET),
+    "percent, all": quote(SECRET, safe=""),
+    "percent, lower case": quote(SECRET, safe="").lower(),
+    "percent, twice": quote(quote(SECRET, safe=""), safe=""),
+    "base64": base64.b64encode(SECRET.encode()).decode(),
+    "base64 for URLs": base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+    "Basic": base64.b64encode(f"bob:{SECRET}".encode()).decode(),
+    "Basic of another": base64.b64encode(f"robert:{SECRET}".encode()).decode(),
+    "JSON": json.dumps(SECRET)[1:-1],
+    "JSON of JSON": json.dumps(json.dumps(SECRET))[1:-1],
+    "JSON in UTF-8": json.dumps(SECRET, ensure_ascii=False)[1:-1],
+    "HTML": html.escape(SECRET),
+    "HTML in numbers": "".join(f"&#{ord(char)};" for char in SECRET),
+    "repr": repr(SECRET)[1:-1],
+    "ascii": ascii(SECRET)[1:-1],
+    "bytes": repr(SECRET.encode())[2:-1],
+    "hex": SECRET.encode().hex(),
+    "HEX": SECRET.encode().hex().upper(),
+}
+
+
+class TestErrors:
+    @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+    def test_every_form_of_a_secret_is_hidden(self, form: str) -> None:
+        text = describe(ValueError(f"401 for [{form}] at x"), Channel(deep=[{"password": SECRET}]))
+        assert form not in text
+        assert "********" in text
+        assert "401 for [" in text
+
+    @pytest.mark.parametrize(
+        ("options", "echo"),
+        [
+            ({"headers": {"Authorization": f"Bearer {'tok3n'}-abcdef"}}, "tok3n-abcdef"),
+            ({"headers": {"Authorization": "Basic " + base64.b64encode(b"bob:hunter2!").decode()}}, "hunter2!"),
+            ({"headers": {"Cookie": "sid=8f14e45fceea; theme=dark"}}, "8f14e45fceea"),
+            ({"secret": "whsec_c2VjcmV0LWtleQ=="}, "c2VjcmV0LWtleQ=="),
+            ({"token_url": "https://bob:hun%2Fter2@hooks.example/T024/B08/XyZ12345"}, "hun/ter2"),
+            ({"token_url": "https://hooks.example/T024/B08/XyZ12345?k=abcdefgh"}, "XyZ12345"),
+            ({"token_url": "https://hooks.example/T024/B08/XyZ12345?k=abcdefgh"}, "abcdefgh"),
+            ({"pin": 123456}, "123456"),
+            ({"password": b"byte-secret"}, "byte-secret"),
+        ],
+    )
+    def test_parts_of_secrets_are_hidden(self, options: dict[str, Any], echo: str) -> None:
+        schema = {"headers": type("Option", (), {"confidential": True})()}
+        channel = Channel(**options)
+        channel.option_schema = schema
+        assert echo not in describe(ValueError(f"not allowed: {echo}"), channel)
+
+    def test_secrets_of_the_project_are_hidden(self, settings: Any) -> None:
+        settings.SECRET_KEY = "a-secret-key-of-50"
+        settings.CELERY_BROKER_URL = "amqp://worker:rabbit-pass@mq/"
+        text = describe(ValueError("a-secret-key-of-50 and rabbit-pass"))
+        assert text.count("********") == 2
+
+    def test_other_words_stay(self) -> None:
+        text = describe(ValueError("the host said no"), Channel(password="hunter2"))
+        assert text.startswith("ValueError: the host said no")
+
+
+@pytest.mark.django_db
+class TestTooMuch:
+    LONG = "x" * 2_000_000
+
+    def size(self) -> int:
+        return len(everything_written())
+
+    def test_a_failed_login(self, audit: Audit, client: Client) -> None:
+        audit({"name": "break-in", "events": ["login_failed"], "notify": ["take"]}, CHANNELS={"take": calling("take")})
+        with fake_notifications() as fake:
+            client.login(username=self.LONG, password=self.LONG)
+        assert last().data["credentials"]["username"]["length"] == 2_000_000
+        assert self.size() < 10_000
+        assert len(fake.sent[0].subject) < 1000
+        assert len(fake.sent[0].body) < 70_000
+
+    def test_data_context_and_texts(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.Tag"})
+        request = RequestFactory().get(f"/{self.LONG}", HTTP_USER_AGENT=self.LONG, HTTP_X_REQUEST_ID=self.LONG)
+        with context_scope(request=request):
+            Tag.objects.create(name="x")
+        with audit_context(
+            actor=self.LONG, reason=self.LONG, note=self.LONG, **{f"k{n}": "y" * 900 for n in range(300)}
+        ):
+            record(
+                "said", data={self.LONG: 1, "list": ["z" * 60_000] * 30, "many": {str(n): n for n in range(100_000)}}
+            )
+        assert self.size() < 300_000
+
+    def test_the_subject_and_body_of_a_template(self, audit: Audit) -> None:
+        rule = {"name": "r", "model": "app.Product", "notify": ["take"], "subject": "{{ new.attributes }}"}
+        audit(
+            {**rule, "message": "{{ new.attributes }}" * 10}, CHANNELS={"take": calling("take")}, MAX_VALUE_BYTES=5000
+        )
+        with fake_notifications() as fake:
+            Product.objects.create(name="x", attributes={"a": "y" * 4000})
+        assert len(fake.sent[0].subject) <= 900
+        assert len(fake.sent[0].body) <= 5000
+
+
+def nested(depth: int, inner: Any = 1) -> Any:
+    for _ in range(depth):
+        inner = {"a": [inner]}
+    return inner
+
+
+@pytest.mark.django_db
+class TestDeepDocuments:
+    @pytest.mark.parametrize("depth", [14, 40, 90])
+    def test_data_is_written_and_shown(self, audit: Audit, admin_client: Client, depth: int) -> None:
+        audit(
+            {"name": "r", "events": ["said"], "notify": [{"channel": "take", "digest": "1h"}]},
+            CHANNELS={"take": calling("take")},
+        )
+        record("said", data={"deep": nested(depth)})
+        self.shown(admin_client)
+
+    @pytest.mark.parametrize("depth", [1_500, 100_000])
+    def test_what_nothing_can_walk_is_a_digest(self, audit: Audit, admin_client: Client, depth: int) -> None:
+        audit()
+        with audit_context(deep=nested(depth)):
+            record("said", data={"deep": nested(depth), "flat": 1})
+        assert last().data["flat"] == 1
+        assert "$digest" in json.dumps(last().data)
+        self.shown(admin_client)
+
+    def test_a_value_that_contains_itself(self, audit: Audit) -> None:
+        audit()
+        loop: dict[str, Any] = {}
+        loop["again"] = [loop, loop]
+        record("said", data=loop)
+        assert "$digest" in json.dumps(last().data)
+
+    def test_a_field_as_deep_as_the_database_takes_it(self, audit: Audit, admin_client: Client) -> None:
+        from django.db import connection
+
+        from django_signal_audit.replay import Replay
+        from django_signal_audit.rules.registry import get_registry
+
+        audit({"name": "r", "model": "app.Product", "notify": ["take"]}, CHANNELS={"take": calling("take")})
+        depth = 15 if connection.vendor == "mysql" else 485
+        document = nested(depth)
+        product = Product.objects.create(name="x", attributes=document)
+        product.attributes = {**document, "b": 1}
+        product.save()
+        Product.objects.update(attributes=document)
+        assert list(Replay(get_registry().plans.values(), "default").differences()) == []
+        assert deliver("default").sent == 3
+        self.shown(admin_client)
+
+    def shown(self, client: Client) -> None:
+        log = "/admin/django_signal_audit/auditevent/"
+        assert client.get(log).status_code == 200
+        assert client.get(f"{log}{last().pk}/", follow=True).status_code == 200
+
+
+class TestClients:
+    @pytest.mark.parametrize(
+        ("proxies", "peer", "forwarded", "expected"),
+        [
+            (["10.0.0.0/8"], "::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
+            (["::ffff:10.0.0.0/104"], "10.0.0.1", "203.0.113.9", "203.0.113.9"),
+            (["10.0.0.1"], "10.0.0.1", "203.0.113.9, ::ffff:10.0.0.1", "203.0.113.9"),
+            ([], "::ffff:192.0.2.1", "203.0.113.9", "192.0.2.1"),
+            (["unix"], "", "203.0.113.9", "203.0.113.9"),
+            (["unix", "10.0.0.1"], "unix:", "198.51.100.7, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+            (["10.0.0.1"], "", "203.0.113.9", ""),
+            (["unix"], "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+            (["10.0.0.1"], "10.0.0.1", "203.0.113.9:4711", "203.0.113.9"),
+            (["fe80::/10"], "fe80::1%eth0", "[2001:db8::1]:443", "2001:db8::1"),
+            (["unix"], "", "nonsense", ""),
+        ],
+    )
+    def test_the_client_behind_a_proxy(
+        self, settings: Any, proxies: list[str], peer: str, forwarded: str, expected: str
+    ) -> None:
+        settings.SIGNAL_AUDIT = {"TRUSTED_PROXIES": proxies}
+        request = RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded)
+        assert client_ip(request) == expected
+
+    def test_check_knows_the_socket(self, settings: Any) -> None:
+        from django_signal_audit.checks import check_plugins
+
+        settings.SIGNAL_AUDIT = {"TRUSTED_PROXIES": ["unix", "10.0.0.0/8"]}
+        assert check_plugins() == []
