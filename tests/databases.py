@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 ENGINES = {
     "sqlite": "django.db.backends.sqlite3",
@@ -15,7 +15,10 @@ ENGINES = {
 
 
 def database(url: str, suffix: str = "") -> dict[str, Any]:
-    """Return the entry of DATABASES for a URL such as ``postgresql://user:secret@127.0.0.1:5432/name``."""
+    """Return the entry of DATABASES for a URL such as ``postgresql://user:secret@127.0.0.1:5432/name``.
+
+    With ``?pool=1`` psycopg 3 keeps a pool of its connections.
+    """
     parts = urlsplit(url)
     engine = ENGINES[parts.scheme]
     if parts.scheme == "sqlite":
@@ -31,6 +34,7 @@ def database(url: str, suffix: str = "") -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
+        "OPTIONS": {"pool": True} if parse_qs(parts.query).get("pool") == ["1"] else {},
     }
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from django.db import Error, connections
 
@@ -17,6 +18,8 @@ logger = logging.getLogger("django_signal_audit")
 
 # How soon a signal to stop is seen while we listen.
 _SLICE = 0.5
+# Seconds that a notice may take from one connection to another.
+_PATIENCE = 2.0
 
 
 class Listener:
@@ -29,6 +32,7 @@ class Listener:
     def __init__(self, using: str) -> None:
         self._using = using
         self._connection: Any = None
+        self._is_pooled = False
 
     def __enter__(self) -> Self:
         self._connect()
@@ -55,26 +59,60 @@ class Listener:
         # psycopg 2 does not tell a connection's notices from other reasons to read it.
         if ours.vendor != "postgresql" or ours.Database.__name__ != "psycopg":
             return
-        fresh = ours.copy()
-        # A connection of the pool would go back to it and go on listening there.
-        fresh.settings_dict["OPTIONS"].pop("pool", None)
+        if self._is_pooled:
+            return
+        fresh = _copy(ours)
         try:
             fresh.ensure_connection()
-            # Without a handler, psycopg would keep them all for one that may come.
-            fresh.connection.add_notify_handler(lambda _: None)
-            with fresh.cursor() as cursor:
-                cursor.execute(f"LISTEN {SIGNAL}")
+            if self._is_ours_alone(fresh):
+                with fresh.cursor() as cursor:
+                    cursor.execute(f"LISTEN {SIGNAL}")
+                self._connection = fresh
+                return
         except Error:
-            fresh.close()
             logger.warning('Cannot listen to the database "%s"; polling goes on.', self._using, exc_info=True)
-            return
-        self._connection = fresh
+        fresh.close()
+
+    def _is_ours_alone(self, fresh: Any) -> bool:
+        """Return whether notices reach a connection while it is idle.
+
+        A pooler such as PgBouncer in transaction mode lends us a connection of its own for each statement. If that
+        listened, it would go on for others, and we would hear nothing. So a name that nobody else uses is tried.
+        """
+        probe, heard = f"{SIGNAL}_{uuid4().hex}", threading.Event()
+
+        def hear(notice: Any) -> None:
+            if notice.channel == probe:
+                heard.set()
+
+        # Without a handler, psycopg would keep all notices for one that may come.
+        fresh.connection.add_notify_handler(hear)
+        with fresh.cursor() as cursor:
+            cursor.execute(f"LISTEN {probe}")
+        # Told from another connection: the pooler may run both statements by the same one.
+        other = _copy(fresh)
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_notify(%s, '')", [probe])
+        finally:
+            other.close()
+        is_told = _is_readable(fresh, _PATIENCE)
+        with fresh.cursor() as cursor:
+            # It takes the notice from the connection.
+            cursor.execute(f"UNLISTEN {probe}")
+        if is_told and heard.is_set():
+            return True
+        self._is_pooled = True
+        logger.warning(
+            'The database "%s" is reached through a pooler that lends connections for each transaction: '
+            "nothing is heard of commits, polling goes on.",
+            self._using,
+        )
+        return False
 
     def _hears(self, seconds: float) -> bool:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._connection.connection.fileno(), selectors.EVENT_READ)
-            if not selector.select(seconds):
-                return False
+        if not _is_readable(self._connection, seconds):
+            return False
         try:
             # It takes the notices from the connection, and fails if what came was the end of it.
             with self._connection.cursor() as cursor:
@@ -88,3 +126,16 @@ class Listener:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _copy(connection: Any) -> Any:
+    """Return another connection to the same database, of no pool: there it would go on listening for others."""
+    fresh = connection.copy()
+    fresh.settings_dict["OPTIONS"].pop("pool", None)
+    return fresh
+
+
+def _is_readable(connection: Any, seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.connection.fileno(), selectors.EVENT_READ)
+        return bool(selector.select(seconds))
