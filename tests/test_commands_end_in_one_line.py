@@ -25,7 +25,11 @@ from .samples import make_event
 
 COMMANDS = sorted(item.name for item in pkgutil.iter_modules(commands.__path__))
 # What each of them needs to get as far as its work.
-NEEDS = {"audit_history": ["app.Tag", "1"], "audit_prune": ["--older-than", "1d"]}
+NEEDS = {
+    "audit_loaddata": ["rows.json", "--reason", "a test"],
+    "audit_history": ["app.Tag", "1"],
+    "audit_prune": ["--older-than", "1d"],
+}
 # Django's own checks ask all databases what they can.
 everywhere = pytest.mark.django_db(databases=["default", "other"])
 SETTINGS = """

@@ -50,7 +50,8 @@ def _unsupported(connection: BaseDatabaseWrapper) -> str:
         return ""
     if connection.vendor == "mysql" and _is_mariadb(connection) is not False:
         return ""
-    return _NAMES.get(connection.vendor) or connection.display_name or connection.vendor
+    name = getattr(type(connection), "display_name", None)  # where it is a property, it may ask the server
+    return _NAMES.get(connection.vendor) or (name if isinstance(name, str) else connection.vendor)
 
 
 def _is_mariadb(connection: BaseDatabaseWrapper) -> bool | None:

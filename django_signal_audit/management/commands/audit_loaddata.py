@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, cast
 
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,6 +11,7 @@ from django.db import router, transaction
 
 from django_signal_audit.api import record_suspension
 from django_signal_audit.context import context_scope
+from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.selection import WRONG
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.suspension import ALL_MODELS, resume, suspend
@@ -22,7 +23,7 @@ def _project_loaddata() -> type[BaseCommand]:
     return type(found if isinstance(found, BaseCommand) else load_command_class(found, "loaddata"))
 
 
-class Command(_project_loaddata()):  # type: ignore[misc]  # known at run time only
+class Command(AuditCommand, _project_loaddata()):  # type: ignore[misc]  # known at run time only
     """Runs ``loaddata`` with auditing suspended for all models, in one transaction with the events that say so."""
 
     help = "Load fixtures without recording their rows. That, and why, is recorded."
@@ -30,14 +31,9 @@ class Command(_project_loaddata()):  # type: ignore[misc]  # known at run time o
     # Nothing is compared with a history that the fixtures bring.
     completes_history = False
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser with the exit codes at the end of its help."""
-        parser: CommandParser = super().create_parser(prog_name, subcommand, epilog=self.exit_codes, **kwargs)
-        return parser
-
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the reason to the arguments of ``loaddata``."""
-        super().add_arguments(parser)
+        super().add_arguments(cast("CommandParser", parser))
         parser.add_argument("--reason", required=True, help="Why these rows may go unrecorded; events say it.")
 
     def handle(self, *args: Any, **options: Any) -> Any:
