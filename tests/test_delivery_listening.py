@@ -44,9 +44,7 @@ class TestListener:
         if connection.vendor != "postgresql":
             pytest.skip("only PostgreSQL tells of commits")
         if connection.Database.__name__ != "psycopg":
-            pytest.skip(
-                "workers listen with psycopg 3 only: psycopg 2 does not tell notices from other reasons to read"
-            )
+            pytest.skip("workers listen with psycopg 3 only: psycopg 2 does not say what there is to read")
         settings.SIGNAL_AUDIT = {**audit_settings(notify=["take"]), "DISPATCHER": WORKER}
 
     def test_it_hears_of_a_commit(self):
