@@ -25,6 +25,7 @@ from django_signal_audit.visibility import get_visibility
 from .model_access import ModelAccess
 from .policies import Limits, PermissionPolicy, Policy, Verdict
 from .policies.base import CHUNK
+from .shapes import shaped
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Access(ModelAccess):
 
     def filter(self, events: Iterable[AuditEvent]) -> list[AuditEvent]:
         """Return those of the events that the user may see, in their order; all are of one database."""
-        events = list(events)
+        events = shaped(events)
         if not events:
             return []
         unknown: dict[str, dict[str, AuditEvent]] = defaultdict(dict)
@@ -177,7 +178,7 @@ class Access(ModelAccess):
 
     def redact(self, events: Iterable[AuditEvent]) -> list[AuditEvent]:
         """Return the events without the fields that the user may not see; ``is_cut`` says where there were any."""
-        events = list(events)
+        events = shaped(events)
         self._load_rows(events)
         return [self._redacted(event) for event in events]
 

@@ -111,13 +111,20 @@ def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text
     pk, events = parse_id(model, key), AuditEvent.objects.using(newest._state.db)
     if access.is_left_to_project(label, clean_text(key)):
         events = access.narrow(events)
-    values = events.state_of(model, key if pk is None else pk, moment)
+    try:
+        values = events.state_of(model, key if pk is None else pk, moment)
+        return {"at_time": show_moment(moment), **_shown_state(access, newest, values)}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Whoever has the database can store any JSON.
+        return {"at_error": _("What is recorded of this object cannot be read.")}
+
+
+def _shown_state(access: Access, newest: AuditEvent, values: dict[str, Any] | None) -> dict[str, Any]:
     if values is None:
-        return {"at_time": show_moment(moment), "state": None}
+        return {"state": None}
     values = {name: value for name, value in values.items() if access.shows(newest, name)}
     shown = show_state(newest, values, access.reader_of_state(newest, values))
-    labels = [label_of(newest.field(name), name) for name in uncertain(newest, values)]
-    return {"at_time": show_moment(moment), "state": shown, "uncertain": labels}
+    return {"state": shown, "uncertain": [label_of(newest.field(name), name) for name in uncertain(newest, values)]}
 
 
 def _present(site: str, newest: AuditEvent | None) -> dict[str, Any]:

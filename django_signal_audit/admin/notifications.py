@@ -29,6 +29,7 @@ from .filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFil
 from .links import notification_url
 from .preview import MOST_EVENTS, Preview, first_events, known_uids, preview, sees_message, subjects_of
 from .retries import MOST, count_unsent, retry, unsent
+from .shapes import shaped_notification
 
 ERROR_WIDTH = 120
 TOLD_WIDTH = 80
@@ -45,7 +46,7 @@ class NotificationChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Find the page, and the events of its rows."""
         super().get_results(request)
-        self.result_list = list(self.result_list)
+        self.result_list = list(map(shaped_notification, self.result_list))
         told = subjects_of(self.result_list, access_of(request, self.model_admin.admin_site))
         for row in self.result_list:
             row.told = told[row.pk]
@@ -92,7 +93,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the notification, its message and the events it tells of instead of a form."""
-        row = context["original"]
+        row = shaped_notification(context["original"])
         events, access = first_events(row), access_of(request, self.admin_site)
         shown = access.filter(events)
         is_hidden = not sees_message(access, row)

@@ -10,6 +10,7 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
 from .access import Access
 from .keyset import Branch, Cursor, Life, Page, Span, find_keys, find_page
+from .shapes import shaped
 
 # So many events are read for one page. Who sees few of them is offered to look further.
 MOST_READ = 5000
@@ -58,7 +59,7 @@ def find_visible(scan: Scan, cursor: Cursor, labels: Iterable[str]) -> Found:
 
 def _fetch(events: AuditEventQuerySet, keys: Sequence[int]) -> list[AuditEvent]:
     rows = events.in_bulk(keys)
-    return [rows[pk] for pk in keys if pk in rows]
+    return shaped(rows[pk] for pk in keys if pk in rows)
 
 
 @dataclass(frozen=True, slots=True)

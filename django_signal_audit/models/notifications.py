@@ -107,19 +107,25 @@ class Notification(TimeStampedModel):
         return f"{self.rule} → {self.channel} {self.recipient}".rstrip()
 
     @property
+    def _document(self) -> dict[str, Any]:
+        # Whoever has the database can store any JSON.
+        return self.data if isinstance(self.data, dict) else {}
+
+    @property
     def subject(self) -> str:
         """Return the subject of a message that stays here to be read, ``""`` for one that went elsewhere."""
-        return str(self.data.get("subject", ""))
+        return str(self._document.get("subject", ""))
 
     @property
     def body(self) -> str:
         """Return the text of a message that stays here to be read, ``""`` for one that went elsewhere."""
-        return str(self.data.get("body", ""))
+        return str(self._document.get("body", ""))
 
     @property
     def event_uids(self) -> list[Any]:
         """Return the uids of the events it tells of: one, or a digest's several."""
-        return [self.event] if self.event else list(self.data.get("events", ()))
+        uids = self._document.get("events", ())
+        return [self.event] if self.event else list(uids) if isinstance(uids, (list, tuple)) else []
 
     def audit_events(self) -> list[AuditEvent]:
         """Return the events it tells of, oldest first; pruned ones are missing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import connections
 
 from django_signal_audit.models import AuditEvent
@@ -32,6 +34,11 @@ def known_kinds(using: str) -> dict[int, Kind]:
         samples = [row[0] for row in cursor.fetchall()]
     rows = AuditEvent.objects.using(using).filter(pk__in=samples).order_by()
     return {
-        number: Kind(event_type, level, model, tuple(rules))
+        number: Kind(event_type, level, model, _names(rules))
         for number, event_type, level, model, rules in rows.values_list("kind", *Kind._fields)
     }
+
+
+def _names(rules: Any) -> tuple[str, ...]:
+    """Return the names of rules: whoever has the database can store any JSON."""
+    return tuple(name for name in rules if isinstance(name, str)) if isinstance(rules, list) else ()
