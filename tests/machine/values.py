@@ -73,7 +73,7 @@ def draw_value(draw: Any, field: Any) -> Any:
         return draw(st.sampled_from([*([None] if field.null or not known else []), *known]))
     if field.primary_key and isinstance(field, models.CharField):
         return draw(st.sampled_from(TEXT_KEYS if (field.max_length or 0) < 300 else [*TEXT_KEYS, "k" * 300]))
-    return draw(STRATEGIES[type(field)])
+    return draw(next(STRATEGIES[kind] for kind in type(field).__mro__ if kind in STRATEGIES))
 
 
 def draw_values(draw: Any, model: type[models.Model], *, full: bool) -> dict[str, Any]:
