@@ -32,11 +32,12 @@ def auditable_models() -> list[Model]:
 
 
 def is_sound(model: Model) -> bool:
-    """Return whether the primary key names fields that exist. Django's own checks report a model where it does not."""
+    """Return whether the primary key is of fields and relations that exist. Django's own checks report where not."""
     try:
-        return all(one._meta.pk_fields is not None for one in (model, *model._meta.get_parent_list()))
+        keys = [field for one in (model, *model._meta.get_parent_list()) for field in one._meta.pk_fields]
     except FieldDoesNotExist:
         return False
+    return not any(field.remote_field and isinstance(field.remote_field.model, str) for field in keys)
 
 
 def is_wildcard(pattern: str) -> bool:
