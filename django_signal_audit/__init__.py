@@ -11,16 +11,16 @@ from .rules.schema import Rule
 
 if TYPE_CHECKING:
     from .api import record, suspend_auditing
-    from .changes import Change, FieldChange, MembersChange
-    from .context import audit_context
-    from .propagation import audited_task
+    from .context.propagation import audited_task
+    from .context.scopes import audit_context
+    from .events.changes import Change, FieldChange, M2MChange
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Change",
     "FieldChange",
-    "MembersChange",
+    "M2MChange",
     "Rule",
     "__version__",
     "audit_context",
@@ -33,11 +33,11 @@ __all__ = [
 _LAZY = {
     "record": "api",
     "suspend_auditing": "api",
-    "Change": "changes",
-    "FieldChange": "changes",
-    "MembersChange": "changes",
-    "audit_context": "context",
-    "audited_task": "propagation",
+    "Change": "events.changes",
+    "FieldChange": "events.changes",
+    "M2MChange": "events.changes",
+    "audit_context": "context.scopes",
+    "audited_task": "context.propagation",
 }
 
 

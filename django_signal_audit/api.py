@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 from asgiref.sync import sync_to_async
 from django.db import connections, models, router
 
-from .changes import Change
-from .context import ScopeDecorator
+from .context.scopes import ScopeDecorator
+from .context.suspension import ALL_MODELS, Model, resume, suspend
 from .enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
-from .suspension import ALL_MODELS, Model, resume, suspend
+from .events.changes import Change
 
 if TYPE_CHECKING:
     from .models import AuditEvent
@@ -53,7 +53,7 @@ def record(
     if level not in Level.values:
         msg = f"record() knows the levels {', '.join(Level.values)}, not {level!r}."
         raise ValueError(msg)
-    from .actors import unwrapped
+    from .context.actors import unwrapped
 
     # request.user is lazy, and may be nobody.
     obj = unwrapped(obj)

@@ -219,7 +219,7 @@ def get_settings() -> Settings:
 
 
 def is_unread(key: str) -> bool:
-    """Tell whether the value of a key is of a wrong type, so that its default is in force."""
+    """Return whether the value of a key is of a wrong type, so that its default is in force."""
     raw = raw_settings()
     return isinstance(raw, Mapping) and key in raw and not KEYS[key][1](raw[key])
 

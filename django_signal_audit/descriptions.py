@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from .actors import resolve_actor
-from .changes import Change
-from .context import current_context
-from .documents import JSONValue, clean_text, safe_str
+from .context.actors import resolve_actor
+from .context.impersonation import resolve_impersonator
+from .context.scopes import current_context
 from .enums import EventType
-from .impersonation import resolve_impersonator
-from .keys import concrete, object_id, row_name
-from .matching import Match
+from .events.changes import Change
+from .events.documents import JSONValue, clean_text, safe_str
+from .events.insert import EventRow
+from .events.keys import concrete, object_id, row_name
+from .events.payloads import hide, masked_payload, member_names, secret_values
+from .events.secret_fields import has_secret_key, masked_fields
+from .events.uids import new_uids
 from .models.events import REPR_LENGTH, utc_now
-from .models.kinds import Kind, number_of
-from .models.rows import EventRow
-from .payloads import hide, masked_payload, member_names, secret_values
-from .secret_fields import has_secret_key, masked_fields
-from .uids import new_uids
+from .models.signatures import Kind, signature_hash
+from .rules.matching import Match
 
 _NO_DATA: dict[str, JSONValue] = {}
 
 
-class Describer:
+class EventBuilder:
     """Describes the changes of one call: what they share is worked out once."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Describer:
             _describe_data(change, match, label, uid) if change.data else _NO_DATA,
             self.context,
             self.correlation_id,
-            number_of(Kind(event_type, match.level, label, tuple(rules))),
+            signature_hash(Kind(event_type, match.level, label, tuple(rules))),
         )
 
     def _resolve(self, explicit: Any) -> tuple[str, str]:

@@ -11,8 +11,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from .capture.requests import record_request, watches_requests
-from .context import context_scope
+from .capture.sources.requests import record_request, watches_requests
+from .context.scopes import context_scope
 
 
 class AuditMiddleware:

@@ -31,7 +31,7 @@ class Problem:
 
     @property
     def is_error(self) -> bool:
-        """Tell whether it is an error rather than a warning."""
+        """Return whether it is an error rather than a warning."""
         return self.code.startswith("E")
 
     def as_check(self) -> CheckMessage:

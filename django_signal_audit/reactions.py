@@ -16,8 +16,8 @@ from django.db import router
 from django.db.models import FileField, Q
 
 from .enums import EventType
+from .events.values import Digest, Masked
 from .exceptions import GiveUp
-from .values import Digest, Masked
 
 if TYPE_CHECKING:
     from .channels.base import Message
@@ -72,7 +72,7 @@ def _files(event: AuditEvent) -> Iterator[tuple[FileField, str, str | None]]:
 
 
 def _is_named(storage: Storage, name: str, using: str | None) -> bool:
-    """Tell whether any row of any model still has the file."""
+    """Return whether any row of any model still has the file."""
     for model in apps.get_models():
         if model._meta.proxy:
             continue

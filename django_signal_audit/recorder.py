@@ -13,25 +13,26 @@ from uuid import UUID
 
 from django.db import Error, connections, transaction
 
-from . import recursion, storage
-from .changes import Change
 from .channels.registry import get_channel
 from .conf import get_settings
-from .contention import is_passing
+from .context import recursion
+from .context.suspension import suspended
 from .delivery import digests
 from .delivery.entries import insert
-from .descriptions import Describer
+from .descriptions import EventBuilder
 from .dispatchers.registry import get_dispatcher
+from .events.changes import Change
+from .events.insert import EventRow, insert_row, insert_rows
+from .events.keys import row_name
+from .events.object_texts import texts_of
+from .events.values import safe_str
 from .exceptions import EventNotWritten
-from .keys import row_name
-from .matching import Match, match_change
 from .models import AuditEvent, Notification
-from .models.rows import EventRow, insert_row, insert_rows
-from .object_texts import texts_of
+from .models import tables as storage
+from .rules.matching import Match, match_change
 from .rules.schema import NotifyEntry, Rule
 from .signals import event_recorded
-from .suspension import suspended
-from .values import safe_str
+from .transient import is_transient
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -158,14 +159,14 @@ def _scope(using: str, *, keep_going: bool) -> AbstractContextManager[None]:
 
 
 def _cannot_go_on(using: str) -> bool:
-    """Tell whether the fault took the transaction along: a deadlock on MySQL rolls back all of it, not a savepoint."""
+    """Return whether the transaction is lost: a deadlock on MySQL rolls back all of it, not only a savepoint."""
     connection = connections[using]
     return connection.in_atomic_block and connection.needs_rollback
 
 
 def _fail(what: str, error: Exception) -> NoReturn:
     # What passes is the application's to repeat, and has to look as it does without us.
-    if isinstance(error, EventNotWritten) or is_passing(error):
+    if isinstance(error, EventNotWritten) or is_transient(error):
         raise error
     msg = (
         f"{what} could not be recorded, so it does not happen: {type(error).__name__}: {safe_str(error)}. "
@@ -184,7 +185,7 @@ def _name(change: Change) -> str:
 
 
 def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[EventRow]:
-    describer = Describer()
+    describer = EventBuilder()
     matched = [(change, match) for change in changes if (match := match_change(change)) is not None]
     if not matched:
         return []

@@ -17,7 +17,7 @@ from .delivery.transport import intercepted
 from .delivery.worker import deliver
 from .dispatchers import WorkerDispatcher
 from .dispatchers.registry import replaced_dispatcher
-from .keys import object_id
+from .events.keys import object_id
 from .models import AuditEvent, Notification
 from .signals import event_recorded
 

@@ -95,7 +95,7 @@ def _until(lines: Iterator[tuple[int, str]], end: str) -> str:
 
 
 def matches(expected: str, actual: str) -> bool:
-    """Tell whether a text is the expected one, but for times, ``…`` and blanks at the ends of lines."""
+    """Return whether a text is the expected one, but for times, ``…`` and blanks at the ends of lines."""
     parts = map(re.escape, _plain(expected).split("…"))
     return re.fullmatch("(?s:.*?)".join(parts), _plain(actual)) is not None
 

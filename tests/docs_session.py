@@ -21,7 +21,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from django_signal_audit.capture import base as capture_base
+from django_signal_audit.capture.sources import base as capture_base
 from django_signal_audit.channels.email import HAS_MAILERS
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.testing import capture_events, drain, fake_notifications

@@ -14,8 +14,8 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.utils.functional import SimpleLazyObject
 
-from django_signal_audit.context import context_scope
-from django_signal_audit.propagation import pack, task_scope
+from django_signal_audit.context.propagation import pack, task_scope
+from django_signal_audit.context.scopes import context_scope
 
 from .app.models import Category
 from .conftest import Audit, events, last

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 import django_signal_audit
+from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.values import mask
 
 from .samples import HOSTILE, make_event
 

@@ -10,8 +10,8 @@ from django.utils.safestring import SafeString
 
 from django_signal_audit.admin import notifications, retries
 from django_signal_audit.admin.preview import Preview
+from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.values import mask
 
 from .notices import audit_settings, make_event, make_notification, receiving
 from .samples import NOON

@@ -12,8 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from django_signal_audit.admin.links import history_url
+from django_signal_audit.events.values import mask, to_json
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import mask, to_json
 from tests.app.models import Category, Country, Person, Product, Restaurant, Tag
 
 from .conftest import last

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.files.base import ContentFile
 
 from django_signal_audit.admin.links import history_url
-from django_signal_audit.context import audit_context
+from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.models import AuditEvent
 from testproject.shop.models import Category as ShopCategory
 from testproject.shop.models import Product as ShopProduct

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django_signal_audit.admin.keyset import EVER, Life
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.reports.kinds import known_kinds
+from django_signal_audit.reports.signatures import known_kinds
 from tests.app.models import Product, Tag
 
 from .plans import of_postgresql, of_sqlite
@@ -154,7 +154,7 @@ class TestKinds:
         assert set(known_kinds("default").values()) == {("create", "critical", "auth.user", ("users",))}
 
     def test_more_kinds_than_are_looked_up_one_by_one(self, admin_client, monkeypatch):
-        monkeypatch.setattr("django_signal_audit.admin.listing.MAX_KINDS", 1)
+        monkeypatch.setattr("django_signal_audit.admin.changelist.MAX_KINDS", 1)
         events = [make_event(event_type=kind, level="warning") for kind in ("update", "delete")]
         make_event()
         found = admin_client.get(f"{LIST}?level=warning").context["cl"].result_list

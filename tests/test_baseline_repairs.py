@@ -58,7 +58,7 @@ def in_sql(sql: str, *params: Any) -> None:
         cursor.execute(sql, params)
 
 
-class unwatched(suspend_auditing):  # reads as the statement it is
+class bypass_capture(suspend_auditing):  # reads as the statement it is
     """Writes unseen, and leaves no event of that either."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class TestRowsThatDiffer:
         tags = [Tag.objects.create(name=name) for name in "abc"]
         product = Product.objects.create(name="a")
         product.tags.set(tags[:2])
-        with unwatched():
+        with bypass_capture():
             product.tags.set(tags[1:])
         (event,) = repair()
         assert event.changes == {"tags": {"added": [tags[2].pk], "removed": [tags[0].pk]}}
@@ -123,7 +123,7 @@ class TestRowsThatDiffer:
         audit()
         kept, gone = (Product.objects.create(name=name) for name in "ab")
         gone_pk = str(gone.pk)
-        with unwatched():
+        with bypass_capture():
             kept.name = "c"
             kept.save()
             gone.delete()
@@ -281,7 +281,7 @@ class TestTheCommand:
         Tag.objects.bulk_create([Tag(name=name) for name in "abc"])
         in_sql("UPDATE app_tag SET name = 'x' WHERE name = 'a'")
         in_sql("DELETE FROM app_tag WHERE name = 'b'")
-        with unwatched():
+        with bypass_capture():
             Tag.objects.create(name="new")
         line = "app.tag: 2 of 3 rows {0} a starting point, 1 of them because they differed; "
         line += "1 rows that are gone {0} a deletion."
@@ -293,7 +293,7 @@ class TestTheCommand:
 
     def test_nobody_is_notified(self, audit: Audit) -> None:
         audit(NOTIFYING, **LOG)
-        with unwatched():
+        with bypass_capture():
             category = Category.objects.create(name="a")
         make_event(event_type="create", model="app.tag", object_id="77", changes={"name": [None, "a"]})
         baseline("--repair")
@@ -338,7 +338,7 @@ def test_values_that_were_recorded_under_another_type(
     audit: Audit, recorded: Any, field: str, value: Any, is_same: bool
 ) -> None:
     audit({"name": "all", "model": "app.Product", "fields": [field]})
-    with unwatched():
+    with bypass_capture():
         product = Product.objects.create(**{"name": "a", field: value})
     changes = {field: [None, recorded]}
     make_event(event_type="create", model="app.product", object_id=str(product.pk), changes=changes)
@@ -348,7 +348,7 @@ def test_values_that_were_recorded_under_another_type(
 
 def test_a_moment_that_was_recorded_as_a_date(audit: Audit) -> None:
     audit({"name": "all", "model": "app.Product", "fields": ["modified"]})
-    with unwatched():
+    with bypass_capture():
         product = Product.objects.create(name="a")
         models.QuerySet(Product).update(modified="2026-01-31T00:00Z")
     changes = {"modified": [None, "2026-01-31"]}

@@ -13,9 +13,10 @@ from django.core.management.base import SystemCheckError
 from django.db import connection, connections, models
 from django.dispatch import Signal
 
-from django_signal_audit import Rule, checks
+from django_signal_audit import Rule
 from django_signal_audit.capture import internals
 from django_signal_audit.channels.base import Channel
+from django_signal_audit.checks import settings as checks
 from django_signal_audit.dispatchers.base import Dispatcher
 
 from .app.models import Picture

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.contenttypes.models import ContentType
 
-from django_signal_audit.changes import Change, FieldChange, MembersChange
-from django_signal_audit.conditions import OPERATORS, WORDS, can_hold, compile_when, when_problems
 from django_signal_audit.enums import MODEL_EVENTS, Source
+from django_signal_audit.events.changes import Change, FieldChange, M2MChange
+from django_signal_audit.rules.conditions import OPERATORS, WORDS, can_hold, compile_when, when_problems
 from django_signal_audit.rules.plans import condition_fields
 
 from .app.models import Box, Category, Country, Document, Note, Person, Picture, Product, Tracked
@@ -20,7 +20,7 @@ DAY = dt.timedelta(days=1)
 UTC = dt.UTC
 
 
-def change(event_type: str = "update", **fields: tuple[Any, Any] | MembersChange) -> Change:
+def change(event_type: str = "update", **fields: tuple[Any, Any] | M2MChange) -> Change:
     return Change(
         event_type=event_type,
         source=Source.ORM,
@@ -28,7 +28,7 @@ def change(event_type: str = "update", **fields: tuple[Any, Any] | MembersChange
         fields={
             name: FieldChange(old=value[0], new=value[1]) for name, value in fields.items() if isinstance(value, tuple)
         },
-        members={name: value for name, value in fields.items() if isinstance(value, MembersChange)},
+        members={name: value for name, value in fields.items() if isinstance(value, M2MChange)},
     )
 
 
@@ -253,9 +253,9 @@ class TestMany:
         assert not holds(when, change(price=(D(9), D(7)), stock=(4, 0)))
 
     def test_members_change(self) -> None:
-        made = change("m2m", tags=MembersChange(added=(3,)))
+        made = change("m2m", tags=M2MChange(added=(3,)))
         assert holds({"tags": "changed"}, made)
-        assert not holds({"tags": "changed"}, change("m2m", tags=MembersChange()))
+        assert not holds({"tags": "changed"}, change("m2m", tags=M2MChange()))
         assert not holds({"tags": "changed"}, change(price=(D(1), D(2))))
         assert not holds({"tags": "changed", "price": "changed"}, made)
 

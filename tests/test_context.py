@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from django_signal_audit import audit_context, record, suspend_auditing
-from django_signal_audit.context import current_context
+from django_signal_audit.context.scopes import current_context
 
 from .app.models import Category, Product
 from .conftest import Audit, events, last, run_async

@@ -10,10 +10,10 @@ from django.core.management import call_command
 from django.dispatch import receiver
 from django_tasks_db.models import DBTaskResult
 
+from django_signal_audit.context.recursion import MAX_GENERATION
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.dispatchers import TasksDispatcher, WorkerDispatcher
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.recursion import MAX_GENERATION
 from django_signal_audit.signals import event_recorded, notification_sent
 
 from .app.models import Category, Tag

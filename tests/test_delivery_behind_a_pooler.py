@@ -15,7 +15,7 @@ import pytest
 from django.db import connection, connections
 
 from django_signal_audit import record
-from django_signal_audit.delivery.listening import Listener
+from django_signal_audit.delivery.listener import Listener
 
 from .notices import audit_settings
 

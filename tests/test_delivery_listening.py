@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_signal_audit import record
-from django_signal_audit.delivery.listening import Listener
+from django_signal_audit.delivery.listener import Listener
 from django_signal_audit.models import Notification
 from tests.app.models import Product
 
@@ -31,7 +31,7 @@ def notify(settings):
 
 
 def hears(listener):
-    """Tell whether something was said; what was said before is heard at once."""
+    """Return whether something was said; what was said before is heard at once."""
     start = time.monotonic()
     listener.wait(0.3, threading.Event())
     return time.monotonic() - start < 0.3

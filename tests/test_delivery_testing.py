@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import TestCase, override_settings
 
-from django_signal_audit.changes import Change
 from django_signal_audit.enums import Source
+from django_signal_audit.events.changes import Change
 from django_signal_audit.models import Notification
 from django_signal_audit.pytest_plugin import audit_drain, audit_events, audit_notifications
 from django_signal_audit.recorder import record_changes

@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 
 from django_signal_audit import audit_context
+from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.exceptions import ImmutableEvent
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import Digest, Masked
 
 from .app.models import Category, Product, Tag
 from .conftest import Audit, events, last
@@ -97,7 +97,7 @@ def test_typed_values(audit: Audit, settings: object) -> None:
     assert new["blob"].length == 2
     tag = Tag.objects.create(name="t")
     product.tags.add(tag)
-    assert last().member_changes["tags"].added == (tag.pk,)
+    assert last().m2m_changes["tags"].added == (tag.pk,)
     assert last().old == {}
 
 

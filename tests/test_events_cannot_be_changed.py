@@ -20,11 +20,11 @@ from django.db.models.functions import Concat
 from django.test import TestCase
 
 from django_signal_audit.capture.connection import reconnect
+from django_signal_audit.events.uids import new_uid
 from django_signal_audit.exceptions import EventNotWritten, ImmutableEvent
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.testing import capture_events
-from django_signal_audit.uids import new_uid
 
 from .app.models import Category
 from .conftest import Audit, events, run_async

@@ -11,9 +11,9 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 
 from django_signal_audit import Change, record
-from django_signal_audit.capture import base
-from django_signal_audit.capture.base import CaptureSource, register_source
 from django_signal_audit.capture.connection import reconnect
+from django_signal_audit.capture.sources import base
+from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.channels.base import Channel, Message
 from django_signal_audit.dispatchers import Dispatcher
 from django_signal_audit.enums import Source

@@ -7,7 +7,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from django_signal_audit.values import mask
+from django_signal_audit.events.values import mask
 
 from .samples import HOSTILE, NOON, make_event
 

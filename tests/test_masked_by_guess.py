@@ -10,7 +10,7 @@ from django.core import checks, serializers
 from django.core.management import call_command
 
 from django_signal_audit import audit_context, record
-from django_signal_audit.masking import is_secret
+from django_signal_audit.events.masking import is_secret
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry

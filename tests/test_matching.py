@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_signal_audit import record
-from django_signal_audit.changes import Change
+from django_signal_audit.events.changes import Change
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.testing import fake_notifications

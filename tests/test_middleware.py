@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client, RequestFactory
 
-from django_signal_audit.clients import client_ip
+from django_signal_audit.context.clients import client_ip
 
 from .app.models import Category
 from .app.signals import viewed

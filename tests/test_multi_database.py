@@ -13,9 +13,9 @@ from django.db import connections, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models.signals import post_delete
 
-from django_signal_audit import storage
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.models import tables as storage
 
 from .app.models import Category, Product, Tag
 from .conftest import Audit

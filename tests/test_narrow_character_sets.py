@@ -9,7 +9,8 @@ import pytest
 from django.db import connection
 
 from django_signal_audit import audit_context
-from django_signal_audit.models import AuditEvent, rows
+from django_signal_audit.events import insert as rows
+from django_signal_audit.models import AuditEvent
 
 from .app.models import Tag
 from .conftest import Audit, last

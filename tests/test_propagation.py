@@ -13,8 +13,8 @@ from django.test import RequestFactory
 from django_tasks_db.models import DBTaskResult
 
 from django_signal_audit import audit_context
-from django_signal_audit.context import NO_CONTEXT, context_scope, current_context
-from django_signal_audit.values import mask
+from django_signal_audit.context.scopes import NO_CONTEXT, context_scope, current_context
+from django_signal_audit.events.values import mask
 
 from .app import jobs, tasks
 from .app.models import Tag

@@ -7,6 +7,7 @@ import pytest
 from django.db import models
 from django.utils import timezone
 
+from django_signal_audit.events.values import Digest, Masked, mask, to_json
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import (
     change_lines,
@@ -15,8 +16,7 @@ from django_signal_audit.reports.display import (
     show_value,
     summarise,
 )
-from django_signal_audit.reports.reading import show_time
-from django_signal_audit.values import Digest, Masked, mask, to_json
+from django_signal_audit.reports.formatter import show_time
 
 from .samples import NOON
 

@@ -10,7 +10,7 @@ import pytest
 from django_signal_audit.reports.base import Column, Detail, Report, WrongArgument
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.reports.formats.registry import BUILT_IN, get_format
-from django_signal_audit.reports.texts import printable, shorten
+from django_signal_audit.reports.sanitizing import printable, shorten
 
 from .samples import HOSTILE
 

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError
 
 from django_signal_audit import Rule
-from django_signal_audit.checks import check_rules
+from django_signal_audit.checks.settings import check_rules
 from django_signal_audit.retention.periods import Retention, periods_of
 from django_signal_audit.rules.periods import parse_period
 

@@ -13,8 +13,8 @@ from django.test import override_settings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from django_signal_audit.conditions import OPERATORS, WORDS
 from django_signal_audit.conf import KEYS
+from django_signal_audit.rules.conditions import OPERATORS, WORDS
 from django_signal_audit.rules.schema import NOTIFY_KEYS, RULE_KEYS, Rule
 
 from .app.models import Product, Unaudited

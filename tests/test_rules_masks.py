@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core import serializers
 
-from django_signal_audit.masking import is_secret
+from django_signal_audit.events.masking import is_secret
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.testing import fake_notifications

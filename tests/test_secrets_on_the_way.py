@@ -15,8 +15,8 @@ from django.test import Client, RequestFactory
 from django.urls import include, path, re_path
 
 from django_signal_audit import audit_context, record
-from django_signal_audit.clients import client_ip
-from django_signal_audit.context import context_scope
+from django_signal_audit.context.clients import client_ip
+from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.delivery.errors import describe
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import AuditEvent, Notification
@@ -286,7 +286,7 @@ class TestClients:
         assert client_ip(request) == expected
 
     def test_check_knows_the_socket(self, settings: Any) -> None:
-        from django_signal_audit.checks import check_plugins
+        from django_signal_audit.checks.settings import check_plugins
 
         settings.SIGNAL_AUDIT = {"TRUSTED_PROXIES": ["unix", "10.0.0.0/8"]}
         assert check_plugins() == []

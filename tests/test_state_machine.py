@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from django_signal_audit.capture.base import registered_sources
 from django_signal_audit.capture.connection import reconnect
+from django_signal_audit.capture.sources.base import registered_sources
 
 from .app.models import Product
 from .conftest import Audit

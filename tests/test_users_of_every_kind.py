@@ -15,7 +15,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy
 
 from django_signal_audit import audit_context, record
-from django_signal_audit.context import context_scope
+from django_signal_audit.context.scopes import context_scope
 
 from .app.models import Tag
 from .app.signals import viewed

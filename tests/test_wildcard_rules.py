@@ -14,7 +14,7 @@ from django.db import models
 from django_tasks_db.models import DBTaskResult
 
 from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS
-from django_signal_audit.rules.targets import is_history, resolve
+from django_signal_audit.rules.patterns import is_history, resolve
 
 from .app.models import Tag
 from .conftest import Audit, events

@@ -6,7 +6,7 @@ from .base import Run
 from .ours import Ours
 
 if TYPE_CHECKING:
-    from django_signal_audit.models.rows import EventRow
+    from django_signal_audit.events.insert import EventRow
 
 
 class Floor(Ours):
@@ -23,8 +23,8 @@ class Floor(Ours):
         from django.db import transaction
 
         from benchmarks.operations import BULK
-        from django_signal_audit.models.rows import insert_row, insert_rows
-        from django_signal_audit.uids import new_uid
+        from django_signal_audit.events.insert import insert_row, insert_rows
+        from django_signal_audit.events.uids import new_uid
 
         rows = _rows(BULK)
 
@@ -44,8 +44,8 @@ class Floor(Ours):
 def _rows(number: int) -> list[EventRow]:
     import datetime as dt
 
-    from django_signal_audit.models.rows import EventRow
-    from django_signal_audit.uids import new_uids
+    from django_signal_audit.events.insert import EventRow
+    from django_signal_audit.events.uids import new_uids
 
     uids = new_uids()
     changes: dict[str, Any] = {f"field {position}": [None, "a value of usual length"] for position in range(12)}

@@ -54,5 +54,5 @@ def _message(traceback: str) -> str:
 
 
 def counts_queries(message: str) -> bool:
-    """Tell whether a failure is about the number of queries."""
+    """Return whether a failure is about the number of queries."""
     return bool(_QUERIES.search(message))

@@ -34,9 +34,9 @@ def _differences(alias: str) -> list[str]:
     from django.db import connections
 
     from django_signal_audit.models import AuditEvent
+    from django_signal_audit.models.tables import has_table
     from django_signal_audit.replay import Replay
     from django_signal_audit.rules.registry import get_registry
-    from django_signal_audit.storage import has_table
 
     if connections[alias].needs_rollback or not has_table(AuditEvent, alias):
         return []
@@ -54,7 +54,7 @@ def _forget(alias: str) -> None:
     from django.db import connections
 
     from django_signal_audit.models import AuditEvent
-    from django_signal_audit.storage import has_table
+    from django_signal_audit.models.tables import has_table
 
     if has_table(AuditEvent, alias):
         with connections[alias].cursor() as cursor:

@@ -16,11 +16,11 @@ from django.http import HttpRequest
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.delivery.subjects import load_subjects
-from django_signal_audit.keys import object_id
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
-from django_signal_audit.reports.reading import Reader
+from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.relations import names_in, related_names
-from django_signal_audit.visibility import get_visibility
+from django_signal_audit.rules.visibility import get_visibility
 
 from .model_access import ModelAccess
 from .policies import Limits, PermissionPolicy, Policy, Verdict

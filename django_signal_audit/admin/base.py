@@ -21,8 +21,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from django_signal_audit.reports.localised import local, show_clock, show_moment
-from django_signal_audit.reports.texts import spelled_out
+from django_signal_audit.reports.localization import local, show_clock, show_moment
+from django_signal_audit.reports.sanitizing import spelled_out
 
 from .paging import BoundedPaginator
 

@@ -16,15 +16,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.reports.localised import show_date
-from django_signal_audit.reports.texts import printable
+from django_signal_audit.reports.localization import show_date
+from django_signal_audit.reports.sanitizing import printable
 
 from .access import access_of
 from .base import crumbs_to_list, render_page
 from .details import may_view_notifications
 from .links import events_url, notifications_url
 from .scanning import MOST_READ
-from .tallies import Period, VisibleEvents, count_failures
+from .statistics import Period, VisibleEvents, count_failures
 
 TEMPLATE = "django_signal_audit/admin/dashboard.html"
 PERIODS = (7, 30, 90)

@@ -21,13 +21,13 @@ from django_signal_audit.reports.display import (
     show_payload,
     show_reason,
 )
-from django_signal_audit.reports.localised import show_brief, show_moment
-from django_signal_audit.reports.reading import Reader
+from django_signal_audit.reports.formatter import Reader
+from django_signal_audit.reports.localization import show_brief, show_moment
 
 from .access import access_of
 from .links import actor_url, event_url, events_url, history_url, may_view_events, notification_url, put_back_url
-from .putback import refusal_of, reversal_for
-from .reversals import Present
+from .revert import refusal_of, reversal_for
+from .reverting import Present
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,5 +142,5 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
 
 
 def may_view_notifications(request: HttpRequest) -> bool:
-    """Tell whether the user may see the outbox."""
+    """Return whether the user may see the outbox."""
     return request.user.has_perm("django_signal_audit.view_notification")

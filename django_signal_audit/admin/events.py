@@ -17,18 +17,18 @@ from django.utils.translation import gettext_lazy as _
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.display import show_actor, show_actors, summarise
-from django_signal_audit.reports.reading import ANYBODY
+from django_signal_audit.reports.formatter import ANYBODY
 
 from .access import access_of, certain, readable
 from .base import ReadOnlyAdmin, badge, show_second
+from .changelist import EventChangeList
 from .dashboard import dashboard_page
 from .details import event_page
 from .filters import EventTypeFilter, LevelFilter, ModelFilter, RuleFilter
 from .history import history_page
 from .inputs import ActorFilter, PeriodFilter
 from .links import actor_url, history_url
-from .listing import EventChangeList
-from .putback import put_back_page
+from .revert import put_back_page
 
 
 @admin.register(AuditEvent)

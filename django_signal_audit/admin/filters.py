@@ -15,11 +15,11 @@ from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import Notification
-from django_signal_audit.models.kinds import Kind
+from django_signal_audit.models.signatures import Kind
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
-from django_signal_audit.values import clean_text
 
 from .access import Access, access_of
 
@@ -56,7 +56,7 @@ class KindFilter(ChoiceFilter):
         return queryset
 
     def admits(self, kind: Kind) -> bool:
-        """Tell whether events of this kind have the value in force."""
+        """Return whether events of this kind have the value in force."""
         return bool(getattr(kind, str(self.parameter_name)) == clean_text(self.value() or ""))
 
 
@@ -116,7 +116,7 @@ class RuleFilter(KindFilter):
         return {rule.name: rule.name for rule in _rules(self.access)}
 
     def admits(self, kind: Kind) -> bool:
-        """Tell whether this rule matched events of this kind."""
+        """Return whether this rule matched events of this kind."""
         return clean_text(self.value() or "") in kind.rules
 
 

@@ -15,16 +15,16 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import EventType
-from django_signal_audit.keys import parse_id
+from django_signal_audit.events.keys import parse_id
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
-from django_signal_audit.models.lineage import labels_telling_of
+from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import label_of, show_state
 from django_signal_audit.reports.history import uncertain
-from django_signal_audit.reports.localised import show_moment
-from django_signal_audit.values import clean_text
+from django_signal_audit.reports.localization import show_moment
 
 from .access import Access, access_of
 from .base import crumbs_to_list, render_page
@@ -32,7 +32,7 @@ from .details import view_events
 from .keyset import EVER, Cursor, Life, neighbours
 from .links import key_of, object_url
 from .related import find_object, related_events
-from .reversals import Present
+from .reverting import Present
 from .scanning import Found, Scan, find_visible
 
 PER_PAGE = 50
@@ -88,7 +88,7 @@ def _model(label: str) -> type[models.Model] | None:
 def _lives(access: Access, using: str, label: str, key: str) -> list[Life]:
     """Return where the events of the object are: a row that a multi-table child's row extends has some of the child."""
     model, events = _model(label), AuditEvent.objects.using(using)
-    labels = labels_telling_of(model) if model is not None and label == model._meta.label_lower else (label,)
+    labels = labels_including_children(model) if model is not None and label == model._meta.label_lower else (label,)
     name = clean_text(key)
     return [Life(events, clean_text(one), name) for one in labels if access.may_view_object(one, name, using)]
 

@@ -12,11 +12,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEventQuerySet
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.values import clean_text
 
 from .keyset import Span
 

@@ -11,7 +11,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from django_signal_audit.keys import row_name
+from django_signal_audit.events.keys import row_name
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.registry import get_registry
 

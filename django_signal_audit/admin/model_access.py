@@ -16,9 +16,9 @@ from django.contrib.admin import AdminSite
 from django.db import models
 from django.http import HttpRequest
 
-from django_signal_audit.models.lineage import heirs
-from django_signal_audit.rules.targets import OWN_APP
-from django_signal_audit.visibility import get_visibility
+from django_signal_audit.models.inheritance import heirs
+from django_signal_audit.rules.patterns import OWN_APP
+from django_signal_audit.rules.visibility import get_visibility
 
 from .policies import AdminPolicy, ChildPolicy, InlinePolicy, PermissionPolicy, Policy, may_view_model
 from .policies.base import ask

@@ -18,9 +18,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import Notification, NotificationQuerySet
-from django_signal_audit.reports.texts import shorten
-from django_signal_audit.values import clean_text
+from django_signal_audit.reports.sanitizing import shorten
 
 from .access import access_of
 from .base import ReadOnlyAdmin, badge, crumbs_to_list, labelled, names_undeclared, render_page, show_second, with_uid
@@ -68,7 +68,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         return NotificationChangeList
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may have messages sent again: it takes the permission to change notifications."""
+        """Return whether the user may have messages sent again: it takes the permission to change notifications."""
         return bool(request.user.has_perm("django_signal_audit.change_notification"))
 
     def get_urls(self) -> list[URLPattern]:

@@ -23,7 +23,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic in the s
 
     @cached_property
     def is_cut(self) -> bool:
-        """Tell whether there are more rows than that."""
+        """Return whether there are more rows than that."""
         return self._counted > COUNTED
 
     @cached_property

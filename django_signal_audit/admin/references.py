@@ -12,11 +12,11 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import row_name
-from django_signal_audit.models.lineage import labels_telling_of
+from django_signal_audit.events.keys import row_name
+from django_signal_audit.events.values import JSONValue, encode
+from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.reports.relations import target_of
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.values import JSONValue, encode
 
 Model: TypeAlias = type[models.Model]
 # Returns the object's value of a field of its own, None where that is not known.
@@ -36,7 +36,7 @@ class Reference:
     is_members: bool = False
 
     def is_named_in(self, changes: Mapping[str, Any]) -> bool:
-        """Tell whether an event with these changes made or ended a reference to the object."""
+        """Return whether an event with these changes made or ended a reference to the object."""
         told = {name: changes[name] for name in self.names if name in changes}
         return bool(told) and all(self.names[name] in _values(change) for name, change in told.items())
 
@@ -71,7 +71,7 @@ def references_to(model: Model, value_of: ValueOf, using: str) -> Iterator[Refer
 
 def _watched(model: Model) -> tuple[str, ...]:
     ruled = {plan.label for plan in get_registry().plans.values()}
-    return tuple(label for label in labels_telling_of(model) if label in ruled)
+    return tuple(label for label in labels_including_children(model) if label in ruled)
 
 
 def _of_key(relation: models.ManyToOneRel, value_of: ValueOf, using: str) -> Reference | None:

@@ -8,10 +8,10 @@ from typing import Any
 from django.db import models
 
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import parse_id
+from django_signal_audit.events.keys import parse_id
+from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
-from django_signal_audit.reports.kinds import known_kinds
-from django_signal_audit.values import Digest, Masked
+from django_signal_audit.reports.signatures import known_kinds
 
 from .access import Access, readable
 from .keyset import Branch, Life, newest_keys

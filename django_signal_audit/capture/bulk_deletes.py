@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from django_signal_audit.changes import Change, MembersChange, field_change
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, M2MChange, field_change
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
@@ -16,10 +16,10 @@ from .deletions import DeletionScope, Doomed, current_deletion
 from .extensions import members_left, survivors
 from .images import Image, Spool
 from .memberships import sorted_keys
+from .phantom_rows import restrict_to_locked_rows
 from .raw_images import RawImageReader
 from .selects import raw_rows
-from .strangers import execute_on_known
-from .transactions import all_or_nothing, lock_database, write_transaction
+from .transactions import lock_database, rollback_on_error, write_transaction
 
 
 def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
@@ -29,7 +29,7 @@ def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
     with write_transaction(statement.using):
         try:
             result = _execute(statement, reader, spool)
-            with all_or_nothing(statement.using):
+            with rollback_on_error(statement.using):
                 for chunk in spool:
                     record_changes(_deletes(reader, chunk), statement.using)
         finally:
@@ -44,7 +44,7 @@ def _execute(statement: DeleteStatement, reader: RawImageReader, spool: Spool) -
         return spool.count
     lock_database(statement.using)
     spool.extend(_images(statement, reader))
-    return execute_on_known(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool)))
+    return restrict_to_locked_rows(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool)))
 
 
 def _images(statement: DeleteStatement, reader: RawImageReader) -> Iterable[Image]:
@@ -93,7 +93,7 @@ def _delete(
     noted = _noted(plan, pk, scope)
     names = plan.names_for(EventType.DELETE)
     members = {
-        name: MembersChange(removed=sorted_keys(member for _, member in noted.members[name]))
+        name: M2MChange(removed=sorted_keys(member for _, member in noted.members[name]))
         for name in plan.all_members
         if name in noted.members
     }

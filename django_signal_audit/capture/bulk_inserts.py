@@ -9,21 +9,21 @@ from typing import Any
 
 from django.db import connections, models
 
-from django_signal_audit.changes import Change, field_change
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, field_change
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 from .columns import converted, is_converted
 from .compilers import InsertStatement, Rows
-from .extensions import members_brought
+from .extensions import inherited_members
 from .images import Image, ImageReader, chunks
-from .lineage import Owner, owner_of
-from .recollection import recorded_keys, recorded_row
+from .inheritance import Owner, owner_of
+from .last_recorded import last_recorded_values, recorded_keys
 from .rows import certainties_of, differences, rows_of
-from .stored import UNCERTAIN, stored_values
+from .stored_values import NOT_KNOWN, stored_values
 from .tables import table_of
-from .transactions import all_or_nothing, lock_database, write_transaction
+from .transactions import lock_database, rollback_on_error, write_transaction
 
 
 def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> Any:
@@ -34,13 +34,13 @@ def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> Any:
         reader = ImageReader(plan, statement.using)
         if not statement.can_return:
             result = statement.execute()
-            with all_or_nothing(statement.using):
+            with rollback_on_error(statement.using):
                 images = _images_by_key(reader, [obj.pk for obj in statement.objs])
         elif statement.ignores_conflicts or plan.model._meta.parents:
             result, images = _execute(statement, reader)
         else:
             result, images = _Insert(statement, reader).run()
-        with all_or_nothing(statement.using):
+        with rollback_on_error(statement.using):
             record_changes([_create(reader, image) for image in images], statement.using)
         return result
 
@@ -67,11 +67,11 @@ class _Insert:
             told = {
                 field: self._told(field, self.statement.objs) for field in self.reader.fields if field not in columns
             }
-            if not any(UNCERTAIN in column for column in told.values()):
+            if not any(NOT_KNOWN in column for column in told.values()):
                 columns |= told
                 return result, list(zip(*(columns[field] for field in self.reader.fields), strict=True))
         keys = zip(*(columns.get(field, ()) for field in self._keys()), strict=True)
-        with all_or_nothing(self.statement.using):
+        with rollback_on_error(self.statement.using):
             return result, _images_by_key(self.reader, [key if len(key) > 1 else key[0] for key in keys])
 
     def _given(self, field: Any, column: Sequence[Any]) -> Sequence[Any]:
@@ -86,12 +86,12 @@ class _Insert:
         """Return the columns that are not inserted, or of which the first object does not tell what they will hold."""
         given = set(self.statement.query.fields)
         sample = self.statement.objs[:1]
-        return [field for field in self.reader.fields if field not in given or UNCERTAIN in self._told(field, sample)]
+        return [field for field in self.reader.fields if field not in given or NOT_KNOWN in self._told(field, sample)]
 
     def _told(self, field: Any, objs: Sequence[models.Model]) -> list[Any]:
-        """Return what a column holds according to the objects, UNCERTAIN where they cannot tell."""
+        """Return what a column holds according to the objects, NOT_KNOWN where they cannot tell."""
         name, certain = field.attname, self.certain.get(field.name, (field, None))
-        return stored_values(certain, [obj.__dict__.get(name, UNCERTAIN) for obj in objs], self.vendor)
+        return stored_values(certain, [obj.__dict__.get(name, NOT_KNOWN) for obj in objs], self.vendor)
 
 
 def _execute(statement: InsertStatement, reader: ImageReader) -> tuple[Rows, list[Image]]:
@@ -102,7 +102,7 @@ def _execute(statement: InsertStatement, reader: ImageReader) -> tuple[Rows, lis
     if len(local) == len(reader.fields):
         return result, rows
     keys = [local.index(field) for field in _table_model(reader.plan)._meta.pk_fields]
-    with all_or_nothing(statement.using):
+    with rollback_on_error(statement.using):
         return result, _images_by_key(reader, [row[keys[0]] for row in rows])
 
 
@@ -140,7 +140,7 @@ def _create(reader: ImageReader, image: Image) -> Change:
         instance=reader.instance(image),
         fields={name: field_change((None, value)) for name, value in reader.row(image, names).items()},
         # A fixture's row extends its parents' rows.
-        members=members_brought(plan, pk, names, reader.using) if plan.model._meta.parents else {},
+        members=inherited_members(plan, pk, names, reader.using) if plan.model._meta.parents else {},
     )
 
 
@@ -160,7 +160,7 @@ class _Upsert:
             result = self.statement.execute()
             # Without RETURNING the keys are those the objects have, or had before.
             pks = list(dict.fromkeys([*before, *(obj.pk for obj in self.statement.objs if obj.pk is not None)]))
-            with all_or_nothing(self.statement.using):
+            with rollback_on_error(self.statement.using):
                 written = [(image, False) for image in _images_by_key(self.reader, pks)]
         else:
             rows = self.statement.execute_returning(self.reader.fields, "(xmax <> 0)" if self.tells_updates else "")
@@ -168,7 +168,7 @@ class _Upsert:
             written = self._once(rows)
             if not self.tells_updates:
                 written = self._with_newcomers(before, written)
-        with all_or_nothing(self.statement.using):
+        with rollback_on_error(self.statement.using):
             changes = [self._change(before, image, was_there) for image, was_there in written]
             record_changes([change for change in changes if change is not None], self.statement.using)
         return result
@@ -226,7 +226,7 @@ class _Upsert:
         owner = owner_of(self.plan, pk, using)
         names = owner.plan.names_for(EventType.UPDATE)
         new = self.reader.row(image, names)
-        old = self.reader.row(before[pk], names) if pk in before else recorded_row(*owner, new, using)
+        old = self.reader.row(before[pk], names) if pk in before else last_recorded_values(*owner, new, using)
         fields = {name: field for name, field in self.plan.all_fields.items() if name in names}
         changed = differences(fields, old, new)
         if not changed:

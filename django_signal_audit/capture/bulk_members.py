@@ -8,12 +8,12 @@ from django_signal_audit.enums import Source
 
 from .compilers import DeleteStatement, InsertStatement, UpdateStatement
 from .deletions import current_deletion
-from .lineage import owners_of
-from .members import PairsChange, report
+from .inheritance import owners_of
+from .members import ThroughRowsChange, report
 from .memberships import Membership, Pair
+from .phantom_rows import restrict_to_locked_rows
 from .rows import locked, rows_of
-from .strangers import execute_on_known
-from .transactions import all_or_nothing, lock_database, write_transaction
+from .transactions import lock_database, rollback_on_error, write_transaction
 
 
 def insert_pairs(statement: InsertStatement, membership: Membership) -> Any:
@@ -28,8 +28,8 @@ def insert_pairs(statement: InsertStatement, membership: Membership) -> Any:
             rows = statement.execute_returning(fields)
             result = [row[2:] for row in rows] if statement.returning else []
             pairs = {row[:2] for row in rows}
-        with all_or_nothing(statement.using):
-            report(PairsChange(membership, statement.using, added=frozenset(pairs)))
+        with rollback_on_error(statement.using):
+            report(ThroughRowsChange(membership, statement.using, added=frozenset(pairs)))
         return result
 
 
@@ -42,13 +42,13 @@ def delete_pairs(statement: DeleteStatement, membership: Membership) -> Any:
         else:
             lock_database(statement.using)
             looked = _touched_pairs(statement, membership)
-            result = execute_on_known(statement, len(looked), lambda: looked)
+            result = restrict_to_locked_rows(statement, len(looked), lambda: looked)
             pairs = set(looked.values())
         scope = current_deletion()
         source = Source.ORM if scope is None or scope.asked_for(membership.through) else Source.CASCADE
-        with all_or_nothing(statement.using):
+        with rollback_on_error(statement.using):
             left = pairs if source == Source.ORM else pairs - _of_doomed_owners(membership, pairs, statement.using)
-            report(PairsChange(membership, statement.using, removed=frozenset(left), source=source))
+            report(ThroughRowsChange(membership, statement.using, removed=frozenset(left), source=source))
         return result
 
 
@@ -90,9 +90,11 @@ def update_pairs(statement: UpdateStatement, membership: Membership) -> Any:
     with write_transaction(statement.using):
         lock_database(statement.using)
         before = _touched_pairs(statement, membership)
-        result = execute_on_known(statement, len(before), lambda: before)
-        with all_or_nothing(statement.using):
+        result = restrict_to_locked_rows(statement, len(before), lambda: before)
+        with rollback_on_error(statement.using):
             after = _pairs_by_key(membership, statement.using, list(before))
             old, new = set(before.values()), set(after.values())
-            report(PairsChange(membership, statement.using, added=frozenset(new - old), removed=frozenset(old - new)))
+            report(
+                ThroughRowsChange(membership, statement.using, added=frozenset(new - old), removed=frozenset(old - new))
+            )
         return result

@@ -8,21 +8,21 @@ from typing import Any
 
 from django.db import models
 
-from django_signal_audit.changes import Change, FieldChange
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, FieldChange
 from django_signal_audit.recorder import one_call, record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 from .compilers import UpdateStatement
 from .deletions import current_deletion
 from .images import CHUNK, Image, Spool
+from .inheritance import with_tables
 from .key_updates import move_and_record, moves_keys
-from .lineage import with_tables
+from .phantom_rows import restrict_to_locked_rows
 from .raw_images import RawImageReader
 from .rows import current, rows_of
 from .selects import raw_rows
-from .strangers import execute_on_known
-from .transactions import all_or_nothing, is_alone, lock_database, write_transaction
+from .transactions import is_single_writer, lock_database, rollback_on_error, write_transaction
 
 
 def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) -> Any:
@@ -56,7 +56,7 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
             scope = current_deletion()
             source = Source.BULK if scope is None else scope.source_of_update(fields)
             seen: set[tuple[type[models.Model], Any]] = set()
-            with all_or_nothing(statement.using):
+            with rollback_on_error(statement.using):
                 for target in targets:
                     target.record(source, seen)
         finally:
@@ -77,7 +77,7 @@ def _execute(statement: UpdateStatement, targets: Sequence[_Target]) -> Any:
     """Run the statement on the rows that were looked at; those of other models are named by their own tables."""
     for target in targets:
         if target.plan.model is statement.model:
-            return execute_on_known(statement, target.before.count, target.keys)
+            return restrict_to_locked_rows(statement, target.before.count, target.keys)
     return statement.execute()
 
 
@@ -110,7 +110,7 @@ class _Target:
         The parents' rows are locked by now. SQLite has one writer.
         """
         using, own = self.statement.using, self.plan.model
-        if own is self.statement.model or not issubclass(own, self.statement.model) or is_alone(using):
+        if own is self.statement.model or not issubclass(own, self.statement.model) or is_single_writer(using):
             return
         rows = self._concerned(current(rows_of(own, using), using)).values_list("pk", flat=True)
         # Most often nobody came, and keys that are many need not be held.

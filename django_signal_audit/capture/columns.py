@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from django.db import connections, models
 from django.db.models.query import ValuesListIterable
 
-from django_signal_audit.values import is_djangos
+from django_signal_audit.events.values import is_djangos
 
 Field: TypeAlias = "models.Field[Any, Any]"
 Converter: TypeAlias = Callable[[Any, Any, Any], Any]

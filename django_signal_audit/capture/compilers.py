@@ -24,8 +24,8 @@ from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
 from .columns import stored_converters
 from .internals import patch_once
+from .passing import bypass_capture as bypass_capture
 from .passing import passing
-from .passing import unwatched as unwatched
 from .selects import has_server_side_cursors, is_one_of
 from .tables import is_lockable
 
@@ -97,7 +97,7 @@ class _Statement:
         return query  # type: ignore[no-any-return]
 
     def is_simple(self) -> bool:
-        """Tell whether the statement's condition is about its own table alone, so that it can be a locked read too."""
+        """Return whether the condition is about its own table alone, so that it can be a locked read too."""
         query = self.query
         query.get_initial_alias()
         return bool(query.count_active_tables() == 1 and not query.distinct and query.group_by is None)
@@ -140,7 +140,7 @@ class DeleteStatement(_Statement):
     """A DELETE that is about to run."""
 
     def can_return(self) -> bool:
-        """Tell whether the statement itself gives the rows it deletes: exactly those, under no other locks."""
+        """Return whether the statement itself gives the rows it deletes: exactly those, under no other locks."""
         return bool(self.compiler.connection.features.can_return_rows_from_bulk_insert and self.is_simple())
 
     def execute_returning_raw(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
@@ -184,12 +184,12 @@ class InsertStatement(_Statement):
 
     @property
     def ignores_conflicts(self) -> bool:
-        """Tell whether rows that exist are left as they are."""
+        """Return whether rows that exist are left as they are."""
         return bool(self.query.on_conflict == OnConflict.IGNORE)
 
     @property
     def updates_conflicts(self) -> bool:
-        """Tell whether rows that exist are updated."""
+        """Return whether rows that exist are updated."""
         return bool(self.query.on_conflict == OnConflict.UPDATE)
 
     @property
@@ -199,7 +199,7 @@ class InsertStatement(_Statement):
 
     @property
     def can_return(self) -> bool:
-        """Tell whether the database gives back the rows it inserted."""
+        """Return whether the database gives back the rows it inserted."""
         return bool(self.compiler.connection.features.can_return_rows_from_bulk_insert)
 
     def execute_returning(self, fields: Sequence[Field], extra_sql: str = "") -> Rows:

@@ -14,15 +14,16 @@ from django.utils.module_loading import autodiscover_modules, import_string
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.rules.registry import get_registry
 
-from . import accounts, commands, custom_signals, deletes, event_table, members, queries, saves
-from .base import register_source, registered_sources
-from .channels_consumers import ConsumerSource, is_channels_installed
+from . import deletes, event_table, members, queries, saves
+from .sources import accounts, commands, custom_signals
+from .sources.base import register_source, registered_sources
+from .sources.channels_consumers import ConsumerSource, is_channels_installed
 
 # Importing them registers their sources, and the guard of our own table.
 BUILT_IN = (event_table, saves, deletes, members, queries, custom_signals, accounts, commands)
 
 # Sources for packages that not everybody has; where one has not been imported, nothing of it is in use.
-OPTIONAL = {"celery": "django_signal_audit.capture.celery_tasks.CeleryTaskSource"}
+OPTIONAL = {"celery": "django_signal_audit.capture.sources.celery_tasks.CeleryTaskSource"}
 
 
 def start() -> None:

@@ -8,24 +8,24 @@ from typing import Any
 from django.db import models
 from django.db.models.signals import post_delete, pre_delete
 
-from django_signal_audit.changes import Change, MembersChange, field_change
+from django_signal_audit.context.suspension import is_suspended
 from django_signal_audit.enums import EventType, Source
-from django_signal_audit.object_texts import texts_of
-from django_signal_audit.payloads import text_of
+from django_signal_audit.events.changes import Change, M2MChange, field_change
+from django_signal_audit.events.object_texts import texts_of
+from django_signal_audit.events.payloads import text_of
+from django_signal_audit.models.tables import is_ready
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry, get_registry
-from django_signal_audit.rules.targets import concrete
-from django_signal_audit.storage import is_ready
-from django_signal_audit.suspension import is_suspended
 
-from .base import CaptureSource, register_source
 from .deletions import DeletionScope, Doomed, are_kin, current_deletion
+from .inheritance import is_most_derived
 from .internals import connect_first
-from .lineage import is_most_derived
 from .memberships import members_of
 from .notes import Notes
 from .rows import Row, read_row, row_key
+from .sources.base import CaptureSource, register_source
 
 UID = "django_signal_audit.deletes"
 # Django always tells what the deletion was asked for on, if only None; who sends the signals by hand does not, and
@@ -98,7 +98,7 @@ def _source(instance: models.Model, origin: Any) -> Source:
 
 
 def _same_row(instance: models.Model, origin: models.Model) -> bool:
-    """Tell whether both are the same row, or a parent's and a child's row of one object."""
+    """Return whether both are the same row, or a parent's and a child's row of one object."""
     base = concrete(type(origin)) if isinstance(instance, concrete(type(origin))) else concrete(type(instance))
     return bool(row_key(instance, base) == row_key(origin, base))
 
@@ -120,7 +120,7 @@ def _change(doomed: DoomedRow, instance: models.Model, using: str) -> Change:
         instance=instance,
         object_repr=doomed.object_repr,
         fields={name: field_change((value, None)) for name, value in doomed.row.items()},
-        members={name: MembersChange(removed=keys) for name, keys in doomed.members.items() if keys},
+        members={name: M2MChange(removed=keys) for name, keys in doomed.members.items() if keys},
     )
 
 

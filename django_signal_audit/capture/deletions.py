@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from django_signal_audit.enums import Source
-from django_signal_audit.rules.targets import concrete
+from django_signal_audit.rules.patterns import concrete
 
 from .memberships import Pair
 
@@ -40,7 +40,7 @@ class DeletionScope:
     kept: set[Identity] = field(default_factory=set)
 
     def source_of_update(self, fields: set[models.Field[Any, Any]]) -> Source:
-        """Tell whether an UPDATE is one of the deletion's own, such as SET_NULL."""
+        """Return whether an UPDATE is one of the deletion's own, such as SET_NULL."""
         own = {updated for updated, _ in self.collector.field_updates}
         return Source.CASCADE if fields <= own else Source.BULK
 
@@ -50,18 +50,18 @@ class DeletionScope:
         return Source.BULK if isinstance(origin, models.QuerySet) and are_kin(model, origin.model) else Source.CASCADE
 
     def takes(self, model: type[models.Model]) -> bool:
-        """Tell whether the deletion takes rows of this model too: ``keep_parents`` spares the parents'."""
+        """Return whether the deletion takes rows of this model too: ``keep_parents`` spares the parents'."""
         taken = (*self.collector.data, *(rows.model for rows in self.collector.fast_deletes))
         return any(one._meta.concrete_model is model for one in taken)
 
     def asked_for(self, model: type[models.Model]) -> bool:
-        """Tell whether the deletion was asked for on rows of this model itself."""
+        """Return whether the deletion was asked for on rows of this model itself."""
         origin = self.collector.origin
         return origin is not None and getattr(origin, "model", type(origin)) is model
 
 
 def are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
-    """Tell whether rows of one model may be rows of the other, or parts of them."""
+    """Return whether rows of one model may be rows of the other, or parts of them."""
     one, other = concrete(one), concrete(other)
     return issubclass(one, other) or issubclass(other, one)
 

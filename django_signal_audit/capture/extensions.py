@@ -7,26 +7,26 @@ from typing import Any
 
 from django.db import models
 
-from django_signal_audit.changes import Change, FieldChange, MembersChange
 from django_signal_audit.enums import EventType, Source
-from django_signal_audit.matching import match_baseline
+from django_signal_audit.events.changes import Change, FieldChange, M2MChange
+from django_signal_audit.rules.matching import match_baseline
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
 from .deletions import Identity
 from .images import Image, ImageReader
-from .lineage import Owner, owner_of
+from .inheritance import Owner, owner_of
 from .memberships import Membership, members_of, sorted_keys
 
 
-def members_brought(plan: ModelPlan, pk: Any, names: Iterable[str], using: str) -> dict[str, MembersChange]:
+def inherited_members(plan: ModelPlan, pk: Any, names: Iterable[str], using: str) -> dict[str, M2MChange]:
     """Return the members that a parent's row brings along into the child's row that has just extended it."""
     inherited = {name: field for name, field in plan.all_members.items() if field.model is not plan.model}
     found = {name: members_of(field, plan, pk, using) for name, field in inherited.items() if name in names}
-    return {name: MembersChange(added=keys) for name, keys in found.items() if keys}
+    return {name: M2MChange(added=keys) for name, keys in found.items() if keys}
 
 
-def members_left(reader: ImageReader, image: Image, names: Iterable[str]) -> dict[str, MembersChange]:
+def members_left(reader: ImageReader, image: Image, names: Iterable[str]) -> dict[str, M2MChange]:
     """Return the members of a child's row that is gone which stay with its parent's row."""
     found = {}
     for name, field in reader.plan.all_members.items():
@@ -34,7 +34,7 @@ def members_left(reader: ImageReader, image: Image, names: Iterable[str]) -> dic
             membership = Membership(field, (reader.plan,))
             owner = reader.value(image, membership.owner_link.target_field.attname)
             pairs = membership.pairs(reader.using, membership.of_owner(owner))
-            found[name] = MembersChange(removed=sorted_keys(member for _, member in pairs))
+            found[name] = M2MChange(removed=sorted_keys(member for _, member in pairs))
     return {name: change for name, change in found.items() if change.removed}
 
 
@@ -62,7 +62,7 @@ def _starting_point(owner: Owner, using: str) -> Change | None:
     if match is None or image is None:
         return None
     members = {
-        name: MembersChange(added=keys)
+        name: M2MChange(added=keys)
         for name, field in plan.all_members.items()
         if name in match.names and (keys := members_of(field, plan, pk, using))
     }
@@ -79,7 +79,7 @@ def _starting_point(owner: Owner, using: str) -> Change | None:
 
 
 def may_extend(instance: models.Model, model: type[models.Model]) -> bool:
-    """Tell whether an instance that is about to be inserted names a parent's row, which may exist already."""
+    """Return whether an instance that is about to be inserted names a parent's row, which may exist already."""
     keys = [field for parent in model._meta.get_parent_list() for field in parent._meta.pk_fields]
     links = [link for link in model._meta.parents.values() if link is not None]
     return any(getattr(instance, field.attname) is not None for field in (*keys, *links))

@@ -18,13 +18,13 @@ from django.db.models import Max
 from django.db.models.signals import post_save, pre_save
 from django.utils.module_loading import import_string
 
-from django_signal_audit.context import current_context
+from django_signal_audit.context.scopes import current_context
+from django_signal_audit.context.suspension import ALL_MODELS, Model, resume, suspend
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import delete_pruned
-from django_signal_audit.models.kinds import KindField
+from django_signal_audit.models.signatures import SignatureField
+from django_signal_audit.models.tables import is_ready
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.storage import is_ready
-from django_signal_audit.suspension import ALL_MODELS, Model, resume, suspend
 
 _SOME = 500
 
@@ -68,7 +68,7 @@ class Loading:
             # The events came with their primary keys.
             for sql in connection.ops.sequence_reset_sql(no_style(), [AuditEvent, Notification]):
                 cursor.execute(sql)
-        import_string("django_signal_audit.baseline.complete_history")(self._loaded, self.using)
+        import_string("django_signal_audit.replay.baseline.complete_history")(self._loaded, self.using)
         self._loaded = {}
 
     def end(self) -> None:
@@ -118,7 +118,7 @@ def before_raw_save(instance: Any, raw: bool = False, **_: Any) -> None:
     if not raw:
         return
     if isinstance(instance, AuditEvent):
-        KindField.number(instance)
+        SignatureField.number(instance)
     loading = _loading.get()
     if loading is not None:
         loading.meet_history()

@@ -7,12 +7,12 @@ from typing import Any
 from django.db import models, router
 
 from django_signal_audit.recorder import record_changes
-from django_signal_audit.rules.targets import concrete
+from django_signal_audit.rules.patterns import concrete
 
 from .looks import changes_of, look_before_save
 from .notes import Notes
 from .pending_saves import PendingSave, pending_save
-from .transactions import all_or_nothing
+from .transactions import rollback_on_error
 
 _writes: Notes[PendingSave] = Notes()
 
@@ -35,6 +35,6 @@ def record_after_write(sender: type[models.Model], instance: models.Model, creat
     write = _writes.take(instance)
     if write is None:
         return
-    with all_or_nothing(write.using):
+    with rollback_on_error(write.using):
         changes = changes_of(write.before or (), instance, concrete(sender), write.using, created=created)
         record_changes(changes, write.using)

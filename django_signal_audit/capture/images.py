@@ -191,7 +191,7 @@ class ImageReader:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Tell whether nobody has a say in how objects are made of the images."""
+        """Return whether nobody has a say in how objects are made of the images."""
         return is_plain(self.plan.model)
 
     def parents(self, image: Image) -> set[tuple[type[models.Model], Any]]:

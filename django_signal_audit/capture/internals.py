@@ -24,8 +24,8 @@ from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import ModelSignal, post_init, pre_init
 from django.dispatch import Signal
 
+from django_signal_audit.events.values import is_djangos
 from django_signal_audit.problems import Problem
-from django_signal_audit.values import is_djangos
 
 SAVE_BASE_PARAMETERS = ["self", "raw", "force_insert", "force_update", "using", "update_fields"]
 SAVE_TABLE_PARAMETERS = ["self", "raw", "cls", "force_insert", "force_update", "using", "update_fields"]
@@ -61,7 +61,7 @@ def patch_once(owner: type, name: str, make: Callable[[Method], Method]) -> None
 
 
 def is_changed(function: Method, parameters: Sequence[str]) -> bool:
-    """Tell whether a method of Django has other parameters than it had; a wrapper of somebody else may have any."""
+    """Return whether a method of Django has other parameters than it had; a wrapper of somebody else may have any."""
     inner = inspect.unwrap(function)
     is_django = str(getattr(inner, "__module__", "")).startswith("django.")
     return is_django and list(inspect.signature(inner).parameters) != list(parameters)
@@ -121,7 +121,7 @@ def _are_djangos(kind: type, names: Sequence[str]) -> bool:
 
 
 def is_plain(model: type[models.Model]) -> bool:
-    """Tell whether nobody has a say in how objects of the model are made from rows."""
+    """Return whether nobody has a say in how objects of the model are made from rows."""
     own: Any = model
     return (
         all(getattr(own, name) is getattr(models.Model, name) for name in _OF_OBJECTS)

@@ -7,21 +7,21 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Value
 
-from django_signal_audit.changes import Change, FieldChange
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, FieldChange
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 from .columns import stored
 from .compilers import UpdateStatement
 from .images import Image, ImageReader, chunks
+from .phantom_rows import restrict_to_locked_rows
 from .rows import differences
-from .strangers import execute_on_known
-from .transactions import all_or_nothing
+from .transactions import rollback_on_error
 
 
 def moves_keys(statement: UpdateStatement, plan: ModelPlan) -> bool:
-    """Tell whether an UPDATE sets a column of the primary key of the plan's rows."""
+    """Return whether an UPDATE sets a column of the primary key of the plan's rows."""
     return any(field in plan.model._meta.pk_fields for field, _ in statement.values())
 
 
@@ -34,13 +34,13 @@ def move_and_record(statement: UpdateStatement, plan: ModelPlan) -> Any:
     looked = list(stored(rows.annotate(**expressions).values_list(*reader.attnames, *expressions)))
     before = {reader.key(row): row[:width] for row in looked}
     new_keys = [row[width] if len(expressions) == 1 else tuple(row[width:]) for row in looked]
-    result = execute_on_known(statement, len(before), lambda: before)
+    result = restrict_to_locked_rows(statement, len(before), lambda: before)
     after: dict[Any, Image] = {}
     for chunk in chunks(new_keys):
         after |= reader.by_key(chunk)
     pairs = [(old, new) for old, new in zip(before, new_keys, strict=True) if new in after]
     moved = [(old, new) for old, new in pairs if old != new]
-    with all_or_nothing(statement.using):
+    with rollback_on_error(statement.using):
         gone = [_went(reader, old, before[old]) for old, _ in moved]
         come = [_came(reader, new, after[new]) for _, new in moved]
         stayed = [_stayed(reader, old, before[old], after[old]) for old, new in pairs if old == new]

@@ -8,20 +8,20 @@ from typing import Any
 
 from django.db import models
 
-from django_signal_audit.changes import Change, MembersChange, field_change
+from django_signal_audit.context.suspension import is_suspended
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, M2MChange, field_change
+from django_signal_audit.models.tables import is_ready
 from django_signal_audit.recorder import recorded_count
+from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.targets import concrete
-from django_signal_audit.storage import is_ready
-from django_signal_audit.suspension import is_suspended
 
-from .extensions import may_extend, members_brought
+from .extensions import inherited_members, may_extend
+from .inheritance import Owner, owner_of
 from .internals import keeps_values, writes_as_told
-from .lineage import Owner, owner_of
+from .last_recorded import last_recorded_values
 from .pending_saves import Before, Fields, PendingSave
-from .recollection import recorded_row
 from .rows import Row, differences, read_row, row_key, rows_of, stored_key, written_row
 
 # How often the owner of a row is asked for while others change it.
@@ -117,7 +117,7 @@ def _read(owner: Owner, instance: models.Model, update_fields: Any, using: str) 
 
 
 def _is_insert(plan: ModelPlan, keys: Any, pending: PendingSave) -> bool:
-    """Tell whether Django is sure to insert: it asks the same questions before it tries an update."""
+    """Return whether Django is sure to insert: it asks the same questions before it tries an update."""
     instance = pending.instance
     for field in plan.model._meta.pk_fields:
         value = getattr(keys, field.attname)
@@ -169,7 +169,7 @@ def changes_of(
 def _change(before: Before, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:
     plan, pk = before.plan, before.pk
     event_type = EventType.UPDATE
-    members: dict[str, MembersChange] = {}
+    members: dict[str, M2MChange] = {}
     if created if own else before.row is None:
         event_type, pk = EventType.CREATE, row_key(instance, plan.model)
         fields = plan.fields_for(event_type)
@@ -178,13 +178,13 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
         new = _stored(before, instance, pk, fields, using)
         changed = {name: field_change((None, new[name])) for name in fields if name in new}
         if before.may_extend:
-            members = members_brought(plan, pk, plan.names_for(event_type), using)
+            members = inherited_members(plan, pk, plan.names_for(event_type), using)
     elif not before.was_read:
         return None
     else:
         new = _stored(before, instance, pk, before.fields, using)
         # Somebody may have inserted the row after we looked and before Django wrote.
-        old = recorded_row(plan, pk, new, using) if before.row is None else before.row
+        old = last_recorded_values(plan, pk, new, using) if before.row is None else before.row
         changed = differences(before.fields, old, new)
         if not changed:
             return None

@@ -14,24 +14,24 @@ from django.db import models, router
 from django.db.models.fields.related_descriptors import ManyToManyDescriptor
 from django.db.models.signals import m2m_changed, post_delete, pre_delete
 
-from django_signal_audit.changes import Change, MembersChange
 from django_signal_audit.conf import get_settings
+from django_signal_audit.context.suspension import is_suspended
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, M2MChange
+from django_signal_audit.models.tables import is_ready
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
-from django_signal_audit.rules.targets import concrete
-from django_signal_audit.storage import is_ready
-from django_signal_audit.suspension import is_suspended
 
-from .base import CaptureSource, register_source
 from .deletes import NOT_TOLD
+from .inheritance import Owner, owners_of
 from .internals import connect_first, patch_once
-from .lineage import Owner, owners_of
 from .memberships import Membership, Pair, sorted_keys, watched_memberships
 from .notes import Notes
 from .rows import rows_of
-from .transactions import all_or_nothing, write_transaction
+from .sources.base import CaptureSource, register_source
+from .transactions import rollback_on_error, write_transaction
 
 UID = "django_signal_audit.members"
 
@@ -41,7 +41,7 @@ _memberships: dict[type[models.Model], Membership] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class PairsChange:
+class ThroughRowsChange:
     """Pairs that came and went by one signal."""
 
     membership: Membership
@@ -53,7 +53,7 @@ class PairsChange:
 
 
 _expected: Notes[tuple[type[models.Model], frozenset[Pair]]] = Notes()
-_lost: Notes[list[PairsChange]] = Notes()
+_lost: Notes[list[ThroughRowsChange]] = Notes()
 _call: ContextVar[ManagerCall | None] = ContextVar("django_signal_audit_m2m_call", default=None)
 
 
@@ -63,7 +63,7 @@ class ManagerCall:
 
     through: type[models.Model]
     instance: models.Model
-    gathered: list[PairsChange]
+    gathered: list[ThroughRowsChange]
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def manager_call(manager: Any) -> Iterator[None]:
             yield
         finally:
             _call.reset(token)
-        with all_or_nothing(using):
+        with rollback_on_error(using):
             _record(call.gathered, call.instance)
 
 
@@ -138,7 +138,7 @@ def follow_members(
     noted, pairs = _expected.take(instance) or (None, nothing)
     if noted is sender and pairs:
         added, removed = (pairs, nothing) if what == "add" else (nothing, pairs)
-        report(PairsChange(membership, using, instance, added=added, removed=removed))
+        report(ThroughRowsChange(membership, using, instance, added=added, removed=removed))
 
 
 def _expected_pairs(
@@ -174,7 +174,7 @@ def look_before_member_delete(
         if isinstance(instance, member.model) and is_ready(using):
             key = getattr(instance, member.attname)
             pairs = membership.pairs(using, membership.of_member(key))
-            lost.append(PairsChange(membership, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
+            lost.append(ThroughRowsChange(membership, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
     _lost.put(instance, lost)
 
 
@@ -184,7 +184,7 @@ def record_after_member_delete(sender: type[models.Model], instance: models.Mode
         _record([change], instance)
 
 
-def report(change: PairsChange) -> None:
+def report(change: ThroughRowsChange) -> None:
     """Record pairs that came or went, at once or at the end of the manager's call that made them."""
     call = _call.get()
     if call is None or call.through is not change.membership.through:
@@ -193,7 +193,7 @@ def report(change: PairsChange) -> None:
         call.gathered.append(change)
 
 
-def _record(gathered: list[PairsChange], instance: models.Model | None) -> None:
+def _record(gathered: list[ThroughRowsChange], instance: models.Model | None) -> None:
     """Record the net effect of what was gathered: one event per owner."""
     for membership, using, source in dict.fromkeys((item.membership, item.using, item.source) for item in gathered):
         own = [item for item in gathered if (item.membership, item.using, item.source) == (membership, using, source)]
@@ -202,7 +202,7 @@ def _record(gathered: list[PairsChange], instance: models.Model | None) -> None:
             record_changes(_changes(membership, added, removed, using, source, instance), using)
 
 
-def _net(gathered: Iterable[PairsChange]) -> tuple[set[Pair], set[Pair]]:
+def _net(gathered: Iterable[ThroughRowsChange]) -> tuple[set[Pair], set[Pair]]:
     added: set[Pair] = set()
     removed: set[Pair] = set()
     for item in gathered:
@@ -235,7 +235,7 @@ def _changes(
             pk=owner.pk,
             instance=instances[owner],
             members={
-                membership.field.name: MembersChange(
+                membership.field.name: M2MChange(
                     added=sorted_keys(member for other, member in added if other == key),
                     removed=sorted_keys(member for other, member in removed if other == key),
                 )

@@ -49,7 +49,7 @@ class Membership:
 
     @property
     def is_symmetrical(self) -> bool:
-        """Tell whether every pair has a mirror image."""
+        """Return whether every pair has a mirror image."""
         return bool(self.field.remote_field.symmetrical)
 
     def pairs(self, using: str, *conditions: models.Q) -> set[Pair]:

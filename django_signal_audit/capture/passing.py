@@ -8,7 +8,7 @@ from contextvars import ContextVar
 passing: ContextVar[bool] = ContextVar("django_signal_audit_passing", default=False)
 
 
-class unwatched:  # noqa: N801  # reads as the statement it is: with unwatched()
+class bypass_capture:  # noqa: N801  # reads as the statement it is: with bypass_capture()
     """Lets the statements of a block pass unseen."""
 
     __slots__ = ("_token",)

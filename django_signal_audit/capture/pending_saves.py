@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from django_signal_audit.recorder import recorded_count
+from django_signal_audit.rules.patterns import Field, concrete
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.rules.targets import Field, concrete
 
 from .compilers import InsertStatement, UpdateStatement
 from .rows import Row, read_row
@@ -97,7 +97,7 @@ def updating(model: type[models.Model]) -> Iterator[None]:
 
 
 def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
-    """Tell whether a statement is the one of the save under way, which records it."""
+    """Return whether a statement is the one of the save under way, which records it."""
     pending = _innermost.get()
     if pending is None or pending.before is None or pending.writing is not concrete(statement.model):
         return False

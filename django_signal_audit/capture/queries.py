@@ -12,16 +12,15 @@ from django.db import models
 from django.db.models.deletion import Collector
 
 from django_signal_audit.conf import get_settings
+from django_signal_audit.context.suspension import is_suspended
 from django_signal_audit.enums import EventType
+from django_signal_audit.models.tables import is_ready
 from django_signal_audit.problems import Problem
 from django_signal_audit.recorder import one_call, record_changes
+from django_signal_audit.rules.patterns import watchable_fields, watchable_members
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
-from django_signal_audit.rules.targets import watchable_fields, watchable_members
-from django_signal_audit.storage import is_ready
-from django_signal_audit.suspension import is_suspended
 
-from .base import CaptureSource, register_source
 from .bulk_deletes import delete_and_record
 from .bulk_inserts import insert_and_record
 from .bulk_members import delete_pairs, insert_pairs, update_pairs
@@ -40,6 +39,7 @@ from .fit import self_check
 from .internals import patch_once
 from .memberships import Membership, watched_memberships
 from .pending_saves import is_a_saves_own, look_again
+from .sources.base import CaptureSource, register_source
 from .transactions import write_transaction
 from .unseen import unseen_problems
 

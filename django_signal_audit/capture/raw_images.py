@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import models
 
-from django_signal_audit.changes import FieldChange
-from django_signal_audit.object_texts import texts_of
+from django_signal_audit.events.changes import FieldChange
+from django_signal_audit.events.object_texts import texts_of
+from django_signal_audit.rules.patterns import Field
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.rules.targets import Field
 
 from .images import Image, ImageReader
 from .internals import plain_object

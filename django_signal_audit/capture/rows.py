@@ -11,13 +11,13 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import connections, models
 
-from django_signal_audit.changes import FieldChange
+from django_signal_audit.events.changes import FieldChange
+from django_signal_audit.events.values import canonical_json, encode, plain_field
+from django_signal_audit.rules.patterns import Field
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.rules.targets import Field
-from django_signal_audit.values import canonical_json, encode, plain_field
 
 from .selects import fetch_row
-from .stored import UNCERTAIN, Certainty, certainty
+from .stored_values import NOT_KNOWN, Certainty, certainty
 from .tables import is_lockable
 from .transactions import lock_database
 
@@ -84,12 +84,12 @@ def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mappin
     vendor = connections[using].vendor
     certainties = certainties_of(plan, instance.__class__, using)
     for name, field in fields.items():
-        value, (plain, rule) = held.get(field.attname, UNCERTAIN), certainties[name]
+        value, (plain, rule) = held.get(field.attname, NOT_KNOWN), certainties[name]
         if rule is None:
-            value = UNCERTAIN
-        elif value is not None and value is not UNCERTAIN:
+            value = NOT_KNOWN
+        elif value is not None and value is not NOT_KNOWN:
             value = rule(plain, value, vendor)
-        if value is UNCERTAIN:
+        if value is NOT_KNOWN:
             unknown[name] = field
         else:
             known[name] = value
@@ -143,7 +143,7 @@ def differences(fields: Mapping[str, Field], old: Row, new: Row) -> dict[str, Fi
 
 
 def same(field: Field, old: Any, new: Any) -> bool:
-    """Tell whether two values of a field are the same in the database."""
+    """Return whether two values of a field are the same in the database."""
     kind = old.__class__
     if kind is new.__class__ and kind in _COMPARABLE:
         return bool(old == new)

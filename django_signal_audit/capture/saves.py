@@ -17,15 +17,15 @@ from django.db.models.signals import post_save, pre_save
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.registry import Registry
-from django_signal_audit.rules.targets import concrete
 
-from .base import CaptureSource, register_source
 from .hand_sent import look_before_write, record_after_write
 from .internals import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
 from .looks import changes_of, look_before_save
 from .pending_saves import PendingSave, pending_save, saving, updating
-from .transactions import all_or_nothing, write_transaction
+from .sources.base import CaptureSource, register_source
+from .transactions import rollback_on_error, write_transaction
 
 UID = "django_signal_audit.saves"
 
@@ -126,7 +126,7 @@ def _record(pending: PendingSave, *, created: bool) -> None:
     # What Django sets next: conditions and texts of the project may ask for it.
     state.adding, state.db = False, using
     try:
-        with all_or_nothing(using):
+        with rollback_on_error(using):
             record_changes(changes_of(before, instance, concrete(type(instance)), using, created=created), using)
     except BaseException:
         state.adding, state.db = adding, db

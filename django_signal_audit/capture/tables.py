@@ -14,7 +14,7 @@ from django.db import connections, models
 from django.db.models.signals import post_migrate
 
 from django_signal_audit.conf import on_settings_changed
-from django_signal_audit.storage import is_ready
+from django_signal_audit.models.tables import is_ready
 
 from .transactions import lock_database
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from django.db import connections, transaction
 
-from django_signal_audit.storage import LOCKING_STATEMENT
+from django_signal_audit.models.tables import LOCKING_STATEMENT
 
 
 class write_transaction:  # noqa: N801  # reads as the statement it is: with write_transaction(...)
@@ -68,7 +68,7 @@ def transaction_mode(connection: Any) -> str:
     return str(connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "").upper()
 
 
-class all_or_nothing:  # noqa: N801  # reads as the statement it is: with all_or_nothing(...)
+class rollback_on_error:  # noqa: N801  # reads as the statement it is: with rollback_on_error(...)
     """Mark the transaction for rollback if a block fails that follows a write: the write must not stay without it.
 
     The caller may catch the exception and go on in his transaction; it cannot commit then.
@@ -86,8 +86,8 @@ class all_or_nothing:  # noqa: N801  # reads as the statement it is: with all_or
             transaction.set_rollback(True, using=self._using)
 
 
-def is_alone(using: str) -> bool:
-    """Tell whether nobody else can write while a transaction that has locked the database is open."""
+def is_single_writer(using: str) -> bool:
+    """Return whether nobody else can write while a transaction that has locked the database is open."""
     return connections[using].vendor == "sqlite"
 
 

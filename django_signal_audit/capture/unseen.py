@@ -61,7 +61,7 @@ def _subclasses(base: type) -> Iterator[type]:
 
 
 def _calls_on(method: Any) -> bool:
-    """Tell whether a method, or a function that it wraps, names ``execute_sql`` to call it."""
+    """Return whether a method, or a function that it wraps, names ``execute_sql`` to call it."""
     code = getattr(method, "__code__", None)
     if hasattr(method, "__wrapped__") or code is None:
         return True  # nobody can tell

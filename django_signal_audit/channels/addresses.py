@@ -20,7 +20,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_public(address: IPAddress) -> bool:
-    """Tell whether a host on the Internet can have the address: none private, loopback, link-local or reserved."""
+    """Return whether a host on the Internet can have the address: none private, loopback, link-local or reserved."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = _embedded(address)
         return is_public(inner) if inner else address in _UNICAST6 and address.is_global
@@ -56,7 +56,7 @@ class AddressPolicy:
         return cls(networks=tuple(ipaddress.ip_network(text) for text in texts))
 
     def allows(self, address: IPAddress) -> bool:
-        """Tell whether a message may go to the address."""
+        """Return whether a message may go to the address."""
         return self.everything or is_public(address) or any(address in network for network in self.networks)
 
     def resolve(self, host: str, port: int) -> list[str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.checks import CheckMessage, Error
 from django.db.models import Model
 
-from django_signal_audit.keys import object_id
-from django_signal_audit.masking import is_secret
+from django_signal_audit.events.keys import object_id
+from django_signal_audit.events.masking import is_secret
 from django_signal_audit.problems import did_you_mean
 
 from .preferences import language_problem, preferred_language, preferred_zone, zone_problem
@@ -56,12 +56,12 @@ class Option:
 
 
 def is_text(value: Any) -> bool:
-    """Tell whether the value is a string with something in it."""
+    """Return whether the value is a string with something in it."""
     return isinstance(value, str) and bool(value)
 
 
 def is_texts(value: Any) -> bool:
-    """Tell whether the value is a non-empty string or a list of them."""
+    """Return whether the value is a non-empty string or a list of them."""
     return is_text(value) or (isinstance(value, (list, tuple)) and bool(value) and all(map(is_text, value)))
 
 
@@ -122,7 +122,7 @@ class Channel(ABC):
 
     @property
     def checks_permission(self) -> bool:
-        """Tell whether a user is sent only what he may view, by Django's permissions at the moment of sending."""
+        """Return whether a user is sent only what he may view, by Django's permissions at the moment of sending."""
         return bool(self.options.get("check_permission", True))
 
     def address(self, user: Model) -> str:

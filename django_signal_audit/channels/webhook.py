@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from django.core.checks import CheckMessage
 from standardwebhooks import Webhook
 
+from django_signal_audit.events.masking import without_secrets
+from django_signal_audit.events.values import as_utc
 from django_signal_audit.exceptions import GiveUp, RetryLater
-from django_signal_audit.masking import without_secrets
-from django_signal_audit.values import as_utc
 
 from .addresses import AddressPolicy
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
-from .posting import Answer, Poster
+from .http_client import Answer, HttpClient
 
 TIMEOUT_SECONDS = 20.0
 MAX_TIMEOUT_SECONDS = 60.0
@@ -31,7 +31,7 @@ MAX_EVENTS = 100
 # How much of what a receiver answers is noted.
 SHOWN_CHARACTERS = 200
 # Those that say "not now". Every other 4xx says "not like this", and would say so again.
-PASSING = frozenset({408, 425, 429})
+RETRYABLE_STATUSES = frozenset({408, 425, 429})
 GONE = 410
 HTTP_PROBLEM = "is not https, so anybody on the way can read the messages"
 HTTP_HINT = 'Use https, or add "allow_http": True if the way there is safe.'
@@ -46,7 +46,7 @@ _FRAMING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "co
 
 
 def is_url(value: Any) -> bool:
-    """Tell whether the value is an absolute http or https URL, in ASCII, without a user in it."""
+    """Return whether the value is an absolute http or https URL, in ASCII, without a user in it."""
     if not is_text(value) or not re.fullmatch(r"[\x21-\x7e]+", value):
         return False
     try:
@@ -60,12 +60,12 @@ def is_url(value: Any) -> bool:
 
 
 def is_timeout(value: Any) -> bool:
-    """Tell whether the value is a number of seconds that a worker can wait while it holds a message."""
+    """Return whether the value is a number of seconds that a worker can wait while it holds a message."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT_SECONDS
 
 
 def is_headers(value: Any) -> bool:
-    """Tell whether the value is a mapping of names to texts that can stand in a header."""
+    """Return whether the value is a mapping of names to texts that can stand in a header."""
     return isinstance(value, Mapping) and all(
         isinstance(name, str)
         and _HEADER_NAME.fullmatch(name)
@@ -76,7 +76,7 @@ def is_headers(value: Any) -> bool:
 
 
 def is_allowance(value: Any) -> bool:
-    """Tell whether the value says which private addresses may be reached: True, False, or networks."""
+    """Return whether the value says which private addresses may be reached: True, False, or networks."""
     if not isinstance(value, bool) and not is_texts(value):
         return False
     try:
@@ -151,9 +151,9 @@ class WebhookChannel(Channel):
         return [secret] if isinstance(secret, str) else list(secret)
 
     @cached_property
-    def _poster(self) -> Poster:
+    def _poster(self) -> HttpClient:
         policy = AddressPolicy.of(self.options.get("allow_private", False))
-        return Poster(self.options["url"], policy=policy, timeout=self.options.get("timeout", TIMEOUT_SECONDS))
+        return HttpClient(self.options["url"], policy=policy, timeout=self.options.get("timeout", TIMEOUT_SECONDS))
 
     def _headers(self, message: Message, body: str) -> dict[str, str]:
         # In UTC, whatever the zone of the worker: the library signs the clock's digits as if they were.
@@ -214,7 +214,7 @@ def _verdict(answer: Answer, attempt: int) -> GiveUp | RetryLater | None:
     if 200 <= answer.status < 300:
         return None
     said = f"It answered {answer.status}: {' '.join(answer.text.split())[:SHOWN_CHARACTERS]}".rstrip(": ")
-    if answer.status in PASSING or answer.status >= 500:
+    if answer.status in RETRYABLE_STATUSES or answer.status >= 500:
         return RetryLater(said, seconds=wait_seconds(answer.retry_after, attempt))
     if answer.status == GONE:
         return GiveUp(f"{said}. Nobody listens at this URL any more.")

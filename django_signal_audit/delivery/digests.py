@@ -18,7 +18,7 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.rules.durations import parse_duration
 
 from . import outbox
-from .expansion import LeaseLost
+from .fanout import LeaseLost
 from .recipients import depends_on_event
 
 # A digest names this many of its events; how many they are in all stands beside them.

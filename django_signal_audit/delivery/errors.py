@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Iterator
 
 from django_signal_audit.channels.base import Channel
+from django_signal_audit.events.masking import is_secret
+from django_signal_audit.events.values import clean_text, safe_str
 from django_signal_audit.exceptions import DeliveryError, SignalAuditError
-from django_signal_audit.masking import is_secret
-from django_signal_audit.values import clean_text, safe_str
 
 from .redaction import HIDDEN, hide
 

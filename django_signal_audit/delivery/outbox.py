@@ -133,7 +133,7 @@ def hold(row: Notification, **changes: Any) -> bool:
 
 
 def is_half_over(row: Notification) -> bool:
-    """Tell whether so little of the claim is left that a send should not begin before it is lengthened."""
+    """Return whether so little of the claim is left that a send should not begin before it is lengthened."""
     return row.available_at - utc_now() < LEASE / 2
 
 

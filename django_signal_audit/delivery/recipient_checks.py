@@ -15,8 +15,8 @@ from django_signal_audit.enums import AUTH_EVENTS, EventType
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.problems import Problem, nearest
 from django_signal_audit.rules.parsing import ParsedRule
+from django_signal_audit.rules.patterns import resolve_all
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.targets import resolve_all
 
 from .recipients import spec_problem
 from .specs import ACTOR, SUPERUSERS, USER, attribute_names, find_function, is_field_path, leads_to_users

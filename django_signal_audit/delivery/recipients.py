@@ -16,11 +16,11 @@ from django.core.exceptions import FieldError
 from django.db.models import Model
 
 from django_signal_audit.channels.base import Channel
+from django_signal_audit.events.keys import MAX_LENGTH, object_id
 from django_signal_audit.exceptions import GiveUp, Unreachable
-from django_signal_audit.keys import MAX_LENGTH, object_id
 from django_signal_audit.models import AuditEvent, Notification
 
-from .expansion import expand
+from .fanout import expand
 from .specs import (
     ACTOR,
     GROUP,
@@ -85,7 +85,7 @@ def _nameless(notification: Notification, channel: Channel, events: Events, user
 
 
 def depends_on_event(spec: str) -> bool:
-    """Tell whether a recipient is somebody else for each event, and cannot be told of several at once."""
+    """Return whether a recipient is somebody else for each event, and cannot be told of several at once."""
     return spec == ACTOR
 
 

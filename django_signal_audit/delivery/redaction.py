@@ -14,7 +14,7 @@ from django.conf import settings
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings
-from django_signal_audit.masking import is_secret
+from django_signal_audit.events.masking import is_secret
 
 HIDDEN = "********"
 # Shorter ones would blot out half of the text.

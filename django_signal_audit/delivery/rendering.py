@@ -12,16 +12,16 @@ from django.utils import timezone, translation
 
 from django_signal_audit.channels.base import Channel, Message
 from django_signal_audit.channels.preferences import default_zone
+from django_signal_audit.events.masking import with_stars
+from django_signal_audit.events.payloads import cut
+from django_signal_audit.events.values import clean_text, safe_str
 from django_signal_audit.exceptions import GiveUp
-from django_signal_audit.masking import with_stars
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.payloads import cut
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.templates import render_template
-from django_signal_audit.values import clean_text, safe_str
 
-from .defaults import default_body, default_subject
+from .default_texts import default_body, default_subject
 
 # A longer subject is shown by no program, and is refused by some servers.
 MAX_SUBJECT = 900

@@ -15,12 +15,12 @@ from django.db.models import Manager, Model, QuerySet
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
+from django_signal_audit.events.masking import is_secret
+from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import GiveUp
-from django_signal_audit.masking import is_secret
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.values import safe_str
 
 ACTOR = "actor"
 SUPERUSERS = "superusers"
@@ -37,7 +37,7 @@ class Named:
 
 
 def is_path(spec: str) -> bool:
-    """Tell whether a recipient may be a path: names with dots between them, and no word with a meaning of its own."""
+    """Return whether a recipient may be a path: names with dots between them, and no word with a meaning of its own."""
     names = spec.split(".")
     return spec not in (ACTOR, SUPERUSERS) and all(
         name.isidentifier() and not keyword.iskeyword(name) for name in names
@@ -45,7 +45,7 @@ def is_path(spec: str) -> bool:
 
 
 def is_field_path(spec: str, model: type[Model] | None) -> bool:
-    """Tell whether a recipient is a path from an object of the model: it begins with a field or property of it."""
+    """Return whether a recipient is a path from an object of the model: it begins with a field or property of it."""
     if model is None or not is_path(spec):
         return False
     first = spec.partition(".")[0]

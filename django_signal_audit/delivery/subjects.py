@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 from django.db.models import Model, prefetch_related_objects
 
 from django_signal_audit.enums import EventType
-from django_signal_audit.keys import parse_id, row_name
+from django_signal_audit.events.keys import parse_id, row_name
+from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import Digest, Masked
 
 # SQLite limits the parameters of a statement, and a key may have several parts.
 CHUNK = 200

@@ -11,8 +11,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 
 from django_signal_audit.channels.base import Channel
+from django_signal_audit.events.keys import MAX_LENGTH, object_id
 from django_signal_audit.exceptions import Unreachable
-from django_signal_audit.keys import MAX_LENGTH, object_id
 from django_signal_audit.models import AuditEvent, Notification
 
 from .permissions import visible_events
@@ -68,7 +68,7 @@ def _to_pk(key: str) -> Any:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a user can have the text as primary key."""
+    """Return whether a user can have the text as primary key."""
     return _to_pk(text) is not None
 
 
@@ -79,7 +79,7 @@ def user_by_key(key: str) -> Model | None:
 
 
 def is_active(user: Model) -> bool:
-    """Tell whether the user's account is open."""
+    """Return whether the user's account is open."""
     # Not a column of every user model, so no query can ask for it.
     return bool(getattr(user, "is_active", True))
 

@@ -11,7 +11,7 @@ from django_signal_audit.models import Notification, Throttle
 from django_signal_audit.rules.durations import parse_rate
 
 from .digests import key_of
-from .expansion import LeaseLost
+from .fanout import LeaseLost
 from .outbox import hold
 from .targets import THROTTLED
 

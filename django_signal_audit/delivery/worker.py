@@ -14,21 +14,21 @@ from django.db import DEFAULT_DB_ALIAS
 
 from django_signal_audit.channels.base import Channel, Message
 from django_signal_audit.channels.registry import get_channel
+from django_signal_audit.context.recursion import delivering
+from django_signal_audit.events.keys import MAX_LENGTH
+from django_signal_audit.events.safe_text import printable
 from django_signal_audit.exceptions import GiveUp, RetryLater, Unreachable
-from django_signal_audit.keys import MAX_LENGTH
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
-from django_signal_audit.recursion import delivering
 from django_signal_audit.signals import notification_failed, notification_sent
-from django_signal_audit.texts import printable
 
 from . import digests, outbox, throttles
 from .errors import describe
-from .expansion import LeaseLost
-from .loading import Loaded
+from .fanout import LeaseLost
+from .heartbeat import Renewal
+from .prefetch import Loaded
 from .recipients import resolve
 from .rendering import render
-from .renewal import Renewal
 from .retry import MAX_ATTEMPTS, next_wait
 from .skips import log_skip
 from .targets import Resolved
@@ -176,7 +176,7 @@ class _Delivery:
         return message
 
     def _admit(self, row: Notification, resolved: Resolved) -> bool:
-        """Tell whether the message goes out now, and not with others at the end of a window."""
+        """Return whether the message goes out now, and not with others at the end of a window."""
         if "digest" in row.data:
             if not digests.park(row, resolved.recipient):
                 raise LeaseLost

@@ -33,7 +33,7 @@ class Budget:
         self.messages -= 1
 
     def is_spent(self) -> bool:
-        """Tell whether messages or time have run out."""
+        """Return whether messages or time have run out."""
         return self.messages <= 0 or (self.deadline is not None and time.monotonic() >= self.deadline)
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from django_signal_audit.models import Notification
-from django_signal_audit.reports.texts import spelled_out
+from django_signal_audit.reports.sanitizing import spelled_out
 
 from .mailbox import Mailbox
 from .requests import cursors, marked

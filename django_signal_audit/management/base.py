@@ -15,8 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import DatabaseError, InterfaceError
 
+from django_signal_audit.events.safe_text import printable
 from django_signal_audit.problems import did_you_mean
-from django_signal_audit.texts import printable
 
 INTERRUPTED = 130  # what shells say of a process that Ctrl-C has ended
 _CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(")

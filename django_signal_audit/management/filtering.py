@@ -10,18 +10,18 @@ from typing import Any
 from django.db.models import F
 
 from django_signal_audit.enums import EventType, Level
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.arguments import parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.reports.localised import local
-from django_signal_audit.reports.lookups import HasItem
+from django_signal_audit.reports.json_lookups import HasItem
+from django_signal_audit.reports.localization import local
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.parsing import LEVEL_SYNONYMS
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
-from django_signal_audit.values import clean_text
 
 MOMENTS = "12h, 7d or 2w ago, a date (its first instant), or a date and time"
 

@@ -12,13 +12,13 @@ from typing import Any, TextIO, cast
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS
 
-from django_signal_audit.files import open_text, why_not
+from django_signal_audit.events.safe_text import printable
 from django_signal_audit.management.base import AuditCommand, discard_output
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.files import open_text, why_not
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.reports.formats.registry import format_paths, get_format
-from django_signal_audit.texts import printable
 
 
 class ReportCommand(AuditCommand, ABC):

@@ -12,9 +12,9 @@ from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.rules.labels import meant_label
+from django_signal_audit.rules.patterns import find_model, is_wildcard, matching
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.targets import find_model, is_wildcard, matching
 
 T = TypeVar("T")
 

@@ -14,16 +14,16 @@ from django.db import models
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
-from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
+from django_signal_audit.events.changes import FieldChange, M2MChange
+from django_signal_audit.events.keys import MAX_LENGTH, object_id, row_id
+from django_signal_audit.events.uids import new_uid
+from django_signal_audit.events.values import decode
 from django_signal_audit.exceptions import ImmutableEvent
-from django_signal_audit.keys import MAX_LENGTH, object_id, row_id
-from django_signal_audit.uids import new_uid
-from django_signal_audit.values import decode
 
 from .fields import Moment, UtcDateTimeField
-from .kinds import KindField
-from .lineage import labels_telling_of
+from .inheritance import labels_including_children
+from .signatures import SignatureField
 from .state import fold, in_order, typed
 
 REPR_LENGTH = 255
@@ -106,7 +106,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """
         concrete = model._meta.concrete_model or model
         key = row_id(concrete, pk)
-        labels = labels_telling_of(concrete)
+        labels = labels_including_children(concrete)
         events = self.filter(model__in=labels, object_id=key, event_type__in=ROW_EVENTS).order_by("id")
         if at is not None:
             events = events.filter(recorded_at__lte=at)
@@ -168,7 +168,7 @@ class AuditEvent(models.Model):
     data = models.JSONField(_("data"), default=dict)
     context = models.JSONField(_("context"), default=dict)
     correlation_id = models.CharField(_("correlation id"), max_length=64, blank=True)
-    kind = KindField(editable=False)
+    kind = SignatureField(editable=False)
 
     objects = AuditEventQuerySet.as_manager()
 
@@ -234,10 +234,10 @@ class AuditEvent(models.Model):
         }
 
     @property
-    def member_changes(self) -> dict[str, MembersChange]:
+    def m2m_changes(self) -> dict[str, M2MChange]:
         """Return the keys that m2m fields gained and lost."""
         return {
-            name: MembersChange(added=tuple(members["added"]), removed=tuple(members["removed"]))
+            name: M2MChange(added=tuple(members["added"]), removed=tuple(members["removed"]))
             for name, members in self._changes()
             if isinstance(members, dict)
         }

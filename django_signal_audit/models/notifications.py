@@ -11,8 +11,8 @@ from model_utils import Choices
 from model_utils.fields import MonitorField, StatusField
 from model_utils.models import TimeStampedModel
 
-from django_signal_audit.keys import MAX_LENGTH, object_id
-from django_signal_audit.uids import new_uid
+from django_signal_audit.events.keys import MAX_LENGTH, object_id
+from django_signal_audit.events.uids import new_uid
 
 from .events import AuditEvent, utc_now
 from .fields import Moment, OptionalMoment, UtcDateTimeField

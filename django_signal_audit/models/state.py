@@ -10,7 +10,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from django_signal_audit.enums import ROW_EVENTS, EventType
-from django_signal_audit.values import decode
+from django_signal_audit.events.values import decode
 
 # What events tell of a row: the names of its fields, and the JSON that events carry for their values.
 Recorded: TypeAlias = "dict[str, Any]"

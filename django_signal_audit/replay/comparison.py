@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django_signal_audit.capture.images import ImageReader
-from django_signal_audit.documents import MASK_KEY, JSONValue, canonical_json, mask, unescaped
-from django_signal_audit.masking import is_stand_in
+from django_signal_audit.events.documents import MASK_KEY, JSONValue, canonical_json, mask, unescaped
+from django_signal_audit.events.masking import is_stand_in
+from django_signal_audit.events.values import shorten
 from django_signal_audit.models.state import RecordedState, member_order
-from django_signal_audit.rules.keepers import scope_of
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.values import shorten
+from django_signal_audit.rules.serializers import scope_of
 
 from .differences import Difference, Kind
 from .equality import is_same, spellings

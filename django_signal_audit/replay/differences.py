@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Model, TextChoices
 from django.utils.translation import gettext_lazy as _
 
-from django_signal_audit.values import JSONValue
+from django_signal_audit.events.values import JSONValue
 
 
 class Kind(TextChoices):

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.dateparse import parse_date, parse_datetime, parse_duration, parse_time
 
-from django_signal_audit.values import JSONValue, canonical_json, encode, plain_field
+from django_signal_audit.events.values import JSONValue, canonical_json, encode, plain_field
 
 Field: TypeAlias = "models.Field[Any, Any]"
 

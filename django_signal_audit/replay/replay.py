@@ -8,8 +8,8 @@ from typing import Any
 from django.db import connections
 from django.utils.translation import gettext as _
 
+from django_signal_audit.models.tables import table_exists
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.storage import table_exists
 
 from .differences import Difference, LeftOut
 from .table import TableReplay

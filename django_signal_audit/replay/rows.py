@@ -11,10 +11,10 @@ from django.db import models
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader
 from django_signal_audit.capture.memberships import Membership
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import beginning, object_id, parse_id, row_name
-from django_signal_audit.payloads import member_names
+from django_signal_audit.events.keys import beginning, object_id, parse_id, row_name
+from django_signal_audit.events.payloads import member_names
+from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.secret_fields import has_secret_key
 
 
 @dataclass(frozen=True, slots=True)

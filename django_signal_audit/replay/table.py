@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from django_signal_audit.keys import parse_id
+from django_signal_audit.events.keys import parse_id
 from django_signal_audit.models.state import RecordedState
 from django_signal_audit.rules.plans import ModelPlan
 

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.lineage import labels_telling_of
+from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.state import RecordedState, fold
 
 from .rows import rows_named
@@ -34,7 +34,7 @@ class Trail:
     def __init__(self, model: type[models.Model], using: str) -> None:
         self.model = model
         self.using = using
-        labels = labels_telling_of(model)
+        labels = labels_including_children(model)
         self._events = AuditEvent.objects.using(using).filter(model__in=labels, event_type__in=ROW_EVENTS)
         self._own = self._events.filter(model=model._meta.label_lower)
 

@@ -19,7 +19,7 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
 from .base import Cell, Column, Report, Series, cell_lines
 from .dimensions import MINUTE, Dimension, Key, get_dimension
-from .localised import local
+from .localization import local
 
 DEFAULT_BY = ("model", "event")
 COUNT = Column("count", gettext_lazy("Events"), is_number=True)

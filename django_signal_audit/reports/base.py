@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django_signal_audit.exceptions import SignalAuditError
 
 if TYPE_CHECKING:
-    from django_signal_audit.values import JSONValue
+    from django_signal_audit.events.values import JSONValue
 
 
 class WrongArgument(SignalAuditError, ValueError):

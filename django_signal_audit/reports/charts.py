@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 import django_signal_audit
 
-from .texts import printable, shorten
+from .sanitizing import printable, shorten
 
 try:
     import pygal

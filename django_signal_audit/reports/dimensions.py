@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_signal_audit.problems import did_you_mean
 
 from .base import Cell, Column, WrongArgument
-from .localised import local
+from .localization import local
 
 # The annotation day and hour come from. Minutes in UTC need no time zone tables, which MySQL often lacks, fold exactly
 # into the days and hours of every zone, and keep apart the two hours of the night the clock is put back.

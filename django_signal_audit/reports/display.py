@@ -14,15 +14,15 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_signal_audit.changes import FieldChange, MembersChange
 from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import FieldChange, M2MChange
+from django_signal_audit.events.values import Digest, Masked, clean_text, decode_tag
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import Digest, Masked, clean_text, decode_tag
 
-from .reading import ANYBODY, Reader
+from .formatter import ANYBODY, Reader
 from .relations import is_members, target_of
-from .texts import printable, shorten
-from .wording import Part, mark_words
+from .sanitizing import printable, shorten
+from .text_diff import Part, mark_words
 
 SUMMARY_LINES = 3
 SUMMARY_WIDTH = 80
@@ -47,7 +47,7 @@ class ShownValue:
 
     @property
     def is_long(self) -> bool:
-        """Tell whether a page should show it in a box that scrolls."""
+        """Return whether a page should show it in a box that scrolls."""
         return len(self.text) > LONG_TEXT or self.text.count("\n") > LONG_LINES
 
 
@@ -73,7 +73,7 @@ class ShownField:
 
     @property
     def is_members(self) -> bool:
-        """Tell whether it is a m2m field."""
+        """Return whether it is a m2m field."""
         return bool(self.added or self.removed)
 
 
@@ -126,7 +126,7 @@ def _show_key(field: models.Field[Any, Any] | None, key: Any, reader: Reader) ->
     return ShownValue(shown.text if name == shown.text else f"{name} ({shown.text})")
 
 
-def _show_members(field: models.Field[Any, Any] | None, name: str, change: MembersChange, reader: Reader) -> ShownField:
+def _show_members(field: models.Field[Any, Any] | None, name: str, change: M2MChange, reader: Reader) -> ShownField:
     added, removed = (_show_keys(field, keys, reader) for keys in (change.added, change.removed))
     return ShownField(name=name, label=label_of(field, name), added=added, removed=removed)
 
@@ -177,7 +177,7 @@ def show_fields(event: AuditEvent, reader: Reader = ANYBODY) -> list[ShownField]
     lines: list[ShownField] = []
     for name, change in event.field_changes.items():
         lines += _show_change(event.field(name), name, change, reader)
-    members = event.member_changes.items()
+    members = event.m2m_changes.items()
     return lines + [_show_members(event.field(name), name, change, reader) for name, change in members]
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_signal_audit.events.values import Digest, JSONValue, Masked, to_json
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.values import Digest, JSONValue, Masked, to_json
 
 from .base import Column, Detail, Report
 from .display import ShownValue, change_lines, show_actors, show_reason, show_state
-from .localised import local
+from .localization import local
 
 LIFE = (
     Column("time", gettext_lazy("Time")),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q
 
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
-from django_signal_audit.values import clean_text
 
-from .lookups import HasItem
+from .json_lookups import HasItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import django
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from django_signal_audit.events.values import Digest, Masked, clean_text, safe_str
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import Digest, Masked, clean_text, safe_str
 
 # A bulk change of members may name a hundred thousand; nobody reads that many names.
 MAX_KEYS = 500
@@ -61,7 +61,7 @@ def names_in(
 
 
 def is_members(field: models.Field[Any, Any] | None) -> bool:
-    """Tell whether it is a many-to-many field, whose value is a list of keys."""
+    """Return whether it is a many-to-many field, whose value is a list of keys."""
     return isinstance(field, models.ManyToManyField)
 
 
@@ -84,7 +84,7 @@ def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[Any, Any] | None, An
     for name, (old, new) in event.field_changes.items():
         field = event.field(name)
         yield from ((field, key) for key in (old, new) if isinstance(field, models.ForeignKey) and _is_key(key))
-    for name, members in event.member_changes.items():
+    for name, members in event.m2m_changes.items():
         yield from ((event.field(name), key) for key in (*members.added, *members.removed))
 
 

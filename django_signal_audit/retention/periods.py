@@ -57,7 +57,7 @@ class Retention:
         return None if cut is None else int((self.now - cut).total_seconds())
 
     def is_due(self, event: AuditEvent) -> bool:
-        """Tell whether an event has been kept long enough."""
+        """Return whether an event has been kept long enough."""
         if event.event_type == EVENTS_PRUNED and not self.periods.keys() & set(event.rules):
             # What is left to say where the others went stays, unless a rule of its own lets it go.
             return False

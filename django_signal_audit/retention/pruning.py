@@ -11,15 +11,15 @@ from django.db import transaction
 from django.db.models import F
 
 from django_signal_audit.capture.transactions import lock_database
-from django_signal_audit.changes import Change
 from django_signal_audit.enums import Source
+from django_signal_audit.events.changes import Change
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.events import delete_pruned
 from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.exports.records import utc
-from django_signal_audit.reports.lookups import HasItem
+from django_signal_audit.reports.json_lookups import HasItem
 
 from .archive import Archive
 from .periods import EVENTS_PRUNED, Retention

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django_signal_audit.choices import choice_problems
-from django_signal_audit.conditions import when_problems
 from django_signal_audit.enums import MODEL_EVENTS
 from django_signal_audit.problems import Problem, did_you_mean, shown
+from django_signal_audit.rules.choices import choice_problems
+from django_signal_audit.rules.conditions import when_problems
 
 from .parsing import ParsedRule
+from .patterns import Field, Model, hand_written_members, key_fields, watchable_fields
 from .plans import condition_fields
-from .reach import obstacle
+from .satisfiability import obstacle
 from .schema import Rule
-from .targets import Field, Model, hand_written_members, key_fields, watchable_fields
 
 # What decides which changes a rule matches.
 _DECISIVE = ("model", "events", "fields", "exclude", "when")

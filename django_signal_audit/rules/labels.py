@@ -9,7 +9,7 @@ from django.apps import AppConfig, apps
 
 from django_signal_audit.problems import did_you_mean
 
-from .targets import OWN_APP, Model
+from .patterns import OWN_APP, Model
 
 # So many models of an app are named in a hint.
 _SHOWN = 3

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from django_signal_audit.conf import KEYS, raw_settings
 from django_signal_audit.enums import Level
-from django_signal_audit.keys import MAX_LENGTH
+from django_signal_audit.events.keys import MAX_LENGTH
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.problems import Problem, did_you_mean, entry_of, nearest, shown
-from django_signal_audit.values import clean_text
 
 from .durations import parse_duration, parse_rate
 from .periods import EXAMPLES, is_retention, period_hint
@@ -51,7 +51,7 @@ class ParsedRule:
     unread: frozenset[str]
 
     def lacks(self, *keys: str) -> bool:
-        """Tell whether the rule has none of these keys, which cannot be said if one of them could not be read."""
+        """Return whether the rule has none of these keys, which cannot be said if one of them could not be read."""
         return self.unread.isdisjoint(keys) and not any(getattr(self.rule, key) for key in keys)
 
 
@@ -71,7 +71,7 @@ def _texts(value: Any) -> bool:
 
 
 def storable(value: Any, length: int = NAME_LENGTH) -> bool:
-    """Tell whether a text of the settings can stand in a column of that length, on every database."""
+    """Return whether a text of the settings can stand in a column of that length, on every database."""
     return isinstance(value, str) and len(value) <= length and clean_text(value) == value
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from django.db import models
 from django.utils.module_loading import import_string
 
-from django_signal_audit.conditions import Condition, compile_when
 from django_signal_audit.enums import MODEL_EVENTS, EventType
-from django_signal_audit.secret_fields import secret_fields
+from django_signal_audit.events.secret_fields import secret_fields
+from django_signal_audit.rules.conditions import Condition, compile_when
 
-from .keepers import Keeper, make_keeper
+from .patterns import Field, Model, key_fields, watchable_fields, watchable_members
 from .schema import NotifyEntry, Rule
-from .targets import Field, Model, key_fields, watchable_fields, watchable_members
+from .serializers import Keeper, make_keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def condition_fields(model: Model) -> dict[str, Field]:
 
 
 def concerns(rule: Rule, model: Model) -> bool:
-    """Tell whether a model has what a rule on it asks for: one of its fields, and all that its condition is about."""
+    """Return whether a model has what a rule on it asks for: one of its fields, and all that its condition is about."""
     if rule.fields and not watched_names(rule, model):
         return False
     return not isinstance(rule.when, Mapping) or set(rule.when) <= set(condition_fields(model))

@@ -11,13 +11,13 @@ from django.apps import apps
 from django.core.exceptions import AppRegistryNotReady
 
 from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.events.secret_fields import ask_rules
 from django_signal_audit.problems import Problem
-from django_signal_audit.secret_fields import ask_rules
 
 from .parsing import masks, parse_rules, settings_problems
+from .patterns import Model, concrete, resolve_all
 from .plans import CompiledRule, ModelPlan, build_plan, compile_condition, concerns
 from .schema import NotifyEntry, Rule
-from .targets import Model, concrete, resolve_all
 from .validation import exclusion_problems, rule_problems
 
 logger = logging.getLogger("django_signal_audit")
@@ -147,7 +147,7 @@ class Registry:
         return found
 
     def watches_event(self, event_type: str) -> bool:
-        """Tell whether any rule without a model asks for events of this type."""
+        """Return whether any rule without a model asks for events of this type."""
         return event_type in self.event_rules
 
 

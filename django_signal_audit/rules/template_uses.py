@@ -9,8 +9,8 @@ from django.apps import apps
 
 from django_signal_audit.problems import Problem, did_you_mean
 
+from .patterns import Field, Model
 from .schema import RULE_KEYS
-from .targets import Field, Model
 from .template_names import EVENT, EVENTS, FIELDS, RULE, TEXT, Use
 
 # What people write for the names that there are.

@@ -13,8 +13,8 @@ from django.template.loader_tags import ExtendsNode, IncludeNode
 from django_signal_audit.problems import Problem
 
 from .parsing import ParsedRule
+from .patterns import Field, Model
 from .plans import condition_fields
-from .targets import Field, Model
 from .template_names import uses
 from .template_uses import use_problem
 

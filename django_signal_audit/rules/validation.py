@@ -19,10 +19,10 @@ from django_signal_audit.problems import Problem, did_you_mean, nearest, nearest
 from .fields import field_problems
 from .labels import meant_label, nearest_label
 from .parsing import ParsedRule
+from .patterns import auditable_models, find_model, is_wildcard, matching, resolve_all
 from .periods import retention_problems
 from .schema import Rule
 from .signal_hints import signal_hint
-from .targets import auditable_models, find_model, is_wildcard, matching, resolve_all
 from .templates import template_problems
 
 REQUEST_KEYS = ("paths", "methods")
@@ -105,7 +105,7 @@ def import_problems(dotted: str, path: str, accepts: Callable[[Any], bool], expe
 
 
 def _takes_a_change(found: Any) -> bool:
-    """Tell whether a condition can be called with one argument, and answers at once rather than by a coroutine."""
+    """Return whether a condition can be called with one argument, and answers at once rather than by a coroutine."""
     if not callable(found) or inspect.iscoroutinefunction(found):
         return False
     try:
@@ -118,7 +118,7 @@ def _takes_a_change(found: Any) -> bool:
 
 
 def _is_custom_signal(found: Any) -> bool:
-    """Tell whether a signal may be recorded: a model signal comes from every model, and our own would be endless."""
+    """Return whether a signal may be recorded: a model signal comes from every model, and our own would be endless."""
     return (
         isinstance(found, Signal)
         and not isinstance(found, ModelSignal)

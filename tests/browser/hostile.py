@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from django_signal_audit.context import audit_context
+from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.models import AuditEvent, Notification
 from testproject.shop.models import Category, Product, Tag
 

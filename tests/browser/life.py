@@ -8,7 +8,7 @@ from decimal import Decimal
 import time_machine
 from django.utils import timezone
 
-from django_signal_audit.context import audit_context
+from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.models import AuditEvent, Notification
 from testproject.shop.models import Category, Product, Tag
 from tests.app.models import Country

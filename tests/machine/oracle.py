@@ -13,8 +13,8 @@ from uuid import UUID
 from django.apps import apps
 from django.db import models
 
+from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.values import mask
 from tests.app.models import Club, Kiosk, Place, Venue
 
 Identity = tuple[str, str]
@@ -170,7 +170,7 @@ def first_value(change: Any, told: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are the same, 1 and true told apart."""
+    """Return whether two JSON values are the same, 1 and true told apart."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 

@@ -129,7 +129,7 @@ def links(model: type[models.Model], key: Any) -> dict[str, Any]:
 
 
 def has_sibling(model: type[models.Model], parent: type[models.Model], key: Any) -> bool:
-    """Tell whether a parent's row is part of a child's that is of another kind than the model.
+    """Return whether a parent's row is part of a child's that is of another kind than the model.
 
     The parent's part of what one of the two writes is told of as its own alone: the guarantees name that end.
     """

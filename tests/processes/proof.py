@@ -9,11 +9,11 @@ from typing import Any
 
 from django.db import connections, models
 
-from django_signal_audit.keys import object_id
+from django_signal_audit.events.keys import object_id
+from django_signal_audit.events.values import decode
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.values import decode
 
 Key = tuple[str, str]
 

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from django_signal_audit import audit_context
-from django_signal_audit.context import current_context
+from django_signal_audit.context.scopes import current_context
 from django_signal_audit.models import AuditEvent, Notification
 from tests.app.models import Tag
 from tests.processes.proxy import free_port, serve, split

@@ -47,7 +47,7 @@ LOCKING = ("40P01", "40001", "55P03", "1213", "1205", "1020", "locked")
 
 
 def is_locking(kind: str) -> bool:
-    """Tell whether an error is about locks."""
+    """Return whether an error is about locks."""
     return any(part in kind for part in LOCKING)
 
 

@@ -15,7 +15,7 @@ from django.forms.models import apply_limit_choices_to_to_formfield
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.keys import object_id, parse_id
+from django_signal_audit.events.keys import object_id, parse_id
 from django_signal_audit.models import AuditEvent
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.delivery.subjects import load_subjects
-from django_signal_audit.keys import object_id
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent
 
 from .base import ALL_FIELDS, CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, typed_keys

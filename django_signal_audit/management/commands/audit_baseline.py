@@ -10,12 +10,12 @@ from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from tqdm import tqdm
 
-from django_signal_audit.baseline import BATCH_SIZE, Baseline
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.selection import WRONG, select_plans
+from django_signal_audit.models.tables import table_exists
+from django_signal_audit.replay.baseline import BATCH_SIZE, Baseline
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.storage import table_exists
 
 LARGEST_BATCH = 100_000
 

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from django_signal_audit.delivery import outbox
-from django_signal_audit.delivery.listening import Listener
+from django_signal_audit.delivery.listener import Listener
 from django_signal_audit.delivery.statistics import collect_statistics, lateness
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
 from django_signal_audit.management.base import AuditCommand

@@ -17,11 +17,10 @@ from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from tqdm import tqdm
 
-from django_signal_audit.changes import Change
-from django_signal_audit.context import context_scope
+from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.enums import Source
+from django_signal_audit.events.changes import Change
 from django_signal_audit.exceptions import EventNotWritten
-from django_signal_audit.files import open_private, open_text, why_not
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import add_filter_options, filter_of
 from django_signal_audit.management.reporting import print_to
@@ -32,6 +31,7 @@ from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.exports.registry import export_paths, get_export_format
+from django_signal_audit.reports.files import open_private, open_text, why_not
 from django_signal_audit.reports.queries import EventFilter
 
 EVENTS_EXPORTED = "events_exported"

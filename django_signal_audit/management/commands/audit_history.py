@@ -8,15 +8,15 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from django_signal_audit.keys import object_id
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.management.reporting import ReportCommand
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.arguments import parse_key, parse_model, parse_moment
 from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.formatter import show_time
 from django_signal_audit.reports.history import life, state
 from django_signal_audit.reports.queries import EventFilter
-from django_signal_audit.reports.reading import show_time
 
 
 class Command(ReportCommand):

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from tqdm import tqdm
 
-from django_signal_audit.context import context_scope
+from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import check_rule

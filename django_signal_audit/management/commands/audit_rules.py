@@ -15,9 +15,9 @@ from django_signal_audit.delivery.unreached import unreached
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Column, Report, WrongArgument
-from django_signal_audit.reports.coverage import coverage
-from django_signal_audit.reports.explanation import explain, likely_rules
+from django_signal_audit.reports.explain import explain, likely_rules
 from django_signal_audit.reports.formats.table import TableFormat
+from django_signal_audit.reports.rule_overview import coverage
 
 
 class Command(AuditCommand):

@@ -1,0 +1,123 @@
+"""The list of events: a page of it is found by indexes alone, however long the log is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.http import HttpRequest
+
+from django_signal_audit.events.values import clean_text
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.reports.signatures import known_kinds
+
+from .access import Access, access_of, readable
+from .base import with_uid
+from .filters import KindFilter
+from .inputs import ActorFilter, PeriodFilter
+from .keyset import EVER, Branch, Cursor, Few, Life, Page, Span, neighbours, newest_keys
+from .scanning import Found, Scan, find_visible
+
+# More kinds than this are no longer looked up one by one.
+MAX_KINDS = 200
+# Of so many models the events of an object are looked up one by one.
+MAX_LABELS = 200
+
+
+class EventChangeList(ChangeList):
+    """A page of the log.
+
+    ``queryset`` is all of it: what is asked for decides which indexes are read, and the pages of these are merged.
+    """
+
+    access: Access
+    cursor: Cursor
+    found: Found
+    queryset: AuditEventQuerySet
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return all events. Who sees what is decided by kind, and again when the rows are fetched."""
+        self.root_queryset = AuditEvent.objects.using(self.root_queryset.db)
+        self.access = access_of(request, self.model_admin.admin_site)
+        return super().get_queryset(request, *args, **kwargs)
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the page; nothing is counted."""
+        self.cursor = Cursor.parse(request.GET.get(PAGE_VAR, ""))
+        [period] = [spec for spec in self.filter_specs if isinstance(spec, PeriodFilter)]
+        span = period.span()
+        self.found = self._find(span) if span else Found(Page([]))
+        self.result_list = self.access.redact(self.found.events)
+        reader = self.access.reader_of(self.result_list)
+        for event in self.result_list:
+            event.reader = reader
+        self.page = self.found.page
+        self.result_count = self.full_result_count = len(self.result_list)
+        self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
+
+    def _find(self, span: Span) -> Found:
+        events = readable(self.access, self.queryset)
+        scan = Scan(self.access, events, self._branches(span), span, self.list_per_page)
+        return find_visible(scan, self.cursor, self._labels)
+
+    def page_links(self) -> dict[str, str]:
+        """Return the addresses of the neighbouring pages and of both ends, by the name of the link."""
+        cursors = neighbours(self.cursor, self.page, self.result_list)
+        if self.found.further is not None:
+            cursors["further"] = self.found.further
+        return {name: self.get_query_string({PAGE_VAR: str(cursor) or None}) for name, cursor in cursors.items()}
+
+    def _branches(self, span: Span) -> Sequence[Branch | Life]:
+        kinds, actor, term = self._kinds, self._actor(), clean_text(self.query.strip())
+        events = self.queryset
+        if not term and not actor and kinds is not None and len(kinds) <= MAX_KINDS:
+            return [Branch(events, "kind", kind) for kind in kinds]
+        if kinds is not None:
+            events = events.filter(kind__in=kinds)
+        if term:
+            return _places_of(term, events.filter(**dict([actor])) if actor else events, span)
+        return [Branch(events, *actor)] if actor else [Branch(events)]
+
+    def _actor(self) -> tuple[str, str] | None:
+        [spec] = [spec for spec in self.filter_specs if isinstance(spec, ActorFilter)]
+        return spec.condition(self.queryset)
+
+    @cached_property
+    def _labels(self) -> set[str]:
+        """Return the models that the page may have events of; none where the user sees everything anyway."""
+        if self.access.sees_everything:
+            return set()
+        known, kinds = known_kinds(self.queryset.db), self._kinds
+        return {kind.model for number, kind in known.items() if kinds is None or number in kinds}
+
+    @cached_property
+    def _kinds(self) -> list[int] | None:
+        """Return the kinds of event that are asked for and may be seen; None if these are all."""
+        filters = [spec for spec in self.filter_specs if isinstance(spec, KindFilter) and spec.value()]
+        if self.access.sees_everything and not filters:
+            return None
+        known = known_kinds(self.queryset.db)
+        labels = {label for label in {kind.model for kind in known.values()} if self.access.may_view(label)}
+        kinds = [
+            number
+            for number, kind in known.items()
+            if kind.model in labels and all(spec.admits(kind) for spec in filters)
+        ]
+        return None if len(kinds) == len(known) else kinds
+
+
+def _places_of(term: str, events: AuditEventQuerySet, span: Span) -> Sequence[Branch | Life]:
+    """Return where the search looks: each place is one look into an index."""
+    elsewhere = [
+        Branch(events, "actor_id", term),
+        Branch(events, "correlation_id", term),
+        Few(events.filter(with_uid("uid", term))),
+    ]
+    # object_id is the second column of its index, so the first is named too: whatever model it is.
+    labels = sorted({kind.model for kind in known_kinds(events.db).values()} - {""})
+    if span == EVER and len(labels) <= MAX_LABELS and not newest_keys(elsewhere, 1):
+        # Objects alone: their events come as they happened to them, for which none has to be sorted.
+        return [Life(events, label, term) for label in labels]
+    return [Few(events.filter(model__in=labels, object_id=term)), *elsewhere]

@@ -1,0 +1,192 @@
+"""What the database will hold of a Python value, for the cases in which that is certain.
+
+A value is certain only if it is in the very form the database hands out: the right type, inside the column's
+precision and length. Everything else, and every field class that Django did not write, is read back instead.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from django.conf import settings
+from django.db import models
+from django.db.models.fields.files import FieldFile
+
+from django_signal_audit.events.values import plain_field
+from django_signal_audit.rules.patterns import Field
+
+from .internals import keeps_values
+from .tables import is_as_declared
+
+
+class _Uncertain:
+    def __repr__(self) -> str:
+        return "NOT_KNOWN"
+
+
+NOT_KNOWN: Final = _Uncertain()
+
+# SQLite keeps decimals as IEEE doubles, which are exact to 15 digits.
+_DOUBLE_DIGITS = 15
+_SAFE_INTEGER = 2**53
+
+
+def _integer(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is int else NOT_KNOWN
+
+
+def _boolean(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is bool else NOT_KNOWN
+
+
+def _text(field: Field, value: Any, _vendor: str) -> Any:
+    if value.__class__ is not str:
+        return NOT_KNOWN
+    # Some databases cut the blanks that exceed a column, silently.
+    return value if field.max_length is None or len(value) <= field.max_length else NOT_KNOWN
+
+
+def _decimal(field: Any, value: Any, vendor: str) -> Any:
+    if value.__class__ is not Decimal or not value.is_finite() or (not value and value.is_signed()):
+        return NOT_KNOWN
+    exponent = int(value.as_tuple().exponent)
+    places = field.decimal_places
+    if places is None or -exponent > places:
+        return NOT_KNOWN
+    if vendor == "sqlite" and value.adjusted() + 1 + places > _DOUBLE_DIGITS:
+        return NOT_KNOWN
+    return value.quantize(Decimal(1).scaleb(-places)) if -exponent != places else value
+
+
+def _float(_field: Field, value: Any, _vendor: str) -> Any:
+    # NaN, infinities and the negative zero come back as something else from one database or another.
+    plain = value.__class__ is float and math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0)
+    return value if plain else NOT_KNOWN
+
+
+def _uuid(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is UUID else NOT_KNOWN
+
+
+def _datetime(_field: Field, value: Any, _vendor: str) -> Any:
+    if value.__class__ is not dt.datetime or (value.tzinfo is None) is settings.USE_TZ:
+        return NOT_KNOWN
+    return value.astimezone(dt.UTC) if value.tzinfo else value
+
+
+def _date(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is dt.date else NOT_KNOWN
+
+
+def _time(_field: Field, value: Any, _vendor: str) -> Any:
+    return value if value.__class__ is dt.time and value.tzinfo is None else NOT_KNOWN
+
+
+def _file(_field: Field, value: Any, _vendor: str) -> Any:
+    if isinstance(value, FieldFile):
+        value = value.name or ""
+    return value if value.__class__ is str else NOT_KNOWN
+
+
+def _document(field: Any, value: Any, _vendor: str) -> Any:
+    try:
+        is_plain = field.encoder is None and field.decoder is None and _is_plain_document(value)
+    except RecursionError:
+        return NOT_KNOWN  # a document within itself, which Django is about to refuse
+    return value if is_plain else NOT_KNOWN
+
+
+_PLAIN = frozenset({str, bool, type(None)})
+
+
+def _is_plain_document(value: Any) -> bool:
+    """Return whether every JSON store returns the document as it is: floats and huge integers may be spelled anew."""
+    kind = value.__class__
+    if kind in _PLAIN or (kind is int and -_SAFE_INTEGER < value < _SAFE_INTEGER):
+        return True
+    if kind is list:
+        return all(map(_is_plain_document, value))
+    return kind is dict and all(key.__class__ is str for key in value) and all(map(_is_plain_document, value.values()))
+
+
+Rule: TypeAlias = Callable[[Any, Any, str], Any]
+_CERTAIN: dict[type, Rule] = {
+    **dict.fromkeys(
+        (
+            models.AutoField,
+            models.BigAutoField,
+            models.SmallAutoField,
+            models.IntegerField,
+            models.BigIntegerField,
+            models.SmallIntegerField,
+            models.PositiveIntegerField,
+            models.PositiveBigIntegerField,
+            models.PositiveSmallIntegerField,
+        ),
+        _integer,
+    ),
+    **dict.fromkeys((models.CharField, models.TextField, models.SlugField, models.EmailField, models.URLField), _text),
+    **dict.fromkeys((models.FileField, models.ImageField), _file),
+    models.BooleanField: _boolean,
+    models.DecimalField: _decimal,
+    models.FloatField: _float,
+    models.UUIDField: _uuid,
+    models.DateTimeField: _datetime,
+    models.DateField: _date,
+    models.TimeField: _time,
+    models.JSONField: _document,
+}
+
+
+# The field whose type a column's values have, and its rule; None for a rule where only the database can tell.
+Certainty: TypeAlias = tuple[Field, Rule | None]
+
+# What decides about a value on its way into the column; a field may have been given another one of its own.
+_DECISIVE = {"pre_save", "get_prep_value", "get_db_prep_value", "get_db_prep_save", "get_db_converters", "db_type"}
+
+
+def certainty(field: Field, model: type[models.Model], using: str) -> Certainty:
+    """Return how to tell what a column gives back; a foreign key counts as the field it refers to.
+
+    It is certain only where all is Django's own: the classes of the field and of what it refers to, the attribute
+    through which the model's objects give the value, and the column in the database.
+
+    Args:
+        field: The field.
+        model: The class of the objects that are written, which may be a proxy.
+        using: The database.
+
+    """
+    plain = plain_field(field)
+    rule = _CERTAIN.get(plain.__class__)
+    is_certain = rule is not None and _is_own(field) and keeps_values(model, field) and is_as_declared(field, using)
+    return plain, rule if is_certain else None
+
+
+def _is_own(field: Field) -> bool:
+    while field.__class__ in (models.ForeignKey, models.OneToOneField):
+        if not _DECISIVE.isdisjoint(vars(field)):
+            return False
+        field = field.target_field
+    return field.__class__ in _CERTAIN and _DECISIVE.isdisjoint(vars(field))
+
+
+def stored_values(certain: Certainty, values: Iterable[Any], vendor: str) -> list[Any]:
+    """Return what the column will give back for each value, NOT_KNOWN for those of which only the database can tell.
+
+    Args:
+        certain: How to tell, as ``certainty`` gave it.
+        values: What instances hold for the field after they were saved.
+        vendor: The database's, as in ``connection.vendor``.
+
+    """
+    plain, rule = certain
+    return [
+        NOT_KNOWN if rule is None or value is NOT_KNOWN else None if value is None else rule(plain, value, vendor)
+        for value in values
+    ]

@@ -1,0 +1,3 @@
+"""System checks: mistakes in the settings, in the project around them, and secrets that are guessed."""
+
+from __future__ import annotations

@@ -1,0 +1,167 @@
+"""The actor of an event, resolved at the moment it is written and never later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+from django.contrib.auth import SESSION_KEY
+from django.db import models
+from django.http import HttpRequest
+from django.utils.functional import LazyObject, Promise, empty
+from django.utils.module_loading import import_string
+
+from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.context.savepoints import own_queries_anywhere
+from django_signal_audit.events.documents import clean_text, safe_str
+from django_signal_audit.events.keys import object_id, row_name
+from django_signal_audit.events.payloads import text_of
+
+from .scopes import current_context
+
+logger = logging.getLogger("django_signal_audit")
+
+NOBODY = ("", "")
+
+# Set while the project's function is asked: an audited write inside it must not ask again.
+_is_asking: ContextVar[bool] = ContextVar("django_signal_audit_is_asking_for_the_actor", default=False)
+
+
+def resolve_actor(explicit: Any = None) -> tuple[str, str]:
+    """Return ``(actor_id, actor_repr)``, both ``""`` if nobody is known.
+
+    Args:
+        explicit: The actor the event itself names; the context's comes second, the request's user third.
+
+    """
+    context = current_context()
+    actor = unwrapped(explicit)
+    if actor is None:
+        actor = unwrapped(context.actor)
+    if actor is not None:
+        try:
+            return describe_actor(actor)
+        except Exception:
+            logger.warning("An actor of the type %s cannot be named.", type(actor).__name__, exc_info=True)
+            return NOBODY
+    if context.request is not None:
+        return _of_request(context.request)
+    return NOBODY
+
+
+def unwrapped(value: Any) -> Any:
+    """Return what stands behind a lazy object such as ``request.user``; None if it cannot be loaded."""
+    try:
+        return _loaded(value)
+    except Exception:
+        logger.warning("A lazy object, most likely a user, could not be loaded.", exc_info=True)
+        return None
+
+
+def _loaded(value: Any) -> Any:
+    # Asked in this order: about anything else, a lazy object asks what it stands for.
+    if not isinstance(value, LazyObject):
+        return safe_str(value) if isinstance(value, Promise) else value
+    with own_queries_anywhere():
+        _ = value.__class__  # which has it loaded
+    return _loaded(value.__dict__["_wrapped"])
+
+
+def describe_actor(actor: Any) -> tuple[str, str]:
+    """Return how an event names a user, or an actor that is only a text."""
+    actor = _loaded(actor)
+    if isinstance(actor, str):
+        return clean_text(actor), clean_text(actor)
+    pk = getattr(actor, "pk", None)
+    if pk is None:  # AnonymousUser, or a user who was never saved
+        return NOBODY
+    pk_text = row_name(actor._meta.model, pk) if isinstance(actor, models.Model) else object_id(pk)
+    return pk_text, clean_text(text_of(actor))
+
+
+def _of_request(request: HttpRequest) -> tuple[str, str]:
+    answer = _ask_project(request)
+    if answer is not None:
+        return answer
+    try:
+        return user_of_request(request)
+    except Exception:
+        # A backend may fail in any way, and the write must not fail with it: the session still knows the key.
+        logger.warning("No user could be loaded for %s; the event names the session's.", request.path, exc_info=True)
+        return _of_session(request), ""
+
+
+def user_of_request(request: HttpRequest) -> tuple[str, str]:
+    """Return the user whom a request acts for, as far as the request itself says."""
+    described = (describe_actor(user) for user in _users(request))
+    return next((found for found in described if found != NOBODY), NOBODY)
+
+
+def _ask_project(request: HttpRequest) -> tuple[str, str] | None:
+    """Return what the function of the setting ACTOR says, None if there is none or it does not know."""
+    if not get_settings().actor or _is_asking.get():
+        return None
+    token = _is_asking.set(True)
+    try:
+        with own_queries_anywhere():
+            actor = _actor_function()(request)
+            return None if actor is None else describe_actor(actor)
+    except Exception:
+        logger.exception('SIGNAL_AUDIT["ACTOR"] failed for %s; the event names the user of the request.', request.path)
+        return None
+    finally:
+        _is_asking.reset(token)
+
+
+@cache
+def _actor_function() -> Any:
+    return import_string(get_settings().actor)
+
+
+on_settings_changed(_actor_function.cache_clear)
+
+
+def _users(request: HttpRequest) -> Iterator[Any]:
+    """Return whom the request may act for, the likeliest first.
+
+    A view that authenticates on its own says so in ``request.auth``: django-ninja puts the user or a token there and
+    leaves ``request.user`` to the session, REST framework sets both.
+    """
+    auth, user = getattr(request, "auth", None), _user_of(request)
+    if is_user(auth):
+        yield auth
+    # A user who was set in the view is more certain than the one the session would lead to.
+    if user is not None and not isinstance(user, LazyObject):
+        yield user
+    owner = getattr(auth, "user", None)
+    if is_user(owner):
+        yield owner
+    yield user
+    # ASGI middleware of Channels authenticates before Django does, and consumers have no other user.
+    scope = getattr(request, "scope", None)
+    yield scope.get("user") if isinstance(scope, dict) else None
+
+
+def is_user(value: Any) -> bool:
+    """Return whether a value is an authenticated user: of the user model, or one that stands for it as tokens' do."""
+    return getattr(value, "is_authenticated", False) is True and getattr(value, "pk", None) is not None
+
+
+def _user_of(request: HttpRequest) -> Any:
+    user = getattr(request, "user", None)
+    # request.auser() keeps its result apart from request.user; asking the latter would query a second time.
+    if isinstance(user, LazyObject) and user.__dict__.get("_wrapped") is empty:
+        user = getattr(request, "_acached_user", user)
+    return user
+
+
+def _of_session(request: HttpRequest) -> str:
+    session = getattr(request, "session", None)
+    try:
+        return object_id(session.get(SESSION_KEY)) if session is not None else ""
+    except Exception:
+        logger.warning("The session of %s could not be read; the event names no actor.", request.path, exc_info=True)
+        return ""

@@ -1,0 +1,198 @@
+"""Who is acting, why, and in which request or command: carried in a context variable, read when an event is written."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from django.http import HttpRequest
+
+from django_signal_audit.events.documents import ESCAPE_KEY, RESERVED, JSONValue, clean_text, safe_str, unescaped
+from django_signal_audit.events.payloads import cut, limited, masked_payload
+from django_signal_audit.events.uids import new_uid
+
+from .clients import client_ip
+from .paths import MAX_PATH, clean_path
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditContext:
+    """What surrounds a change. Immutable: nesting makes a new one and leaving restores the old."""
+
+    request: HttpRequest | None = None
+    actor: Any = None
+    reason: str = ""
+    command: str = ""
+    task: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    # The extra of where a task was enqueued: JSON already, its secrets masked.
+    carried: Mapping[str, JSONValue] = field(default_factory=dict)
+    # Who really acted where a task was enqueued, if its actor was impersonated.
+    impersonator: Mapping[str, JSONValue] = field(default_factory=dict)
+    correlation_id: str = ""
+
+    @cached_property
+    def payload(self) -> dict[str, JSONValue]:
+        """Return what the event's ``context`` column holds: the parts that are there, secrets masked."""
+        parts: dict[str, JSONValue] = {
+            "request": _describe(self.request) if self.request is not None else {},
+            "command": _text(self.command),
+            "task": _text(self.task),
+            "reason": _text(self.reason),
+            "extra": self._all_extra(),
+        }
+        return {key: part for key, part in parts.items() if part}
+
+    def _all_extra(self) -> dict[str, JSONValue]:
+        """Return the extra of here and of where a task was enqueued. Its tags can be compared within one scope."""
+        own = masked_payload(self.extra, ("context", self.correlation_id))
+        if not self.carried:
+            return own
+        together = {**unescaped(dict(self.carried)), **unescaped(own)}
+        return limited(together if RESERVED.isdisjoint(together) else {ESCAPE_KEY: together})
+
+
+def _text(value: Any) -> str:
+    return cut(clean_text(safe_str(value))) if value else ""
+
+
+def _describe(request: HttpRequest) -> dict[str, JSONValue]:
+    """Return the request as JSON. The query string stays out: it may carry secrets."""
+    described = {
+        "method": request.method or "",
+        "path": cut(clean_path(request), MAX_PATH),
+        "ip": client_ip(request),
+        "user_agent": request.headers.get("User-Agent", "")[:500],
+        "request_id": request.headers.get("X-Request-ID", "")[:100],
+    }
+    return {key: clean_text(value) for key, value in described.items() if value}
+
+
+NO_CONTEXT = AuditContext()
+_current: ContextVar[AuditContext] = ContextVar("django_signal_audit_context", default=NO_CONTEXT)
+
+
+def current_context() -> AuditContext:
+    """Return the context in force, NO_CONTEXT outside any."""
+    return _current.get()
+
+
+def new_correlation_id() -> str:
+    """Return a fresh id that ties together all events of one request, command or ``audit_context``."""
+    return str(new_uid())
+
+
+def _enter(**changes: Any) -> Token[AuditContext]:
+    outer = _current.get()
+    changes.setdefault("correlation_id", outer.correlation_id or new_correlation_id())
+    return _current.set(replace(outer, **changes))
+
+
+@contextmanager
+def replaced_context(context: AuditContext) -> Iterator[None]:
+    """Run a block in a context that takes nothing over from the one around it."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def context_scope(**changes: Any) -> Iterator[AuditContext]:
+    """Run a block with some attributes of the context replaced; the middleware and the command hook use it."""
+    token = _enter(**changes)
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+class ScopeDecorator(ABC):
+    """Makes a scope usable as ``with``, ``async with`` and decorator of sync and async functions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._arguments = args, kwargs
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _again(self) -> Self:
+        # A decorated function may run in many threads and tasks at once: each call has a scope of its own.
+        args, kwargs = self._arguments
+        return type(self)(*args, **kwargs)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return the function wrapped so that each call runs in a scope of its own."""
+        if inspect.iscoroutinefunction(function):
+            return self._decorate_async(function)  # type: ignore[return-value]
+
+        @wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return wrapper
+
+    def _decorate_async(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        @wraps(function)
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            async with self._again():
+                return await function(*args, **kwargs)
+
+        return wrapper
+
+
+class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it is: with audit_context(...)
+    """Says who acts and why, for all changes inside; context manager and decorator, sync and async.
+
+    Args:
+        actor: The user (or a text) to name as actor; None keeps the outer scope's.
+        reason: Why; ``""`` keeps the outer scope's.
+        **extra: Anything else worth keeping, added to the outer scope's.
+
+    """
+
+    def __init__(self, actor: Any = None, reason: str = "", **extra: Any) -> None:
+        super().__init__(actor, reason, **extra)
+        self._actor, self._reason, self._extra = actor, reason, extra
+        self._tokens: list[Token[AuditContext]] = []
+
+    def __enter__(self) -> Self:
+        outer = _current.get()
+        self._tokens.append(
+            _enter(
+                actor=outer.actor if self._actor is None else self._actor,
+                reason=self._reason or outer.reason,
+                extra={**outer.extra, **self._extra},
+            )
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.reset(self._tokens.pop())

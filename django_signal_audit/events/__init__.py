@@ -1,0 +1,3 @@
+"""What happened, as data: changes, values, masking and the rows of events."""
+
+from __future__ import annotations

@@ -1,0 +1,227 @@
+"""Writing event rows: one statement for many, compiled once, past the model's own machinery."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_signal_audit.events.documents import JSONValue, encodable, is_deeper, shallow
+from django_signal_audit.models.events import AuditEvent
+
+
+class EventRow(NamedTuple):
+    """The columns of an event that is about to be written, in the order of the statement."""
+
+    uid: UUID
+    recorded_at: dt.datetime
+    event_type: str
+    source: str
+    level: str
+    rules: list[str]
+    model: str
+    object_id: str
+    object_repr: str
+    actor_id: str
+    actor_repr: str
+    changes: dict[str, JSONValue]
+    data: JSONValue
+    context: dict[str, JSONValue]
+    correlation_id: str
+    kind: int
+
+    def as_event(self, using: str, pk: int | None = None) -> AuditEvent:
+        """Return the event as an object, as if it had been read from the database."""
+        # Documents are those of their objects still.
+        changes = json.loads(json.dumps(self.changes))
+        event = AuditEvent(**self._replace(changes=changes)._asdict())
+        event.pk = pk
+        event._state.adding = False
+        event._state.db = using
+        return event
+
+
+# Characters, of a statement that writes many events. Servers take some megabytes.
+MAX_STATEMENT_LENGTH = 1_000_000
+
+# How PostgreSQL has to read a column that is sent as an array of texts.
+_POSTGRESQL_CASTS = {
+    "uid": "uuid",
+    "recorded_at": "timestamptz",
+    "rules": "jsonb",
+    "changes": "jsonb",
+    "data": "jsonb",
+    "context": "jsonb",
+    "kind": "bigint",
+}
+
+
+def insert_row(row: EventRow, using: str) -> int:
+    """Write one event and return its primary key."""
+    connection = connections[using]
+    sql, values = _insert_sql(using), _prepare([row], connection)[0]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"{sql} RETURNING id", values)
+            return int(cursor.fetchone()[0])
+        cursor.execute(sql, values)
+        return int(cursor.lastrowid)
+
+
+def insert_rows(rows: Sequence[EventRow], using: str) -> None:
+    """Write many events with one statement, or as few as the database takes."""
+    connection = connections[using]
+    prepared = _prepare(rows, connection)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(*_unnested(prepared, using))
+            return
+        # Not by executemany(): what wraps cursors, as debug toolbars do, may not expect tuples of tuples.
+        for batch in _batches(prepared, connection):
+            cursor.execute(_insert_sql(using, len(batch)), list(chain.from_iterable(batch)))
+
+
+def _batches(
+    prepared: Sequence[tuple[Any, ...]], connection: BaseDatabaseWrapper
+) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Return the rows in parts that fit into a statement: in parameters on SQLite, in bytes on MariaDB."""
+    # It asks for nothing but how many columns there are.
+    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * len(EventRow._fields), prepared), 1)
+    batch: list[tuple[Any, ...]] = []
+    length = 0
+    for row in prepared:
+        row_length = sum(len(value) for value in row if isinstance(value, str))
+        if batch and (len(batch) >= most or length + row_length > MAX_STATEMENT_LENGTH):
+            yield batch
+            batch, length = [], 0
+        batch.append(row)
+        length += row_length
+    yield batch
+
+
+def _unnested(prepared: Sequence[tuple[Any, ...]], using: str) -> tuple[str, list[Any]]:
+    """Return the statement and its parameters: an array per column, one value where all rows have the same."""
+    columns = list(zip(*prepared, strict=True))
+    is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
+    shared = [column[0] for column, same in zip(columns, is_shared, strict=True) if same]
+    arrays = [list(column) for column, same in zip(columns, is_shared, strict=True) if not same]
+    return _unnest_sql(using, is_shared), [*shared, *arrays]
+
+
+# MariaDB takes no JSON that is nested deeper than 31; a digest is a level too.
+_MOST_LEVELS = 30
+
+
+def _storable(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> Sequence[EventRow]:
+    """Return the rows such that MariaDB can hold them: its JSON is shallow, and not every character set has emoji."""
+    if connection.vendor != "mysql":
+        return rows
+    codec = _codec(connection.alias, str(connection.settings_dict["NAME"]))
+    return [_fitted(row, codec) for row in rows]
+
+
+def _fitted(row: EventRow, codec: str) -> EventRow:
+    texts = {name: text for name in _TEXTS if not (text := getattr(row, name)).isascii()} if codec else {}
+    fitted: dict[str, Any] = {name: encodable(text, codec) for name, text in texts.items()}
+    for name in ("changes", "data", "context"):
+        if is_deeper(document := getattr(row, name), _MOST_LEVELS):
+            fitted[name] = shallow(document, _MOST_LEVELS)
+    return row._replace(**fitted) if fitted else row
+
+
+_TEXTS = ("event_type", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id")
+# Python's names of the character sets that have others.
+_CODECS = {"latin1": "cp1252", "utf8mb3": "utf8mb3", "utf8": "utf8mb3"}
+
+
+@cache
+def _codec(using: str, _database: str) -> str:
+    """Return the codec of the texts of events on MariaDB, empty if it has every character."""
+    sql = (
+        "SELECT character_set_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = %s AND column_name = 'object_repr'"
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, [AuditEvent._meta.db_table])
+        found = cursor.fetchone()
+    name = str(found[0]) if found else "utf8mb4"
+    return "" if name == "utf8mb4" else _CODECS.get(name, name)
+
+
+@lru_cache(1024)
+def _names(rules: tuple[str, ...]) -> str:
+    return json.dumps(rules)
+
+
+def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
+    """Return the rows as the driver takes them. What the rows of one call share is converted once."""
+    rows = _storable(rows, connection)
+    native_uuid = connection.features.has_native_uuid_field
+    moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection)
+    shared: dict[int, str] = {}
+
+    def dumped(value: Any) -> str:
+        # Context and empty data are the same objects on every row of a call.
+        if not value:
+            return "{}"
+        text = shared.get(id(value))
+        if text is None:
+            text = shared[id(value)] = json.dumps(value)
+        return text
+
+    return [
+        (
+            str(row.uid) if native_uuid else row.uid.hex,
+            moment,
+            row.event_type,
+            row.source,
+            row.level,
+            _names(tuple(row.rules)),
+            row.model,
+            row.object_id,
+            row.object_repr,
+            row.actor_id,
+            row.actor_repr,
+            json.dumps(row.changes),
+            dumped(row.data),
+            dumped(row.context),
+            row.correlation_id,
+            row.kind,
+        )
+        for row in rows
+    ]
+
+
+@lru_cache(64)
+def _insert_sql(using: str, count: int = 1) -> str:
+    quote = connections[using].ops.quote_name
+    columns = ", ".join(map(quote, EventRow._fields))
+    values = f"({', '.join(['%s'] * len(EventRow._fields))})"
+    rows = ", ".join([values] * count)
+    return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES {rows}"  # noqa: S608  # our names
+
+
+@cache
+def _unnest_sql(using: str, is_shared: tuple[bool, ...]) -> str:
+    quote = connections[using].ops.quote_name
+    names = EventRow._fields
+    shared = [name for name, same in zip(names, is_shared, strict=True) if same]
+    own = [name for name, same in zip(names, is_shared, strict=True) if not same]
+    columns = ", ".join(map(quote, [*shared, *own]))
+    values = ", ".join(
+        [f"%s::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in shared]
+        + [f"{quote(name)}::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in own]
+    )
+    arrays = ", ".join(["%s::text[]"] * len(own))
+    # WITH ORDINALITY: the ids have to ascend in the order of the rows.
+    return (
+        f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) SELECT {values} "  # noqa: S608  # our own names
+        f"FROM unnest({arrays}) WITH ORDINALITY AS given({', '.join(map(quote, own))}, position) ORDER BY position"
+    )

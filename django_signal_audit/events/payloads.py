@@ -1,0 +1,152 @@
+"""Anything at all as JSON for ``data`` and ``context``: bounded in depth and length, and without secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, cast
+from uuid import UUID
+
+from django.db import models
+
+from django_signal_audit.conf import get_settings
+
+from .documents import (
+    CONTAINERS,
+    ESCAPE_KEY,
+    JSONValue,
+    bounded,
+    canonical_json,
+    clean_text,
+    digest,
+    safe_str,
+    unescaped,
+)
+from .keys import concrete, row_name
+from .masking import HIDDEN, is_stand_in, mask_document
+from .secret_fields import has_secret_key, is_masked, masked_fields
+from .values import shorten, to_json
+
+MAX_KEY = 255
+# All values together may be this long, however short each of them has to be.
+_SMALL = 4096
+# Texts may be this long, however short values have to be.
+_SHORTEST_TEXT = 1024
+# A shorter secret may be part of any word.
+_SHORTEST = 4
+
+
+def payload(value: Any) -> JSONValue:
+    """Return any object as JSON: what has no JSON form becomes its text."""
+    return bounded(value, _leaf, name=_key)
+
+
+def _leaf(value: Any) -> JSONValue:
+    try:
+        return _json(value)
+    except Exception:  # noqa: BLE001  # a lazy user, say, whose session is gone
+        return clean_text(safe_str(value))
+
+
+def _json(value: Any) -> JSONValue:
+    if isinstance(value, models.Model):
+        pk = row_name(value._meta.model, value.pk) if has_secret_key(concrete(value._meta.model)) else payload(value.pk)
+        return {"model": value._meta.label_lower, "pk": pk, "repr": text_of(value)}
+    plain = to_json(value)
+    return clean_text(plain) if isinstance(plain, str) else plain
+
+
+def _key(key: Any) -> str:
+    text = clean_text(safe_str(key))
+    return text if len(text) <= MAX_KEY else f"{text[:180]}…{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def member_names(field: models.ManyToManyField[Any, Any], keys: Iterable[Any]) -> list[JSONValue]:
+    """Return keys of a m2m field's members as JSON, with tags in place of keys that are secret."""
+    target: Any = field.target_field
+    if is_masked(target):
+        return [row_name(target.model, key) for key in keys]
+    return [payload(key) for key in keys]
+
+
+def masked_payload(
+    value: Mapping[str, Any],
+    scope: tuple[str, ...],
+    names: Collection[str] = (),
+    containers: Collection[str] = (),
+) -> dict[str, JSONValue]:
+    """Return a mapping as JSON with its secrets masked, and no longer than MAX_VALUE_BYTES."""
+    document = mask_document(payload(dict(value)), scope, names, containers)
+    return limited(cast("dict[str, JSONValue]", document))
+
+
+def limited(document: dict[str, JSONValue]) -> dict[str, JSONValue]:
+    """Return a JSON object with digests in place of what is too long, by itself or all together."""
+    limit = get_settings().max_value_bytes
+    inner = unescaped(document)
+    short = {key: shorten(_short_leaves(item, limit), limit) for key, item in inner.items()}
+    rest = len(canonical_json(short)) - max(limit, _SMALL)
+    for key in sorted(short, key=lambda key: len(canonical_json(short[key])), reverse=True) if rest > 0 else ():
+        before, after = canonical_json(short[key]), digest(canonical_json(short[key]))
+        gained = len(before) - len(canonical_json(after))
+        if rest <= 0 or gained <= 0:
+            break
+        short[key] = after
+        rest -= gained
+    if rest > 0:
+        return digest(canonical_json(document))
+    return short if inner is document else {ESCAPE_KEY: short}
+
+
+def _short_leaves(value: JSONValue, limit: int) -> JSONValue:
+    if isinstance(value, list):
+        return [_short_leaves(item, limit) for item in value]
+    if isinstance(value, dict) and not is_stand_in(value):
+        inner = unescaped(value)
+        short: JSONValue = {key: _short_leaves(item, limit) for key, item in inner.items()}
+        return short if inner is value else {ESCAPE_KEY: short}
+    return shorten(value, limit)
+
+
+def cut(text: str, limit: int | None = None) -> str:
+    """Return the beginning of a text, as much as may be kept of it."""
+    most = max(get_settings().max_value_bytes, _SHORTEST_TEXT)
+    limit = min(limit or most, most)
+    if len(text) * 4 <= limit:
+        return text
+    data = text.encode("utf-8", "surrogatepass")
+    return text if len(data) <= limit else data[: max(limit - 3, 0)].decode("utf-8", "ignore") + "…"
+
+
+def text_of(instance: Any, values: Iterable[Any] = ()) -> str:
+    """Return the text of an object, with stars for values of masked fields in it.
+
+    Args:
+        instance: The object, of whatever class.
+        values: Further values of masked fields.
+
+    """
+    text = clean_text(safe_str(instance))
+    return hide(text, (*secret_values(instance), *values)) if isinstance(instance, models.Model) else text
+
+
+def secret_values(instance: models.Model) -> Iterator[Any]:
+    """Return the values of masked fields of an object, and of the related objects that it has loaded."""
+    for known in (instance, *instance._state.fields_cache.values()):
+        if isinstance(known, models.Model):
+            model = concrete(known._meta.model)
+            for name in masked_fields(model):
+                yield known.__dict__.get(model._meta.get_field(name).attname)  # type: ignore[union-attr]
+
+
+def hide(text: str, values: Collection[Any]) -> str:
+    """Return the text with stars in place of the values."""
+    secrets = {safe_str(value) for value in values if value is not None and not isinstance(value, (bool, *CONTAINERS))}
+    secrets |= {value.hex for value in values if isinstance(value, UUID)}
+    for secret in sorted(secrets - {""}, key=len, reverse=True):
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, HIDDEN)
+        else:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+    return text

@@ -1,0 +1,266 @@
+"""Conditions: the ``when`` of a rule, compiled for one model into a function of a Change."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from django_signal_audit.enums import EventType
+from django_signal_audit.events.changes import Change
+from django_signal_audit.problems import Problem, did_you_mean, nearest, shown
+
+from .choices import choices_of
+from .operands import (
+    fell_by_percent,
+    read_amount,
+    read_step,
+    read_threshold,
+    read_value,
+    read_values,
+    require_order,
+    rose_by,
+    rose_by_percent,
+)
+
+Condition: TypeAlias = Callable[[Change], bool]
+Field: TypeAlias = "models.Field[Any, Any]"
+Test: TypeAlias = Callable[[Any, Any, Any], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """What an operator asks of ``(old, new, operand)``, and how its operand is read from the settings."""
+
+    test: Test
+    read: Callable[[Field, Any], Any]
+    # Can it hold where there is no old row, or no new one?
+    on_create: bool = False
+    on_delete: bool = False
+    # Does it compare the two values, so that neither may be null?
+    compares: bool = True
+    # Does it ask for a rise (1) or a fall (-1)? No change is both.
+    direction: int = 0
+
+
+OPERATORS: dict[str, Operator] = {
+    "from": Operator(test=lambda old, _new, operand: old in operand, read=read_values, on_delete=True, compares=False),
+    "to": Operator(test=lambda _old, new, operand: new in operand, read=read_values, on_create=True, compares=False),
+    "increased_by": Operator(test=rose_by, read=read_step, direction=1),
+    "decreased_by": Operator(test=lambda old, new, by: rose_by(new, old, by), read=read_step, direction=-1),
+    "increased_by_percent": Operator(test=rose_by_percent, read=read_amount, direction=1),
+    "decreased_by_percent": Operator(test=fell_by_percent, read=read_amount, direction=-1),
+    "crosses_above": Operator(test=lambda old, new, line: old <= line < new, read=read_threshold, direction=1),
+    "crosses_below": Operator(test=lambda old, new, line: old >= line > new, read=read_threshold, direction=-1),
+}
+WORDS: dict[str, Operator] = {
+    # What changes carry has changed, but for the nulls of a new or a deleted row.
+    "changed": Operator(
+        test=lambda old, new, _operand: old is not None or new is not None,
+        read=read_value,
+        on_create=True,
+        on_delete=True,
+        compares=False,
+    ),
+    "increased": Operator(test=lambda old, new, _operand: new > old, read=require_order, direction=1),
+    "decreased": Operator(test=lambda old, new, _operand: new < old, read=require_order, direction=-1),
+}
+# What people write for an operator without a value, and for one with it.
+WORD_SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("change", "changes", "any", "*", "modified", "updated", "different", "edited"), "changed"),
+    **dict.fromkeys(("up", "rise", "rises", "rose", "raised", "grows", "grew", "higher", "more", "+"), "increased"),
+    **dict.fromkeys(("increase", "increases", "increasing"), "increased"),
+    **dict.fromkeys(
+        ("down", "drop", "drops", "dropped", "falls", "fell", "lowered", "lower", "less", "-"), "decreased"
+    ),
+    **dict.fromkeys(("decrease", "decreases", "decreasing", "reduced"), "decreased"),
+}
+OPERATOR_SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("=", "==", "eq", "equals", "exact", "is", "in", "new", "becomes", "value", "after"), "to"),
+    **dict.fromkeys(("was", "old", "before", "previous"), "from"),
+    **dict.fromkeys((">", ">=", "gt", "gte", "above", "over", "exceeds", "greater_than"), "crosses_above"),
+    **dict.fromkeys(("<", "<=", "lt", "lte", "below", "under", "less_than"), "crosses_below"),
+    **dict.fromkeys(("increase_by", "rises_by", "up_by", "raised_by"), "increased_by"),
+    **dict.fromkeys(("decrease_by", "drops_by", "falls_by", "down_by", "lowered_by"), "decreased_by"),
+}
+NEAR = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTest:
+    """One operator on one field. It does not hold for a field that did not change."""
+
+    field: str
+    operator: Operator
+    operand: Any
+    is_changed: bool
+
+    def __call__(self, change: Change) -> bool:
+        """Return whether the operator holds for the change."""
+        values = change.fields.get(self.field)
+        if values is None:
+            return self.is_changed and bool(change.members.get(self.field))
+        if change.event_type == EventType.CREATE and not self.operator.on_create:
+            return False
+        if change.event_type == EventType.DELETE and not self.operator.on_delete:
+            return False
+        if self.operator.compares and (values.old is None or values.new is None):
+            return False
+        return self.operator.test(values.old, values.new, self.operand)
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Holds if every one of its tests does."""
+
+    tests: tuple[FieldTest, ...]
+
+    def __call__(self, change: Change) -> bool:
+        """Return whether all hold for the change."""
+        return all(test(change) for test in self.tests)
+
+
+def _parts(spec: Any) -> list[tuple[str, Operator, Any]]:
+    """Return the operators of one field with their operands, once they are known to be right."""
+    pairs: Mapping[str, Any] = {spec: None} if isinstance(spec, str) else spec
+    return [(key, WORDS.get(key) or OPERATORS[key], operand) for key, operand in pairs.items()]
+
+
+def compile_when(when: Mapping[str, Any], fields: Mapping[str, Field]) -> Condition:
+    """Return the condition for a ``when`` mapping whose problems were ruled out.
+
+    Args:
+        when: Field name to operator.
+        fields: The model's fields by name, m2m fields among them.
+
+    """
+    return AllOf(
+        tuple(
+            FieldTest(name, operator, operator.read(fields[name], operand), key == "changed")
+            for name, spec in when.items()
+            for key, operator, operand in _parts(spec)
+        )
+    )
+
+
+def can_hold(spec: Any, field: Field, event_type: str) -> bool:
+    """Return whether the operators of one field, known to be right, can hold for any change of this type."""
+    if isinstance(field, models.ManyToManyField):
+        return event_type in (EventType.M2M, EventType.DELETE)
+    if field.primary_key or event_type == EventType.M2M:
+        return False
+    operators = [operator for _, operator, _ in _parts(spec)]
+    if event_type == EventType.CREATE:
+        return all(operator.on_create for operator in operators)
+    if event_type == EventType.DELETE:
+        return all(operator.on_delete for operator in operators)
+    return {1, -1} - {operator.direction for operator in operators} != set() and not _stays(spec, field)
+
+
+def _stays(spec: Any, field: Field) -> bool:
+    """Return whether the value is to change from one value to the same one."""
+    if not isinstance(spec, Mapping) or not {"from", "to"} <= set(spec):
+        return False
+    old, new = read_values(field, spec["from"]), read_values(field, spec["to"])
+    return len(old) == len(new) == 1 and bool(old[0] == new[0])
+
+
+def when_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: str) -> list[Problem]:
+    """Return what is wrong with a ``when`` mapping for a model with these fields; unknown fields are the caller's."""
+    return [
+        problem
+        for name, spec in when.items()
+        if name in fields
+        for problem in _spec_problems(spec, fields[name], f'{path}["{name}"]')
+    ]
+
+
+def _spec_problems(spec: Any, field: Field, path: str) -> list[Problem]:
+    if isinstance(spec, str):
+        if spec in WORDS:
+            return _use_problems(spec, None, field, path)
+        return [
+            Problem("E012", path, f"is {shown(spec)}, which is no operator without a value.", _word_hint(spec, field))
+        ]
+    if not isinstance(spec, Mapping) or not spec:
+        such = f', such as {{"to": {shown(spec)}}}' if not isinstance(spec, Mapping) and _is_value(spec) else ""
+        hint = f"Write one of {', '.join(WORDS)}, or a dict with {', '.join(OPERATORS)}{such}."
+        return [Problem("E012", path, f"must be an operator, not {shown(spec)}.", hint)]
+    return [problem for key, operand in spec.items() for problem in _operand_problems(key, operand, field, path)]
+
+
+def _word_hint(word: str, field: Field) -> str:
+    """Return what to write in place of a text that is no operator: most likely it is an operator or a value."""
+    plain, to = word.strip().lower(), f'Use {{"to": {_quoted(word)}}}.'
+    if word in OPERATORS:
+        return f"{word} takes a value: write {{{word!r}: …}}."
+    choices = choices_of(field) or {}
+    if word in choices or plain in {label.lower() for label in choices.values()}:
+        return to
+    near = WORD_SYNONYMS.get(plain) or nearest(plain, WORDS, NEAR)
+    if near:
+        return f"Did you mean {near!r}?"
+    operator = OPERATOR_SYNONYMS.get(plain) or nearest(plain, OPERATORS, NEAR)
+    if operator:
+        return f"{operator} takes a value: write {{{operator!r}: …}}."
+    return f"{to[:-1]}, or one of {', '.join(WORDS)}."
+
+
+def _quoted(word: str) -> str:
+    text = shown(word)
+    return f'"{text[1:-1]}"' if text[0] == text[-1] == "'" and '"' not in text else text
+
+
+def _is_value(spec: Any) -> bool:
+    """Return whether something that is no operator may be the value that somebody waits for."""
+    if isinstance(spec, (list, tuple, set, frozenset)):
+        return bool(spec) and all(map(_is_value, spec))
+    return spec is None or isinstance(spec, (str, bool, int, float, Decimal, dt.date, dt.timedelta, UUID))
+
+
+def _operand_problems(key: Any, operand: Any, field: Field, path: str) -> list[Problem]:
+    if key not in OPERATORS:
+        near = key if key in WORDS else nearest_operator(key)
+        hint = f'"{near}" stands alone, without a value.' if near in WORDS else f"Did you mean {near!r}?"
+        if near is None:
+            hint = did_you_mean(key, [*OPERATORS, *WORDS])
+        return [Problem("E012", path, f"has the key {shown(key)}, which is no operator that takes a value.", hint)]
+    return _use_problems(key, operand, field, path)
+
+
+def nearest_operator(key: Any) -> str | None:
+    """Return the operator that a key of a condition most likely means, None if none is near."""
+    word = key.strip().lower() if isinstance(key, str) else ""
+    return OPERATOR_SYNONYMS.get(word) or WORD_SYNONYMS.get(word) or nearest(key, [*OPERATORS, *WORDS])
+
+
+def _use_problems(key: str, operand: Any, field: Field, path: str) -> list[Problem]:
+    """Return why the field cannot have this operator, or the operator this operand."""
+    if isinstance(field, models.ManyToManyField):
+        message = f"is {key!r}, which a many-to-many field cannot be."
+        return [] if key == "changed" else [Problem("E012", path, message, 'Use "changed".')]
+    operator = WORDS.get(key) or OPERATORS[key]
+    try:
+        operator.read(field, operand)
+    except Exception as error:  # noqa: BLE001  # fields of all kinds convert the value, each fails in its own way
+        reason = _reason(error)
+        what = f"{type(field).__name__} {field.name!r}"
+        if key in WORDS:
+            return [Problem("E012", path, f"is {key!r}: {reason}.", f'Use "changed" for {what}.')]
+        hint = f"Give a value that {what} can be compared with."
+        return [Problem("E012", f'{path}["{key}"]', f"cannot be {shown(operand)}: {reason}.", hint)]
+    return []
+
+
+def _reason(error: Exception) -> str:
+    try:
+        text = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+    except Exception:  # noqa: BLE001  # the message quotes the operand, and not all of them can be shown
+        text = ""
+    return text.rstrip(".") or type(error).__name__

@@ -1,0 +1,127 @@
+"""Which models a pattern means, and which fields of a model can be watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias, TypeGuard
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+
+from django_signal_audit.conf import QUEUE_MODELS, get_settings
+
+Model: TypeAlias = type[models.Model]
+Field: TypeAlias = "models.Field[Any, Any]"
+
+OWN_APP = "django_signal_audit"
+
+
+def concrete(model: Model) -> Model:
+    """Return the model whose table the rows are in: itself, or what a proxy stands for."""
+    return model._meta.concrete_model or model
+
+
+def auditable_models() -> list[Model]:
+    """Return every concrete model that may be audited: all but this package's own and automatic through models."""
+    return [
+        model
+        for model in apps.get_models()
+        if not model._meta.proxy and not model._meta.swapped and model._meta.app_label != OWN_APP and is_sound(model)
+    ]
+
+
+def is_sound(model: Model) -> bool:
+    """Return whether the primary key is of fields and relations that exist. Django's own checks report where not."""
+    try:
+        keys = [field for one in (model, *model._meta.get_parent_list()) for field in one._meta.pk_fields]
+    except FieldDoesNotExist:
+        return False
+    return not any(field.remote_field and isinstance(field.remote_field.model, str) for field in keys)
+
+
+def is_wildcard(pattern: str) -> bool:
+    """Return whether a pattern may mean several models."""
+    return pattern == "*" or pattern.endswith(".*")
+
+
+def find_model(label: str) -> Model | None:
+    """Return the model with that label in any case, a proxy itself; None if there is none."""
+    label = label.lower()
+    every = apps.get_models(include_auto_created=True, include_swapped=True)
+    return next((model for model in every if model._meta.label.lower() == label), None)
+
+
+def matching(pattern: str) -> list[Model]:
+    """Return the concrete models a pattern means, whatever EXCLUDE_MODELS says; none if it is wrong."""
+    candidates = auditable_models()
+    if pattern == "*":
+        return candidates
+    if is_wildcard(pattern):
+        app_label = pattern.removesuffix(".*").lower()
+        return [model for model in candidates if model._meta.app_label.lower() == app_label]
+    found = find_model(pattern)
+    return [model for model in candidates if found is not None and model is concrete(found)]
+
+
+def resolve(pattern: str) -> list[Model]:
+    """Return the models a rule's pattern means: ``"*"`` leaves out EXCLUDE_MODELS, any other name means what it says.
+
+    There are none if it is wrong.
+    """
+    found = matching(pattern)
+    if pattern != "*":
+        return found
+    labels = (*QUEUE_MODELS, *get_settings().exclude_models)
+    excluded = {model for label in labels for model in matching(label)}
+    return [model for model in found if model not in excluded and not is_history(model)]
+
+
+def is_history(model: Model) -> bool:
+    """Return whether another package keeps the history of a model in this one, which is in the same app."""
+    descriptor = model.__dict__.get("history_object")
+    if type(descriptor).__module__.startswith("simple_history."):
+        return True
+    return any(base.__module__.startswith("pghistory.") for base in model.__mro__)
+
+
+def resolve_all(patterns: Iterable[str]) -> list[Model]:
+    """Return the models that any of the patterns means, each once."""
+    return list(dict.fromkeys(model for pattern in patterns for model in resolve(pattern)))
+
+
+def key_fields(model: Model) -> set[Field]:
+    """Return the fields that make up the identity of a row: its key's, and those of the parents' rows it shares."""
+    keys: set[Field] = set(model._meta.pk_fields)
+    for parent in model._meta.get_parent_list():
+        keys |= set(parent._meta.pk_fields)
+    keys |= {link for link in model._meta.parents.values() if link is not None}
+    return keys
+
+
+def watchable_fields(model: Model) -> dict[str, Field]:
+    """Return the concrete fields of a model by name, inherited ones among them.
+
+    A single-column key is left out, for it never changes and the event names it; the parts of a composite key stay.
+    """
+    keys = key_fields(model)
+    if len(model._meta.pk_fields) > 1:
+        keys -= set(model._meta.pk_fields)
+    return {field.name: field for field in model._meta.concrete_fields if field not in keys and field.column}
+
+
+def watchable_members(model: Model) -> dict[str, models.ManyToManyField[Any, Any]]:
+    """Return the m2m fields with an automatic through model by name; others are recorded by their through rows."""
+    through = ((field, field.remote_field.through) for field in model._meta.many_to_many)
+    # Of a model that is missing there is only the name, or nothing.
+    return {field.name: field for field, found in through if _is_model(found) and found._meta.auto_created}
+
+
+def hand_written_members(model: Model) -> dict[str, Model]:
+    """Return the m2m fields that have a through model of their own, with it."""
+    through = {field.name: field.remote_field.through for field in model._meta.many_to_many}
+    return {name: found for name, found in through.items() if _is_model(found) and not found._meta.auto_created}
+
+
+def _is_model(found: Any) -> TypeGuard[Model]:
+    return isinstance(found, type)

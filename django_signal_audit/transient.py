@@ -1,0 +1,31 @@
+"""Errors of the database that pass: deadlocks, lock timeouts, serialization failures and lost connections."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from django.db import Error, InterfaceError, OperationalError
+
+# Classes of SQLSTATE: connection exceptions, transaction rollbacks, and what an operator did to the server.
+_STATES = ("08", "40", "55P03", "57")
+_MYSQL_NUMBERS = {1020, 1205, 1213, 2006, 2013, 3572, 4031}
+_SQLITE_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same transaction may well succeed when it is run again: applications repeat it."""
+    if not isinstance(error, Error):
+        return False
+    cause: Any = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if state is not None:
+        return str(state).startswith(_STATES)
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_CODES
+    number = error.args[0] if error.args else None
+    if isinstance(number, int):
+        return number in _MYSQL_NUMBERS
+    # Drivers of PostgreSQL give no state when there is no server to ask.
+    return isinstance(error, (InterfaceError, OperationalError)) and type(cause).__module__.startswith("psycopg")
