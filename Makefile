@@ -37,7 +37,7 @@ list = $(subst $() $(),$(comma),$(strip $(1)))
 CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-database test-all benchmark docs clean
+.PHONY: help demo serve test test-database test-all benchmark docs pictures clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
@@ -80,6 +80,10 @@ benchmark: $(BENCH)/.installed  ## Measure what auditing costs beside plain Djan
 
 docs: $(VENV)/.tox  ## Build the documentation into site/, and check its links
 	@$(TOX) -e site
+
+pictures: $(VENV)/.tox  ## Take the pictures of README anew, into docs/pictures/; needs Chromium
+	@$(if $(CHROMIUM),,echo "Chromium is not installed. CONTRIBUTING.md says how to install it."; exit 1)
+	@AUDIT_TEST_PICTURES=$(CURDIR)/docs/pictures $(TOX) -e browser -- -k test_pictures -p no:randomly
 
 clean:  ## Remove the virtual environments, caches and the demo's data
 	rm -rf $(VENV) $(BENCH) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build site

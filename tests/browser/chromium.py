@@ -154,8 +154,13 @@ def explain(rule: dict[str, Any], node: dict[str, Any]) -> str:
 
 def take_picture(page: Page, name: str) -> None:
     """Write what is seen to the directory that AUDIT_TEST_PICTURES names, if it names one."""
+    save_picture(page, name, width=page.evaluate("document.documentElement.clientWidth"))
+
+
+def save_picture(page: Page, name: str, *, width: int, height: float | None = None) -> None:
+    """Write the page from its top to this height, or to its end, to that directory."""
     directory = os.environ.get("AUDIT_TEST_PICTURES")
     if directory:
-        size = page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
-        clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)}
+        height = height or page.evaluate("document.documentElement.scrollHeight")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(height, TALLEST)}
         page.screenshot(path=Path(directory) / f"{name}.png", full_page=True, clip=clip)
