@@ -26,19 +26,27 @@ password password1 passwords userPassword pwd PIN pin_code passphrase passcode t
 ACCESS_TOKEN sessionid session_id sessionKey access_key accessKeys secretKey secret_keys credential credentials
 bearer csrf csrftoken csrf_token jwt JWTs cvv2 cvc totp_seed mfa_secret recovery_codes verification_code api_keys
 apiKey APIKey apikeys cookies oauth2_token refreshtoken ssh_key private_keys activation_key client_secret
-one_time_code security_answer
+one_time_code security_answer apiSecretV2 wifi_psk two_factor_seed x_auth_key pass_word PGPASSWORD passWord
+aws_secret_access_key hmac id_token_hint webhook_secret_1 pw userpassword mypasswords sessid PHPSESSID JSESSIONID sid
+csrfmiddlewaretoken auth pass privkey cc_number passwort mot_de_passe puk db_pass dsn signed_url two-factor-code
+X-Api-Key card.num
 """
 HARMLESS_NAMES = """
 pinned pinning tokenizer session_length keyboard primary_key foreign_key key keys monkey secretary obsession
 cookiecutter price name code status passenger passing compass spin opinion carpin description token_count
 password_changed_at session_timeout card_holder_number mfa_enabled tokenize salt seed private is_private signature
-author authority
+author authority spinning pinned_at token_type cookie_consent session_title hashtag keywords authored passed bypass
+max_tokens total_tokens auth_provider auth_backend boarding_pass sidebar side password_policy secret_name
 """
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES.split())
 def test_names_of_secrets(name: str) -> None:
     assert is_secret(name)
+
+
+def test_names_in_other_forms_of_the_same_letters() -> None:
+    assert is_secret("".join(chr(ord(letter) + 0xFEE0) for letter in "password"))
 
 
 @pytest.mark.parametrize("name", HARMLESS_NAMES.split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -11,7 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin import AdminSite
 from django.contrib.admin.sites import all_sites
-from django.db import DatabaseError, models
+from django.db import models
 from django.http import HttpRequest
 
 from django_signal_audit.capture.images import chunks
@@ -20,14 +19,12 @@ from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.relations import names_in, related_names
-from django_signal_audit.rules.visibility import get_visibility
+from django_signal_audit.rules.visibility import get_visibility, narrowed
 
 from .model_access import ModelAccess
 from .policies import Limits, PermissionPolicy, Policy, Verdict
 from .policies.base import CHUNK
 from .shapes import shaped
-
-logger = logging.getLogger(__name__)
 
 _ATTRIBUTE = "_signal_audit_access"
 
@@ -119,17 +116,7 @@ class Access(ModelAccess):
 
     def narrow(self, events: AuditEventQuerySet) -> AuditEventQuerySet:
         """Return those of the events that the project's VISIBILITY lets the user see; none without it."""
-        visible = get_visibility()
-        if visible is None:
-            return events.none()
-        try:
-            found = visible(self.user, events)
-        except DatabaseError:
-            raise
-        except Exception:
-            logger.exception('SIGNAL_AUDIT["VISIBILITY"] could not say what a user may see, so they see none of it.')
-            return events.none()
-        return found if isinstance(found, AuditEventQuerySet) else events.none()
+        return narrowed(self.user, events)
 
     def is_left_to_project(self, label: str, key: str) -> bool:
         """Return whether the project's VISIBILITY decides about each event of a row that was asked about."""

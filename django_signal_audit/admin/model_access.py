@@ -18,9 +18,9 @@ from django.http import HttpRequest
 
 from django_signal_audit.models.inheritance import heirs
 from django_signal_audit.rules.patterns import OWN_APP
-from django_signal_audit.rules.visibility import get_visibility
+from django_signal_audit.rules.visibility import get_visibility, may_view_model
 
-from .policies import AdminPolicy, ChildPolicy, InlinePolicy, PermissionPolicy, Policy, may_view_model
+from .policies import AdminPolicy, ChildPolicy, InlinePolicy, PermissionPolicy, Policy
 from .policies.base import ask
 
 

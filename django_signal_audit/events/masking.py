@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
 from django_signal_audit.conf import DEFAULT_MASK_FIELDS, DOCUMENTED_MASK_FIELDS, get_settings, on_settings_changed
 
 from .documents import DIGEST_KEY, ESCAPE_KEY, MASK_KEY, JSONValue, Masked, mask, unescaped
+from .named_secrets import OPENINGS, are_pairs, is_pair, named_values, parsed, secret_places
 
 # A word ends where upper case begins after lower case, and before the last capital of an acronym ("APIToken"). "IDs" is
 # one word.
@@ -17,9 +19,18 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z]{2})")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 # What a name says about a secret when one of these is its last word: "token_count" is a number, and no token.
 _ABOUT = frozenset({
-    "age", "at", "changed", "count", "created", "date", "enabled", "expired", "expires", "expiration", "expiry",
-    "length", "lifetime", "limit", "on", "required", "status", "timeout", "ttl", "type", "updated", "used",
+    "age", "at", "changed", "color", "colour", "consent", "count", "created", "date", "description", "enabled",
+    "expired", "expires", "expiration", "expiry", "label", "length", "lifetime", "limit", "location", "name", "on",
+    "policy", "provider", "required", "room", "speaker", "status", "symbol", "timeout", "title", "ttl", "type",
+    "updated", "used",
 })  # fmt: skip
+# The same of the first word, before a plural: "max_tokens" is a number too.
+_AMOUNTS = frozenset({"completion", "input", "max", "maximum", "min", "minimum", "num", "output", "prompt", "total"})
+# Names are written in one word as well, with whatever before it: "pgpassword", "csrfmiddlewaretoken".
+_ENDINGS = ("apikey", "authkey", "passcode", "passphrase", "passwd", "password", "privatekey", "secret", "secretkey",
+            "sessid", "sessionid", "token")  # fmt: skip
+# These are secrets if the name says nothing else, and many things in a longer one.
+_ALONE = frozenset({"auth", "pass", "sid"})
 
 HIDDEN = str(Masked(""))
 # The keys of documents are what users send: not all of them are to be remembered.
@@ -30,7 +41,8 @@ Words = tuple[str, ...]
 
 def words_of(name: str) -> Words:
     """Return the words of a name in lower case: ``("api", "token", "2")`` for ``APIToken2``."""
-    return tuple(word.lower() for part in _CAMEL.split(name) for word in _WORD.findall(part))
+    plain = name if name.isascii() else unicodedata.normalize("NFKC", name)
+    return tuple(word.lower() for part in _CAMEL.split(plain) for word in _WORD.findall(part))
 
 
 def singular(word: str) -> str:
@@ -81,7 +93,18 @@ def is_secret(name: str) -> bool:
     if name in _refused():
         return False
     words = words_of(name)
-    return contains(words, _secret_words()) and not (_is_default() and words[-1] in _ABOUT)
+    if not _is_default():
+        return contains(words, _secret_words())
+    return (contains(words, _secret_words()) or _resembles(words)) and not _is_about(words)
+
+
+def _resembles(words: Words) -> bool:
+    return any(singular(word).endswith(_ENDINGS) for word in words) or (len(words) == 1 and words[0] in _ALONE)
+
+
+def _is_about(words: Words) -> bool:
+    """Return whether a name is that of a number, a time or a label rather than that of the secret itself."""
+    return words[-1] in _ABOUT or (words[0] in _AMOUNTS and words[-1] == "tokens")
 
 
 def is_refused(name: str) -> bool:
@@ -110,7 +133,10 @@ def _reset() -> None:
 def mask_document(
     value: JSONValue, scope: tuple[str, ...], names: Collection[str] = (), containers: Collection[str] = ()
 ) -> JSONValue:
-    """Return a JSON document with the values of secret keys replaced by their tags, at any depth.
+    """Return a JSON document with its secrets replaced by their tags, at any depth.
+
+    Secret are the values of secret keys and of pairs of a secret's name and its value, and texts that are JSON with
+    such.
 
     Args:
         value: The document, escaped.
@@ -119,18 +145,53 @@ def mask_document(
         containers: Keys of the document's own whose values are looked through instead.
 
     """
+    if isinstance(value, str):
+        return mask(scope, value) if _is_secret_json(value) else value
     if isinstance(value, list):
-        return [mask_document(item, (*scope, str(position)), names) for position, item in enumerate(value)]
+        return _mask_list(value, scope, names)
     if not isinstance(value, dict) or is_stand_in(value):
         return value
     inner = unescaped(value)
+    named = named_values(inner, is_secret)
     masked: JSONValue = {
         key: mask_document(item, (*scope, key), names)
-        if key in containers or not (key in names or is_secret(key))
+        if key in containers or not (key in names or key in named or is_secret(key))
         else _mask_item(item, (*scope, key))
         for key, item in inner.items()
     }
     return masked if inner is value else {ESCAPE_KEY: masked}
+
+
+def _mask_list(items: list[JSONValue], scope: tuple[str, ...], names: Collection[str]) -> JSONValue:
+    alone = set(secret_places(items, is_secret))
+    pairs = are_pairs(items)
+    return [
+        _mask_item(item, (*scope, str(place)))
+        if place in alone
+        else [item[0], _mask_item(item[1], (*scope, str(place), "1"))]
+        if pairs and isinstance(item, list) and is_pair(item, is_secret)
+        else mask_document(item, (*scope, str(place)), names)
+        for place, item in enumerate(items)
+    ]
+
+
+def _is_secret_json(text: str) -> bool:
+    """Return whether a text is JSON that has a secret in it."""
+    document = parsed(text)
+    try:
+        return document is not None and mask_document(document, ()) != document
+    except RecursionError:
+        return True
+
+
+def may_be_secret(document: Mapping[str, Any]) -> bool:
+    """Return whether a flat document has to be looked through for secrets."""
+    texts = [item for item in document.values() if item.__class__ is str]
+    return (
+        any(map(is_secret, document))
+        or any(text[:1] in OPENINGS for text in texts if text)
+        or bool(named_values(document, is_secret))
+    )
 
 
 def _mask_item(item: JSONValue, scope: tuple[str, ...]) -> JSONValue:

@@ -24,9 +24,10 @@ from .documents import (
     unescaped,
 )
 from .keys import concrete, row_name
-from .masking import HIDDEN, is_stand_in, mask_document
+from .masking import HIDDEN, is_stand_in, mask_document, may_be_secret
+from .named_secrets import parsed
 from .secret_fields import has_secret_key, is_masked, masked_fields
-from .values import shorten, to_json
+from .values import SCALARS, shorten, to_json
 
 MAX_KEY = 255
 # All values together may be this long, however short each of them has to be.
@@ -138,6 +139,54 @@ def secret_values(instance: models.Model) -> Iterator[Any]:
             model = concrete(known._meta.model)
             for name in masked_fields(model):
                 yield known.__dict__.get(model._meta.get_field(name).attname)  # type: ignore[union-attr]
+            for name, value in known.__dict__.items():
+                if not name.startswith("_") and (value.__class__ in (dict, list) or value.__class__ is str):
+                    yield from secrets_in(value)
+
+
+def secrets_in(value: Any) -> Iterator[Any]:
+    """Yield the secrets in a document, or in a text that is JSON."""
+    if value.__class__ is str:
+        document = parsed(value)
+        if document is not None and mask_document(value, ()) != value:
+            yield value
+            yield from secrets_in(document)
+    elif value and not _is_harmless(value):
+        document = payload(value)
+        yield from _hidden_in(document, mask_document(document, ()))
+
+
+def _is_harmless(value: Any) -> bool:
+    """Return whether a document is flat and has no secrets; of others, that takes a walk through them."""
+    return (
+        value.__class__ is dict
+        and all(key.__class__ is str and item.__class__ in SCALARS for key, item in value.items())
+        and not may_be_secret(value)
+    )
+
+
+def _hidden_in(value: JSONValue, masked: JSONValue) -> Iterator[Any]:
+    """Yield the parts of a document that its masked form has tags for."""
+    if value == masked:
+        return
+    if isinstance(masked, dict) and not (is_stand_in(masked) and not is_stand_in(value)):
+        pairs: Iterable[Any] = zip(value.values(), masked.values(), strict=True)  # type: ignore[union-attr]
+    elif isinstance(masked, list):
+        pairs = zip(value, masked, strict=True)  # type: ignore[arg-type]
+    else:
+        yield from leaves(value)
+        return
+    for one, other in pairs:
+        yield from _hidden_in(one, other)
+
+
+def leaves(value: JSONValue) -> Iterator[Any]:
+    """Yield what is no list and no object in a document."""
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    else:
+        yield value
 
 
 def hide(text: str, values: Collection[Any]) -> str:

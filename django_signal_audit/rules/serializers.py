@@ -11,8 +11,8 @@ from django.db import models
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.events.masking import is_secret as is_secret_name
-from django_signal_audit.events.masking import mask_document
+from django_signal_audit.events.masking import mask_document, may_be_secret
+from django_signal_audit.events.named_secrets import OPENINGS
 from django_signal_audit.events.values import (
     RESERVED,
     SCALARS,
@@ -70,7 +70,7 @@ def _careful(field: Field, limit: int) -> Keeper:
         if value.__class__ is Digest:
             return encode_tag(value)
         encoded = None if value is None else encode(field, value)
-        if isinstance(encoded, (dict, list)):
+        if isinstance(encoded, (dict, list, str)):
             encoded = mask_document(encoded, scope_of(field, pk))
         return shorten(encoded, limit)
 
@@ -89,7 +89,10 @@ def _text(field: Field, _plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
     # A character takes four bytes of UTF-8 at most.
     sure = limit // 4
-    return lambda value, pk: value if value.__class__ is str and len(value) <= sure else careful(value, pk)
+    # A text that may be JSON is looked through.
+    return lambda value, pk: (
+        value if value.__class__ is str and len(value) <= sure and value[:1] not in OPENINGS else careful(value, pk)
+    )
 
 
 def _decimal(field: Field, _plain: Any, limit: int) -> Keeper:
@@ -126,14 +129,11 @@ def _document(field: Field, plain: Any, limit: int) -> Keeper:
     def keep(value: Any, pk: Any) -> JSONValue:
         # A character of a repr takes twelve bytes of JSON at most. The document is written before anybody changes it.
         is_flat = value.__class__ is dict and all(item.__class__ in SCALARS for item in value.values())
-        is_plain = is_flat and RESERVED.isdisjoint(value) and not any(map(_may_be_secret, value))
+        is_plain = is_flat and all(key.__class__ is str for key in value) and RESERVED.isdisjoint(value)
+        is_plain = is_plain and not may_be_secret(value)
         return value if is_plain and len(repr(value)) * 12 <= limit else careful(value, pk)
 
     return keep
-
-
-def _may_be_secret(key: Any) -> bool:
-    return key.__class__ is not str or is_secret_name(key)
 
 
 # By kind of field; the first that fits counts.

@@ -6,7 +6,7 @@ from .base import ALL_FIELDS, FieldAccess, Limits, Policy, Verdict
 from .children import ChildPolicy
 from .inlines import InlinePolicy
 from .model_admins import AdminPolicy
-from .permissions import PermissionPolicy, may_view_model
+from .permissions import PermissionPolicy
 
 __all__ = [
     "ALL_FIELDS",
@@ -18,5 +18,4 @@ __all__ = [
     "PermissionPolicy",
     "Policy",
     "Verdict",
-    "may_view_model",
 ]

@@ -8,9 +8,9 @@ from typing import Any
 from django.db import models
 
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.visibility import has_permission, may_view_model
 
 from .base import FieldAccess, Limits, Policy, Verdict
-from .permissions import has_permission, may_view_model
 
 
 class ChildPolicy(Policy):

@@ -5,33 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.apps import apps
-from django.contrib.auth import get_permission_codename
 from django.db import models
 
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.visibility import has_permission, may_view_model
 
 from .base import Limits, Policy, Verdict
-
-
-def may_view_model(user: Any, label: str) -> bool:
-    """Return whether the user has a permission to view a model: who may change may view, as everywhere in the admin.
-
-    Events of no model are for all who may view events, those of models that are gone for superusers.
-    """
-    if user.is_superuser or not label:
-        return True
-    try:
-        model = apps.get_model(label)
-    except (LookupError, ValueError):
-        return False
-    return any(has_permission(user, action, model) for action in ("view", "change"))
-
-
-def has_permission(user: Any, action: str, model: type[models.Model]) -> bool:
-    """Return whether the user has a permission for a model."""
-    opts = model._meta
-    return bool(user.has_perm(f"{opts.app_label}.{get_permission_codename(action, opts)}"))
 
 
 class PermissionPolicy(Policy):
