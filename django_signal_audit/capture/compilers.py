@@ -232,16 +232,12 @@ _guards: dict[str, Guard] = {}
 def guard(model: type[models.Model], callback: Guard) -> None:
     """Have every write of the ORM to one table asked for: always, without any rules and with auditing suspended too.
 
-    ``callback`` is called with the statement before it runs, and raises to refuse it. It is made for the table of the
-    audit events, whose rows nobody may change: whoever refuses there looks at the class of the statement
-    (``UpdateStatement`` and ``DeleteStatement``, and an ``InsertStatement`` that ``updates_conflicts``), at
-    ``statement.matching()``, a query for the primary keys of the rows that an UPDATE or DELETE concerns (a raw save
-    tries an UPDATE first, which for an unknown key concerns none), and lets pass what its own ``prune()`` announced.
-    The table is what counts: proxies, the models of data migrations and other managers are asked about as well.
+    The table is what counts: proxies, the models of data migrations and other managers are asked about as well. A raw
+    save tries an UPDATE first, which for an unknown key concerns no row: see ``statement.matching()``.
 
     Args:
         model: The model whose table it is.
-        callback: What is called with each INSERT, UPDATE and DELETE statement; the last one registered counts.
+        callback: What is called with each statement before it runs, and raises to refuse it; the last one counts.
 
     """
     _guards[model._meta.db_table] = callback

@@ -11,27 +11,21 @@ from django_signal_audit.rules.patterns import concrete
 
 from .looks import changes_of, look_before_save
 from .notes import Notes
-from .pending_saves import PendingSave, pending_save
+from .pending_saves import PendingSave
 from .transactions import rollback_on_error
 
 _writes: Notes[PendingSave] = Notes()
 
 
-def look_before_write(
-    sender: type[models.Model], instance: models.Model, using: str = "", update_fields: Any = None, **_: Any
-) -> None:
-    """Read what a write is about to change, with what arguments the signal is sent (receiver of pre_save)."""
-    own = pending_save(instance)
-    if own is not None and not own.is_announced:
-        own.is_announced = True  # Django's, and its save is recorded by itself
-        return
+def look_before_write(instance: models.Model, using: str, update_fields: Any) -> None:
+    """Read what a write is about to change, with what arguments its pre_save is sent."""
     write = PendingSave(instance, raw=False, force_insert=False, force_update=False, writes_more=True)
-    look_before_save(write, using or router.db_for_write(sender, instance=instance), update_fields)
+    look_before_save(write, using or router.db_for_write(type(instance), instance=instance), update_fields)
     _writes.put(instance, write)
 
 
-def record_after_write(sender: type[models.Model], instance: models.Model, created: bool = False, **_: Any) -> None:
-    """Record what was changed (receiver of post_save)."""
+def record_after_write(sender: type[models.Model], instance: models.Model, created: bool) -> None:
+    """Record what was changed, once its post_save is sent."""
     write = _writes.take(instance)
     if write is None:
         return

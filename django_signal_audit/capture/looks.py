@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,61 +28,82 @@ from .rows import Row, differences, read_row, row_key, rows_of, stored_key, writ
 _LOOKS = 5
 
 
-def look_before_save(pending: PendingSave, using: str, update_fields: Any) -> None:
-    """Read the stored values of the watched fields that a save is about to write, under lock."""
+def decide(pending: PendingSave, using: str, update_fields: Collection[str] | None) -> None:
+    """Decide what is audited of a save: the plans of which it names a watched field, and whether it says all it writes.
+
+    Without ``update_fields``, a save names every field, and may create rows. The database is not asked for anything:
+    the transaction of the save has not begun.
+    """
     instance = pending.instance
-    pending.before = before_all = []
     # The model or its manager may write more than the save names, or something else than the object has.
     pending.writes_more = pending.writes_more or not writes_as_told(type(instance), using)
     if pending.writes_more:
         update_fields = {field.name for field in instance._meta.concrete_fields}
-    for plan in get_registry().senders.get(type(instance), ()):
-        if is_ready(using) and not is_suspended(plan.model):
-            before = _look(plan, pending, using, update_fields)
-            before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
-            # A fixture's instance knows its own table's columns only.
-            before.is_own = not (pending.writes_more or (pending.raw and plan.model._meta.parents))
-            before_all.append(before)
-    pending.using, pending.count = using, recorded_count()
+    pending.using, pending.update_fields = using, update_fields
+    pending.plans = [
+        plan
+        for plan in get_registry().senders.get(type(instance), ())
+        if not is_suspended(plan.model)
+        # A raw save writes no parent's table.
+        and (not pending.raw or plan.model is concrete(type(instance)))
+        and (update_fields is None or pending.writes_more or _named_fields(plan, instance, update_fields))
+    ]
 
 
-def _look(plan: ModelPlan, pending: PendingSave, using: str, update_fields: Any) -> Before:
+def look_before_save(pending: PendingSave, using: str, update_fields: Collection[str] | None) -> None:
+    """Read the stored values of the watched fields that a save is about to write, under lock."""
+    if pending.plans is None or pending.using != using:
+        decide(pending, using, update_fields)
+    pending.before = before_all = []
+    instance = pending.instance
+    for plan in pending.plans or ():
+        if not is_ready(using):
+            break
+        before = _look(plan, pending)
+        before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
+        # A fixture's instance knows its own table's columns only.
+        before.is_own = not (pending.writes_more or (pending.raw and plan.model._meta.parents))
+        before_all.append(before)
+    pending.count = recorded_count()
+
+
+def _look(plan: ModelPlan, pending: PendingSave) -> Before:
     instance = pending.instance
     keys = instance if pending.raw else _synced(instance, plan.model)
     if _is_insert(plan, keys, pending):
         return Before(plan, None, {}, None, was_read=False)
-    owner, fields, row = _look_at_owner(plan, row_key(keys, plan.model), instance, update_fields, using)
+    owner, fields, row = _look_at_owner(plan, row_key(keys, plan.model), pending)
     # Only a save of some fields updates the parents' rows where the child's is gone.
-    is_partial = row is None and update_fields is not None and bool(plan.model._meta.parents)
-    parts = _look_at_parents(plan, pending, using, update_fields) if is_partial else None
-    if not fields:
+    is_partial = row is None and pending.update_fields is not None and bool(plan.model._meta.parents)
+    parts = _look_at_parents(plan, pending) if is_partial else None
+    if not fields and not _may_be_new(owner.plan, pending):
         return Before(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
-    key = owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, using)
+    key = (
+        owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, pending.using)
+    )
     return Before(owner.plan, key, fields, row, was_read=True, parts=parts)
 
 
-def _look_at_owner(
-    plan: ModelPlan, pk: Any, instance: models.Model, update_fields: Any, using: str
-) -> tuple[Owner, Fields, Row | None]:
+def _look_at_owner(plan: ModelPlan, pk: Any, pending: PendingSave) -> tuple[Owner, Fields, Row | None]:
     """Read the row, and that of the child that extends it: that may come or go until one of them is locked."""
-    owner = owner_of(plan, pk, using)
-    fields, row = _read(owner, instance, update_fields, using)
+    owner = owner_of(plan, pk, pending.using)
+    fields, row = _read(owner, pending)
     for _ in range(_LOOKS if plan.descendants and fields else 0):
         is_settled = (owner.plan is plan) == (row is None)
-        found = owner if is_settled else owner_of(plan, pk, using)
+        found = owner if is_settled else owner_of(plan, pk, pending.using)
         if found == owner:
             break
         owner = found
-        fields, row = _read(owner, instance, update_fields, using)
+        fields, row = _read(owner, pending)
     return owner, fields, row
 
 
-def _look_at_parents(plan: ModelPlan, pending: PendingSave, using: str, update_fields: Any) -> Sequence[Before]:
+def _look_at_parents(plan: ModelPlan, pending: PendingSave) -> Sequence[Before]:
     """Read the parents' rows of a child's row that is not there: the instance may be older than its deletion."""
     senders = get_registry().senders
     plans = {found.model: found for parent in plan.model._meta.parents for found in senders.get(parent, ())}
     found = [
-        _look(found, pending, using, update_fields)
+        _look(found, pending)
         for found in plans.values()
         if not pending.raw and found.by_event[EventType.UPDATE] and not is_suspended(found.model)
     ]
@@ -110,10 +131,17 @@ def _synced_value(instance: models.Model, field: Any) -> Any:
     return value
 
 
-def _read(owner: Owner, instance: models.Model, update_fields: Any, using: str) -> tuple[Fields, Row | None]:
+def _read(owner: Owner, pending: PendingSave) -> tuple[Fields, Row | None]:
     """Return the watched fields of the owner's plan that the save writes, and what the row holds of them."""
-    fields = _written_fields(owner.plan, instance, update_fields)
-    return fields, read_row(owner.plan.model, owner.pk, fields, using) if fields else None
+    fields = _written_fields(owner.plan, pending.instance, pending.update_fields)
+    is_asked_for = fields or _may_be_new(owner.plan, pending)
+    return fields, read_row(owner.plan.model, owner.pk, fields, pending.using) if is_asked_for else None
+
+
+def _may_be_new(plan: ModelPlan, pending: PendingSave) -> bool:
+    """Return whether only the table tells if the save creates the row: Django tells it of the instance's own alone."""
+    is_part = concrete(type(pending.instance)) is not plan.model
+    return is_part and pending.update_fields is None and bool(plan.by_event[EventType.CREATE])
 
 
 def _is_insert(plan: ModelPlan, keys: Any, pending: PendingSave) -> bool:
@@ -131,23 +159,31 @@ def _is_insert(plan: ModelPlan, keys: Any, pending: PendingSave) -> bool:
     return instance._state.adding and has_default and not pending.raw and not pending.force_update
 
 
-def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Any) -> Fields:
-    """Return the watched fields that the save writes, with the generated columns that follow them."""
+def _named_fields(plan: ModelPlan, instance: models.Model, update_fields: Collection[str] | None) -> Fields:
+    """Return the watched fields that the save names, with the generated columns that follow them."""
     watched = plan.fields_for(EventType.UPDATE)
     if not isinstance(instance, plan.model):
         # A parent's part of the row.
         watched = {name: field for name, field in watched.items() if field in instance._meta.concrete_fields}
+    if update_fields is None:
+        return watched
+    return {
+        name: field
+        for name, field in watched.items()
+        if name in update_fields or field.attname in update_fields or name in plan.generated
+    }
+
+
+def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Collection[str] | None) -> Fields:
+    """Return those of them that the save writes."""
+    named = _named_fields(plan, instance, update_fields)
     if update_fields is not None:
-        return {
-            name: field
-            for name, field in watched.items()
-            if name in update_fields or field.attname in update_fields or name in plan.generated
-        }
+        return named
     # A deferred field is left out by Django too; a descriptor may keep the value of another elsewhere.
     held, kind = instance.__dict__, type(instance)
     return {
         name: field
-        for name, field in watched.items()
+        for name, field in named.items()
         if field.attname in held or name in plan.generated or not keeps_values(kind, field)
     }
 
@@ -170,7 +206,7 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
     plan, pk = before.plan, before.pk
     event_type = EventType.UPDATE
     members: dict[str, M2MChange] = {}
-    if created if own else before.row is None:
+    if created if own else _is_new(before):
         event_type, pk = EventType.CREATE, row_key(instance, plan.model)
         fields = plan.fields_for(event_type)
         if not plan.by_event[event_type]:
@@ -198,6 +234,11 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
         fields=changed,
         members=members,
     )
+
+
+def _is_new(before: Before) -> bool:
+    """Return whether a save created the row of a parent."""
+    return before.row is None and (before.was_read or before.pk is None)
 
 
 def _stored(before: Before, instance: models.Model, pk: Any, fields: Fields, using: str) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -48,19 +48,20 @@ class PendingSave:
     raw: bool
     force_insert: bool
     force_update: bool
-    # None until somebody has looked, which is when the project's receivers of pre_save have run.
-    before: Sequence[Before] | None = None
+    # What pre_save decides: the plans that the save concerns, and the fields that it names. None if it was muted.
+    plans: Sequence[ModelPlan] | None = None
+    update_fields: Collection[str] | None = None
     # May something else be written than what the instance has, or more than the save names?
     writes_more: bool = False
     using: str = ""
+    # None until somebody has looked, which is when the project's receivers of pre_save have run.
+    before: Sequence[Before] | None = None
     # What had been recorded when the rows were read.
     count: int = 0
     # The model whose table is being written.
     writing: type[models.Model] | None = None
     # Is the next UPDATE of that table the save's own?
     is_updating: bool = False
-    # Has Django's own pre_save been sent? Others are sent by hand.
-    is_announced: bool = False
 
 
 _innermost: ContextVar[PendingSave | None] = ContextVar("django_signal_audit_save", default=None)
@@ -80,6 +81,11 @@ def saving(instance: models.Model, *, raw: bool, force_insert: bool, force_updat
         yield
     finally:
         _innermost.reset(token)
+
+
+def close_save() -> None:
+    """End the innermost save ahead of its ``save_base``: what its instance writes from here on is another's."""
+    _innermost.set(None)
 
 
 @contextmanager

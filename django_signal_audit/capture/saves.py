@@ -1,7 +1,8 @@
-"""Saves: the rows are read right before Django's first statement and recorded right after its last, together with it.
+"""Saves: pre_save decides what is audited, the statement is recorded together with its event, post_save ends the save.
 
-No signal is needed for that, so a save is recorded whoever has muted them. The project's receivers of pre_save have
-run by then: what they did to the instance, its primary key included, is what is written.
+The rows are read right before Django's first statement and the event is written right after its last. The project's
+receivers of pre_save have run by then: what they did to the instance, its primary key included, is what is written.
+Where somebody has muted the signals, the statement decides, and the end of ``save_base`` is that of the save.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from django_signal_audit.rules.registry import Registry
 
 from .hand_sent import look_before_write, record_after_write
 from .internals import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
-from .looks import changes_of, look_before_save
-from .pending_saves import PendingSave, pending_save, saving, updating
+from .looks import changes_of, decide, look_before_save
+from .pending_saves import PendingSave, close_save, pending_save, saving, updating
 from .sources.base import CaptureSource, register_source
 from .transactions import rollback_on_error, write_transaction
 
@@ -86,8 +87,6 @@ def wrap_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         with write_transaction(using):
             if pending.before is None:
                 look_before_save(pending, using, given("update_fields"))
-            # Whoever has muted Django's pre_save may still send one by hand later.
-            pending.is_announced = True
             with _writing(pending, table):
                 updated = original(self, *args, **kwargs)
             _record(pending, created=not updated)
@@ -133,6 +132,26 @@ def _record(pending: PendingSave, *, created: bool) -> None:
         raise
 
 
+def decide_before_save(
+    sender: type[models.Model], instance: models.Model, using: str = "", update_fields: Any = None, **_: Any
+) -> None:
+    """Decide what is audited of a save (receiver of pre_save)."""
+    pending = pending_save(instance)
+    if pending is not None and pending.plans is None:
+        decide(pending, using, update_fields)
+    elif not get_settings().capture_queries:
+        look_before_write(instance, using, update_fields)
+
+
+def end_after_save(sender: type[models.Model], instance: models.Model, created: bool = False, **_: Any) -> None:
+    """End a save ahead of the project's receivers, which may write the instance anew (receiver of post_save)."""
+    pending = pending_save(instance)
+    if pending is not None and pending.before is not None:
+        close_save()
+    elif not get_settings().capture_queries:
+        record_after_write(sender, instance, created)
+
+
 _STEPS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (models.Model, "save_base", wrap_save_base),
     (models.Model, "_save_parents", wrap_save_parents),
@@ -143,19 +162,20 @@ _STEPS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
 
 @register_source
 class SaveSource(CaptureSource):
-    """Wraps the steps of a save, once per process; models that no rule concerns pass through."""
+    """Connects the save receivers to the ruled models, their proxies and children, and wraps the steps of a save.
+
+    Steps are wrapped once per process; models that no rule concerns pass through.
+    """
 
     def connect(self, registry: Registry) -> None:
-        """Record the saves of every class that may save a ruled row."""
+        """Connect every class that may save a ruled row."""
         for sender, plans in registry.senders.items():
             if any(plan.by_event[EventType.CREATE] or plan.by_event[EventType.UPDATE] for plan in plans):
+                pre_save.connect(decide_before_save, sender=sender, weak=False, dispatch_uid=UID)
+                connect_first(post_save, end_after_save, sender, UID)
                 _senders.add(sender)
         for owner, name, wrap in _STEPS if _senders else ():
             patch_once(owner, name, wrap)
-        if not get_settings().capture_queries:
-            for sender in _senders:
-                pre_save.connect(look_before_write, sender=sender, weak=False, dispatch_uid=UID)
-                connect_first(post_save, record_after_write, sender, UID)
 
     def disconnect(self) -> None:
         """Record no saves, and leave no receiver behind."""
