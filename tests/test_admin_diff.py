@@ -121,7 +121,7 @@ class TestUnseen:
         pages = [LIST, history_url("admin", "app.product", str(product.pk))]
         for event in AuditEvent.objects.for_object(product):
             pages.append(reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,)))
-        pages.append(reverse("admin:django_signal_audit_auditevent_put_back", args=(last().pk,)))
+        pages.append(reverse("admin:django_signal_audit_auditevent_revert", args=(last().pk,)))
 
         def text(*codenames):
             always = {"view_auditevent", "revert_auditevent", "change_product"}

@@ -118,7 +118,7 @@ class TestPages:
         event = last()
         pages = [
             reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,)),
-            reverse("admin:django_signal_audit_auditevent_put_back", args=(event.pk,)),
+            reverse("admin:django_signal_audit_auditevent_revert", args=(event.pk,)),
             history_url("admin", "app.product", str(product.pk)),
         ]
         for page in pages:
@@ -164,7 +164,7 @@ class TestPages:
             assert f"/history/app.product/{product.pk}/" in text
             assert f"/auditevent/{last().pk}/change/" in text
             text = admin_client.get(history_url("admin", "app.product", str(product.pk))).content.decode()
-            assert f"/auditevent/{last().pk}/put-back/" in text
+            assert f"/auditevent/{last().pk}/revert/" in text
 
     @pytest.mark.parametrize("form", ["table", "csv", "json"])
     def test_commands_write_the_same_in_every_language(self, product, form):

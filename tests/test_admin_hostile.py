@@ -61,7 +61,7 @@ def test_whatever_the_query_string_says(admin_client, path, query):
 @given(
     prefix=st.sampled_from([ADMIN, OUTBOX]),
     part=TEXTS,
-    rest=st.sampled_from(["", "change/", "put-back/", "retry/", "history/", "delete/"]),
+    rest=st.sampled_from(["", "change/", "revert/", "retry/", "history/", "delete/"]),
     query=QUERIES,
 )
 @FEW
@@ -138,14 +138,14 @@ def test_whatever_is_stored_in_an_event(admin_client, changes, data, context, ru
     store(event, changes=changes, data=data, context=context, rules=rules)
     notification = Notification.objects.create(event=event.uid, rule="all", channel="no such", data=data or {})
     page = reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,))
-    pages = [ADMIN, page, page.replace("change/", "put-back/"), f"{ADMIN}dashboard/?days=90", OUTBOX]
+    pages = [ADMIN, page, page.replace("change/", "revert/"), f"{ADMIN}dashboard/?days=90", OUTBOX]
     pages.append(reverse("admin:django_signal_audit_notification_change", args=(notification.pk,)))
     if model and key:
         history = reverse("admin:django_signal_audit_auditevent_object_history", args=(model, quote(key, safe="")))
         pages += [history, f"{history}?at=2100-01-01"]
     for url in pages:
         assert admin_client.get(url).status_code < 500, url
-    assert admin_client.post(page.replace("change/", "put-back/")).status_code < 500
+    assert admin_client.post(page.replace("change/", "revert/")).status_code < 500
 
 
 def store(event, **documents):

@@ -130,7 +130,9 @@ class TestRetry:
             status: make_notification(status=status, attempts=8) for status in ("failed", "dead", "skipped", "sent")
         }
         response = retry(admin_client, *rows.values())
-        assert [str(message) for message in get_messages(response.wsgi_request)] == ["3 messages are due again."]
+        assert [str(message) for message in get_messages(response.wsgi_request)] == [
+            "3 notifications are queued again."
+        ]
         after = {status: Notification.objects.get(pk=row.pk) for status, row in rows.items()}
         assert {status: row.status for status, row in after.items()} == {
             "failed": "pending", "dead": "pending", "skipped": "pending", "sent": "sent",
@@ -148,7 +150,7 @@ class TestRetry:
     def test_nothing_to_do_is_said(self, admin_client):
         response = retry(admin_client, make_notification(status="sent"))
         [message] = get_messages(response.wsgi_request)
-        assert str(message).startswith("Nothing to send again")
+        assert str(message).startswith("Nothing to retry")
 
     def test_it_is_delivered_at_once_where_the_dispatcher_does_so(
         self, admin_client, settings, django_capture_on_commit_callbacks
@@ -219,7 +221,9 @@ class TestRetryMatching:
         assert not Notification.objects.filter(status="pending").exists()
         response = admin_client.post(f"{MATCHING}?{query}")
         assert response.url == f"{LIST}?channel=boom&status=dead"
-        assert [str(message) for message in get_messages(response.wsgi_request)] == ["53 messages are due again."]
+        assert [str(message) for message in get_messages(response.wsgi_request)] == [
+            "53 notifications are queued again."
+        ]
         assert set(Notification.objects.filter(status="pending")) == set(found)
         assert {Notification.objects.get(pk=row.pk).status for row in others} == {"skipped", "dead"}
 
@@ -241,7 +245,7 @@ class TestRetryMatching:
         assert "more than 5" in text_of(admin_client.get(MATCHING))
         response = admin_client.post(MATCHING)
         assert [str(message) for message in get_messages(response.wsgi_request)] == [
-            "5 messages are due again.",
+            "5 notifications are queued again.",
             "There are more: no more than 5 are at once.",
         ]
         assert list(Notification.objects.filter(status="pending").order_by("pk")) == rows[:5]
@@ -249,7 +253,7 @@ class TestRetryMatching:
     def test_nothing_to_do_offers_nothing(self, admin_client):
         make_notification(status="sent")
         text = text_of(admin_client.get(MATCHING))
-        assert "Nothing to send again" in text
+        assert "Nothing to retry" in text
         assert 'type="submit" value="Yes' not in text
 
     def test_it_takes_the_permission_to_change(self, client, clerk):
@@ -337,7 +341,7 @@ class TestPreview:
         settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="costs {{ new.price }}")
         row = make_notification()
         text = text_of(client.get(page_of(row)))
-        assert "It tells of objects that you may not view." in text
+        assert "It describes objects that you may not view." in text
         assert "9.00" not in text
         clerk.user_permissions.add(*Permission.objects.filter(codename="view_product", content_type__app_label="app"))
         assert "costs 9.00" in text_of(client.get(page_of(row)))

@@ -48,7 +48,7 @@ def beside(admin_client):
         response = client.get(history_url("admin", obj._meta.label_lower, str(obj.pk)))
         assert response.status_code == 200
         shown = [view.event for view in response.context["related"]]
-        assert ("Rows that refer to it" in response.content.decode()) == bool(shown)
+        assert ("Related objects" in response.content.decode()) == bool(shown)
         return shown
 
     return found

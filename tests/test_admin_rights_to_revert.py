@@ -12,7 +12,7 @@ from tests.app.models import Category, Person, Place, Product, Restaurant, Seat,
 
 from .conftest import last
 from .model_admins import person_who_may, registered
-from .put_back_pages import address, deletion, page_of, stored, text_of
+from .revert_pages import address, deletion, page_of, stored, text_of
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from tests.app.models import Category, CheapProduct, Note, Person, Picture, Plac
 
 from .conftest import events, last
 from .model_admins import person_who_may, registered
-from .put_back_pages import address, page_of
+from .revert_pages import address, page_of
 from .samples import make_event
 
 pytestmark = pytest.mark.django_db

@@ -111,7 +111,7 @@ class TestCoverage:
 
     def test_the_table_says_the_same(self) -> None:
         out = run()
-        assert out.index("Watched models") < out.index("Rules in force") < out.index("Rules not in force")
+        assert out.index("Audited models") < out.index("Rules in force") < out.index("Rules not in force")
         for text in ("app.Product", "catalogue", "price decreased", "mail: a@example.com, superusers", "disabled"):
             assert text in out
         (tag,) = [line for line in out.splitlines() if line.startswith("app.Tag ")]
@@ -133,7 +133,7 @@ class TestNothing:
     def test_no_rules(self, settings: Any) -> None:
         settings.SIGNAL_AUDIT = {}
         out = run()
-        assert "No model is watched." in out
+        assert "No model is audited." in out
         assert "No rule is in force." in out
         assert "All rules are in force." in out
         assert data() == {"models": [], "rules": [], "not_in_force": []}
@@ -163,8 +163,8 @@ class TestExplain:
             "catalogue": (True, "any change of its fields"),
             "drop": ("maybe", "price decreased"),
             "new": (False, "it asks for create only"),
-            "viewed": (False, "it watches no model"),
-            "break-in": (False, "it watches no model"),
+            "viewed": (False, "it audits no model"),
+            "break-in": (False, "it audits no model"),
             "off": (False, "disabled"),
             "wrong": (False, "it has mistakes, see manage.py check"),
         }
@@ -240,13 +240,13 @@ class TestExplainReasons:
         why = self.why("create", "app.Tag")
         assert why["price"] == (False, "app.Tag has none of its fields that can change")
         assert why["asks"] == (False, 'its condition asks for "price", which app.Tag has not')
-        assert why["drop"] == (False, "it watches other models")
+        assert why["drop"] == (False, "it audits other models")
 
     def test_excluded_models(self, audit: Audit) -> None:
         audit({"name": "all", "model": "*"}, {"name": "tags", "model": "app.Tag"}, EXCLUDE_MODELS=["app.Product"])
         assert self.why("create") == {
             "all": (False, "EXCLUDE_MODELS names the model"),
-            "tags": (False, "it watches other models"),
+            "tags": (False, "it audits other models"),
         }
 
     def test_a_parents_rule_counts_for_the_ruled_child(self, audit: Audit) -> None:
@@ -254,7 +254,7 @@ class TestExplainReasons:
         assert self.why("create", "app.Pizzeria") == {"places": (True, "every create"), "pizza": (True, "every create")}
         assert self.why("create", "app.Place") == {
             "places": (True, "every create"),
-            "pizza": (False, "it watches other models"),
+            "pizza": (False, "it audits other models"),
         }
 
     def test_when_no_rule_matches(self, audit: Audit) -> None:

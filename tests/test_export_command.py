@@ -189,7 +189,7 @@ class TestWhereTo:
             (("--format", "oscf"), r"There is no export format 'oscf'. Did you mean 'ocsf'\?"),
             (("--model", "auth.usr"), r"There is no model 'auth.usr'. Did you mean 'auth.user'\?"),
             (("--database", "dfault"), r"There is no database 'dfault'. Did you mean 'default'\?"),
-            (("--since", "soon"), r"'soon' is no moment."),
+            (("--since", "soon"), r"'soon' isn't a valid date."),
             (("--output", "/nowhere/x"), r"Cannot write '/nowhere/x': No such file or directory."),
         ],
     )

@@ -15,7 +15,7 @@ from django_signal_audit.models import AuditEvent
 from .columns import models as columns
 from .columns.models import Color, Documented, Money, Painted
 from .conftest import Audit, events, last
-from .put_back_pages import address
+from .revert_pages import address
 
 pytestmark = pytest.mark.django_db
 
@@ -171,7 +171,7 @@ def test_a_condition_takes_the_columns_value_and_the_fields(audit: Audit, name: 
 
 
 @pytest.mark.parametrize("name", ["color", "by_name", "price", "label"])
-def test_an_update_is_put_back(audit: Audit, admin_client, name: str) -> None:
+def test_an_update_is_reverted(audit: Audit, admin_client, name: str) -> None:
     audit(*RULES)
     row = painted()
     row.save()
@@ -183,7 +183,7 @@ def test_an_update_is_put_back(audit: Audit, admin_client, name: str) -> None:
     call_command("audit_replay", "--check", verbosity=0)
 
 
-def test_a_deletion_is_put_back(audit: Audit, admin_client) -> None:
+def test_a_deletion_is_reverted(audit: Audit, admin_client) -> None:
     audit(*RULES)
     painted().save()
     Painted.objects.get().delete()
@@ -232,7 +232,7 @@ class TestDocumentsWithDecodersAndEncoders:
             assert last().changes["decoded"] == [None, document]
         call_command("audit_replay", "--check", verbosity=0)
 
-    def test_an_update_is_put_back(self, audit: Audit, admin_client) -> None:
+    def test_an_update_is_reverted(self, audit: Audit, admin_client) -> None:
         audit(*RULES)
         row = documented()
         row.save()
@@ -261,7 +261,7 @@ class TestArrays:
         row.delete()
         call_command("audit_replay", "--check", verbosity=0)
 
-    def test_an_update_is_put_back(self, audit: Audit, admin_client) -> None:
+    def test_an_update_is_reverted(self, audit: Audit, admin_client) -> None:
         audit(*RULES)
         columns.Listed.objects.create(colors=[Color.RED], documents=[{"money": "1"}])
         columns.Listed.objects.update(colors=[Color.GREEN])

@@ -32,7 +32,7 @@ class TestMoments:
         "text", ["", "yesterday", "7x", "2026-13-01", "2026-02-30", "99999999w", "2026-01-31T25:00"]
     )
     def test_what_means_nothing(self, text):
-        with pytest.raises(WrongArgument, match="is no moment"):
+        with pytest.raises(WrongArgument, match="isn't a valid date"):
             parse_moment(text, NOON)
 
     def test_a_project_with_naive_times(self, settings):

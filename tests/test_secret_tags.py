@@ -150,7 +150,7 @@ def test_a_document_with_a_masked_part_is_not_reverted(audit: Audit, client: Cli
     page = client.get(url).content.decode()
     assert SECRET not in page
     assert "hmac" not in page
-    client.post(f"{url}put-back/", {"post": "yes"})
+    client.post(f"{url}revert/", {"post": "yes"})
     product.refresh_from_db()
     assert product.attributes == {"a": {"password": SECRET}, "b": 2}
 
@@ -182,7 +182,7 @@ def test_documents_that_look_like_tags_are_reverted_to(audit: Audit, client: Cli
     product = Product.objects.create(name="x", attributes=document)
     product.attributes = {}
     product.save()
-    client.post(f"/admin/django_signal_audit/auditevent/{last().pk}/put-back/", {"post": "yes"})
+    client.post(f"/admin/django_signal_audit/auditevent/{last().pk}/revert/", {"post": "yes"})
     product.refresh_from_db()
     assert product.attributes == document
 

@@ -119,8 +119,8 @@ def _event_panels(site: str, visible: VisibleEvents) -> list[Panel]:
         actors.append(Row(label, actor.count, link(**named) if any(named.values()) else ""))
     rules = [Row(printable(name), count, link(rule=name)) for name, count in _ranked(tallies.rules)]
     unit = _("Events")
-    both = _("An event of several rules counts for each.")
-    cut = _("Those with the most events, %(count)d of them.") % {"count": MOST_ACTORS}
+    both = _("An event that several rules matched counts for each of them.")
+    cut = _("The %(count)d with the most events.") % {"count": MOST_ACTORS}
     return [
         Panel(name="day", title=_("Events by day"), heading=_("Day"), rows=days, unit=unit, is_time=True),
         Panel(name="model", title=_("Events by model"), heading=_("Model"), rows=models, unit=unit),
@@ -146,8 +146,8 @@ def _delivery(site: str, period: Period) -> Panel:
         Row(printable(f"{channel}: {states[status]}"), count, notifications_url(site, channel=channel, status=status))
         for channel, status, count in count_failures(period.since)
     ]
-    note = _("Failed ones will be tried again, dead ones were given up. The list has those of earlier days as well.")
-    title, unit = _("Failed to be delivered"), _("Notifications")
+    note = _("Failed notifications are retried, dead ones aren't. The list includes those of earlier days.")
+    title, unit = _("Failed notifications"), _("Notifications")
     return Panel(name="delivery", title=title, heading=_("Channel"), rows=rows, unit=unit, note=note)
 
 

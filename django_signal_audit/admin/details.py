@@ -25,8 +25,8 @@ from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.localization import show_brief, show_moment
 
 from .access import access_of
-from .links import actor_url, event_url, events_url, history_url, may_view_events, notification_url, put_back_url
-from .revert import refusal_of, reversal_for
+from .links import actor_url, event_url, events_url, history_url, may_view_events, notification_url, revert_url
+from .revert import refusal_of, revert_for
 from .reverting import Present
 
 
@@ -41,7 +41,7 @@ class EventView:
     actor: str
     impersonator: str
     reason: str
-    put_back_url: str
+    revert_url: str
     fields: list[ShownField]
     data: list[tuple[str, ShownValue]]
     context: list[tuple[str, ShownValue]]
@@ -63,7 +63,7 @@ def view_events(
         model_admin: An admin of the site whose pages they link to.
         request: The request, whose user reads them.
         events: The events.
-        present: Their object as it is now, where a change of it may be put back from here.
+        present: Their object as it is now, where a change of it can be reverted from here.
 
     """
     site = model_admin.admin_site
@@ -74,19 +74,19 @@ def view_events(
         _view(
             view,
             reader,
-            # What would be put back is all of the change, whatever of it may be seen.
-            put_back_url=_put_back_url(site, request, event, present),
+            # A revert covers all of the change, whatever of it may be seen.
+            revert_url=_revert_url(site, request, event, present),
             **_links(site, request, event),
         )
         for event, view in zip(events, shown, strict=True)
     ]
 
 
-def _put_back_url(site: AdminSite, request: HttpRequest, event: AuditEvent, present: Present | None) -> str:
-    """Return where the change can be put back, ``""`` where it cannot, or where that takes long to know."""
-    reversal = reversal_for(site, request, event) if present is not None else None
-    is_open = reversal is not None and present is not None and reversal.is_open(present)
-    return put_back_url(site.name, event.pk) if is_open else ""
+def _revert_url(site: AdminSite, request: HttpRequest, event: AuditEvent, present: Present | None) -> str:
+    """Return the URL of the revert page, ``""`` where the change can't be reverted or that takes long to know."""
+    revert = revert_for(site, request, event) if present is not None else None
+    is_open = revert is not None and present is not None and revert.is_open(present)
+    return revert_url(site.name, event.pk) if is_open else ""
 
 
 def _links(admin_site: AdminSite, request: HttpRequest, event: AuditEvent) -> dict[str, str]:
@@ -131,13 +131,13 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     if may_view_notifications(request):
         rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
         notifications = [(notification_url(site, row.pk), row) for row in rows]
-    reversal = reversal_for(model_admin.admin_site, request, event)
+    revert = revert_for(model_admin.admin_site, request, event)
     return {
         "title": _("Audit event"),
         "view": view_events(model_admin, request, [event])[0],
         "notifications": notifications,
-        "put_back_url": put_back_url(site, event.pk) if reversal else "",
-        "refusal": refusal_of(reversal) if reversal else "",
+        "revert_url": revert_url(site, event.pk) if revert else "",
+        "refusal": refusal_of(revert) if revert else "",
     }
 
 

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -27,8 +27,8 @@ from .details import event_page
 from .filters import EventTypeFilter, LevelFilter, ModelFilter, RuleFilter
 from .history import history_page
 from .inputs import ActorFilter, PeriodFilter
-from .links import actor_url, history_url
-from .revert import put_back_page
+from .links import actor_url, history_url, revert_url
+from .revert import revert_page
 
 
 @admin.register(AuditEvent)
@@ -41,18 +41,20 @@ class AuditEventAdmin(ReadOnlyAdmin):
     ordering = ("-recorded_at", "-id")
     # Names what the search box looks at; the search itself is the list's.
     search_fields = ("object_id__exact", "actor_id__exact", "correlation_id__exact", "uid__exact")
-    search_help_text = _("The exact key of an object or actor, an event's uid, or a correlation id.")
+    search_help_text = _("The exact primary key of an object or actor, an event's uid, or a correlation id.")
 
     def get_urls(self) -> list[URLPattern]:
         """Return the pages of the log, the history of an object among them."""
         view = self.admin_site.admin_view(self.object_history_view)
         name = "django_signal_audit_auditevent_object_history"
-        put_back = self.admin_site.admin_view(self.put_back_view)
+        revert = self.admin_site.admin_view(self.revert_view)
+        moved = self.admin_site.admin_view(self.moved_revert_view)
         dashboard = self.admin_site.admin_view(self.dashboard_view)
         return [
             path("dashboard/", dashboard, name="django_signal_audit_auditevent_dashboard"),
             path("history/<str:label>/<path:key>/", view, name=name),
-            path("<int:event_id>/put-back/", put_back, name="django_signal_audit_auditevent_put_back"),
+            path("<int:event_id>/revert/", revert, name="django_signal_audit_auditevent_revert"),
+            path("<int:event_id>/put-back/", moved),
             *super().get_urls(),
         ]
 
@@ -60,12 +62,17 @@ class AuditEventAdmin(ReadOnlyAdmin):
         """Show what happened in the last days, in charts and numbers."""
         return dashboard_page(self, request)
 
-    def put_back_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
-        """Put the change of one event back, once that is confirmed."""
-        return put_back_page(self, request, event_id)
+    def revert_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
+        """Revert the change of one event, once that is confirmed."""
+        return revert_page(self, request, event_id)
+
+    def moved_revert_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
+        """Redirect from the URL that the page had before; a POST stays a POST."""
+        url = revert_url(self.admin_site.name, event_id)
+        return HttpResponsePermanentRedirect(url, preserve_request=True)
 
     def object_history_view(self, request: HttpRequest, label: str, key: str) -> HttpResponse:
-        """Show the whole life of one object, deleted ones included."""
+        """Show the whole history of one object, deleted ones included."""
         return history_page(self, request, label, key)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -116,7 +116,7 @@ def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text
         return {"at_time": show_moment(moment), **_shown_state(access, newest, values)}
     except (AttributeError, KeyError, TypeError, ValueError):
         # Whoever has the database can store any JSON.
-        return {"at_error": _("What is recorded of this object cannot be read.")}
+        return {"at_error": _("The history of this object can't be read.")}
 
 
 def _shown_state(access: Access, newest: AuditEvent, values: dict[str, Any] | None) -> dict[str, Any]:

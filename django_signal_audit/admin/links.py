@@ -38,9 +38,9 @@ def event_url(site: str, event_id: int) -> str:
     return reverse(f"{EVENTS}_change", args=(event_id,), current_app=site)
 
 
-def put_back_url(site: str, event_id: int) -> str:
-    """Return the address where the change of an event can be put back."""
-    return reverse(f"{EVENTS}_put_back", args=(event_id,), current_app=site)
+def revert_url(site: str, event_id: int) -> str:
+    """Return the URL of the page that reverts the change of an event."""
+    return reverse(f"{EVENTS}_revert", args=(event_id,), current_app=site)
 
 
 def notification_url(site: str, notification_id: int) -> str:

@@ -100,7 +100,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         extra = {
             "title": _("Notification"),
             "notification": row,
-            "preview": Preview(error=_("It tells of objects that you may not view."))
+            "preview": Preview(error=_("It describes objects that you may not view."))
             if is_hidden
             else preview(row, events),
             "is_hidden": is_hidden,
@@ -138,7 +138,7 @@ class NotificationAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(back)
         count = count_unsent(changelist.queryset)
         context = {
-            "title": _("Send again"),
+            "title": _("Retry"),
             "back": back,
             "count": min(count, MOST),
             "is_cut": count > MOST,
@@ -158,21 +158,23 @@ class NotificationAdmin(ReadOnlyAdmin):
         term = clean_text(search_term.strip())
         return (queryset.filter(Q(recipient=term) | with_uid("event", term)) if term else queryset), False
 
-    @admin.action(description=gettext_lazy("Send again"), permissions=["retry"])
+    @admin.action(description=gettext_lazy("Retry"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: NotificationQuerySet) -> None:
         """Make the failed, dead and skipped ones due now, at most 10,000, and wake the delivery."""
         count = retry(queryset)
         if count:
-            text = ngettext("%(count)d message is due again.", "%(count)d messages are due again.", count)
+            text = ngettext(
+                "%(count)d notification is queued again.", "%(count)d notifications are queued again.", count
+            )
             self.message_user(request, text % {"count": count}, messages.SUCCESS)
             if count == MOST and unsent(queryset).exists():
-                text = _("There are more: no more than %(count)d are at once.") % {"count": MOST}
+                text = _("There are more: at most %(count)d are retried at once.") % {"count": MOST}
                 self.message_user(request, text, messages.WARNING)
         else:
-            text = _("Nothing to send again: only failed, dead and skipped messages can be sent again.")
+            text = _("Nothing to retry: only failed, dead and skipped notifications can be retried.")
             self.message_user(request, text, messages.WARNING)
 
-    @admin.display(description=gettext_lazy("made"))
+    @admin.display(description=gettext_lazy("created"))
     def made(self, row: Notification) -> str:
         """Return when it was written."""
         return show_second(row.created)

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'audit events',
                 'ordering': ['-id'],
                 'default_permissions': ('view',),
-                'permissions': [('revert_auditevent', 'Can put changes back')],
+                'permissions': [('revert_auditevent', 'Can revert changes')],
                 'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['recorded_at', 'id'], name='dsa_event_recorded_at'), models.Index(fields=['kind', 'recorded_at', 'id'], name='dsa_event_kind'), models.Index(fields=['actor_id', 'recorded_at', 'id'], name='dsa_event_actor'), models.Index(fields=['actor_repr', 'recorded_at', 'id'], name='dsa_event_actor_name'), models.Index(fields=['correlation_id', 'recorded_at', 'id'], name='dsa_event_correlation')],
             },
         ),

@@ -178,7 +178,7 @@ class AuditEvent(models.Model):
         ordering = ["-id"]
         # Only those that some page asks for: nobody adds, changes or deletes an event by hand.
         default_permissions = ("view",)
-        permissions = [("revert_auditevent", _("Can put changes back"))]
+        permissions = [("revert_auditevent", _("Can revert changes"))]
         indexes = [
             models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
             # Each of the others answers one question of the log, in its order.

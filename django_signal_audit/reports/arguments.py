@@ -45,9 +45,9 @@ def parse_moment(text: str, now: dt.datetime) -> dt.datetime:
         if moment is not None:
             return _stored(moment)
     except (ValueError, OverflowError) as error:
-        msg = _("%(text)s is no moment: the calendar has no such date or time.")
+        msg = _("%(text)s isn't a valid date: the calendar has no such date or time.")
         raise WrongArgument(msg % {"text": repr(text)}) from error
-    msg = _("%(text)s is no moment. Write 12h, 7d or 2w, 6mo or 1y (ago), 2026-01-31, or 2026-01-31T08:30.")
+    msg = _("%(text)s isn't a valid date. Use 12h, 7d, 2w, 6mo or 1y (ago), 2026-01-31 or 2026-01-31T08:30.")
     raise WrongArgument(msg % {"text": repr(text)})
 
 

@@ -102,11 +102,11 @@ def _why_not(registry: Registry, parsed: ParsedRule, model: Model, event_type: s
     if registry.errors_at(parsed.path):
         return _("it has mistakes, see manage.py check")
     if not rule.models:
-        return _("it watches no model")
+        return _("it audits no model")
     owner = owner_of(rule, model)
     if owner is None:
         is_excluded = "*" in rule.models and model in matching("*")
-        return _("EXCLUDE_MODELS names the model") if is_excluded else _("it watches other models")
+        return _("EXCLUDE_MODELS names the model") if is_excluded else _("it audits other models")
     return obstacle(rule, owner, event_type)
 
 

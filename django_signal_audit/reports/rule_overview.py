@@ -54,7 +54,7 @@ def _models(registry: Registry, using: str | None) -> Report:
         _NOTIFIES,
     )
     rows = [_model_row(plan) for plan in sorted(plans, key=lambda plan: plan.label)]
-    return Report(title=_("Watched models"), columns=columns, rows=rows, empty=_("No model is watched."))
+    return Report(title=_("Audited models"), columns=columns, rows=rows, empty=_("No model is audited."))
 
 
 def _model_row(plan: ModelPlan) -> list[Cell]:

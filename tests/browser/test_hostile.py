@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.urls import reverse
 
-from django_signal_audit.admin.links import event_url, history_url, notification_url, put_back_url
+from django_signal_audit.admin.links import event_url, history_url, notification_url, revert_url
 from django_signal_audit.models import AuditEvent, Notification
 from testproject.shop.models import Product
 
@@ -62,7 +62,7 @@ PAGES = {
     "log-filtered": lambda rows: f"{LIST}?rule={quote(VALUES['image'])}&event_type={quote(VALUES['script'])}",
     "history": lambda rows: history_url(SITE, "shop.product", str(rows.product.pk)),
     "history-of-key": lambda rows: history_url(SITE, "shop.product", VALUES["image"]) + f"?at={quote(VALUES['end'])}",
-    "put-back": lambda rows: put_back_url(SITE, rows.change.pk),
+    "revert": lambda rows: revert_url(SITE, rows.change.pk),
     "dashboard": lambda rows: reverse("admin:django_signal_audit_auditevent_dashboard"),
     "notifications": lambda rows: OUTBOX,
     "notification": lambda rows: notification_url(SITE, rows.failed.pk),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from django_signal_audit.admin.links import event_url, history_url, notification_url, put_back_url
+from django_signal_audit.admin.links import event_url, history_url, notification_url, revert_url
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
 from .chromium import TWO, VIEWS, Tab
@@ -48,9 +48,9 @@ PAGES: dict[str, Callable[[Life], str]] = {
     "history-state": lambda life: f"{PAGES['history'](life)}?at=36h",
     "history-of-deleted": lambda life: history_url(SITE, "shop.product", life.deleted_key),
     "history-of-odd-key": lambda life: history_url(SITE, "app.country", life.country.pk),
-    "put-back": lambda life: put_back_url(SITE, last_update(life)),
-    "put-back-refused": lambda life: put_back_url(SITE, first_update(life)),
-    "put-back-deletion": lambda life: put_back_url(SITE, deletion(life)),
+    "revert": lambda life: revert_url(SITE, last_update(life)),
+    "revert-refused": lambda life: revert_url(SITE, first_update(life)),
+    "revert-deletion": lambda life: revert_url(SITE, deletion(life)),
     "event-refused": lambda life: event_url(SITE, first_update(life)),
     "dashboard": lambda life: reverse("admin:django_signal_audit_auditevent_dashboard"),
     "notifications": lambda life: OUTBOX,
@@ -62,12 +62,12 @@ PAGES: dict[str, Callable[[Life], str]] = {
 
 
 # The same templates as another page's: looked at in two ways only. The long list has what the filtered one has as well.
-VARIANTS = {"log", "log-wrong-filter", "history-of-deleted", "history-of-odd-key", "put-back-refused", "event-refused"}
+VARIANTS = {"log", "log-wrong-filter", "history-of-deleted", "history-of-odd-key", "revert-refused", "event-refused"}
 # A form of the shop's, of which the link alone is ours.
 NOT_WALKED = {*VARIANTS, "change-form"}
 
 
-@pytest.mark.parametrize("name", ["log-filtered", "history-state", "put-back", "dashboard", "notifications"])
+@pytest.mark.parametrize("name", ["log-filtered", "history-state", "revert", "dashboard", "notifications"])
 def test_longer_words_have_room(tab: Tab, life: Life, settings: Any, name: str) -> None:
     settings.LANGUAGE_CODE = "de"
     address = PAGES[name](life)

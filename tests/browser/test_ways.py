@@ -51,7 +51,7 @@ def test_from_a_filter_to_an_event_and_the_history_of_its_object(tab: Tab, life:
     def go(page: Page) -> str:
         page.goto(LIST)
         follow(page, "#changelist-filter >> text=delete")
-        page.get_by_label("Key or exact name").fill("ada")
+        page.get_by_label("Primary key or exact name").fill("ada")
         enter(page)
         assert page.locator(ROWS).count() == 2
         follow(page, f"{ROWS}:first-child .field-when a, {ROWS}:first-child th a")
@@ -80,11 +80,11 @@ def test_a_message_that_failed_is_sent_again(tab: Tab, life: Life) -> None:
     def send(page: Page) -> str:
         page.goto(OUTBOX)
         follow(page, "#changelist-filter >> text=dead")
-        follow(page, "text=Send all of these again")
-        follow(page, "text=Yes, send again")
+        follow(page, "text=Retry failed notifications")
+        follow(page, "text=Yes, retry")
         return page.inner_text(".messagelist")
 
-    assert "1 message is due again." in tab.do(send)
+    assert "1 notification is queued again." in tab.do(send)
     faults = tab.look("sent-again", views=TWO)
     assert not faults, "\n".join(faults)
 
@@ -102,33 +102,33 @@ def test_messages_are_marked_as_read(tab: Tab, life: Life) -> None:
     assert not faults, "\n".join(faults)
 
 
-def test_what_was_deleted_comes_again_from_its_history(tab: Tab, life: Life) -> None:
-    def put_back(page: Page) -> str:
+def test_a_deleted_object_is_restored_from_its_history(tab: Tab, life: Life) -> None:
+    def revert(page: Page) -> str:
         page.goto(PAGES["history-of-deleted"](life))
-        follow(page, "text=Put this change back")
-        follow(page, "text=Put it back")
+        follow(page, "text=Revert this change")
+        follow(page, "text=Yes, revert")
         return page.inner_text(".messagelist")
 
-    assert tab.do(put_back) == "The change was put back."
+    assert tab.do(revert) == "The change was reverted."
     assert Product.objects.get(pk=life.deleted_key).name == "Coal"
     assert tab.complaints == []
 
 
-def test_a_change_is_put_back_without_a_mouse(tab: Tab, life: Life) -> None:
+def test_a_change_is_reverted_without_a_mouse(tab: Tab, life: Life) -> None:
     address = PAGES["event"](life)
 
-    def put_back(page: Page) -> str:
+    def revert(page: Page) -> str:
         page.goto(address)
-        for name in ("Put this change back", "Put it back"):
+        for name in ("Revert this change", "Yes, revert"):
             go_to(page, name)
             with page.expect_navigation():
                 page.keyboard.press("Enter")
         return page.inner_text(".messagelist")
 
-    said = tab.do(put_back)
-    assert said == "The change was put back."
+    said = tab.do(revert)
+    assert said == "The change was reverted."
     life.product.refresh_from_db()
     assert life.product.is_active
     assert "Norwegian" not in life.product.description
-    faults = tab.look("put-back-done", views=TWO)
+    faults = tab.look("revert-done", views=TWO)
     assert not faults, "\n".join(faults)

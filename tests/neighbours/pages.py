@@ -31,7 +31,7 @@ def assert_pages_work(client: Client) -> None:
         reverse("admin:shop_product_changelist"),
         reverse("admin:shop_product_change", args=(product.pk,)),
         *(reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,)) for event in events()),
-        reverse("admin:django_signal_audit_auditevent_put_back", args=(last().pk,)),
+        reverse("admin:django_signal_audit_auditevent_revert", args=(last().pk,)),
     ]
     for address in addresses:
         assert client.get(address).status_code == 200, address

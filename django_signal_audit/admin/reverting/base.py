@@ -1,4 +1,4 @@
-"""What all ways of putting a change back have in common."""
+"""What all ways to revert a change have in common."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PLAIN = {
 
 
 class RefusedError(Exception):
-    """The change cannot be put back, for the reason that is the message."""
+    """The change can't be reverted; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Present:
     newest: AuditEvent
 
 
-class Reversal(ABC):
-    """Puts the change of one event back.
+class Revert(ABC):
+    """Reverts the change of one event.
 
     ``permission`` is the action on the object that it amounts to, as Django's permissions name it, and ``trace`` the
-    type of the event that tells of it.
+    type of the event that records it.
     """
 
     permission: ClassVar[str] = "change"
@@ -68,27 +68,27 @@ class Reversal(ABC):
 
     @cached_property
     def pk(self) -> Any:
-        """Return the key of the object; raise RefusedError if the event does not tell all of it."""
+        """Return the primary key of the object; raise RefusedError if the event does not tell all of it."""
         pk = parse_id(self.model, self.event.object_id)
         # What no database keeps in a text is spelled out in the name of the row.
         if pk is None or r"\u0000" in self.event.object_id:
-            raise RefusedError(_("Its key is not recorded as a whole."))
+            raise RefusedError(_("Its primary key isn't recorded in full."))
         return pk
 
     @abstractmethod
     def check(self) -> None:
-        """Raise RefusedError if the change cannot be put back; nothing is locked."""
+        """Raise RefusedError if the change can't be reverted; nothing is locked."""
 
     @abstractmethod
     def undo(self) -> None:
-        """Put the change back, in the transaction that is open; raise RefusedError if it cannot be."""
+        """Revert the change in the open transaction; raise RefusedError if that isn't possible."""
 
     def is_open(self, present: Present) -> bool:
-        """Return whether it may well be put back, at next to no cost: a history has many events."""
+        """Return whether the change can probably be reverted, at next to no cost: a history has many events."""
         return False
 
     def notes(self) -> list[str]:
-        """Return what is not put back with it, in sentences for whoever confirms it."""
+        """Return what the revert leaves out, in sentences for the user who confirms it."""
         return []
 
     def find(self, *, lock: bool) -> models.Model:
@@ -96,7 +96,7 @@ class Reversal(ABC):
         rows = rows_of(self.model, self.using).filter(pk=self.pk)
         instance: models.Model | None = (locked(rows, self.using) if lock else rows).first()
         if instance is None:
-            raise RefusedError(_("The object is no longer there."))
+            raise RefusedError(_("The object no longer exists."))
         return instance
 
     def writes(self, field: Field) -> bool:
@@ -118,7 +118,7 @@ class Reversal(ABC):
         given = [value for value in values if value is not None]
         if not self.limits.offers(target, field.name, given, self.using):
             label = {"field": label_of(field, field.name)}
-            raise RefusedError(_("You may not set “%(field)s” to what it was.") % label)
+            raise RefusedError(_("You may not set “%(field)s” to its old value.") % label)
 
     def refuse_unknown(self, name: str) -> None:
         """Raise RefusedError if a value of the field is not recorded as it was."""
@@ -126,9 +126,9 @@ class Reversal(ABC):
         kinds = {type(item) for value in self.event.changes[name] for item in stand_ins(decode(field, value))}
         label = {"field": label_of(field, name)}
         if Masked in kinds:
-            raise RefusedError(_("“%(field)s” is masked: what it was is not recorded.") % label)
+            raise RefusedError(_("“%(field)s” is masked: its old value isn't recorded.") % label)
         if Digest in kinds:
-            raise RefusedError(_("Of “%(field)s” only a digest is recorded, not what it was.") % label)
+            raise RefusedError(_("Only a digest of “%(field)s” is recorded, not its old value.") % label)
 
     def refuse_lost(self, field: Field, key: Any) -> None:
         """Raise RefusedError if the field is a foreign key and there is no row with that key, which is JSON.
@@ -149,7 +149,7 @@ class Reversal(ABC):
 def lost(field: Field) -> RefusedError:
     """Return the refusal of a field that would refer to a row that is gone."""
     label = label_of(field, field.name)
-    return RefusedError(_("What “%(field)s” referred to is no longer there.") % {"field": label})
+    return RefusedError(_("The object that “%(field)s” referred to no longer exists.") % {"field": label})
 
 
 def changed(field: Field) -> RefusedError:
@@ -159,12 +159,12 @@ def changed(field: Field) -> RefusedError:
 
 def gone(name: str) -> RefusedError:
     """Return the refusal of a field that the model has no longer."""
-    return RefusedError(_("The field “%(field)s” is no longer there.") % {"field": name})
+    return RefusedError(_("The field “%(field)s” no longer exists.") % {"field": name})
 
 
 def nothing_recorded() -> RefusedError:
     """Return the refusal of an event that tells no value."""
-    return RefusedError(_("No value is recorded that could be put back."))
+    return RefusedError(_("No value is recorded that could be restored."))
 
 
 def holds(instance: models.Model, field: Field, value: Any) -> bool:
@@ -186,7 +186,7 @@ def _has_its_way(field: Field) -> bool:
 
 def missed(field: Field) -> RefusedError:
     """Return the refusal of a field that was saved, and holds something else."""
-    return RefusedError(_("“%(field)s” would not get back what it had.") % {"field": label_of(field, field.name)})
+    return RefusedError(_("“%(field)s” wouldn't get its old value back.") % {"field": label_of(field, field.name)})
 
 
 def is_stamp(field: Field) -> bool:

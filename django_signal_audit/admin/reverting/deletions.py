@@ -1,9 +1,11 @@
-"""Putting a deletion back: the row comes again with the key, the values and the members that it had."""
+"""Revert a deletion: the row is restored with its primary key, its values and its related objects."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
+from django.core.exceptions import SuspiciousFileOperation
 from django.db import models
 from django.utils.translation import gettext as _
 
@@ -16,15 +18,17 @@ from django_signal_audit.reports.display import label_of
 from django_signal_audit.rules.patterns import Field
 from django_signal_audit.rules.registry import get_registry
 
-from .base import Present, RefusedError, Reversal, demand, gone, holds, is_stamp
-from .members import Exchange, exchanges
+from .base import Present, RefusedError, Revert, demand, gone, holds, is_stamp
+from .m2m import Exchange, exchanges
+
+logger = logging.getLogger(__name__)
 
 # JSON of what a row held, by field.
 Values = dict[Field, Any]
 
 
-class DeletionReversal(Reversal):
-    """Puts one deleted row back, if all of it is recorded and nothing has come in its place."""
+class DeletionRevert(Revert):
+    """Restores one deleted row, if all of it is recorded and nothing has come in its place."""
 
     permission: ClassVar[str] = "add"
     trace: ClassVar[str] = EventType.CREATE
@@ -51,7 +55,7 @@ class DeletionReversal(Reversal):
         return True
 
     def notes(self) -> list[str]:
-        """Return which fields get their defaults, and which members and files do not come again."""
+        """Return which fields get their defaults, and which related objects and files are not restored."""
         try:
             values = self._values()
         except RefusedError:
@@ -63,10 +67,10 @@ class DeletionReversal(Reversal):
         files = [name for field, name in values.items() if name and _is_gone(field, name)]
         bypass_capture = self._unwatched()
         notes = (
-            (_("You may not set these fields, so they will get their defaults: %(names)s."), forbidden),
-            (_("What was in these fields is not recorded, so they will get their defaults: %(names)s."), unknown),
-            (_("Members of these fields are not recorded, and do not come again: %(names)s."), bypass_capture),
-            (_("These files are no longer there, and do not come again: %(names)s."), files),
+            (_("You may not set these fields, so they get their defaults: %(names)s."), forbidden),
+            (_("The values of these fields aren't recorded, so they get their defaults: %(names)s."), unknown),
+            (_("Related objects of these fields aren't recorded and won't be restored: %(names)s."), bypass_capture),
+            (_("These files no longer exist and won't be restored: %(names)s."), files),
         )
         return [text % {"names": ", ".join(map(_label, names))} for text, names in notes if names]
 
@@ -120,7 +124,7 @@ class DeletionReversal(Reversal):
         change = self.event.changes.get(field.name)
         if not isinstance(change, list):
             label = label_of(field, field.name)
-            raise RefusedError(_("“%(field)s” is not recorded: what it was is not known.") % {"field": label})
+            raise RefusedError(_("“%(field)s” is not recorded, so its old value isn't known.") % {"field": label})
         self.refuse_unknown(field.name)
         return change[0]
 
@@ -148,12 +152,14 @@ class DeletionReversal(Reversal):
         # Asked before the row: what came in between is there, rather than gone again.
         came_again = self._came_again()
         if rows_of(self.model, self.using).filter(pk=self.pk).exists():
-            raise RefusedError(_("The object is there again."))
+            raise RefusedError(_("The object exists again."))
         for parent in self.model._meta.get_parent_list():
             if rows_of(parent, self.using).filter(pk=self.pk).exists():
-                raise RefusedError(_("The row that it extended is there still, and may have changed since."))
+                raise RefusedError(_("The parent's row still exists and may have changed since."))
         if came_again:
-            raise RefusedError(_("It came again since, and went again: only its last deletion can be put back."))
+            raise RefusedError(
+                _("It was restored and deleted again since then. Only the last deletion can be reverted.")
+            )
 
     def _came_again(self) -> bool:
         labels = {model._meta.label_lower for model in (self.model, *self.model._meta.get_parent_list())}
@@ -199,4 +205,10 @@ def _is_optional(field: Field) -> bool:
 
 
 def _is_gone(field: Field, name: str) -> bool:
-    return isinstance(field, models.FileField) and not field.storage.exists(name)
+    try:
+        return isinstance(field, models.FileField) and not field.storage.exists(name)
+    except SuspiciousFileOperation:
+        return True  # outside of the storage, which cannot have it
+    except Exception:
+        logger.warning("The storage of %s could not say whether a file exists.", field, exc_info=True)
+        return False

@@ -1,4 +1,4 @@
-"""Putting an update back: the fields get the values that they had before it."""
+"""Revert an update: the fields get the values that they had before it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import decode
 from django_signal_audit.rules.patterns import Field
 
-from .base import Present, RefusedError, Reversal, changed, demand, gone, holds, is_stamp, nothing_recorded
+from .base import Present, RefusedError, Revert, changed, demand, gone, holds, is_stamp, nothing_recorded
 
 
-class UpdateReversal(Reversal):
-    """Puts the values of one update back, if the object still has what the update left in it."""
+class UpdateRevert(Revert):
+    """Restores the values from before one update, if the object still has what the update left in it."""
 
     trace: ClassVar[str] = EventType.UPDATE
 
@@ -46,7 +46,7 @@ class UpdateReversal(Reversal):
             return False
 
     def _values(self) -> dict[Field, list[Any]]:
-        """Return old and new value, as JSON, of each field that can be put back."""
+        """Return old and new value, as JSON, of each field that can be reverted."""
         values: dict[Field, list[Any]] = {}
         for name, pair in self.event.changes.items():
             field = self.event.field(name)

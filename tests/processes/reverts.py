@@ -1,4 +1,4 @@
-"""People who put back the same change at the same moment, and others who write the row meanwhile."""
+"""People who revert the same change at the same moment, and others who write the row meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.app.models import Product
 from tests.processes.proof import prove
 from tests.processes.stage import together
 
-PLAIN = ("has changed since", "is no longer there", "is there again", "Others are changing it at this moment.")
+PLAIN = ("has changed since", "no longer exists", "exists again", "Someone else is changing the object right now.")
 
 
 def main(processes: int, rounds: int, meanwhile: str = "", what: str = "update") -> dict[str, Any]:
@@ -29,7 +29,7 @@ def main(processes: int, rounds: int, meanwhile: str = "", what: str = "update")
         processes: How many of them.
         rounds: How often.
         meanwhile: What one more process does to the row: a name of ``WRITES``, nothing if empty.
-        what: What is put back, ``"update"`` or ``"delete"``.
+        what: What is reverted, ``"update"`` or ``"delete"``.
 
     """
     client = Client()
@@ -55,7 +55,7 @@ def _post(start: float, client: Client, event: int) -> str:
     """Confirm, and return what came of it in a word."""
     AuditEvent.objects.exists()  # it is connected when it begins
     time.sleep(max(0, start - time.time()))
-    response = client.post(reverse("admin:django_signal_audit_auditevent_put_back", args=(event,)))
+    response = client.post(reverse("admin:django_signal_audit_auditevent_revert", args=(event,)))
     if response.status_code == 302:
         return "done"
     text = strip_tags(response.content.decode())

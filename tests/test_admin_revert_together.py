@@ -11,8 +11,8 @@ from .test_concurrency import LEVELS
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, databases=["default", "other"])]
 
 
-class TestPuttingBack:
-    """Of those who put the same change back at once, one does, and the others are told why not."""
+class TestReverting:
+    """Of several users who revert the same change at once, one does, and the others are told why not."""
 
     @pytest.mark.parametrize("what", ["update", "delete"])
     @pytest.mark.parametrize("level", ["default", "the server's default", "repeatable read", "serializable"])
@@ -22,7 +22,7 @@ class TestPuttingBack:
             pytest.skip("another database's level")
         rounds = choose(3, 60)
         report = run(
-            "putbacks",
+            "reverts",
             databases=databases(tmp_path, **options),
             audit={**EVERYTHING, "MASK_FIELDS": []},
             processes=4,
@@ -46,7 +46,7 @@ class TestPuttingBack:
         self, meanwhile: str, outcomes: set[str], left: set[str], tmp_path: Path
     ) -> None:
         report = run(
-            "putbacks",
+            "reverts",
             databases=databases(tmp_path),
             audit=EVERYTHING,
             processes=1,

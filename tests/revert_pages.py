@@ -1,8 +1,9 @@
-"""What the tests of putting back have in common: the pages, and the rows before and after."""
+"""What the tests of reverts have in common: the pages, and the rows before and after."""
 
 from __future__ import annotations
 
 from django.urls import reverse
+from django.utils.html import escape
 
 from django_signal_audit.models import AuditEvent
 
@@ -12,7 +13,7 @@ PLAIN = {"name": "all", "model": "app.*"}
 
 
 def address(event):
-    return reverse("admin:django_signal_audit_auditevent_put_back", args=(event.pk,))
+    return reverse("admin:django_signal_audit_auditevent_revert", args=(event.pk,))
 
 
 def page_of(event):
@@ -44,10 +45,11 @@ def problems():
 
 def refused(client, event, reason):
     """Fail unless it is refused on all pages, with the reason, and nothing is written."""
+    reason = escape(reason)
     count = AuditEvent.objects.count()
     assert reason in text_of(client.get(page_of(event)))
     assert address(event) not in text_of(client.get(page_of(event)))
     assert reason in text_of(client.get(address(event)))
-    assert 'value="Put it back"' not in text_of(client.get(address(event)))
+    assert 'value="Yes, revert"' not in text_of(client.get(address(event)))
     assert reason in text_of(client.post(address(event)), 409)
     assert AuditEvent.objects.count() == count

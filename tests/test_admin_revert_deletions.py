@@ -31,7 +31,7 @@ from tests.app.models import (
     Tag,
 )
 
-from .put_back_pages import PLAIN, address, deletion, page_of, problems, refused, stored, text_of
+from .revert_pages import PLAIN, address, deletion, page_of, problems, refused, stored, text_of
 from .samples import make_event
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +63,7 @@ class TestComesAgain:
         event = deletion(product)
         assert f'href="{address(event)}"' in text_of(admin_client.get(page_of(event)))
         page = text_of(admin_client.get(address(event)))
-        assert "will be restored with its key" in page
+        assert "will be restored with its primary key" in page
         assert "+ sweet" in page
         assert admin_client.post(address(event)).status_code == 302
         after = stored(product)
@@ -130,7 +130,7 @@ class TestComesAgain:
             name="Oil", stock=7, api_token="t0ken", blob=b"x", released=dt.date(2026, 1, 2)
         )
         event = deletion(product)
-        assert "will get their defaults: Stock, Released, Blob, Api token." in text_of(admin_client.get(address(event)))
+        assert "get their defaults: Stock, Released, Blob, Api token." in text_of(admin_client.get(address(event)))
         assert admin_client.post(address(event)).status_code == 302
         after = stored(product)
         assert (after["stock"], after["released"], after["blob"], after["api_token"]) == (0, None, None, "")
@@ -150,7 +150,7 @@ class TestComesAgain:
             event = deletion(product)
         gone = AuditEvent.objects.of_type("delete").get(model="app.picture")
         assert gone.correlation_id == event.correlation_id
-        refused(admin_client, gone, "What “Product” referred to is no longer there.")
+        refused(admin_client, gone, "The object that “Product” referred to no longer exists.")
         assert event.correlation_id in text_of(admin_client.get(address(event)))
         admin_client.post(address(event))
         admin_client.post(address(gone))
@@ -161,20 +161,20 @@ class TestRefusal:
     def test_there_again(self, admin_client, product):
         event = deletion(product)
         admin_client.post(address(event))
-        refused(admin_client, event, "The object is there again.")
+        refused(admin_client, event, "The object exists again.")
 
     def test_only_the_last_of_several(self, admin_client, product):
         event = deletion(product)
         admin_client.post(address(event))
         again = deletion(Product.objects.get())
-        refused(admin_client, event, "only its last deletion can be put back")
+        refused(admin_client, event, "Only the last deletion can be reverted")
         assert admin_client.post(address(again)).status_code == 302
 
     def test_the_parent_that_was_kept(self, admin_client, audit):
         audit(PLAIN)
         restaurant = Restaurant.objects.create(name="Napoli", stars=1)
         restaurant.delete(keep_parents=True)
-        refused(admin_client, AuditEvent.objects.of_type("delete").get(), "is there still, and may have changed since")
+        refused(admin_client, AuditEvent.objects.of_type("delete").get(), "still exists and may have changed since")
         assert Place.objects.count() == 1
 
     def test_a_child_with_a_key_of_its_own(self, admin_client, audit):
@@ -184,12 +184,12 @@ class TestRefusal:
     def test_what_a_foreign_key_named_is_gone(self, admin_client, product):
         event = deletion(product)
         Category.objects.all().delete()
-        refused(admin_client, event, "What “Category” referred to is no longer there.")
+        refused(admin_client, event, "The object that “Category” referred to no longer exists.")
 
     def test_a_member_is_gone(self, admin_client, product):
         event = deletion(product)
         Tag.objects.all()[0].delete()
-        refused(admin_client, event, "What “Tags” referred to is no longer there.")
+        refused(admin_client, event, "The object that “Tags” referred to no longer exists.")
 
     def test_values_that_are_not_recorded(self, admin_client, audit):
         audit({**PLAIN, "mask": ["name"]})
@@ -197,24 +197,24 @@ class TestRefusal:
         audit({**PLAIN, "exclude": ["name"]})
         refused(admin_client, deletion(Tag.objects.create(name="a")), "“Name” is not recorded")
         audit(PLAIN, MAX_VALUE_BYTES=10)
-        refused(admin_client, deletion(Tag.objects.create(name="a" * 50)), "Of “Name” only a digest is recorded")
+        refused(admin_client, deletion(Tag.objects.create(name="a" * 50)), "Only a digest of “Name” is recorded")
 
     def test_events_that_are_odd(self, admin_client, product):
         values = {"model": "app.tag", "object_id": "77", "event_type": "delete"}
         refused(admin_client, make_event(**values, changes={"name": {"added": [], "removed": []}}), "“Name”")
-        refused(admin_client, make_event(**{**values, "object_id": "x"}, changes={}), "Its key is not recorded")
+        refused(admin_client, make_event(**{**values, "object_id": "x"}, changes={}), "Its primary key isn't recorded")
 
     def test_what_the_database_refuses(self, admin_client, product):
         event = deletion(product)
         Product.objects.create(name="Other", slug="oil")
         count = AuditEvent.objects.count()
-        assert "The database refuses it" in text_of(admin_client.post(address(event)), 409)
+        assert "The database rejects it" in text_of(admin_client.post(address(event)), 409)
         assert AuditEvent.objects.count() == count
 
     def test_nothing_comes_without_a_trace(self, admin_client, product, audit):
         event = deletion(product)
         audit({"name": "people", "model": "app.Person"})
-        assert "would leave no trace" in text_of(admin_client.post(address(event)), 409)
+        assert "be recorded" in text_of(admin_client.post(address(event)), 409)
         assert not Product.objects.exists()
 
 

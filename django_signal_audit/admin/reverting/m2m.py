@@ -1,4 +1,4 @@
-"""Putting the change of many-to-many fields back: what they gained goes, what they lost comes again."""
+"""Revert a change of m2m fields: what was added is removed, what was removed is added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import plain_field
 from django_signal_audit.models import AuditEvent
 
-from .base import Reversal, changed, gone, lost, missed, nothing_recorded
+from .base import Revert, changed, gone, lost, missed, nothing_recorded
 
 MOST_PARAMETERS = 900
 
@@ -69,8 +69,8 @@ class Exchange:
         return set(pairs.values_list(membership.member_link.attname, flat=True))
 
 
-class MembersReversal(Reversal):
-    """Puts the members of one m2m event back, if those that came are there still and those that went are not."""
+class M2MRevert(Revert):
+    """Reverts one m2m event, if what it added is still there and what it removed is not."""
 
     trace: ClassVar[str] = EventType.M2M
 

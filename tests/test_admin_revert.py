@@ -17,7 +17,7 @@ from django_signal_audit.models import AuditEvent
 from tests.app.models import Category, Country, Person, Product, Restaurant, Tag
 
 from .conftest import last
-from .put_back_pages import address, page_of, refused, text_of
+from .revert_pages import address, page_of, refused, text_of
 from .samples import HOSTILE, make_event
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def change(product, **values):
     return last()
 
 
-class TestPutBack:
+class TestRevert:
     def test_the_fields_get_their_old_values_and_that_is_recorded(self, admin_client, product):
         category = Category.objects.create(name="Fruit")
         event = change(product, name="Petrol", price=Decimal("12.50"), attributes={}, released=None, category=category)
@@ -55,7 +55,7 @@ class TestPutBack:
         assert back.changes["name"] == ["Petrol", "Oil"]
         assert back.changes["modified"][1] > event.changes["modified"][1]
 
-    def test_it_can_be_put_back_itself(self, admin_client, product):
+    def test_it_can_be_reverted_itself(self, admin_client, product):
         event = change(product, name="Petrol")
         admin_client.post(address(event))
         admin_client.post(address(last()))
@@ -64,7 +64,7 @@ class TestPutBack:
 
     def test_asking_changes_nothing(self, admin_client, product):
         event = change(product, name="Petrol")
-        assert "That is a change too" in text_of(admin_client.get(address(event)))
+        assert "Reverting is recorded as a new event" in text_of(admin_client.get(address(event)))
         product.refresh_from_db()
         assert product.name == "Petrol"
 
@@ -114,15 +114,15 @@ class TestMembers:
 
     def test_it_is_refused_when_a_member_is_deleted(self, admin_client, tags, event):
         tags[0].delete()
-        refused(admin_client, event, "What “Tags” referred to is no longer there.")
+        refused(admin_client, event, "The object that “Tags” referred to no longer exists.")
 
     def test_it_is_refused_when_the_field_is_gone_or_the_event_is_odd(self, admin_client, product):
         odd = {"event_type": "m2m", "model": "app.product", "object_id": str(product.pk)}
         gone = make_event(**odd, changes={"labels": {"added": [1], "removed": []}})
-        refused(admin_client, gone, "The field “labels” is no longer there.")
+        refused(admin_client, gone, "The field “labels” no longer exists.")
         for changes in ({"tags": {"added": ["x"], "removed": []}}, {"tags": [None, 1]}, {}):
             event = make_event(**odd, changes=changes)
-            refused(admin_client, event, "No value is recorded that could be put back.")
+            refused(admin_client, event, "No value is recorded that could be restored.")
 
     def test_people_who_know_each_other(self, admin_client, audit):
         audit()
@@ -144,17 +144,17 @@ class TestRefusal:
     def test_the_object_is_gone(self, admin_client, product):
         event = change(product, name="Petrol")
         product.delete()
-        refused(admin_client, event, "The object is no longer there.")
+        refused(admin_client, event, "The object no longer exists.")
 
     def test_what_a_foreign_key_named_is_gone(self, admin_client, product):
         category = Category.objects.create(name="Fruit")
         change(product, category=category)
         event = change(product, category=None)
         category.delete()
-        refused(admin_client, event, "referred to is no longer there")
+        refused(admin_client, event, "referred to no longer exists")
 
     @pytest.mark.parametrize(
-        ("value", "reason"), [(mask("x", "secret"), "is masked"), (to_json(b"abc"), "only a digest is recorded")]
+        ("value", "reason"), [(mask("x", "secret"), "is masked"), (to_json(b"abc"), "Only a digest of")]
     )
     def test_values_that_are_not_known(self, admin_client, product, value, reason):
         event = make_event(model="app.product", object_id=str(product.pk), changes={"name": [value, "Oil"]})
@@ -162,26 +162,26 @@ class TestRefusal:
 
     def test_a_field_that_is_gone(self, admin_client, product):
         event = make_event(model="app.product", object_id=str(product.pk), changes={"once": ["a", "b"]})
-        refused(admin_client, event, "no longer there")
+        refused(admin_client, event, "no longer exists")
 
     def test_what_each_save_sets_by_itself(self, admin_client, product):
         stamps = ["2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"]
         event = make_event(model="app.product", object_id=str(product.pk), changes={"modified": stamps})
-        refused(admin_client, event, "No value is recorded that could be put back.")
+        refused(admin_client, event, "No value is recorded that could be restored.")
 
     def test_what_the_database_refuses(self, admin_client, product):
         product.slug = "oil"
         product.save()
         event = change(product, slug="petrol")
         Product.objects.create(name="Other", slug="oil")
-        assert "The database refuses it" in text_of(admin_client.post(address(event)), 409)
+        assert "The database rejects it" in text_of(admin_client.post(address(event)), 409)
         product.refresh_from_db()
         assert product.slug == "petrol"
 
     def test_nothing_is_changed_without_a_trace(self, admin_client, product, audit):
         event = change(product, name="Petrol")
         audit({"name": "tags", "model": "app.Tag"})
-        assert "would leave no trace" in text_of(admin_client.post(address(event)), 409)
+        assert "be recorded" in text_of(admin_client.post(address(event)), 409)
         product.refresh_from_db()
         assert product.name == "Petrol"
 
@@ -191,7 +191,7 @@ class TestRefusal:
 
 
 class TestLinkInTheHistory:
-    """At each event that can be put back, and at no other."""
+    """At each event that can be reverted, and at no other."""
 
     def links(self, client, product):
         """Return the events of the product's history from which a link leads to the page that asks."""
@@ -201,7 +201,7 @@ class TestLinkInTheHistory:
     def test_it_leads_to_the_page_that_asks(self, admin_client, product):
         event = change(product, name="Petrol")
         assert self.links(admin_client, product) == [event]
-        assert 'value="Put it back"' in text_of(admin_client.get(address(event)))
+        assert 'value="Yes, revert"' in text_of(admin_client.get(address(event)))
 
     def test_not_where_the_value_has_changed_since(self, admin_client, product):
         change(product, name="Petrol")
@@ -266,7 +266,7 @@ class TestPermission:
         assert address(event) not in text_of(admin_client.get(page_of(event)))
 
     def test_an_event_that_is_not_there(self, admin_client):
-        url = reverse("admin:django_signal_audit_auditevent_put_back", args=(4711,))
+        url = reverse("admin:django_signal_audit_auditevent_revert", args=(4711,))
         assert admin_client.get(url).status_code == 404
 
     def test_a_form_of_another_site_changes_nothing(self, product, admin_user):
