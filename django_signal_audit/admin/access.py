@@ -19,7 +19,7 @@ from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.relations import names_in, related_names
-from django_signal_audit.rules.visibility import get_visibility, narrowed
+from django_signal_audit.rules.visibility import get_visibility, is_superuser, narrowed
 
 from .model_access import ModelAccess
 from .policies import Limits, PermissionPolicy, Policy, Verdict
@@ -44,7 +44,7 @@ def readable(access: Access, events: AuditEventQuerySet) -> AuditEventQuerySet:
     if access.sees_everything:
         return events
     hidden = {label for label in _labels() if not access.may_view(label)}
-    if access.user.is_superuser:
+    if is_superuser(access.user):
         # They see the events of models that are gone, too.
         return events.exclude(model__in=hidden) if hidden else events
     return events.filter(model__in=["", *(set(_labels()) - hidden)])

@@ -18,7 +18,7 @@ from django.http import HttpRequest
 
 from django_signal_audit.models.inheritance import heirs
 from django_signal_audit.rules.patterns import OWN_APP
-from django_signal_audit.rules.visibility import get_visibility, may_view_model
+from django_signal_audit.rules.visibility import get_visibility, is_superuser, may_view_model
 
 from .policies import AdminPolicy, ChildPolicy, InlinePolicy, PermissionPolicy, Policy
 from .policies.base import ask
@@ -52,7 +52,7 @@ class ModelAccess:
     @cached_property
     def sees_everything(self) -> bool:
         """Return whether a superuser may see all events there are, without a look at which models they are of."""
-        if get_visibility() is not None or not (self.user.is_active and self.user.is_superuser):
+        if get_visibility() is not None or not is_superuser(self.user):
             return False
         labels = {model._meta.concrete_model._meta.label_lower for model in (*self._admins, *self._inlines)}
         return all(map(self.sees_all, labels))

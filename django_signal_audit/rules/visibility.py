@@ -30,10 +30,15 @@ def may_view_model(user: Any, label: str) -> bool:
 
     Events of no model are for all who may view events, those of models that are gone for superusers.
     """
-    if (user.is_active and user.is_superuser) or not label:
+    if is_superuser(user) or not label:
         return True
     model = _model(label)
     return model is not None and any(has_permission(user, action, model) for action in _VIEWING)
+
+
+def is_superuser(user: Any) -> bool:
+    """Return whether the user is an active superuser; a project's user model may have no such column."""
+    return bool(user.is_active and getattr(user, "is_superuser", False))
 
 
 def may_view_object(user: Any, instance: models.Model) -> bool:

@@ -145,6 +145,13 @@ class Policy(ABC):
         """
 
 
+def fields_of(form: type[forms.ModelForm[Any]], **options: Any) -> Mapping[str, forms.Field]:
+    """Return the fields that a form has once it is made: its own ``__init__`` may take some out or disable them."""
+    if form.__init__ is forms.ModelForm.__init__:
+        return form.base_fields
+    return form(**options).fields
+
+
 def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, Any]:
     """Return the primary keys by their texts; those that are no keys of the model are left out."""
     found = {key: parse_id(model, key) for key in keys}

@@ -21,7 +21,7 @@ from django_signal_audit.delivery.subjects import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent
 
-from .base import CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, typed_keys
+from .base import CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, fields_of, typed_keys
 from .inspection import VIEW_METHODS, narrows, overrides
 from .model_admins import AdminPolicy
 
@@ -54,8 +54,8 @@ class InlinePolicy(Policy):
 
     @cached_property
     def _queryset(self) -> models.QuerySet[Any] | None:
-        found: models.QuerySet[Any] | None = ask(lambda: self.inline.get_queryset(self.request), otherwise=None)
-        return found
+        rows: object = ask(lambda: self.inline.get_queryset(self.request), otherwise=None)
+        return rows if isinstance(rows, models.QuerySet) else None
 
     @cached_property
     def sees_none(self) -> bool:  # type: ignore[override]
@@ -168,7 +168,8 @@ class InlinePolicy(Policy):
         may = getattr(self.inline, f"has_{action}_permission")(self.request, parent)
         if not may or not self.parent.admin.has_change_permission(self.request, parent):
             return None
-        form: Any = self.inline.get_formset(self.request, parent).form
-        fields = {name: field for name, field in form.base_fields.items() if name not in self._links}
+        formset: Any = self.inline.get_formset(self.request, parent)
+        options = {"instance": row, **formset(instance=parent).get_form_kwargs(0)}
+        fields = {name: field for name, field in fields_of(formset.form, **options).items() if name not in self._links}
         # A new row belongs to the parent on whose page it is added; no row is moved to another.
         return Limits({**fields, **{name: forms.Field() for name in self._links}} if action == "add" else fields)

@@ -17,7 +17,19 @@ from django_signal_audit.delivery.subjects import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent
 
-from .base import ALL_FIELDS, CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, typed_keys
+from .base import (
+    ALL_FIELDS,
+    CHUNK,
+    NO_FIELDS,
+    FieldAccess,
+    Limits,
+    Policy,
+    Verdict,
+    ask,
+    existing,
+    fields_of,
+    typed_keys,
+)
 from .inspection import FIELD_METHODS, VIEW_METHODS, narrows, overrides, overrides_by_itself
 
 
@@ -48,7 +60,8 @@ class AdminPolicy(Policy):
 
     @cached_property
     def _queryset(self) -> models.QuerySet[Any] | None:
-        return ask(lambda: self.admin.get_queryset(self.request), otherwise=None)
+        rows: object = ask(lambda: self.admin.get_queryset(self.request), otherwise=None)
+        return rows if isinstance(rows, models.QuerySet) else None
 
     @cached_property
     def _narrows(self) -> bool:
@@ -66,7 +79,9 @@ class AdminPolicy(Policy):
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return the rows that the ModelAdmin has a page for."""
-        found = self._in_queryset(typed_keys(self.model, keys).values(), using)
+        wanted = typed_keys(self.model, keys).values()
+        # A queryset of the project's may fail only when it is read.
+        found = ask(lambda: self._in_queryset(wanted, using), otherwise={})
         if self._asks_each:
             return {key: row for key, row in found.items() if self._may_view_row(row)}
         return found if self._may_view else {}
@@ -150,11 +165,11 @@ class AdminPolicy(Policy):
         if not self.admin.has_add_permission(self.request):
             return None
         form: Any = self.admin.get_form(self.request, None, change=False)
+        added = fields_of(form)
         may_change = row is not None and self.admin.has_change_permission(self.request, row)
         later = self._form_fields(row) if row is not None and may_change else {}
-        return Limits({**form.base_fields, **later})
+        return Limits({**added, **later})
 
     def _form_fields(self, row: models.Model) -> Mapping[str, forms.Field]:
         form: Any = self.admin.get_form(self.request, row, change=True)
-        fields: Mapping[str, forms.Field] = form.base_fields
-        return fields
+        return fields_of(form, instance=row)
