@@ -121,7 +121,7 @@ class TestPage:
         assert "Oil" in text
         assert "Tea" in text
         type(events[0]).objects.prune()
-        assert "no longer in the log" in text_of(admin_client.get(page_of(digest)))
+        assert "no longer in the audit log" in text_of(admin_client.get(page_of(digest)))
 
 
 class TestRetry:
@@ -246,7 +246,7 @@ class TestRetryMatching:
         response = admin_client.post(MATCHING)
         assert [str(message) for message in get_messages(response.wsgi_request)] == [
             "5 notifications are queued again.",
-            "There are more: no more than 5 are at once.",
+            "There are more: at most 5 are retried at once.",
         ]
         assert list(Notification.objects.filter(status="pending").order_by("pk")) == rows[:5]
 
@@ -353,7 +353,7 @@ class TestPreview:
         Notification.objects.filter(pk=digest.pk).update(event=None)
         with django_assert_max_num_queries(12):
             text = text_of(admin_client.get(page_of(digest)))
-        assert "Of its 103 events, these are the first 100." in text
+        assert "The first 100 of its 103 events." in text
         assert "Oil 99" in text
         assert "Oil 100" not in text
 

@@ -81,7 +81,7 @@ class AdminPolicy(Policy):
         """Return the rows that the ModelAdmin has a page for."""
         wanted = typed_keys(self.model, keys).values()
         # A queryset of the project's may fail only when it is read.
-        found = ask(lambda: self._in_queryset(wanted, using), otherwise={})
+        found: dict[str, models.Model] = ask(lambda: self._in_queryset(wanted, using), otherwise={})
         if self._asks_each:
             return {key: row for key, row in found.items() if self._may_view_row(row)}
         return found if self._may_view else {}
