@@ -158,7 +158,7 @@ class TestFields:
         event = deletion(product)
         with registered(Product, kind):
             page = text_of(admin_client.get(address(event)))
-            assert "You may not set these fields, so they will get their defaults" in page
+            assert "You may not set these fields, so they get their defaults" in page
             assert admin_client.post(address(event)).status_code == 302
         restored = Product.objects.get(pk=product.pk)
         assert (restored.name, restored.stock) == ("Oil", 0)
