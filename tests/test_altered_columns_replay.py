@@ -75,8 +75,8 @@ def test_equal_values_are_equal_and_others_are_repaired(small_project: Callable[
     project.add_migration(2, SECOND)
     project.write("shop/models.py", f"from django.db import models\n{SECOND_MODEL.format(note='null=True')}")
     project.run("migrate")
-    assert "2 rows compared with what is recorded of them, 0 differences." in project.run("audit_replay", "--check")
-    assert "0 of 2 rows got a starting point, 0 of them" in project.run("audit_baseline", "--repair")
+    assert "2 rows compared with their recorded history, 0 differences." in project.run("audit_replay", "--check")
+    assert "baseline recorded for 0 of 2 rows (0 of them differed)" in project.run("audit_baseline", "--repair")
 
     project.add_migration(3, THIRD)
     text = SECOND_MODEL.format(note="default='none'")
@@ -86,7 +86,7 @@ def test_equal_values_are_equal_and_others_are_repaired(small_project: Callable[
     assert [(item["field"], item["recorded"], item["actual"]) for item in found] == [("note", None, "none")]
     project.run("audit_baseline")
     project.run("audit_replay", "--check", code=1)
-    assert "1 of 2 rows got a starting point, 1 of them" in project.run("audit_baseline", "--repair")
+    assert "baseline recorded for 1 of 2 rows (1 of them differed)" in project.run("audit_baseline", "--repair")
     project.run("audit_replay", "--check")
     event = project.python("""
         event = AuditEvent.objects.filter(source="baseline").get()
@@ -94,4 +94,4 @@ def test_equal_values_are_equal_and_others_are_repaired(small_project: Callable[
     """)
     expected = ["baseline", {"note": [None, "none"]}, "differs", ["note"]]
     assert event == str(expected)
-    assert "0 of 2 rows got a starting point, 0 of them" in project.run("audit_baseline", "--repair")
+    assert "baseline recorded for 0 of 2 rows (0 of them differed)" in project.run("audit_baseline", "--repair")

@@ -105,8 +105,8 @@ class TestCoverage:
         assert off == {"rule": "off", "where": 'SIGNAL_AUDIT["RULES"][5]', "why": ["disabled"]}
         assert (wrong["rule"], wrong["where"]) == ("wrong", 'SIGNAL_AUDIT["RULES"][6]')
         assert wrong["why"] == [
-            "[\"events\"] names 'creat', which is no model event.",
-            "[\"fields\"] names 'prce', which is no field of the model.",
+            "[\"events\"] names 'creat', which isn't an event of a model.",
+            "[\"fields\"] names 'prce', which isn't a field of the model.",
         ]
 
     def test_the_table_says_the_same(self) -> None:
@@ -235,8 +235,8 @@ class TestExplainReasons:
             "asks": ("maybe", "price to [1, 2]; stock changed"),
             "code": ("maybe", "tests.test_matching.is_big"),
         }
-        assert self.why("update")["tags"] == (False, "it watches no column of app.Product")
-        assert self.why("m2m")["price"] == (False, "it watches no many-to-many field of app.Product")
+        assert self.why("update")["tags"] == (False, "it audits no column of app.Product")
+        assert self.why("m2m")["price"] == (False, "it audits no many-to-many field of app.Product")
         why = self.why("create", "app.Tag")
         assert why["price"] == (False, "app.Tag has none of its fields that can change")
         assert why["asks"] == (False, 'its condition asks for "price", which app.Tag has not')
@@ -293,8 +293,11 @@ class TestMistakes:
             (("--explain", "app.Prodct", "update"), "There is no model 'app.Prodct'. Did you mean 'app.Product'?"),
             (("--explain", "Pizzeria", "update"), "There is no model 'Pizzeria'. Did you mean 'app.Pizzeria'?"),
             (("--explain", "app.*", "update"), "There is no model 'app.*'. "),
-            (("--explain", "app.Tag", "updat"), "'updat' is no event of a model. Did you mean 'update'?"),
-            (("--explain", "app.Tag", "login"), "'login' is no event of a model. Known are: create, delete, m2m, upd"),
+            (("--explain", "app.Tag", "updat"), "'updat' isn't an event of a model. Did you mean 'update'?"),
+            (
+                ("--explain", "app.Tag", "login"),
+                "'login' isn't an event of a model. Known are: create, delete, m2m, upd",
+            ),
             (("--database", "othr"), "There is no database 'othr'. Did you mean 'other'?"),
             (("--database", ""), "There is no database ''. "),
             (("--format", "yaml"), "Error: argument --format: invalid choice: 'yaml'"),

@@ -64,7 +64,7 @@ class TestStartingPoints:
         tags = [Tag.objects.create(name=name) for name in "ab"]
         product.tags.set(tags)
         audit({"name": "all", "model": "app.Product", "fields": ["name", "api_token", "tags", "category"]})
-        assert give("app.Product") == "app.product: 1 of 1 rows got a starting point.\n"
+        assert give("app.Product") == "app.product: baseline recorded for 1 of 1 rows.\n"
         (event,) = events()
         token = event.changes.pop("api_token")
         assert token[0] is None
@@ -168,7 +168,7 @@ class TestStartingPoints:
             {"name": "tags", "model": "app.Tag", "events": ["update"]},
         )
         out = give()
-        assert "app.product: every rule has a condition, so there is no starting point to give." in out
+        assert "app.product: skipped, because every rule has a condition." in out
         assert [event.model for event in events()] == ["app.tag"]
 
     def test_children(self, audit: Audit) -> None:
@@ -205,7 +205,7 @@ class TestStartingPoints:
         with pytest.raises(KeyboardInterrupt):
             give("app.Tag", batch_size=2)
         assert len(events()) == 2
-        assert give("app.Tag", batch_size=2) == "app.tag: 3 of 5 rows got a starting point.\n"
+        assert give("app.Tag", batch_size=2) == "app.tag: baseline recorded for 3 of 5 rows.\n"
         assert differences() == []
 
     def test_a_row_that_is_written_between_two_looks(self, audit: Audit, monkeypatch: Any) -> None:
@@ -233,9 +233,9 @@ class TestBaselineCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["app.Tga"], "'app.Tga' means no audited model. Did you mean 'app.tag'?"),
+            (["app.Tga"], "'app.Tga' matches no audited model. Did you mean 'app.tag'?"),
             (["app.Product"], "No rule names app.Product"),
-            (["shop.*"], "'shop.*' means no audited model."),
+            (["shop.*"], "'shop.*' matches no audited model."),
             (["--database", "elsewhere"], "There is no database 'elsewhere'."),
             (["--batch-size", "0"], "--batch-size must be at least 1."),
         ],
@@ -272,7 +272,7 @@ class TestReplayCommand:
     def test_nothing_to_find(self, audit: Audit) -> None:
         audit({"name": "tags", "model": "app.Tag"})
         Tag.objects.create(name="a")
-        assert replay("--check") == "1 rows compared with what is recorded of them, 0 differences.\n"
+        assert replay("--check") == "1 rows compared with their recorded history, 0 differences.\n"
         assert json.loads(replay("--check", "--format", "json")) == {"differences": [], "left_out": [], "rows": 1}
 
     def test_each_difference_is_named(self, audit: Audit) -> None:
@@ -286,7 +286,7 @@ class TestReplayCommand:
         assert '"2.00"' in out
         assert "\x1b" not in out
         assert f'"{"x" * 38}…' in out
-        assert "1 rows compared with what is recorded of them, 2 differences." in out
+        assert "1 rows compared with their recorded history, 2 differences." in out
         found = json.loads(replay("--format", "json"))
         assert found["differences"][1] == {
             "model": "app.product",
@@ -306,7 +306,7 @@ class TestReplayCommand:
         Person.objects.create(name="a")
         audit({"name": "people", "model": "app.Person"})
         out = replay()
-        assert "audit_baseline gives it a starting point" in out
+        assert "no recorded history; run audit_baseline" in out
         with pytest.raises(SystemExit):
             replay("--check")
         give()

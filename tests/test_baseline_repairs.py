@@ -85,7 +85,7 @@ class TestRowsThatDiffer:
         audit()
         product = Product.objects.create(name="a")
         in_sql("UPDATE app_product SET price = 3 WHERE id = %s", product.pk)
-        assert "0 of 1 rows got a starting point." in baseline("app.Product")
+        assert "baseline recorded for 0 of 1 rows." in baseline("app.Product")
         assert differences() == [("app.product", product.pk, "value", "price")]
 
     def test_the_history_goes_on_from_there(self, audit: Audit) -> None:
@@ -134,7 +134,7 @@ class TestRowsThatDiffer:
             "modified": found[str(kept.pk)].changes["modified"],
         }
         assert found[gone_pk].event_type == "delete"
-        # A row that nothing is recorded of isn't repaired: it gets the starting point it would have got anyway.
+        # A row that nothing is recorded of isn't repaired: it gets the baseline it would have got anyway.
         assert (found[str(new.pk)].event_type, found[str(new.pk)].data) == ("baseline", {})
 
     def test_a_composite_key(self, audit: Audit) -> None:
@@ -283,12 +283,11 @@ class TestTheCommand:
         in_sql("DELETE FROM app_tag WHERE name = 'b'")
         with bypass_capture():
             Tag.objects.create(name="new")
-        line = "app.tag: 2 of 3 rows {0} a starting point, 1 of them because they differed; "
-        line += "1 rows that are gone {0} a deletion."
+        line = "app.tag: baseline {0} for 2 of 3 rows (1 of them differed); deletion {0} for 1 rows that are gone."
         before = len(events())
-        assert baseline("app.Tag", "--repair", "--dry-run").strip() == line.format("would get")
+        assert baseline("app.Tag", "--repair", "--dry-run").strip() == line.format("would be recorded")
         assert len(events()) == before
-        assert baseline("app.Tag", "--repair", "--batch-size", "1").strip() == line.format("got")
+        assert baseline("app.Tag", "--repair", "--batch-size", "1").strip() == line.format("recorded")
         assert len(events()) == before + 3
 
     def test_nobody_is_notified(self, audit: Audit) -> None:

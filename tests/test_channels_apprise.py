@@ -109,7 +109,7 @@ class TestSend:
         reaching({"team": url(chat)})
         row = send("taem")
         assert (row.status, row.attempts) == ("dead", 1)
-        assert row.last_error == '"taem" is no name of a URL of the channel "chat".'
+        assert row.last_error == '"taem" isn\'t the name of a URL of the channel "chat".'
 
     def test_users_cannot_be_reached_by_it(self, chat, reaching):
         reaching({"team": url(chat)}, check_permission=False)

@@ -118,7 +118,7 @@ class TestMail:
     def test_what_is_no_address_is_given_up_at_once(self, recipient, mailoutbox):
         row = send(recipient)
         assert (row.status, row.attempts) == ("dead", 1)
-        assert "is no e-mail address" in row.last_error
+        assert "isn't an e-mail address" in row.last_error
         assert mailoutbox == []
 
     @pytest.mark.parametrize("recipient", ["root", "Bob <bob@example.com>", "bob@exämple.com"])
@@ -292,7 +292,7 @@ def test_what_is_no_address_is_an_error_of_check(option, value):
     [problem] = EmailChannel("mail", {option: value}).check()
     assert problem.id == "django_signal_audit.E015"
     assert f'["{option}"] names ' in problem.msg
-    assert "which is no e-mail address" in problem.msg
+    assert "which isn't an e-mail address" in problem.msg
 
 
 def test_other_words_than_addresses_are_none_of_its_business():
@@ -315,7 +315,7 @@ def test_what_is_no_address_is_an_error_of_check_in_rules_too(recipient, count, 
     settings.SIGNAL_AUDIT = mail_settings({"notify": [{"channel": "mail", "to": [recipient, "sound@example.com"]}]})
     messages = [(item.id, item.msg, item.hint) for item in check_plugins()]
     where = 'SIGNAL_AUDIT["RULES"][0]["notify"][0]["to"]'
-    said = f"{where} names {recipient!r}, which is no e-mail address."
+    said = f"{where} names {recipient!r}, which isn't an e-mail address."
     assert messages == [("django_signal_audit.E027", said, "Correct the address.")] * count
 
 
@@ -323,5 +323,5 @@ def test_an_address_that_is_none_is_reported_once_where_it_stands(settings):
     settings.SIGNAL_AUDIT = mail_settings(to="no address")
     messages = [item.msg for item in check_plugins()]
     assert messages == [
-        'SIGNAL_AUDIT["CHANNELS"]["mail"]["OPTIONS"]["to"] names \'no address\', which is no e-mail address.'
+        'SIGNAL_AUDIT["CHANNELS"]["mail"]["OPTIONS"]["to"] names \'no address\', which isn\'t an e-mail address.'
     ]

@@ -43,11 +43,11 @@ class TestGetChannel:
         [
             ("a.b", '["bad"] must be a dict'),
             ({}, '["bad"]["BACKEND"] must be the dotted path of a channel class, not None'),
-            ({"BACKEND": EMAIL, "OPTION": {}}, "[\"OPTION\"] is no key of a channel. Did you mean 'OPTIONS'?"),
+            ({"BACKEND": EMAIL, "OPTION": {}}, "[\"OPTION\"] isn't a key of a channel. Did you mean 'OPTIONS'?"),
             ({"BACKEND": EMAIL, "OPTIONS": []}, '["bad"]["OPTIONS"] must be a dict, not list'),
             ({"BACKEND": EMAIL[:-1]}, f"Did you mean '{EMAIL}'?"),
             ({"BACKEND": "no.such.Thing"}, "cannot import 'no.such.Thing'"),
-            ({"BACKEND": "tests.notices.take"}, "is no subclass of"),
+            ({"BACKEND": "tests.notices.take"}, "isn't a subclass of"),
             ({"BACKEND": "tests.test_channels_registry.Unmakable"}, "makes no Unmakable: RuntimeError: no"),
             ({"BACKEND": "django_signal_audit.channels.base.Channel"}, "makes no Channel: TypeError"),
         ],
@@ -86,7 +86,7 @@ class TestCheck:
 
     def test_an_unknown_option_is_named_with_the_nearest(self):
         ((message, hint),) = self.check(EMAIL, from_mail="x@example.com")
-        assert message == 'SIGNAL_AUDIT["CHANNELS"]["it"]["OPTIONS"]["from_mail"] is no option of this channel.'
+        assert message == 'SIGNAL_AUDIT["CHANNELS"]["it"]["OPTIONS"]["from_mail"] isn\'t an option of this channel.'
         assert hint == "Did you mean 'from_email'?"
 
     def test_a_wrong_type_a_missing_option_and_a_wrong_level(self):

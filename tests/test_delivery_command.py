@@ -63,7 +63,7 @@ class TestOnce:
     def test_the_dead_are_retried_when_asked(self, capsys):
         make_notification(status="dead", attempts=10)
         assert run(capsys).out == "0 sent\n"
-        assert run(capsys, "--retry-dead").out == "1 dead notifications are due again.\n1 sent\n"
+        assert run(capsys, "--retry-dead").out == "1 dead notifications queued again.\n1 sent\n"
 
     def test_a_bar_on_a_terminal(self, capsys, monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -87,9 +87,9 @@ class TestOnce:
         make_notification(status="claimed")
         make_notification(status="claimed", available_at=utc_now() + dt.timedelta(hours=1))
         shown = run(capsys, "--stats").out
-        assert "waiting for the end of a digest: 1 of the pending\n" in shown
-        assert "suppressed by a throttle: 1 of the skipped\n" in shown
-        assert "lapsed: 1 of the claimed\n" in shown
+        assert "pending in a digest: 1\n" in shown
+        assert "skipped by a throttle: 1\n" in shown
+        assert "expired leases: 1\n" in shown
 
     @pytest.mark.parametrize("status", ["pending", "failed", "claimed"])
     def test_health_is_an_exit_code(self, capsys, status):
@@ -120,7 +120,7 @@ class TestOnce:
     def test_help_tells_the_exit_codes(self, capsys):
         with pytest.raises(SystemExit):
             run(capsys, "--help")
-        assert "  3  at least one notification was given up" in capsys.readouterr().out
+        assert "  3  at least one notification became dead" in capsys.readouterr().out
 
 
 def test_the_first_signal_asks_and_the_handlers_are_put_back():

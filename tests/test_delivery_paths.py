@@ -120,7 +120,7 @@ class TestFields:
         row = make_notification(about(Person.objects.create()), "mail", recipient="owner.email")
         assert deliver().skipped == 1
         row.refresh_from_db()
-        assert row.last_error == '"owner.email" leads to nobody.'
+        assert row.last_error == '"owner.email" resolves to nobody.'
 
     def test_the_owner_of_a_deleted_object_is_known_from_the_trail(self, messages):
         ann = make_user("ann")

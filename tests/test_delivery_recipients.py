@@ -54,7 +54,7 @@ class TestSingle:
     @pytest.mark.parametrize(
         ("spec", "actor_id", "reason"),
         [
-            ("actor", "", "The event has no actor"),
+            ("actor", "", 'The recipient is "actor", but the event has no actor.'),
             ("actor", "999999", 'There is no user "actor".'),
             ("actor", "nightly job", 'There is no user "actor".'),
             ("user:nobody", "", 'There is no user "user:nobody".'),
@@ -120,7 +120,7 @@ class TestSeveral:
             make_notification(event, "mail", recipient=spec)
         report = deliver()
         assert (report.sent, report.skipped) == (1, 4)
-        assert all("is told by another notification" in error for error in errors())
+        assert all("gets another notification" in error for error in errors())
 
     def test_the_inactive_are_no_members_any_more(self, messages):
         staff = Group.objects.create(name="staff")
@@ -155,7 +155,7 @@ class TestSeveral:
         assert deliver().skipped == 2
         assert errors() == [
             'The user mute has no address for the channel "mail".',
-            '"group:empty" stands for no active user.',
+            '"group:empty" matches no active user.',
         ]
 
     def test_many_users_cost_few_queries_and_are_all_told(self, messages, django_assert_max_num_queries):

@@ -115,7 +115,7 @@ def test_giving_up_is_at_once_and_says_why():
 def test_a_message_whose_workers_keep_dying_ends_dead(messages):
     row = make_notification(status="claimed", attempts=10, available_at=utc_now() - NOW)
     assert deliver().dead == 1
-    assert "never came back" in fresh(row).last_error
+    assert "never finished it" in fresh(row).last_error
     assert messages == []
 
 
@@ -123,7 +123,7 @@ def test_pruned_events_leave_nothing_to_tell():
     row = make_notification(recipient="actor")
     AuditEvent.objects.prune()
     assert deliver().dead == 1
-    assert "not in the trail any more" in fresh(row).last_error
+    assert "no longer in the audit log" in fresh(row).last_error
 
 
 def test_a_limit_is_a_number_of_attempts(messages):

@@ -149,7 +149,7 @@ class TestItself:
         make_event()
         monkeypatch.setattr("django_signal_audit.recorder.insert_row", lambda *_: 1 / 0)
         out = io.StringIO()
-        with pytest.raises(CommandError, match=r"The export is not complete: .*could not be recorded"):
+        with pytest.raises(CommandError, match=r"The export is incomplete: .*could not be recorded"):
             call_command("audit_export", stdout=out)
         assert out.getvalue() == ""
 

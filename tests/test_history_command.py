@@ -113,7 +113,7 @@ class TestState:
 
 
 def test_an_unknown_object_is_one_line_and_exit_code_1():
-    with pytest.raises(CommandError, match=r"^No events are recorded of auth.user '4'.$") as caught:
+    with pytest.raises(CommandError, match=r"^No events are recorded for auth.user '4'.$") as caught:
         run("auth.User", "4")
     assert caught.value.returncode == 1
 

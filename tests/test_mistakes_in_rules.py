@@ -92,7 +92,7 @@ class TestConditions:
             ({"status": {"==": "done"}}, "Did you mean 'to'?"),
             ({"status": {"becomes": "done"}}, "Did you mean 'to'?"),
             ({"status": {"was": "done"}}, "Did you mean 'from'?"),
-            ({"priority": {"increase": True}}, '"increased" stands alone'),
+            ({"priority": {"increase": True}}, '"increased" takes no value'),
             ({"priority": {"increase_by": 1}}, "Did you mean 'increased_by'?"),
         ],
     )

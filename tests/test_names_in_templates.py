@@ -73,7 +73,7 @@ def found(settings: Any, text: str, key: str = "message", **rule: Any) -> list[t
 def test_a_name_that_is_none(settings: Any, text: str, code: str, shown: str, hint: str) -> None:
     ((found_code, message, found_hint),) = found(settings, text)
     assert found_code == code
-    assert f"{{{{ {shown} }}}}, and " in message
+    assert f"{{{{ {shown} }}}}, but " in message
     assert hint in found_hint
 
 

@@ -287,7 +287,7 @@ class TestCommand:
         ("arguments", "message"),
         [
             ([], "No retention is set for any rule. Set one, or write --older-than 365d."),
-            (["--older-than", "a year"], "'a year' is no age. Write 12h, 365d, 104w, 6mo or 1y."),
+            (["--older-than", "a year"], "'a year' isn't an age. Write 12h, 365d, 104w, 6mo or 1y."),
             (
                 ["--older-than", "1d", "--rule", "tgas"],
                 "There is no rule 'tgas', and no event of one. Did you mean 'tags'?",

@@ -65,7 +65,7 @@ def test_a_mail_to_a_word_that_is_none(settings: Any, to: str, hint: str, where:
         path = 'SIGNAL_AUDIT["RULES"][0]["notify"][0]["to"]'
     ((code, message, found_hint),) = messages
     assert (code, found_hint) == ("W033", hint)
-    assert message == f"{path} names {to!r}, which is no address, user, group, keyword or field."
+    assert message == f"{path} names {to!r}, which isn't an address, user, group, keyword or field."
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ class TestRegistry:
             get_format("tabel")
 
     @pytest.mark.parametrize(
-        ("path", "what"), [("nowhere.Format", "does not import"), ("json.JSONDecoder", "is no subclass")]
+        ("path", "what"), [("nowhere.Format", "does not import"), ("json.JSONDecoder", "isn't a subclass")]
     )
     def test_a_wrong_path_names_the_setting(self, settings, path, what):
         settings.SIGNAL_AUDIT = {"REPORT_FORMATS": {"mine": path}}

@@ -78,7 +78,7 @@ def test_less_than_a_day_is_a_warning(settings: Any, retention: Any) -> None:
 @pytest.mark.django_db
 def test_a_number_of_events_is_said_not_to_be_pruned_yet_and_keeps_them(settings: Any, audit: Audit) -> None:
     ((code, message, _),) = problems(settings, {"last": 50})
-    assert (code, "does not do yet" in message) == ("W030", True)
+    assert (code, "doesn't support yet" in message) == ("W030", True)
     aged(4000, rules=["r"], object_repr="kept")
     with pytest.raises(CommandError, match="No retention is set for any rule"):
         prune()
@@ -151,11 +151,11 @@ class TestPrune:
         ("age", "hint"),
         [
             ("6m", "write 6mo for months or 6y for years"),
-            ("0d", "is no age"),
-            ("-5d", "is no age"),
-            ("", "is no age"),
+            ("0d", "isn't an age"),
+            ("-5d", "isn't an age"),
+            ("", "isn't an age"),
             ("1 year", "Write 1y."),
-            ("9" * 5000, "is no age"),
+            ("9" * 5000, "isn't an age"),
         ],
     )
     def test_an_age_that_is_refused(self, age: str, hint: str) -> None:

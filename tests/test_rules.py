@@ -279,7 +279,7 @@ class TestEnabled:
     def test_a_server_that_never_checks_says_so_in_its_log(self, audit: Audit, caplog: Any) -> None:
         audit({"name": "wrong", "model": "app.Tag", "fields": ["nmae"]}, {"name": "worse"})
         (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert record.getMessage().startswith("Mistakes in SIGNAL_AUDIT, see manage.py check: 2. The first: ")
+        assert record.getMessage().startswith("SIGNAL_AUDIT has 2 errors (run manage.py check). The first: ")
         assert "nmae" in record.getMessage()
 
 

@@ -96,9 +96,9 @@ def test_they_are_baselined_replayed_and_repaired(audit: Audit, elsewhere: Any) 
     elsewhere.objects.create(name="new")
     with pytest.raises(SystemExit):
         run("audit_replay", "--check")
-    assert run("audit_baseline") == ("app.elsewhere: 1 of 2 rows got a starting point.\n", "")
+    assert run("audit_baseline") == ("app.elsewhere: baseline recorded for 1 of 2 rows.\n", "")
     out, _ = run("audit_replay", "--check")
-    assert "2 rows compared with what is recorded of them, 0 differences." in out
+    assert "2 rows compared with their recorded history, 0 differences." in out
     assert "no such table" not in out
     assert AuditEvent.objects.state_of(elsewhere, old.pk) == {"name": "old"}
     in_sql(f"UPDATE {connection.ops.quote_name(elsewhere._meta.db_table)} SET name = 'other' WHERE name = 'new'")
@@ -119,10 +119,10 @@ class TestTablesThatAreNotThere:
         Category.objects.create(name="a")
         audit({"name": "all", "model": ["app.Tag", "app.Category"]})
         out, errors = run("audit_baseline")
-        assert errors == "app.tag: there is no such table on this database.\n"
+        assert errors == "app.tag: the table doesn't exist in this database.\n"
         assert "app.category: 1 of 1 rows" in out
         out, _ = run("audit_replay", "--check")
-        assert "there is no such table on this database" in out
+        assert "the table doesn't exist in this database" in out
 
     @pytest.mark.usefixtures("nowhere")
     def test_nothing_done_is_no_success(self, audit: Audit) -> None:

@@ -55,7 +55,7 @@ class TestExplain:
         assert explained() == []
         out = io.StringIO()
         call_command("audit_rules", "--explain", "app.Person", "update", stdout=out)
-        assert "Nobody is known who would not be notified." in out.getvalue()
+        assert "No recipient would be skipped." in out.getvalue()
 
     def test_a_channel_that_asks_for_no_permission(self, audit: Audit, ann: User) -> None:
         rules(audit, ["owner", "actor"], check_permission=False)
@@ -78,10 +78,10 @@ class TestExplain:
         rules(audit, ["group:Buyrs", "group:Buyers", "user:bob", "user:ann", "superusers"])
         assert explained() == [
             ("group:Buyrs", "There is no group \"Buyrs\". Did you mean 'Buyers'?"),
-            ("group:Buyers", '"group:Buyers" stands for no active user.'),
+            ("group:Buyers", '"group:Buyers" matches no active user.'),
             ("user:bob", 'There is no user "user:bob".'),
             ("user:ann", "The user ann may not view app.person."),
-            ("superusers", '"superusers" stands for no active user.'),
+            ("superusers", '"superusers" matches no active user.'),
         ]
 
     def test_an_inbox_of_a_key_that_nobody_has(self, audit: Audit, ann: User) -> None:
@@ -115,7 +115,7 @@ def test_without_tables_the_rules_are_explained_all_the_same(audit: Audit, monke
 
     rules(audit, "owner")
     monkeypatch.setattr("django_signal_audit.delivery.unreached.all_users", broken)
-    assert explained() == [("owner", "The database cannot be asked: no such table")]
+    assert explained() == [("owner", "The database cannot be queried: no such table")]
 
 
 class TestLog:

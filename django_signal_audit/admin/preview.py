@@ -94,7 +94,7 @@ def preview(notification: Notification, events: list[AuditEvent]) -> Preview:
     if notification.status == Notification.STATUS.sent and notification.data.get("subject"):
         return Preview(subject=notification.subject, body=notification.body, is_kept=True)
     if not events:
-        return Preview(error="Its events are not in the trail any more.")
+        return Preview(error="Its events are no longer in the audit log.")
     user = load_users([notification]).get(str(notification.data.get("user", "")))
     channel: Channel | None = None
     try:

@@ -75,13 +75,13 @@ class AppriseChannel(Channel):
         """Report a name that no URL has."""
         if recipient in self._urls:
             return None
-        return f'is no name of a URL of the channel "{self.alias}"', did_you_mean(recipient, self._urls)
+        return f'isn\'t the name of a URL of the channel "{self.alias}"', did_you_mean(recipient, self._urls)
 
     def send(self, message: Message) -> None:
         """Send the message to the service that its recipient names, once."""
         url = self._urls.get(message.recipient)
         if url is None:
-            msg = f'"{message.recipient}" is no name of a URL of the channel "{self.alias}".'
+            msg = f'"{message.recipient}" isn\'t the name of a URL of the channel "{self.alias}".'
             raise GiveUp(msg)
         service = _load(url)
         if service is None:

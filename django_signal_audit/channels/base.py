@@ -167,7 +167,7 @@ class Channel(ABC):
     def _check_option(self, name: str) -> CheckMessage | None:
         option = self.option_schema.get(name)
         if option is None:
-            return self.error(name, "is no option of this channel", did_you_mean(name, self.option_schema))
+            return self.error(name, "isn't an option of this channel", did_you_mean(name, self.option_schema))
         value = self.options[name]
         if not option.accepts(value):
             hidden = option.confidential or is_secret(str(name))

@@ -59,7 +59,7 @@ class EmailChannel(Channel):
         """Report what no mail can go to. Of the channel's own recipients, ``check`` does."""
         if recipient in self.recipients() or _is_sound_recipient(recipient):
             return None
-        return "is no e-mail address", "Correct the address."
+        return "isn't an e-mail address", "Correct the address."
 
     def mailbox_hint(self, recipient: str) -> str | None:
         """Return how to say that a name without a domain is meant: a mailbox on the mail server itself."""
@@ -117,7 +117,7 @@ class EmailChannel(Channel):
             value = self.options.get(name, ())
             for text in (value,) if isinstance(value, str) else value if is_texts(value) else ():
                 if not is_sound(text):
-                    yield self.error(name, f"names {text!r}, which is no e-mail address", "Correct the address.")
+                    yield self.error(name, f"names {text!r}, which isn't an e-mail address", "Correct the address.")
                 elif name != "to" and "@" not in text:
                     yield self._header_warning(name, text)
 
@@ -191,7 +191,7 @@ def _checked(recipient: str) -> str:
         # A name without a domain is a mailbox on the mail server itself.
         validate_email(address if "@" in address else f"{address}@localhost")
     except ValidationError as error:
-        msg = f"{recipient!r} is no e-mail address."
+        msg = f"{recipient!r} isn't an e-mail address."
         raise GiveUp(msg) from error
     return recipient
 

@@ -70,7 +70,7 @@ def zone_problem(option: str) -> tuple[str, str | None] | None:
     if option.startswith(OF_USER):
         return _path_problem(option)
     known = zoneinfo.available_timezones()
-    return None if option in known else (f"is {option!r}, which is no time zone", did_you_mean(option, known))
+    return None if option in known else (f"is {option!r}, which isn't a time zone", did_you_mean(option, known))
 
 
 def _path_problem(option: str) -> tuple[str, str | None] | None:

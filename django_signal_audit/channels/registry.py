@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.exceptions import InvalidSettings
-from django_signal_audit.problems import did_you_mean, nearest_path, shown
+from django_signal_audit.problems import did_you_mean, entry_of, nearest_path, shown
 
 from .base import Channel
 
@@ -56,7 +56,7 @@ def load_channel(alias: str, config: Any) -> Channel:
         raise InvalidSettings(msg, "Write {'BACKEND': 'dotted.path', 'OPTIONS': {}}.")
     unknown = [key for key in config if key not in ("BACKEND", "OPTIONS")]
     if unknown:
-        msg = f'{path}["{unknown[0]}"] is no key of a channel.'
+        msg = f"{entry_of(path, unknown[0])} isn't a key of a channel."
         raise InvalidSettings(msg, did_you_mean(unknown[0], ("BACKEND", "OPTIONS")))
     options = config.get("OPTIONS", {})
     if not isinstance(options, Mapping):
@@ -66,8 +66,8 @@ def load_channel(alias: str, config: Any) -> Channel:
     try:
         return backend(alias, options)
     except Exception as error:
-        msg = f"{path} makes no {backend.__name__}: {type(error).__name__}: {error}."
-        raise InvalidSettings(msg, "Mend the class or its OPTIONS.") from error
+        msg = f"{path} can't create {backend.__name__}: {type(error).__name__}: {error}."
+        raise InvalidSettings(msg, "Fix the class or its OPTIONS.") from error
 
 
 def _backend(dotted: Any, path: str) -> type[Channel]:
@@ -81,7 +81,7 @@ def _backend(dotted: Any, path: str) -> type[Channel]:
         msg = f"{path} cannot import {dotted!r}: {error}."
         raise InvalidSettings(msg, _missing_package(dotted, error) or _nearest(dotted)) from error
     if not _is_channel(found):
-        msg = f"{path} names {dotted!r}, which is no subclass of {Channel.__module__}.Channel."
+        msg = f"{path} names {dotted!r}, which isn't a subclass of {Channel.__module__}.Channel."
         raise InvalidSettings(msg, _nearest(dotted))
     return found  # type: ignore[no-any-return]
 

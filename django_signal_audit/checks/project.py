@@ -58,7 +58,7 @@ def middleware_problems() -> Iterator[Problem]:
         yield Problem(
             "W002",
             "MIDDLEWARE",
-            "lacks AuditMiddleware: events do not know the user and the request, and there are no request events.",
+            "doesn't have AuditMiddleware: events don't record the user and the request, and requests aren't recorded.",
             f'Add "{MIDDLEWARE}" after the authentication middleware.',
         )
 

@@ -27,7 +27,7 @@ def _guessed_fields(plan: ModelPlan) -> Iterator[Problem]:
                 "W055",
                 f"{plan.model._meta.label}.{name}",
                 f"is masked {reason.value}.",
-                f'If that is right, name it in a rule: "mask": ["{name}"]. If not, add "!{name}" to MASK_FIELDS.',
+                f'To confirm it, add to a rule: "mask": ["{name}"]. To store its values, add "!{name}" to MASK_FIELDS.',
             )
 
 

@@ -92,7 +92,7 @@ def check_databases(
         ]
         if labels:
             hint = "Let your database router allow django_signal_audit there too: an event is written where its row is."
-            message = f"has the audited models {', '.join(labels)} and not the audit tables."
+            message = f"has the audited models {', '.join(labels)} but not the audit tables."
             problems.append(Problem("E019", f'DATABASES["{alias}"]', message, hint))
     return [problem.as_check() for problem in problems]
 
@@ -115,7 +115,7 @@ def _check_channels() -> Iterator[CheckMessage]:
         except InvalidSettings as error:
             yield Error(error.message, hint=error.hint, id="django_signal_audit.E015")
         except Exception as error:  # noqa: BLE001  # channels are the project's code, and the others are to be checked
-            hint = "Mend the method of the channel that raises, or the OPTIONS it reads."
+            hint = "Fix the method of the channel that raises, or the OPTIONS it reads."
             yield Problem("E015", path, f"cannot be checked: {error!r}.", hint).as_check()
 
 
@@ -133,7 +133,7 @@ def _check_dispatcher() -> Iterator[CheckMessage]:
         yield Error(error.message, hint=error.hint, id="django_signal_audit.E022")
     except Exception as error:  # noqa: BLE001  # a dispatcher may be the project's code
         message = f"is {dotted!r}, which cannot be checked: {error!r}."
-        yield Problem("E022", 'SIGNAL_AUDIT["DISPATCHER"]', message, "Mend its check method.").as_check()
+        yield Problem("E022", 'SIGNAL_AUDIT["DISPATCHER"]', message, "Fix its check method.").as_check()
 
 
 def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: type) -> Iterator[Problem]:
@@ -148,7 +148,7 @@ def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: 
             yield Problem(code, path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, fits))
             continue
         if not fits(found):
-            message = f"names {dotted!r}, which is no subclass of {base.__module__}.{base.__name__}."
+            message = f"names {dotted!r}, which isn't a subclass of {base.__module__}.{base.__name__}."
             yield Problem(code, path, message, nearest_path(dotted, fits))
 
 
@@ -175,7 +175,9 @@ def _proxy_problems() -> Iterator[Problem]:
             ipaddress.ip_network(text, strict=False)
         except ValueError:
             path = f'SIGNAL_AUDIT["TRUSTED_PROXIES"][{position}]'
-            yield Problem("E003", path, f"is {text!r}, no address or network.", 'Write "10.0.0.7" or "10.0.0.0/8".')
+            yield Problem(
+                "E003", path, f"is {text!r}, which isn't an IP address or network.", 'Write "10.0.0.7" or "10.0.0.0/8".'
+            )
 
 
 def _sqlite_problems() -> Iterator[Problem]:
@@ -189,7 +191,7 @@ def _sqlite_problems() -> Iterator[Problem]:
             yield Problem(
                 "W005",
                 path,
-                'is not "IMMEDIATE": every audited save takes one more statement to wait for the lock.',
+                'isn\'t "IMMEDIATE": every audited save needs one more statement to wait for the lock.',
                 'Set "transaction_mode": "IMMEDIATE".',
             )
 
@@ -204,6 +206,6 @@ def _unseen_problems() -> Iterator[Problem]:
                 yield Problem(
                     "W006",
                     f"{plan.model._meta.label}.{field.name}",
-                    "is changed by the database itself when what it refers to is deleted: no event can tell.",
+                    "is changed by the database itself when the related object is deleted: no event is recorded.",
                     "Use models.CASCADE, SET_NULL or SET_DEFAULT, or leave the model out of the rules.",
                 )

@@ -39,7 +39,7 @@ def expand(notification: Notification, channel: Channel, targets: Sequence[Targe
             raise LeaseLost
         fresh = _fresh(targets, _told(notification))
         if not fresh:
-            msg = f'Everybody "{spec}" stands for is told by another notification of the same event.'
+            msg = f'Everyone in "{spec}" gets another notification of the same event.'
             raise Unreachable(msg)
         first, others = _first_permitted(fresh, channel, using)
         rows = [_row(notification, target) for target in others]

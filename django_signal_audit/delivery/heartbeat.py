@@ -64,5 +64,5 @@ class Renewal:
         try:
             outbox.hold(row)
         except Error:
-            logger.warning("The claim of notification %s cannot be lengthened; trying again.", row.pk, exc_info=True)
+            logger.warning("The lease of notification %s cannot be renewed; trying again.", row.pk, exc_info=True)
             connections[self._using].close()

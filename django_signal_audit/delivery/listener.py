@@ -70,7 +70,7 @@ class Listener:
                 self._connection = fresh
                 return
         except Error:
-            logger.warning('Cannot listen to the database "%s"; polling goes on.', self._using, exc_info=True)
+            logger.warning('Cannot LISTEN on the database "%s"; falling back to polling.', self._using, exc_info=True)
         fresh.close()
 
     def _is_ours_alone(self, fresh: Any) -> bool:
@@ -104,8 +104,8 @@ class Listener:
             return True
         self._is_pooled = True
         logger.warning(
-            'The database "%s" is reached through a pooler that lends connections for each transaction: '
-            "nothing is heard of commits, polling goes on.",
+            'The database "%s" is reached through a pooler that assigns connections per transaction, so '
+            "LISTEN doesn't work; falling back to polling.",
             self._using,
         )
         return False

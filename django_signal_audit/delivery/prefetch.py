@@ -36,7 +36,7 @@ class Loaded:
         else:
             found = [self._single[row.event]] if row.event in self._single else []
         if not found:
-            msg = "Its events are not in the trail any more."
+            msg = "Its events are no longer in the audit log."
             raise GiveUp(msg)
         return found
 

@@ -41,7 +41,7 @@ def recipient_problems() -> Iterator[Problem]:
                 yield Problem(
                     "E026",
                     path,
-                    f"names nobody to send to, and neither does the channel {entry.channel!r}.",
+                    f"has no recipient, and neither has the channel {entry.channel!r}.",
                     f'Add "to": here, or to SIGNAL_AUDIT["CHANNELS"]["{entry.channel}"]["OPTIONS"].',
                 )
 
@@ -66,8 +66,8 @@ def permission_problems() -> Iterator[Problem]:
                 permission = f"{model._meta.app_label}.view_{model._meta.model_name}"
                 message = f'names "{spec}": users without the permission {permission} are skipped.'
                 hint = (
-                    f'Set "check_permission" in the OPTIONS of the channel "{channel.alias}": False notifies them all '
-                    "the same, True says that it is meant. audit_rules --explain names who is skipped."
+                    f'Set "check_permission" in the OPTIONS of the channel "{channel.alias}": False notifies them '
+                    "anyway, True skips them without this warning. audit_rules --explain lists who is skipped."
                 )
                 found.setdefault(where, Problem("W034", where, message, hint))
     yield from found.values()
@@ -111,7 +111,7 @@ def _problem(where: str, spec: str, channel: Channel, models: Sequence[type[Mode
         return Problem("E027", where, f"names {spec!r}, which {problem[0]}.", meant or problem[1] or "Correct it.")
     if hint is None:
         return None
-    return Problem("W033", where, f"names {spec!r}, which is no address, user, group, keyword or field.", hint)
+    return Problem("W033", where, f"names {spec!r}, which isn't an address, user, group, keyword or field.", hint)
 
 
 def recipient_hint(spec: str, channel: Channel, models: Sequence[type[Model]]) -> str | None:
@@ -137,7 +137,7 @@ def _word_hint(spec: str, channel: Channel, models: Sequence[type[Model]]) -> st
     if near and "@" not in spec:
         return f"Did you mean {near!r}?"
     if word != spec:
-        return f"Remove the blanks around it: {word!r}."
+        return f"Remove the spaces around it: {word!r}."
     return channel.mailbox_hint(spec) if models and word not in _MAILBOXES else None
 
 

@@ -77,9 +77,7 @@ def _nameless(notification: Notification, channel: Channel, events: Events, user
         first = resolve(notification, channel, events, users)
         return replace(first, new_ids=[*expanded.new_ids, *first.new_ids])
     if channel.needs_recipient:
-        msg = (
-            f'Nobody is named to send it to. Add "to" to the rule, or to the OPTIONS of the channel "{channel.alias}".'
-        )
+        msg = f'It has no recipient. Add "to" to the rule, or to the OPTIONS of the channel "{channel.alias}".'
         raise GiveUp(msg)
     return Resolved("", events)
 
@@ -127,7 +125,7 @@ def _portions(found: Iterable[tuple[Named, AuditEvent]], channel: Channel, spec:
         if event not in events[-1:]:
             events.append(event)
     if not everybody:
-        msg = f'"{spec}" leads to nobody.'
+        msg = f'"{spec}" resolves to nobody.'
         raise Unreachable(msg)
     return [_portion(named, channel, events) for named, events in everybody.values()]
 
@@ -147,7 +145,7 @@ def single_user(spec: str, events: Events) -> Model | None:
         return all_users().filter(**{get_user_model().USERNAME_FIELD: spec.removeprefix(USER)}).first()
     key = events[0].actor_id
     if not key:
-        msg = 'The event has no actor, and "actor" is who was to be told.'
+        msg = 'The recipient is "actor", but the event has no actor.'
         raise Unreachable(msg)
     return user_by_key(key)
 
@@ -162,7 +160,7 @@ def members_of(spec: str) -> Iterable[Model]:
         raise GiveUp(msg) from error
     users = [user for user in found.iterator(chunk_size=CHUNK) if is_active(user)]
     if not users:
-        msg = f'"{spec}" stands for no active user.'
+        msg = f'"{spec}" matches no active user.'
         raise Unreachable(msg)
     return users
 
@@ -185,5 +183,5 @@ def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> 
     if dotted and channel.needs_recipient and models and find_function(spec) is None:
         return path_problem(spec, models)
     if channel.recipients_are_users and not dotted and not is_key(spec):
-        return "is no user's primary key", f'Write "{USER}{spec}" for the user of that name.'
+        return "isn't the primary key of a user", f'Write "{USER}{spec}" for the user of that name.'
     return channel.recipient_problem(spec) if find_function(spec) is None else None

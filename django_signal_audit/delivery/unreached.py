@@ -56,7 +56,7 @@ def _of(rule: Rule, channel: Channel, spec: str, model: type[Model], using: str)
     except DeliveryError as error:
         reasons = [str(error)]
     except Exception as error:  # noqa: BLE001  # no table is needed to explain rules, and there may be none yet
-        reasons = [_("The database cannot be asked: %(error)s") % {"error": " ".join(str(error).split())[:80]}]
+        reasons = [_("The database cannot be queried: %(error)s") % {"error": " ".join(str(error).split())[:80]}]
     shown = [
         *reasons[:NAMED],
         *([_("… and %(count)d more") % {"count": len(reasons) - NAMED}] * (len(reasons) > NAMED)),

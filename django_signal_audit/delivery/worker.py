@@ -145,7 +145,7 @@ class _Delivery:
             if outbox.is_half_over(row) and not outbox.hold(row):
                 raise LeaseLost
             if row.attempts > MAX_ATTEMPTS:
-                raise GiveUp(f"It was begun {MAX_ATTEMPTS} times, and the last worker never came back from it.")
+                raise GiveUp(f"It was started {MAX_ATTEMPTS} times, and the last worker never finished it.")
             channel = get_channel(row.channel)
             self._note_before(channel)
             message = self._send(row, channel, loaded)
@@ -247,7 +247,7 @@ class _Delivery:
     def _lose(self, row: Notification) -> None:
         self.report.lost += 1
         logger.warning(
-            "Notification %s (%s) belongs to another worker by now; this result is dropped.", row.pk, _line(row)[0]
+            "Notification %s (%s) was taken over by another worker; this result is dropped.", row.pk, _line(row)[0]
         )
 
 

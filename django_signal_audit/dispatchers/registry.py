@@ -53,13 +53,13 @@ def load_dispatcher(dotted: str) -> Dispatcher:
         msg = f"{_PATH} cannot import {dotted!r}: {error}."
         raise InvalidSettings(msg, nearest_path(dotted, _is_dispatcher, _BUILT_IN)) from error
     if not _is_dispatcher(found):
-        msg = f"{_PATH} names {dotted!r}, which is no subclass of {Dispatcher.__module__}.Dispatcher."
+        msg = f"{_PATH} names {dotted!r}, which isn't a subclass of {Dispatcher.__module__}.Dispatcher."
         raise InvalidSettings(msg, nearest_path(dotted, _is_dispatcher, _BUILT_IN))
     try:
         return found()  # type: ignore[no-any-return]
     except Exception as error:
-        msg = f"{_PATH} makes no {found.__name__}: {type(error).__name__}: {error}."
-        raise InvalidSettings(msg, "Mend the class, or name another.") from error
+        msg = f"{_PATH} can't create {found.__name__}: {type(error).__name__}: {error}."
+        raise InvalidSettings(msg, "Fix the class, or name another.") from error
 
 
 def _is_dispatcher(found: object) -> bool:

@@ -54,7 +54,7 @@ class TasksDispatcher(QueueDispatcher):
         if not isinstance(backend, (ImmediateBackend, DummyBackend)):
             return []
         what = "runs no task" if isinstance(backend, DummyBackend) else "runs every task at once, in the request"
-        message = f"is a {type(backend).__name__}, which {what}: it is no use as a dispatcher."
+        message = f"is a {type(backend).__name__}, which {what}: it isn't suitable as a dispatcher."
         hint = "Name a backend with a worker, such as django_tasks_db.DatabaseBackend, or another DISPATCHER."
         return [Problem("W004", path, message, hint).as_check()]
 

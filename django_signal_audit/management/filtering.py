@@ -23,13 +23,13 @@ from django_signal_audit.rules.parsing import LEVEL_SYNONYMS
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
 
-MOMENTS = "12h, 7d or 2w ago, a date (its first instant), or a date and time"
+MOMENTS = "12h, 7d or 2w ago, a date (midnight), or a date and time"
 
 
 def add_filter_options(parser: ArgumentParser) -> None:
     """Add what events have to match."""
-    parser.add_argument("--since", metavar="TIME", help=f"From then on: {MOMENTS}.")
-    parser.add_argument("--until", metavar="TIME", help=f"Before then, that moment not included: {MOMENTS}.")
+    parser.add_argument("--since", metavar="TIME", help=f"Only events from this time on: {MOMENTS}.")
+    parser.add_argument("--until", metavar="TIME", help=f"Only events before this time: {MOMENTS}.")
     parser.add_argument("--model", help="Only events of this model: app_label.Model.")
     parser.add_argument("--event", help="Only events of this type: create, update, … or a custom name.")
     parser.add_argument("--actor", help="Only events of this actor, by key or by exact name.")

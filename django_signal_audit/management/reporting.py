@@ -31,7 +31,9 @@ class ReportCommand(AuditCommand, ABC):
         """Add the options that say what to write and where."""
         parser.add_argument("--format", default="table", help=f"One of {', '.join(format_paths())}; default: table.")
         parser.add_argument("--output", metavar="FILE", help="Write to this file (UTF-8) instead of printing.")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database whose trail is read.")
+        parser.add_argument(
+            "--database", default=DEFAULT_DB_ALIAS, help='Alias of the database to read (default: "default").'
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make the report and write it; every mistake is one line."""

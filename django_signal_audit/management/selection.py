@@ -52,5 +52,5 @@ def _why_none(pattern: str, plans: dict[type, ModelPlan]) -> str:
     if is_wildcard(pattern) or find_model(pattern) is None:
         hint = "" if nearest(pattern, known, NEAR) else meant_label(pattern, plans)
         hint = hint or did_you_mean(pattern, known, "Write app_label.Model or app.*")
-        return f"{pattern!r} means no audited model. {hint}"
-    return f"No rule names {pattern}, so nothing is recorded of it. {did_you_mean(pattern, known)}"
+        return f"{pattern!r} matches no audited model. {hint}"
+    return f"No rule names {pattern}, so it isn't audited. {did_you_mean(pattern, known)}"

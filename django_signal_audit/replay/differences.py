@@ -14,12 +14,12 @@ from django_signal_audit.events.values import JSONValue
 class Kind(TextChoices):
     """The ways in which trail and table can differ."""
 
-    VALUE = "value", _("the row holds another value than is recorded")
-    MEMBERS = "members", _("the row has other members than are recorded")
-    UNRECORDED = "unrecorded", _("no event tells of the row; audit_baseline gives it a starting point")
-    UNSTARTED = "unstarted", _("only changes of the row are recorded; audit_baseline gives it a starting point")
-    DELETED = "deleted", _("the row is there, and its deletion is the last that is recorded")
-    GONE = "gone", _("the row is gone, and no deletion is recorded")
+    VALUE = "value", _("the row's value differs from the recorded value")
+    MEMBERS = "members", _("the row's members differ from the recorded members")
+    UNRECORDED = "unrecorded", _("no recorded history; run audit_baseline")
+    UNSTARTED = "unstarted", _("no recorded creation, only changes; run audit_baseline")
+    DELETED = "deleted", _("the row exists, but its last recorded event is a deletion")
+    GONE = "gone", _("the row is gone, but no deletion is recorded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

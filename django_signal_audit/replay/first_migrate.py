@@ -24,8 +24,8 @@ def after_migrate(using: str = "", verbosity: int = 1, stdout: Any = None, plan:
     if found:
         database = "" if using == "default" else f" --database {using}"
         out = stdout or sys.stdout
-        out.write(f"  These audited models have rows older than the audit tables: {', '.join(found)}.\n")
-        out.write(f"  Run manage.py audit_baseline{database} to record their starting point.\n")
+        out.write(f"  These audited models have rows without recorded history: {', '.join(found)}.\n")
+        out.write(f"  Run manage.py audit_baseline{database} to record their baseline.\n")
 
 
 def models_from_before(using: str) -> list[str]:

@@ -70,7 +70,7 @@ class Replay:
 
 def _why_not(plan: ModelPlan, *, is_there: bool) -> str:
     if not is_there:
-        return _("there is no such table on this database")
+        return _("the table doesn't exist in this database")
     if not plan.covered:
-        return _("not every change is recorded of any field: rules leave them out, or have conditions")
+        return _("no field has all its changes recorded: rules exclude them or have conditions")
     return ""

@@ -82,11 +82,11 @@ class TableReplay:
         """Return what was not compared, once ``differences`` has come to its end."""
         for name in (*self.plan.all_fields, *self.plan.all_members):
             if name not in self.plan.covered:
-                reason = _("not every change is recorded: rules leave it out, or have conditions")
+                reason = _("not every change is recorded: rules exclude it or have conditions")
                 yield LeftOut(model=self.plan.model, field=name, reason=reason)
         for name, rows in sorted(self._untold.items()):
-            reason = _("no event tells of it; audit_baseline gives it a starting point")
+            reason = _("no recorded history; run audit_baseline")
             yield LeftOut(model=self.plan.model, field=name, reason=reason, rows=rows)
         for name, rows in sorted(self._former.items()):
-            reason = _("events tell of it, and the model has no such field now")
+            reason = _("the model no longer has this field")
             yield LeftOut(model=self.plan.model, field=name, reason=reason, rows=rows)

@@ -49,9 +49,8 @@ def likely_rules(label: str, event_type: str) -> tuple[Model, Sequence[CompiledR
         msg = f"There is no model {label!r}. {nearest_label(label)}"
         raise WrongArgument(msg)
     if event_type not in MODEL_EVENTS:
-        msg = (
-            f"{event_type!r} is no event of a model. {did_you_mean(event_type, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)}"
-        )
+        hint = did_you_mean(event_type, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)
+        msg = f"{event_type!r} isn't an event of a model. {hint}"
         raise WrongArgument(msg)
     model = concrete(found)
     plan = get_registry().plan_for(model)

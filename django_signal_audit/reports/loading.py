@@ -41,6 +41,6 @@ def load_format(alias: str, paths: Mapping[str, str], base: type[T], *, setting:
         msg = f"{where} does not import: {error}"
         raise WrongArgument(msg) from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        msg = f"{where} is no subclass of {base.__module__}.{base.__name__}."
+        msg = f"{where} isn't a subclass of {base.__module__}.{base.__name__}."
         raise WrongArgument(msg)
     return found()

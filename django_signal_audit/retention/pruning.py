@@ -123,7 +123,7 @@ def record_pruned(using: str, data: dict[str, Any]) -> None:
     """Record that events were pruned, or raise EventNotWritten: what is not recorded does not happen."""
     change = Change(event_type=EVENTS_PRUNED, source=Source.MANUAL, using=using, data=data)
     if not record_changes([change], using):
-        msg = "That events are pruned could not be recorded, so they stay. Mend what the log says."
+        msg = "That events are pruned could not be recorded, so they stay. See the log for the cause."
         raise EventNotWritten(msg)
 
 

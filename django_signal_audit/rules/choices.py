@@ -39,7 +39,7 @@ def choice_problems(when: Mapping[Any, Any], models_fields: Sequence[Mapping[str
             for value in operand if isinstance(operand, (list, tuple, set, frozenset)) else [operand]:
                 known = _known(value, fields)
                 if known is not None:
-                    message = f"names {shown(value)}, which is none of the field's choices."
+                    message = f"names {shown(value)}, which isn't one of the field's choices."
                     problems.append(Problem("W032", f'{path}["{name}"]["{key}"]', message, _hint(value, known)))
     return problems
 

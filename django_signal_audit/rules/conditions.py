@@ -185,9 +185,7 @@ def _spec_problems(spec: Any, field: Field, path: str) -> list[Problem]:
     if isinstance(spec, str):
         if spec in WORDS:
             return _use_problems(spec, None, field, path)
-        return [
-            Problem("E012", path, f"is {shown(spec)}, which is no operator without a value.", _word_hint(spec, field))
-        ]
+        return [Problem("E012", path, f"is {shown(spec)}, which isn't an operator.", _word_hint(spec, field))]
     if not isinstance(spec, Mapping) or not spec:
         such = f', such as {{"to": {shown(spec)}}}' if not isinstance(spec, Mapping) and _is_value(spec) else ""
         hint = f"Write one of {', '.join(WORDS)}, or a dict with {', '.join(OPERATORS)}{such}."
@@ -227,10 +225,10 @@ def _is_value(spec: Any) -> bool:
 def _operand_problems(key: Any, operand: Any, field: Field, path: str) -> list[Problem]:
     if key not in OPERATORS:
         near = key if key in WORDS else nearest_operator(key)
-        hint = f'"{near}" stands alone, without a value.' if near in WORDS else f"Did you mean {near!r}?"
+        hint = f'"{near}" takes no value: write it alone.' if near in WORDS else f"Did you mean {near!r}?"
         if near is None:
             hint = did_you_mean(key, [*OPERATORS, *WORDS])
-        return [Problem("E012", path, f"has the key {shown(key)}, which is no operator that takes a value.", hint)]
+        return [Problem("E012", path, f"has the key {shown(key)}, which isn't an operator that takes a value.", hint)]
     return _use_problems(key, operand, field, path)
 
 
@@ -243,7 +241,7 @@ def nearest_operator(key: Any) -> str | None:
 def _use_problems(key: str, operand: Any, field: Field, path: str) -> list[Problem]:
     """Return why the field cannot have this operator, or the operator this operand."""
     if isinstance(field, models.ManyToManyField):
-        message = f"is {key!r}, which a many-to-many field cannot be."
+        message = f"is {key!r}, which doesn't work for a many-to-many field."
         return [] if key == "changed" else [Problem("E012", path, message, 'Use "changed".')]
     operator = WORDS.get(key) or OPERATORS[key]
     try:

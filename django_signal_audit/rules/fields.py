@@ -57,11 +57,11 @@ class _Known:
     def _problem(self, name: Any, path: str) -> Problem:
         if name in self._through:
             label = self._through[name]._meta.label
-            hint = f'Add a rule with "model": "{label}": its rows are the record.'
+            hint = f'Add a rule with "model": "{label}": its rows hold the members.'
             return Problem("E018", path, f"names {shown(name)}, which has the through model {label}.", hint)
         near = self._columns.get(name) or self._meant(name)
         hint = f"Did you mean {near!r}?" if near else did_you_mean(name, self._fields)
-        return Problem("E010", path, f"names {shown(name)}, which is no field of the model.", hint)
+        return Problem("E010", path, f"names {shown(name)}, which isn't a field of the model.", hint)
 
     def _meant(self, name: Any) -> str | None:
         """Return the field that a lookup such as ``price__gt`` or a verbose name means, None if it is neither."""

@@ -41,7 +41,7 @@ def read_value(field: Field, operand: Any) -> Any:
     if converts_by_itself(plain):
         return _column_value(plain, operand)
     if isinstance(operand, Mapping) and not isinstance(plain, models.JSONField):
-        msg = "a dict is no value of it"
+        msg = "the field doesn't take a dict"
         raise ValueError(msg)
     if isinstance(plain, models.DateTimeField):
         return _moment(plain, operand)
@@ -92,7 +92,7 @@ def read_values(field: Field, operand: Any) -> tuple[Any, ...]:
 def require_order(field: Field, operand: Any) -> None:
     """Raise unless one value of the field can be greater than another; there is no operand."""
     if isinstance(plain_field(field), _UNORDERED):
-        msg = "its values have no order"
+        msg = "its values can't be ordered"
         raise ValueError(msg)
 
 
@@ -119,7 +119,7 @@ def read_step(field: Field, operand: Any) -> Decimal | dt.timedelta:
 def read_amount(field: Field, operand: Any) -> Decimal:
     """Return the operand as the positive number by which a numeric field rises or falls."""
     if isinstance(plain_field(field), (*_STEPLESS, *_SPANS)):
-        msg = "its values are no numbers"
+        msg = "its values aren't numbers"
         raise ValueError(msg)
     number = _number(operand)
     if not number > 0:

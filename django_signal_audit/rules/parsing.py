@@ -103,7 +103,7 @@ class _Key(NamedTuple):
 
 
 _RULE: dict[str, _Key] = {
-    "name": _Key("E008", f"a text of at most {NAME_LENGTH} printable characters", storable),
+    "name": _Key("E008", f"a string of at most {NAME_LENGTH} printable characters", storable),
     "model": _Key("E008", "a model label or a list of them", lambda value: _text(value) or _texts(value)),
     "signal": _Key("E008", "the dotted path of a signal", _text),
     "event": _Key("E008", f"the name of an event type, of at most {NAME_LENGTH} printable characters", storable),
@@ -153,7 +153,7 @@ def settings_problems() -> list[Problem]:
     for key, value in raw.items():
         path = entry_of("SIGNAL_AUDIT", key)
         if key not in KEYS:
-            problems.append(Problem("E002", path, "is no setting of this package.", did_you_mean(key, KEYS)))
+            problems.append(Problem("E002", path, "isn't a setting of this package.", did_you_mean(key, KEYS)))
         elif not KEYS[key][1](value):
             hint = f"It is of type {type(value).__name__}." if key in _UNSHOWN else f"It is {shown(value)}."
             problems.append(Problem("E003", path, f"must be {KEYS[key][0]}.", hint))
@@ -235,7 +235,7 @@ def _parse_entry(raw: str | Mapping[Any, Any], path: str) -> tuple[ParsedEntry, 
         return ParsedEntry(NotifyEntry.of(raw), path, frozenset()), []
     sound, unread, problems = _read(raw, path, _NOTIFY, "a notify entry")
     if "channel" not in {*sound, *unread}:
-        problems.append(Problem("E014", path, "names no channel.", 'Add "channel": an alias of CHANNELS.'))
+        problems.append(Problem("E014", path, "has no channel.", 'Add "channel": an alias of CHANNELS.'))
         unread |= {"channel"}
     return ParsedEntry(NotifyEntry.of({"channel": "", **sound}), path, unread), problems
 
@@ -249,7 +249,7 @@ def _read(
         where, key = entry_of(path, name), keys.get(name)
         if key is None:
             unread.add(nearest(name, keys) or "")
-            problems.append(Problem("E005", where, f"is no key of {what}.", did_you_mean(name, keys)))
+            problems.append(Problem("E005", where, f"isn't a key of {what}.", did_you_mean(name, keys)))
         elif not key.accepts(value):
             unread.add(name)
             problems.append(Problem(key.code, where, f"must be {key.expects}.", _hint(name, value)))
@@ -270,7 +270,7 @@ def _hint(key: str, value: Any) -> str:
     if key == "retention":
         return period_hint(value)
     if key in _LISTS and isinstance(value, str) and value:
-        return f"It is one text. Write [{shown(value)}]."
+        return f"It is a string. Write [{shown(value)}]."
     return f"It is {shown(value)}."
 
 
@@ -287,5 +287,5 @@ def _name_problems(name: Any, path: str, first: dict[str, str]) -> list[Problem]
     if name not in first:
         first[name] = path
         return []
-    hint = f"{first[name]} has that name already: rename one."
-    return [Problem("E007", f'{path}["name"]', f"is {shown(name)} for the second time.", hint)]
+    hint = f"Rename one of them: {first[name]} has the same name."
+    return [Problem("E007", f'{path}["name"]', f"is {shown(name)}, a name that another rule has already.", hint)]

@@ -92,7 +92,7 @@ def period_hint(value: Any) -> str:
         return said
     number, unit = match[1], match[2]
     if unit == "m":
-        return f'{said} "m" may be minutes or months: write "{number}mo" for months or "{number}y" for years.'
+        return f'{said} "m" could mean minutes or months: write "{number}mo" for months or "{number}y" for years.'
     short = _SHORT.get(unit[:3])
     return f'{said} Write "{number}{short}".' if short else f"{said} Minutes are too short: write hours or days."
 
@@ -101,8 +101,8 @@ def retention_problems(rule: Rule, path: str) -> list[Problem]:
     """Return warnings about a ``retention`` that can be read."""
     where = f'{path}["retention"]'
     if is_count(rule.retention):
-        message = "keeps a number of events per object, which audit_prune does not do yet: all of them are kept."
-        return [Problem("W030", where, message, f"Write a period such as {EXAMPLES}, or leave it.")]
+        message = "keeps a number of events per object, which audit_prune doesn't support yet: no event is pruned."
+        return [Problem("W030", where, message, f"Write a period such as {EXAMPLES}, or remove it.")]
     period = parse_period(rule.retention)
     if period is None or not period.is_below_a_day:
         return []

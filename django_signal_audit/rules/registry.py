@@ -62,7 +62,8 @@ class Registry:
         mistakes = [problem for problem in self.problems if problem.is_error]
         if mistakes:
             first = f"{mistakes[0].path} {mistakes[0].message}"
-            logger.error("Mistakes in SIGNAL_AUDIT, see manage.py check: %d. The first: %s", len(mistakes), first)
+            count = f"{len(mistakes)} error{'' if len(mistakes) == 1 else 's'}"
+            logger.error("SIGNAL_AUDIT has %s (run manage.py check). The first: %s", count, first)
 
     def rule(self, name: str) -> Rule | None:
         """Return the rule of that name, None if no rule in force has it."""

@@ -24,9 +24,9 @@ def _fields_obstacle(rule: Rule, model: Model, event_type: str) -> str:
     if rule.fields and not names:
         return f"{model._meta.label} has none of its fields that can change"
     if event_type == EventType.UPDATE and names.isdisjoint(watchable_fields(model)):
-        return f"it watches no column of {model._meta.label}"
+        return f"it audits no column of {model._meta.label}"
     if event_type == EventType.M2M and names.isdisjoint(watchable_members(model)):
-        return f"it watches no many-to-many field of {model._meta.label}"
+        return f"it audits no many-to-many field of {model._meta.label}"
     return ""
 
 

@@ -47,11 +47,11 @@ def use_problem(use: Use, fields: Mapping[str, Field], path: str) -> Problem | N
     """
     first, *rest = use.names
     if first not in use.scope:
-        return _problem(use, path, "there is no such name", _name_hint(first, use, fields))
+        return _problem(use, path, "that name doesn't exist", _name_hint(first, use, fields))
     if use.is_translated and rest:
         name = rest[-1]
         hint = f"Write {{% blocktranslate with {name}={'.'.join(use.names)} %}} and {{{{ {name} }}}} inside."
-        return _problem(use, path, "blocktranslate shows single names only", hint)
+        return _problem(use, path, "blocktranslate takes only simple names", hint)
     kind = use.scope[first]
     if kind == EVENTS and rest and rest[0].isdecimal():
         kind, rest = EVENT, rest[1:]
@@ -63,7 +63,7 @@ def use_problem(use: Use, fields: Mapping[str, Field], path: str) -> Problem | N
 
 
 def _problem(use: Use, path: str, message: str, hint: str) -> Problem:
-    return Problem("W035", path, f"uses {{{{ {'.'.join(use.names)} }}}}, and {message}.", hint)
+    return Problem("W035", path, f"uses {{{{ {'.'.join(use.names)} }}}}, but {message}.", hint)
 
 
 def _name_hint(name: str, use: Use, fields: Mapping[str, Field]) -> str:
@@ -77,7 +77,7 @@ def _field_problem(use: Use, names: list[str], fields: Mapping[str, Field], path
     if not fields or hasattr(dict, name):
         return None
     if name not in fields:
-        message = f"shows {{{{ {'.'.join((side, name))} }}}}, and there is no such field."
+        message = f"shows {{{{ {'.'.join((side, name))} }}}}, but the model has no such field."
         return Problem("W008", path, message, did_you_mean(name, fields))
     if len(names) > 1 and fields[name].many_to_one:
         return _problem(use, path, f"{side}.{name} is the primary key of another row", f"Write {side}.{name} alone.")
@@ -90,7 +90,7 @@ def _attribute_problem(use: Use, kind: str, name: str, fields: Mapping[str, Fiel
         hint = f"Write new.{name} or old.{name}." if name in fields else f"Write {first} alone."
         if first == "object" and name in ("pk", "id"):
             hint = "Write event.object_id."
-        return _problem(use, path, f"{first} is a text", hint)
+        return _problem(use, path, f"{first} is a string", hint)
     if kind == EVENTS and not hasattr(list, name):
         return _problem(use, path, "events is a list", f"Write events.0.{name}, or a loop over events.")
     if kind == RULE and name not in RULE_KEYS:

@@ -57,10 +57,10 @@ def _problems(source: str, fields: Mapping[str, Field], path: str) -> list[Probl
     try:
         template = compile_template(source)
     except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
-        return [Problem("E017", path, f"does not compile: {error}.", "Mend the template.")]
+        return [Problem("E017", path, f"does not compile: {error}.", "Fix the template.")]
     if any(template.nodelist.get_nodes_by_type(kind) for kind in (ExtendsNode, IncludeNode)):
-        message = "includes another template, and templates of rules have no files."
-        return [Problem("E017", path, message, "Write the text here.")]
+        message = "includes another template, which a template in the settings can't."
+        return [Problem("E017", path, message, "Write the text here instead.")]
     texts: list[str] = [node.s for node in template.nodelist.get_nodes_by_type(TextNode)]  # type: ignore[attr-defined]
     for opening, closing in (("{{", "}}"), ("{%", "%}")):
         if any(opening in text for text in texts):

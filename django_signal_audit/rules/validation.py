@@ -71,10 +71,10 @@ def _kind_problems(parsed: ParsedRule) -> list[Problem]:
         problems.append(Problem("E020", path, "has an event and no signal.", 'Did you mean "events"?'))
     if parsed.lacks("model", "signal", "event", "events"):
         hint = 'Add "model", or "signal" and "event", or "events".'
-        problems.append(Problem("E020", path, "watches nothing.", hint))
+        problems.append(Problem("E020", path, "audits nothing.", hint))
     if rule.event in EventType.values:
-        hint = "Name what the signal says, such as product_viewed."
-        message = f"is {rule.event!r}, which is what other events are called."
+        hint = "Use a name of your own, such as product_viewed."
+        message = f"is {rule.event!r}, which is a built-in event type."
         problems.append(Problem("E011", f'{path}["event"]', message, hint))
     return problems
 
@@ -82,7 +82,7 @@ def _kind_problems(parsed: ParsedRule) -> list[Problem]:
 def _path_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
     if isinstance(rule.when, str):
-        problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function of one change")
+        problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function that takes a change")
     if rule.signal:
         expected = "a custom django.dispatch.Signal"
         found = import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
@@ -98,9 +98,9 @@ def import_problems(dotted: str, path: str, accepts: Callable[[Any], bool], expe
     except ImportError as error:
         return [Problem("E016", path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, accepts))]
     except Exception as error:  # noqa: BLE001  # importing runs user code, and check has to go on with the other rules
-        return [Problem("E016", path, f"importing {dotted!r} raised {error!r}.", "Mend the module or the path.")]
+        return [Problem("E016", path, f"importing {dotted!r} raised {error!r}.", "Fix the module or the path.")]
     if not accepts(found):
-        return [Problem("E016", path, f"names {dotted!r}, which is not {expected}.", f"Name {expected}.")]
+        return [Problem("E016", path, f"names {dotted!r}, which isn't {expected}.", f"Name {expected}.")]
     return []
 
 
@@ -147,7 +147,7 @@ def _channel_hint(name: str, channels: Mapping[str, Any]) -> str:
     if not channels:
         return "Add it to CHANNELS."
     if "@" in name:
-        return f'An address is no channel. Write {{"channel": {next(iter(channels))!r}, "to": {name!r}}}.'
+        return f'An address is not a channel. Write {{"channel": {next(iter(channels))!r}, "to": {name!r}}}.'
     if "." in name:
         by_backend = [alias for alias, config in channels.items() if _backend(config) == name]
         return did_you_mean(by_backend[0] if by_backend else name, channels)
@@ -163,10 +163,10 @@ def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
     for name in rule.events:
         if name in MODEL_EVENTS:
-            hint = 'Add "model": which models the rule watches.'
+            hint = 'Add "model": the models to audit.'
             problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which needs a model.", hint))
         elif near := _meant_event(name):
-            message = f"names {name!r}, which nothing makes unless record() is called with that name."
+            message = f"names {name!r}, which exists only if your code calls record() with that name."
             problems.append(Problem("W031", f'{path}["events"]', message, f"Did you mean {near!r}?"))
     problems += [
         Problem("W001", f'{path}["{key}"]', "has no effect without a model.", "Remove it, or add a model.")
@@ -175,7 +175,9 @@ def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
     ]
     if isinstance(rule.when, Mapping):
         hint = "Remove it, or name a function by its dotted path."
-        problems.append(Problem("W001", f'{path}["when"]', "asks for fields of a model: it can never hold.", hint))
+        problems.append(
+            Problem("W001", f'{path}["when"]', "names fields, but the rule has no model: it never holds.", hint)
+        )
     return problems
 
 
@@ -196,7 +198,9 @@ def _request_problems(parsed: ParsedRule) -> list[Problem]:
             if getattr(rule, key)
         ]
     return [
-        Problem("W001", f'{path}["methods"]', f"names {name!r}, which is no HTTP method.", did_you_mean(name, METHODS))
+        Problem(
+            "W001", f'{path}["methods"]', f"names {name!r}, which isn't an HTTP method.", did_you_mean(name, METHODS)
+        )
         for name in rule.methods
         if name.upper() not in METHODS
     ]
@@ -210,8 +214,10 @@ def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
         if name not in MODEL_EVENTS:
             hint = did_you_mean(name, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)
             if name in (*AUTH_EVENTS, EventType.REQUEST):
-                hint = f"{name} has no model: make it a rule of its own, without one."
-            problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which is no model event.", hint))
+                hint = f"Move {name!r} to a rule of its own, without a model."
+            problems.append(
+                Problem("E011", f'{path}["events"]', f"names {name!r}, which isn't an event of a model.", hint)
+            )
     return problems
 
 
@@ -225,10 +231,10 @@ def pattern_problems(pattern: str, path: str) -> list[Problem]:
         return [Problem("E009", path, f"is {pattern!r}, which matches no model.", hint)]
     model = find_model(pattern)
     if model is None:
-        return [Problem("E009", path, f"is {pattern!r}, and there is no such model.", nearest_label(pattern))]
+        return [Problem("E009", path, f"is {pattern!r}, but that model doesn't exist.", nearest_label(pattern))]
     owner: Any = model._meta.auto_created
     if owner:
-        hint = f"Watch the many-to-many field of {owner._meta.label}."
+        hint = f"Audit the many-to-many field of {owner._meta.label} instead."
         return [Problem("E009", path, f"is {pattern!r}, an automatic through model.", hint)]
     swapped = model._meta.swapped
     hint = f"Write {swapped!r}, which is used in its place." if swapped else "Remove it."

@@ -23,10 +23,10 @@ LARGEST_BATCH = 100_000
 class Command(AuditCommand):
     """Writes one event with the source "baseline" for each row that has no recorded beginning, or a wrong history."""
 
-    help = "Record the state of rows that are older than the audit as the starting point of their trail."
+    help = "Record a baseline for rows that have no recorded history."
     exit_codes = (
-        "Exit codes: 0 every row has a starting point, 1 a batch could not be written, 2 a wrong model, database or "
-        "option, or none of the tables is there. It may be ended at any moment: run it again and it goes on."
+        "Exit codes: 0 every row has a baseline, 1 a batch could not be written, 2 a wrong model, database or "
+        "option, or none of the tables exists. It can be stopped at any time; run it again to continue."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -42,10 +42,10 @@ class Command(AuditCommand):
         parser.add_argument(
             "--repair",
             action="store_true",
-            help="Also write a new starting point for rows that differ from what is recorded of them, and a deletion "
-            "for rows that are gone. The event says that it repairs, and nobody is notified.",
+            help="Also record a new baseline for rows that differ from their recorded state, and a deletion for rows "
+            "that are gone. These events are marked as repairs, and nobody is notified.",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only say what would be written.")
+        parser.add_argument("--dry-run", action="store_true", help="Show what would be recorded, and record nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Write what is missing, model by model."""
@@ -59,7 +59,7 @@ class Command(AuditCommand):
         plans.sort(key=lambda plan: len(plan.model._meta.get_parent_list()), reverse=True)
         missing = [plan for plan in plans if not self._give(plan, options)]
         if plans and len(missing) == len(plans):
-            msg = f'None of the tables is on the database "{options["database"]}", so nothing was recorded.'
+            msg = f'None of the audited tables exists in the database "{options["database"]}"; nothing was recorded.'
             raise CommandError(msg, returncode=WRONG)
 
     def _give(self, plan: ModelPlan, options: dict[str, Any]) -> bool:
@@ -67,19 +67,19 @@ class Command(AuditCommand):
         using = options["database"]
         try:
             if not table_exists(plan.model, using):
-                self.stderr.write(f"{plan.label}: there is no such table on this database.")
+                self.stderr.write(f"{plan.label}: the table doesn't exist in this database.")
                 return False
             baseline = Baseline(plan, using, repair=options["repair"], is_dry=options["dry_run"])
             self._run(baseline, options)
         except (EventNotWritten, DatabaseError, InterfaceError) as error:
-            msg = f"{plan.label}: {' '.join(str(error).split())} What was written so far stays; run it again."
+            msg = f"{plan.label}: {' '.join(str(error).split())} Completed batches are kept; run the command again."
             raise CommandError(msg) from error
         return True
 
     def _run(self, baseline: Baseline, options: dict[str, Any]) -> None:
         label = baseline.plan.label
         if not baseline.names:
-            self.stdout.write(f"{label}: every rule has a condition, so there is no starting point to give.")
+            self.stdout.write(f"{label}: skipped, because every rule has a condition.")
             return
         is_terminal = sys.stderr.isatty()
         total = baseline.count() if is_terminal else None
@@ -91,8 +91,8 @@ class Command(AuditCommand):
                 repaired += batch.repaired
                 gone += batch.gone
                 bar.update(batch.rows)
-        verb = "would get" if options["dry_run"] else "got"
-        summary = f"{label}: {written} of {rows} rows {verb} a starting point"
+        recorded = "would be recorded" if options["dry_run"] else "recorded"
+        summary = f"{label}: baseline {recorded} for {written:,} of {rows:,} rows"
         if options["repair"]:
-            summary += f", {repaired} of them because they differed; {gone} rows that are gone {verb} a deletion"
+            summary += f" ({repaired:,} of them differed); deletion {recorded} for {gone:,} rows that are gone"
         self.stdout.write(f"{summary}.")

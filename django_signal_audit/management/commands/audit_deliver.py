@@ -29,12 +29,12 @@ logger = logging.getLogger("django_signal_audit")
 
 EXIT_CODES = """\
 exit codes:
-  0  everything that was due has been tried; what failed is tried again later
-  1  the command could not run: a wrong option, or the database is out of reach
-  3  at least one notification was given up in this run (see its last_error)
-  4  with --health: something has been due for longer than --max-age
+  0  everything that was due was tried; failed notifications are tried again later
+  1  the command could not run: a wrong option, or the database cannot be reached
+  3  at least one notification became dead in this run (see its last_error)
+  4  with --health: a notification has been due for longer than --max-age
 
-SIGTERM and SIGINT end it after the message that is under way; a second one ends it at once.
+SIGTERM and SIGINT stop it after the current message; a second one stops it at once.
 """
 GIVEN_UP = 3
 LATE = 4
@@ -48,7 +48,7 @@ class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
 class Command(AuditCommand):
     """Delivers what is due, once or for as long as it runs. Any number of them may run at a time."""
 
-    help = "Sends the notifications that are due."
+    help = "Send the notifications that are due."
     exit_codes = EXIT_CODES
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -60,14 +60,14 @@ class Command(AuditCommand):
         mode = parser.add_mutually_exclusive_group()
         mode.add_argument("--once", action="store_true", help="Send until nothing is due, then end (the default).")
         mode.add_argument(
-            "--watch", action="store_true", help="Go on: look when a commit says so, and every --interval."
+            "--watch", action="store_true", help="Keep running: look after commits and every --interval seconds."
         )
-        mode.add_argument("--stats", action="store_true", help="Send nothing; show how many are in which status.")
-        mode.add_argument("--health", action="store_true", help="Send nothing; end with code 4 if something is late.")
-        parser.add_argument("--max-age", default="5m", help='With --health: how long is late (default: "5m").')
-        parser.add_argument("--retry-dead", action="store_true", help="First make those that were given up due again.")
-        parser.add_argument("--interval", type=float, default=5.0, help="Seconds between two looks (default: 5).")
-        parser.add_argument("--limit", type=int, help="Try at most so many messages, with --watch at each look.")
+        mode.add_argument("--stats", action="store_true", help="Send nothing; count the notifications by status.")
+        mode.add_argument("--health", action="store_true", help="Send nothing; exit with 4 if something is overdue.")
+        parser.add_argument("--max-age", default="5m", help='With --health: what is overdue (default: "5m").')
+        parser.add_argument("--retry-dead", action="store_true", help="First queue dead notifications again.")
+        parser.add_argument("--interval", type=float, default=5.0, help="Seconds between two polls (default: 5).")
+        parser.add_argument("--limit", type=int, help="Try at most this many messages (with --watch: each time).")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
     def handle(self, *, database: str, retry_dead: bool, **options: Any) -> None:
@@ -75,7 +75,7 @@ class Command(AuditCommand):
         self._validate(database, options)
         try:
             if retry_dead:
-                self.stdout.write(f"{outbox.retry_dead(database)} dead notifications are due again.")
+                self.stdout.write(f"{outbox.retry_dead(database)} dead notifications queued again.")
             self._run(database, options)
         except (DatabaseError, InterfaceError) as error:
             msg = f'The database "{database}" cannot be used: {" ".join(str(error).split())}'
@@ -114,9 +114,9 @@ class Command(AuditCommand):
         self.stdout.write(tabulate(found.by_status.items(), headers=("status", "count")))
         age = "none" if found.oldest is None else f"due for {found.oldest.total_seconds():.0f} s"
         self.stdout.write(f"oldest pending: {age}")
-        self.stdout.write(f"waiting for the end of a digest: {found.collecting} of the pending")
-        self.stdout.write(f"suppressed by a throttle: {found.throttled} of the skipped")
-        self.stdout.write(f"lapsed: {found.lapsed} of the claimed")
+        self.stdout.write(f"pending in a digest: {found.collecting}")
+        self.stdout.write(f"skipped by a throttle: {found.throttled}")
+        self.stdout.write(f"expired leases: {found.lapsed}")
 
     def _show_health(self, database: str, max_age: str) -> None:
         late, limit = lateness(database), parse_duration(max_age)

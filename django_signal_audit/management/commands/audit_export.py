@@ -53,7 +53,7 @@ class Command(AuditCommand):
         add_filter_options(parser)
         parser.add_argument("--format", default="jsonl", help=f"One of {', '.join(export_paths())}; default: jsonl.")
         parser.add_argument("--output", metavar="FILE", help="Write to this file instead of printing; .gz compresses.")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database whose trail is read.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Note that there is an export, then write it; every mistake is one line."""
@@ -65,7 +65,7 @@ class Command(AuditCommand):
         try:
             self._export(export_format, wanted, options)
         except (EventNotWritten, DatabaseError, InterfaceError) as error:
-            msg = f"The export is not complete: {' '.join(str(error).split())}"
+            msg = f"The export is incomplete: {' '.join(str(error).split())}"
             raise CommandError(msg) from error
 
     def _export(self, export_format: ExportFormat, wanted: EventFilter, options: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def _note(wanted: EventFilter, options: dict[str, Any]) -> None:
     data = {"format": options["format"], "output": options["output"], "filter": named}
     change = Change(event_type=EVENTS_EXPORTED, source=Source.MANUAL, using=using, data=data)
     if not record_changes([change], using):
-        msg = "it could not be recorded. Mend what the log says."
+        msg = "it could not be recorded. See the log for the cause."
         raise EventNotWritten(msg)
 
 

@@ -22,8 +22,8 @@ from django_signal_audit.reports.queries import EventFilter
 class Command(ReportCommand):
     """Prints the life of one object."""
 
-    help = "Print what happened to one object, deleted ones included, or what it was at a moment."
-    exit_codes = "Exit codes: 0 printed, 1 a wrong argument or an object the trail does not know, 2 a wrong option."
+    help = "Print the history of an object (also of a deleted one), or its state at a given time."
+    exit_codes = "Exit codes: 0 printed, 1 a wrong argument or an object without recorded history, 2 a wrong option."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the object and the moment."""
@@ -32,7 +32,7 @@ class Command(ReportCommand):
         parser.add_argument(
             "--at",
             metavar="TIME",
-            help="Print its recorded state at that moment instead: 12h, 7d or 2w ago, a date (its first instant), "
+            help="Print its recorded state at this time instead: 12h, 7d or 2w ago, a date (midnight), "
             "or a date and time.",
         )
         super().add_arguments(parser)
@@ -45,7 +45,7 @@ class Command(ReportCommand):
         events = EventFilter(model=label, object_id=object_id(key)).find(using).order_by("id")
         newest = events.last()
         if newest is None:
-            msg = f"No events are recorded of {label} {options['pk']!r}."
+            msg = f"No events are recorded for {label} {options['pk']!r}."
             raise WrongArgument(msg)
         name = f"{label} {newest.object_id} ({newest.object_repr})"
         if options["at"] is None:
@@ -56,10 +56,12 @@ class Command(ReportCommand):
 def _state_at(newest: AuditEvent, key: Any, name: str, moment: dt.datetime) -> Report:
     model = newest.model_class
     if model is None:
-        msg = f"The model {newest.model!r} is gone from the project; only its events can be printed, without --at."
+        msg = f"The model {newest.model!r} is gone from the project. Leave out --at to print its events."
         raise WrongArgument(msg)
     values = AuditEvent.objects.using(newest._state.db).state_of(model, key, moment)
     names = {"name": name, "when": show_time(moment)}
     if values is None:
-        return state(name, newest, {}, empty=_("At %(when)s %(name)s did not exist, as far as is recorded.") % names)
+        return state(
+            name, newest, {}, empty=_("At %(when)s %(name)s did not exist yet, or has no recorded history.") % names
+        )
     return state(_("%(name)s at %(when)s") % names, newest, values)

@@ -26,7 +26,7 @@ def _project_loaddata() -> type[BaseCommand]:
 class Command(AuditCommand, _project_loaddata()):  # type: ignore[misc]  # known at run time only
     """Runs ``loaddata`` with auditing suspended for all models, in one transaction with the events that say so."""
 
-    help = "Load fixtures without recording their rows. That, and why, is recorded."
+    help = "Load fixtures without auditing their rows. One event records the load and its reason."
     exit_codes = "Exit codes: 0 loaded, 1 nothing was loaded, 2 the reason or the audit tables are missing."
     # Nothing is compared with a history that the fixtures bring.
     completes_history = False
@@ -34,16 +34,16 @@ class Command(AuditCommand, _project_loaddata()):  # type: ignore[misc]  # known
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the reason to the arguments of ``loaddata``."""
         super().add_arguments(cast("CommandParser", parser))
-        parser.add_argument("--reason", required=True, help="Why these rows may go unrecorded; events say it.")
+        parser.add_argument("--reason", required=True, help="Why these rows aren't audited; stored in the event.")
 
     def handle(self, *args: Any, **options: Any) -> Any:
         """Load, then record that auditing was suspended: events of the dump may have the first primary keys."""
         reason, using = options.pop("reason").strip(), options["database"]
         if not reason:
-            msg = "--reason must not be empty: say why these rows may go unrecorded."
+            msg = "--reason must not be empty: say why these rows aren't audited."
             raise CommandError(msg, returncode=WRONG)
         if not router.allow_migrate_model(using, AuditEvent):
-            msg = f'The audit tables are not on the database "{using}". Use loaddata.'
+            msg = f'The database "{using}" has no audit tables. Use loaddata.'
             raise CommandError(msg, returncode=WRONG)
         with context_scope(command="audit_loaddata", reason=reason), transaction.atomic(using=using):
             token = suspend(ALL_MODELS)

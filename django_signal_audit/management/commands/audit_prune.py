@@ -33,11 +33,11 @@ LARGEST_BATCH = 10_000
 class Command(AuditCommand):
     """Archives and deletes in batches, each told of by an event."""
 
-    help = "Delete audit events that have been kept long enough, and write them to an archive before."
+    help = "Delete audit events that are past their retention; --archive saves them to a file first."
     exit_codes = (
         "Exit codes: 0 nothing is left to prune, 1 a batch could not be archived or deleted (those before it are "
         "gone), 2 a wrong option, rule, archive or database, or mistakes in the rules. "
-        "It may be ended at any moment: run it again and it goes on."
+        "It can be stopped at any time; run it again to continue."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -46,11 +46,11 @@ class Command(AuditCommand):
             "--older-than",
             metavar="AGE",
             help="Events of at least this age: 365d, 104w, 6mo, 1y. A rule's longer retention still keeps its events. "
-            "Default: only what the retention of the rules lets go.",
+            "Default: only events past the retention of their rules.",
         )
         parser.add_argument("--rule", help="Only events this rule matched.")
         parser.add_argument("--archive", metavar="FILE", help="First append them here as JSON lines; .gz compresses.")
-        parser.add_argument("--dry-run", action="store_true", help="Only say how many would go.")
+        parser.add_argument("--dry-run", action="store_true", help="Only show how many events would be deleted.")
         parser.add_argument(
             "--batch-size",
             type=int,
@@ -73,7 +73,7 @@ class Command(AuditCommand):
         except ArchiveError as error:
             raise CommandError(str(error), returncode=WRONG) from error
         except (EventNotWritten, DatabaseError, InterfaceError, OSError) as error:
-            msg = f"{' '.join(str(error).split())} What is pruned so far stays pruned; run it again."
+            msg = f"{' '.join(str(error).split())} Completed batches stay pruned; run the command again."
             raise CommandError(msg) from error
 
     def _archive(self, options: dict[str, Any]) -> Any:
@@ -93,7 +93,7 @@ class Command(AuditCommand):
         verb = "would be pruned" if options["dry_run"] else "pruned"
         self.stdout.write(f"{pruned} events {verb}.")
         if awaited:
-            self.stderr.write(f"{awaited} events stay until the messages about them are sent or given up.")
+            self.stderr.write(f"{awaited} events are kept until their notifications are sent or dead.")
 
 
 def _retention(options: dict[str, Any]) -> Retention:
@@ -106,7 +106,7 @@ def _retention(options: dict[str, Any]) -> Retention:
     mistakes = [problem for problem in registry.problems if problem.is_error]
     if mistakes:
         # What a rule that cannot be read wants to have kept is not known.
-        msg = f"{mistakes[0].path} {mistakes[0].message} Mend it first; nothing is pruned."
+        msg = f"{mistakes[0].path} {mistakes[0].message} Fix it first; nothing was pruned."
         raise WrongArgument(msg)
     periods = periods_of(item.rule for item in registry.parsed)
     older_than = _age(options["older_than"])
@@ -124,6 +124,6 @@ def _age(text: str | None) -> Period | None:
     age = parse_period(text)
     if age is None:
         hint = period_hint(text).removeprefix(f"It is {shown(text)}.").replace('"', "").strip()
-        msg = f"{shown(text)} is no age. {f'{hint} ' if hint else ''}Write 12h, 365d, 104w, 6mo or 1y."
+        msg = f"{shown(text)} isn't an age. {f'{hint} ' if hint else ''}Write 12h, 365d, 104w, 6mo or 1y."
         raise WrongArgument(msg)
     return age

@@ -29,7 +29,7 @@ LONGEST = 40
 class Command(AuditCommand):
     """Compares the recorded state of every audited row with the table. Nothing is written and nothing locked."""
 
-    help = "Compare what is recorded of every audited row with the row, and name each difference."
+    help = "Replay the events of every audited row and report where the row differs."
     requires_system_checks: list[str] = []  # the proof must be had while the settings are being mended
     database_code = WRONG
     exit_codes = (
@@ -40,7 +40,7 @@ class Command(AuditCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what to compare and how to say it."""
         parser.add_argument("models", nargs="*", metavar="MODEL", help="app_label.Model or app_label.*; default: all.")
-        parser.add_argument("--check", action="store_true", help="End with 1 if there is any difference.")
+        parser.add_argument("--check", action="store_true", help="Exit with code 1 if there is a difference.")
         parser.add_argument("--format", choices=["table", "json"], default="table", help="Default: table.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
@@ -62,7 +62,9 @@ class Command(AuditCommand):
         with tqdm(unit="row", disable=not is_terminal) as bar:
             replay = Replay(plans, options["database"], on_rows=bar.update)
             if plans and not replay.has_tables:
-                msg = f'None of the tables is on the database "{options["database"]}", so nothing was compared.'
+                msg = (
+                    f'None of the audited tables exists in the database "{options["database"]}"; nothing was compared.'
+                )
                 raise CommandError(msg, returncode=WRONG)
             bar.total = replay.count() if is_terminal else None
             write = self._write_json if options["format"] == "json" else self._write_tables
@@ -93,7 +95,7 @@ class Command(AuditCommand):
             self.stdout.write(_("Not compared:\n"))
             self._write_table(("model", "fields", "rows", "why"), left_out)
         counts = {"rows": replay.rows, "found": found}
-        self.stdout.write(_("%(rows)d rows compared with what is recorded of them, %(found)d differences.\n") % counts)
+        self.stdout.write(_("%(rows)d rows compared with their recorded history, %(found)d differences.\n") % counts)
         return found
 
     def _write_table(self, headers: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

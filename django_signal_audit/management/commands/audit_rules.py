@@ -23,7 +23,7 @@ from django_signal_audit.reports.rule_overview import coverage
 class Command(AuditCommand):
     """Prints the rules in force and what they cover. No table is read, so it works before the first migration."""
 
-    help = "Print what is watched and by which rules, or what a change would do."
+    help = "Print which models are audited by which rules, or what a change would do."
     requires_system_checks: list[str] = []  # it tells which rules are in error, too
     exit_codes = "Exit codes: 0 printed, 1 an unknown model, event or database, 2 a wrong option."
 
@@ -78,5 +78,5 @@ def _explain(label: str, event_type: str, alias: str | None) -> dict[str, Report
         Column("why", gettext_lazy("why")),
     )
     rows = [list(item) for item in unreached(likely, model, using)]
-    title, empty = _("Who would not be notified"), _("Nobody is known who would not be notified.")
+    title, empty = _("Who would not be notified"), _("No recipient would be skipped.")
     return {**reports, "not_notified": Report(title=title, columns=columns, rows=rows, empty=empty)}
