@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 from django.db.models import Max, Min
 from django.utils import timezone
 
@@ -70,10 +70,12 @@ def zone_of_the_database(settings: Any) -> Iterator[None]:
 
 
 def _set_zone(name: str | None) -> None:
-    connection.settings_dict["TIME_ZONE"] = name
+    # The proxy that Django exports as "connection" has a __dict__ of its own, without what the wrapper caches.
+    wrapper = connections["default"]
+    wrapper.settings_dict["TIME_ZONE"] = name
     for cached in ("timezone", "timezone_name"):
-        connection.__dict__.pop(cached, None)
-    connection.ensure_timezone()
+        wrapper.__dict__.pop(cached, None)
+    wrapper.ensure_timezone()
 
 
 class Clock:
