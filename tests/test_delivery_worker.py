@@ -220,7 +220,9 @@ class TestRepeatable:
             for _ in range(30)
         )
 
-    def test_many_are_noted_at_a_time(self):
+    def test_many_are_noted_at_a_time(self, monkeypatch):
+        # On a busy machine thirty may take longer than one waits at most to be noted.
+        monkeypatch.setattr(worker, "LATEST", 60)
         with CaptureQueriesContext(connections["default"]) as queries:
             assert deliver().sent == 30
         assert set(Notification.objects.values_list("status", "attempts", "last_error")) == {("sent", 1, "")}
