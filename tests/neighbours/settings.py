@@ -18,6 +18,8 @@ class Project:
 
     # Modules without which its tests are left out.
     needs: tuple[str, ...] = ()
+    # The database without which they are left out.
+    scheme: str = ""
     before: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
     middleware: tuple[str, ...] = ()
@@ -29,14 +31,60 @@ class Project:
     is_short: bool = False
 
     @property
-    def missing(self) -> list[str]:
-        """Return the modules that are not installed."""
-        return [name for name in self.needs if find_spec(name) is None]
+    def missing(self) -> str:
+        """Return what is not there and therefore keeps its tests from running."""
+        if self.scheme and not URL.startswith(self.scheme):
+            return f"it needs a server: AUDIT_TEST_DATABASE_URL={self.scheme}://…"
+        absent = ", ".join(name for name in self.needs if find_spec(name) is None)
+        return absent and f"{absent} is not installed; the tox environment neighbours has it"
 
 
 def backends(*others: str) -> dict[str, Any]:
     """Return the setting with Django's own backend and others."""
     return {"AUTHENTICATION_BACKENDS": ["django.contrib.auth.backends.ModelBackend", *others]}
+
+
+_OF_TENANTS = ("django.contrib.contenttypes", "django.contrib.auth", "tests.neighbours.shop")
+_OF_PAGES = (
+    "django.contrib.admin",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+)
+
+
+def tenants(*, audits_schemas: bool) -> Project:
+    """Return a project with a schema for each tenant, and the audit log in each of them or in the public one only."""
+    shared = ("django_tenants", "tests.neighbours.company", "django_signal_audit", *_OF_PAGES, *_OF_TENANTS)
+    of_schemas = (*(("django_signal_audit",) if audits_schemas else ()), *_OF_PAGES, *_OF_TENANTS)
+    rules = [{"name": "shop", "model": "shop.*", "notify": ["log"]}, {"name": "company", "model": "company.*"}]
+    name = "tenants" if audits_schemas else "tenants_shared"
+    return Project(
+        needs=("django_tenants",),
+        scheme="postgresql",
+        only_apps=shared,
+        only_middleware=(
+            "django_tenants.middleware.main.TenantMainMiddleware",
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+            AUDIT_MIDDLEWARE,
+        ),
+        settings={
+            "DATABASES": {"default": {**database(URL, f"_{name}"), "ENGINE": "django_tenants.postgresql_backend"}},
+            "DATABASE_ROUTERS": ["django_tenants.routers.TenantSyncRouter"],
+            "SHARED_APPS": shared,
+            "TENANT_APPS": of_schemas,
+            "TENANT_MODEL": "company.Company",
+            "TENANT_DOMAIN_MODEL": "company.Domain",
+            "SIGNAL_AUDIT": {
+                "RULES": rules,
+                "CHANNELS": {"log": {"BACKEND": "django_signal_audit.channels.log.LogChannel"}},
+                "DISPATCHER": "django_signal_audit.dispatchers.WorkerDispatcher",
+            },
+        },
+        is_short=True,
+    )
 
 
 PROJECTS = {
@@ -120,6 +168,8 @@ PROJECTS = {
         },
         is_short=True,
     ),
+    "tenants": tenants(audits_schemas=True),
+    "tenants_shared": tenants(audits_schemas=False),
     "taggit": Project(needs=("taggit",), apps=("taggit",)),
     "unfold": Project(needs=("unfold",), before=("unfold",), is_short=True),
 }

@@ -19,7 +19,7 @@ IS_THOROUGH = bool(os.environ.get("AUDIT_TEST_THOROUGH"))
 def test_it_works_beside(name: str) -> None:
     project = PROJECTS[name]
     if project.missing:
-        pytest.skip(f"{', '.join(project.missing)} is not installed; the tox environment neighbours has it")
+        pytest.skip(project.missing)
     if not (project.is_short or IS_THOROUGH):
         pytest.skip("only with AUDIT_TEST_THOROUGH=1, as in make test-all")
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "--ds", "tests.neighbours.settings"]
