@@ -17,7 +17,7 @@ MISSING = $(filter-out $(FOUND),$(VERSIONS))
 TOX = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run
 
 # All tests run with the oldest and the newest pair of Python and Django that is installed, those that are not marked
-# "slow" with the pairs between them as well.
+# "slow" with one pair between them as well. The others wait for `make test-all`: this is to take minutes.
 pair = py$(subst .,,$(1))-django$(2)
 NEWEST = $(lastword $(FOUND))
 OLDEST_PAIR = $(call pair,$(firstword $(FOUND)),52)
@@ -25,12 +25,14 @@ NEWEST_PAIR = $(if $(filter-out 3.11,$(NEWEST)),$(call pair,$(NEWEST),61),$(OLDE
 PAIRS = $(foreach version,$(FOUND),$(foreach django,52 $(if $(filter-out 3.11,$(version)),60 61),$(call pair,$(version),$(django))))
 CORNERS = $(sort $(OLDEST_PAIR) $(NEWEST_PAIR))
 BETWEEN = $(filter-out $(CORNERS),$(PAIRS))
+MIDDLE = $(or $(filter py312-django60,$(BETWEEN)),$(firstword $(BETWEEN)))
 FAST = -- -m "not slow"
 # What depends on neither Python nor the database runs in one environment each.
-ONCE = lint imports typing migrations package site $(if $(CHROMIUM),browser) $(NEIGHBOURS)
-NEIGHBOURS = $(shell sed -n 's/^\[testenv:\(neighbours\)\]/\1/p' tox.ini)
-# One server runs all tests with the newest pair, and the fast ones with the oldest.
+ONCE = lint imports typing migrations package site $(if $(CHROMIUM),browser) neighbours
+# A server runs the fast ones and those that are about databases, with the newest pair.
 SERVER = $(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
+FAST_ON_SERVER = -- -m "not slow or server"
+PARTS = once corners between $(if $(SERVER),server) projects
 list = $(subst $() $(),$(comma),$(strip $(1)))
 
 # What looks at the pages. Playwright's own browsers are not needed.
@@ -52,27 +54,43 @@ serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0
 	@$(MANAGE) demo_login
 	@$(MANAGE) runserver $(ADDRESS)
 
-test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with two Pythons, the fast ones with every one
+test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with two Pythons, the fast ones with a third
 	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
 	@$(TOX) -e $(call list,$(ONCE) $(CORNERS)); status=$$?; \
-	$(if $(BETWEEN),$(TOX) -e $(call list,$(BETWEEN)) $(FAST) || status=$$?;) \
-	echo; echo "Tested on SQLite with Python $(FOUND)."; \
+	$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST) || status=$$?;) \
+	echo; echo "Tested on SQLite: $(strip $(OLDEST_PAIR) $(MIDDLE) $(filter-out $(OLDEST_PAIR),$(NEWEST_PAIR)))."; \
+	$(if $(filter-out $(MIDDLE),$(BETWEEN)),echo "Left out$(comma) because only make test-all tests them: $(strip $(filter-out $(MIDDLE),$(BETWEEN))).";) \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
 	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \
 	echo "Left out, because they need a server: PostgreSQL and MariaDB. CONTRIBUTING.md tells how to start them."; \
 	exit $$status
 
-test-database: $(VENV)/.tox  ## Run the tests on the server that AUDIT_TEST_DATABASE_URL names
+test-database: $(VENV)/.tox  ## Run the fast tests, and those about databases, on the server that AUDIT_TEST_DATABASE_URL names
 	@$(if $(AUDIT_TEST_DATABASE_URL),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
-	@$(TOX) -e $(NEWEST_PAIR)-$(SERVER); status=$$?; \
-	$(if $(filter-out $(NEWEST_PAIR),$(OLDEST_PAIR)),$(TOX) -e $(OLDEST_PAIR)-$(SERVER) $(FAST) || status=$$?;) \
+	@$(TOX) -e $(NEWEST_PAIR)-$(SERVER) $(FAST_ON_SERVER); status=$$?; \
+	$(if $(filter postgresql,$(SERVER)),$(TOX) -e neighbours-$(SERVER) -- -k tenants || status=$$?;) \
 	exit $$status
 
-test-all: $(VENV)/.tox  ## Run everything at full length: all pairs, the kill and random tests, and other projects' own tests
-	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(ONCE) $(PAIRS)); status=$$?; \
-	$(if $(SERVER),AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS))) || status=$$?;) \
-	PYENV_VERSION=$(PYENV) python$(NEWEST) -m benchmarks.projects || status=$$?; \
+test-all: $(VENV)/.tox  ## Run everything at full length, in parts: make test-all-once, -corners, -between, -server, -projects
+	@status=0; $(foreach part,$(PARTS),echo; echo "make test-all-$(part)"; $(MAKE) --no-print-directory test-all-$(part) || status=1;) \
+	$(if $(SERVER),,echo "Left out$(comma) because AUDIT_TEST_DATABASE_URL names none: the tests on a server.";) \
 	exit $$status
+
+test-all-once: $(VENV)/.tox
+	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(ONCE))
+
+test-all-corners: $(VENV)/.tox
+	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(CORNERS))
+
+test-all-between: $(VENV)/.tox
+	@$(if $(BETWEEN),$(TOX) -e $(call list,$(BETWEEN)))
+
+test-all-server: $(VENV)/.tox
+	@$(if $(SERVER),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
+	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS)) neighbours-$(SERVER))
+
+test-all-projects:
+	@PYENV_VERSION=$(PYENV) python$(NEWEST) -m benchmarks.projects
 
 benchmark: $(BENCH)/.installed  ## Measure what auditing costs beside plain Django and other packages, on SQLite and PostgreSQL
 	@$(BENCH)/bin/python -m benchmarks

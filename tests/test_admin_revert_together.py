@@ -8,7 +8,11 @@ from django.db import connection
 from .processes.stage import EVERYTHING, choose, databases, run
 from .test_concurrency import LEVELS
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, databases=["default", "other"])]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.server,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 class TestReverting:

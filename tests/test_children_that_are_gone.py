@@ -164,6 +164,7 @@ def _in_a_thread(work: Callable[[], None]) -> Iterator[None]:
 
 @servers_only
 @pytest.mark.slow
+@pytest.mark.server
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("keep_parents", [True, False])
 @pytest.mark.parametrize("model", [Restaurant, Pizzeria])

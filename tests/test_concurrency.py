@@ -20,7 +20,11 @@ from .processes.proof import prove
 from .processes.stage import EVERYTHING, choose, databases, run
 from .processes.work import is_locking, upsert_options
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, databases=["default", "other"])]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.server,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 LEVELS = {
     "postgresql": {"default": {}, "repeatable read": {"isolation_level": 3}, "serializable": {"isolation_level": 4}},

@@ -267,6 +267,7 @@ class TestCheck:
         assert self.problems(settings, "owner.email", model="", events=["exported"]) == ""
 
 
+@pytest.mark.slow
 def test_ten_thousand_recipients_cost_the_request_one_row(settings):
     User.objects.bulk_create(User(username=f"u{n}", is_superuser=True) for n in range(300))
 

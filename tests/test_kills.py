@@ -9,7 +9,11 @@ import pytest
 
 from .processes import stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, databases=["default", "other"])]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.server,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 def test_no_change_without_its_event_and_no_event_without_its_change(tmp_path: Path) -> None:

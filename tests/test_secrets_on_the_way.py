@@ -181,6 +181,7 @@ class TestTooMuch:
         assert len(fake.sent[0].subject) < 1000
         assert len(fake.sent[0].body) < 70_000
 
+    @pytest.mark.slow
     def test_data_context_and_texts(self, audit: Audit) -> None:
         audit({"name": "all", "model": "app.Tag"})
         request = RequestFactory().get(f"/{self.LONG}", HTTP_USER_AGENT=self.LONG, HTTP_X_REQUEST_ID=self.LONG)
@@ -222,7 +223,7 @@ class TestDeepDocuments:
         record("said", data={"deep": nested(depth)})
         self.shown(admin_client)
 
-    @pytest.mark.parametrize("depth", [1_500, 100_000])
+    @pytest.mark.parametrize("depth", [1_500, pytest.param(100_000, marks=pytest.mark.slow)])
     def test_what_nothing_can_walk_is_a_digest(self, audit: Audit, admin_client: Client, depth: int) -> None:
         audit()
         with audit_context(deep=nested(depth)):

@@ -1,7 +1,7 @@
 """Whatever is written, in whatever order and transaction: folding the events gives the tables.
 
-``HYPOTHESIS_PROFILE=thorough`` looks for minutes, at other examples each time; the default profile takes seconds and
-always the same examples.
+The default profile takes seconds and always the same examples. ``AUDIT_TEST_THOROUGH=1`` looks for minutes, and
+``HYPOTHESIS_PROFILE=thorough`` for longer, at other examples each time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from django_signal_audit.capture.sources.base import registered_sources
 from .app.models import Product
 from .conftest import Audit
 from .machine import oracle, world, writes
+from .processes.stage import THOROUGH
 
 _COMMON: dict[str, Any] = {
     "deadline": None,
@@ -35,11 +36,12 @@ _COMMON: dict[str, Any] = {
     "print_blob": True,
 }
 settings.register_profile("default", max_examples=8, stateful_step_count=20, derandomize=True, **_COMMON)
+settings.register_profile("long", max_examples=150, stateful_step_count=40, **_COMMON)
 settings.register_profile("thorough", max_examples=1500, stateful_step_count=40, **_COMMON)
 settings.register_profile(
     "explore", max_examples=300, stateful_step_count=20, phases=[Phase.generate], report_multiple_bugs=False, **_COMMON
 )
-PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "long" if THOROUGH else "default"))
 
 
 class Undo(Exception):
@@ -127,6 +129,7 @@ class WritesInTransactions(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.server
 @pytest.mark.django_db
 def test_writes_in_transactions(audit: Audit) -> None:
     audit({"name": "all", "model": "app.*"})

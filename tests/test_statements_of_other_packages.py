@@ -153,6 +153,7 @@ class Item(models.Model):
 """
 
 
+@pytest.mark.slow
 def test_what_wrapped_execute_sql_before_us_sees_every_write(tmp_path: Path) -> None:
     script = """
     from django.db import models
@@ -242,6 +243,7 @@ def test_wrappers_of_others_outlive_every_change_of_the_settings(
         assert len(trail()) - before == count
 
 
+@pytest.mark.slow
 def test_wrappers_of_others_outlive_a_model_that_is_defined_late(tmp_path: Path) -> None:
     script = """
     from django.db import models
