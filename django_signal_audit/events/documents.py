@@ -41,16 +41,6 @@ def clean_text(text: str) -> str:
     return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def encodable(text: str, codec: str) -> str:
-    r"""Return the text with the characters that a character set lacks written as ``\U0001f600``."""
-    if codec == "utf8mb3":  # MySQL's name of UTF-8 with three bytes at most
-        return "".join(char if char <= "\uffff" else f"\\U{ord(char):08x}" for char in text)
-    try:
-        return text.encode(codec, "backslashreplace").decode(codec)
-    except LookupError:
-        return text.encode("ascii", "backslashreplace").decode()
-
-
 def safe_str(value: object) -> str:
     """Return ``str(value)``, or a text that names the type and the error when that raises."""
     try:

@@ -13,8 +13,9 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_signal_audit.events.documents import JSONValue, encodable, is_deeper, shallow
+from django_signal_audit.events.documents import JSONValue, is_deeper, shallow
 from django_signal_audit.models.events import AuditEvent
+from django_signal_audit.models.texts import codec_of
 
 
 class EventRow(NamedTuple):
@@ -123,36 +124,24 @@ def _storable(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> Sequ
     """Return the rows such that MariaDB can hold them: its JSON is shallow, and not every character set has emoji."""
     if connection.vendor != "mysql":
         return rows
-    codec = _codec(connection.alias, str(connection.settings_dict["NAME"]))
+    codec = codec_of(connection.alias, str(connection.settings_dict["NAME"]), AuditEvent._meta.db_table)
     return [_fitted(row, codec) for row in rows]
 
 
 def _fitted(row: EventRow, codec: str) -> EventRow:
     texts = {name: text for name in _TEXTS if not (text := getattr(row, name)).isascii()} if codec else {}
-    fitted: dict[str, Any] = {name: encodable(text, codec) for name, text in texts.items()}
+    fitted: dict[str, Any] = {name: _field(name).fitted(text, codec) for name, text in texts.items()}
     for name in ("changes", "data", "context"):
         if is_deeper(document := getattr(row, name), _MOST_LEVELS):
             fitted[name] = shallow(document, _MOST_LEVELS)
     return row._replace(**fitted) if fitted else row
 
 
+def _field(name: str) -> Any:
+    return AuditEvent._meta.get_field(name)
+
+
 _TEXTS = ("event_type", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id")
-# Python's names of the character sets that have others.
-_CODECS = {"latin1": "cp1252", "utf8mb3": "utf8mb3", "utf8": "utf8mb3"}
-
-
-@cache
-def _codec(using: str, _database: str) -> str:
-    """Return the codec of the texts of events on MariaDB, empty if it has every character."""
-    sql = (
-        "SELECT character_set_name FROM information_schema.columns "
-        "WHERE table_schema = DATABASE() AND table_name = %s AND column_name = 'object_repr'"
-    )
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, [AuditEvent._meta.db_table])
-        found = cursor.fetchone()
-    name = str(found[0]) if found else "utf8mb4"
-    return "" if name == "utf8mb4" else _CODECS.get(name, name)
 
 
 @lru_cache(1024)
