@@ -179,3 +179,35 @@ class TestFiles:
         with pytest.raises(CommandError, match="link"):
             self.run(command, path)
         assert victim.read_text() == ""
+
+    @pytest.mark.parametrize("command", COMMANDS[:3])
+    @pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+    def test_the_standard_output_may_be_named(
+        self, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], name: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        self.run(command, Path(name))
+        output = capsys.readouterr().out
+        assert "app.tag" in output or "create" in output
+        assert "written to" not in output
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("command", COMMANDS[:3])
+    def test_a_pipe_of_the_shell_may_be_named(self, command: tuple[str, ...]) -> None:
+        reader, writer = os.pipe()
+        try:
+            self.run(command, Path(f"/dev/fd/{writer}"))
+        finally:
+            os.close(writer)
+        with os.fdopen(reader) as stream:
+            assert stream.read()
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a file to somebody else")
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_file_of_somebody_else_is_not_written(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+        path = tmp_path / "out"
+        path.touch()
+        os.chown(path, 12345, 12345)
+        with pytest.raises(CommandError, match="another user's"):
+            self.run(command, path)
+        assert path.read_text() == ""

@@ -16,7 +16,7 @@ from django_signal_audit.events.safe_text import printable
 from django_signal_audit.management.base import AuditCommand, discard_output
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import Report, WrongArgument
-from django_signal_audit.reports.files import open_text, why_not
+from django_signal_audit.reports.files import open_text, output_path, why_not
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.reports.formats.registry import format_paths, get_format
 
@@ -45,8 +45,8 @@ class ReportCommand(AuditCommand, ABC):
             raise CommandError(str(error)) from error
         if not report.rows and not report_format.says_empty:
             self.stderr.write(printable(report.empty))
-        if options["output"]:
-            self._write_file(report_format, report, Path(options["output"]))
+        if path := output_path(options["output"]):
+            self._write_file(report_format, report, path)
         else:
             print_to(self.stdout, partial(report_format.write, report))
 

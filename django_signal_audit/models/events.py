@@ -25,7 +25,7 @@ from .fields import Moment, UtcDateTimeField
 from .inheritance import labels_including_children
 from .signatures import SignatureField
 from .state import fold, in_order, typed
-from .texts import AnyCharField, NameField
+from .texts import AnyCharField, NameField, Text
 
 REPR_LENGTH = 255
 
@@ -156,19 +156,19 @@ class AuditEvent(models.Model):
     id = models.BigAutoField(primary_key=True)
     uid = models.UUIDField(_("uid"), default=new_uid, unique=True, editable=False)
     recorded_at: Moment = UtcDateTimeField(_("recorded at"), default=utc_now)
-    event_type = AnyCharField(_("event"), max_length=EVENT_TYPE_LENGTH)
+    event_type: Text = AnyCharField(_("event"), max_length=EVENT_TYPE_LENGTH)
     source = models.CharField(_("source"), max_length=10, choices=Source.choices)
     level = models.CharField(_("level"), max_length=10, choices=Level.choices, default=Level.INFO)
     rules = models.JSONField(_("rules"), default=list)
     model = models.CharField(_("model"), max_length=150, blank=True)
-    object_id = NameField(_("object id"), max_length=MAX_LENGTH, blank=True)
-    object_repr = AnyCharField(_("object"), max_length=REPR_LENGTH, blank=True)
-    actor_id = NameField(_("actor id"), max_length=MAX_LENGTH, blank=True)
-    actor_repr = AnyCharField(_("actor"), max_length=REPR_LENGTH, blank=True)
+    object_id: Text = NameField(_("object id"), max_length=MAX_LENGTH, blank=True)
+    object_repr: Text = AnyCharField(_("object"), max_length=REPR_LENGTH, blank=True)
+    actor_id: Text = NameField(_("actor id"), max_length=MAX_LENGTH, blank=True)
+    actor_repr: Text = AnyCharField(_("actor"), max_length=REPR_LENGTH, blank=True)
     changes = models.JSONField(_("changes"), default=dict)
     data = models.JSONField(_("data"), default=dict)
     context = models.JSONField(_("context"), default=dict)
-    correlation_id = AnyCharField(_("correlation id"), max_length=64, blank=True)
+    correlation_id: Text = AnyCharField(_("correlation id"), max_length=64, blank=True)
     kind = SignatureField(editable=False)
 
     objects = AuditEventQuerySet.as_manager()

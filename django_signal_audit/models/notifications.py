@@ -16,7 +16,7 @@ from django_signal_audit.events.uids import new_uid
 
 from .events import AuditEvent, utc_now
 from .fields import Moment, OptionalMoment, UtcDateTimeField
-from .texts import AnyCharField, AnyTextField, NameField
+from .texts import AnyCharField, AnyTextField, NameField, Text
 
 
 def new_message_id() -> str:
@@ -70,9 +70,9 @@ class Notification(TimeStampedModel):
     id = models.BigAutoField(primary_key=True)
     # The uid of the event without a constraint: events may be pruned, and live their own life. Null for a digest.
     event = models.UUIDField(_("event"), null=True, blank=True)
-    rule = AnyCharField(_("rule"), max_length=100)
-    channel = AnyCharField(_("channel"), max_length=100)
-    recipient = NameField(_("recipient"), max_length=MAX_LENGTH, blank=True)
+    rule: Text = AnyCharField(_("rule"), max_length=100)
+    channel: Text = AnyCharField(_("channel"), max_length=100)
+    recipient: Text = NameField(_("recipient"), max_length=MAX_LENGTH, blank=True)
     status = StatusField(_("status"), max_length=10)
     status_changed = MonitorField(_("status changed"), monitor="status")
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
@@ -81,7 +81,7 @@ class Notification(TimeStampedModel):
     # When it was first shown in a list, and when it was opened: what is new, and what is unread.
     seen_at: OptionalMoment = UtcDateTimeField(_("seen at"), null=True, blank=True)
     read_at: OptionalMoment = UtcDateTimeField(_("read at"), null=True, blank=True)
-    last_error = AnyTextField(_("last error"), blank=True)
+    last_error: models.TextField[str, str] = AnyTextField(_("last error"), blank=True)
     message_id = models.CharField(_("message id"), max_length=64, default=new_message_id)
     lease_no = models.PositiveIntegerField(default=0, editable=False)
     # Set while the row waits for the end of a digest's window: those with the same key become one message.

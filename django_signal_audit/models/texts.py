@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+# What attributes hold: the classes below have no type parameters.
+Text: TypeAlias = "models.CharField[str, str]"
 
 # What a text that names something keeps of itself where it is too long; the rest is a hash, so that it stays unique.
 _KEPT = 180

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TextIO
+
+# Names of streams that the process has open already; they are links, and nobody else can turn them elsewhere.
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+
+
+def output_path(output: str | None) -> Path | None:
+    """Return the file that ``--output`` names, None for the standard output."""
+    return None if output in (None, "", "-", "/dev/stdout") else Path(str(output))
 
 
 def open_private(path: str | Path, flags: int) -> int:
     """Open a file for its owner alone and return its descriptor; usable as ``opener``.
 
     Raises:
-        OSError: The file cannot be opened, is a symbolic link, or has another name (a hard link).
+        OSError: The file cannot be opened, is a symbolic link, has another name (a hard link), or is another user's.
 
     """
+    if (stream := _stream(str(path))) is not None:
+        return os.dup(stream)
     should_empty = flags & os.O_TRUNC
     descriptor = os.open(path, (flags & ~os.O_TRUNC) | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
@@ -23,6 +35,8 @@ def open_private(path: str | Path, flags: int) -> int:
         if stat.S_ISREG(found.st_mode):
             if found.st_nlink > 1:
                 raise OSError(errno.EMLINK, "the file has other names (hard links)", str(path))
+            if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+                raise OSError(errno.EPERM, "the file is another user's", str(path))
             if hasattr(os, "fchmod") and stat.S_IMODE(found.st_mode) != 0o600:
                 os.fchmod(descriptor, 0o600)
             if should_empty:
@@ -31,6 +45,11 @@ def open_private(path: str | Path, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _stream(path: str) -> int | None:
+    named = _DESCRIPTOR.fullmatch(path)
+    return int(named[1]) if named else _STREAMS.get(path)
 
 
 def open_text(path: Path) -> TextIO:

@@ -31,7 +31,7 @@ from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.exports.registry import export_paths, get_export_format
-from django_signal_audit.reports.files import open_private, open_text, why_not
+from django_signal_audit.reports.files import open_private, open_text, output_path, why_not
 from django_signal_audit.reports.queries import EventFilter
 
 EVENTS_EXPORTED = "events_exported"
@@ -69,7 +69,7 @@ class Command(AuditCommand):
             raise CommandError(msg) from error
 
     def _export(self, export_format: ExportFormat, wanted: EventFilter, options: dict[str, Any]) -> None:
-        output = Path(options["output"]) if options["output"] else None
+        output = output_path(options["output"])
         with context_scope(command="audit_export"):  # without rules nobody has noted which command this is
             _note(wanted, options)
         events = _Counted(wanted.find(options["database"]), is_shown=_shows_progress(output))
