@@ -135,9 +135,9 @@ class TestPeriod:
     @pytest.mark.parametrize(
         ("language", "query", "said"),
         [
-            ("de", "since=bald", "&#x27;bald&#x27; ist kein Zeitpunkt. Schreiben Sie 12h"),
+            ("de", "since=bald", "&#x27;bald&#x27; ist kein gültiges Datum. Schreiben Sie 12h"),
             ("de", "until=2026-02-30", "Im Kalender steht kein solches Datum"),
-            ("fr", "since=bient", "&#x27;bient&#x27; n\u2019est pas un moment. Écrivez 12h"),
+            ("fr", "since=bient", "&#x27;bient&#x27; n\u2019est pas une date valide. Écrivez 12h"),
             ("fr", "until=2026-02-30", "n\u2019existent pas dans le calendrier"),
         ],
     )

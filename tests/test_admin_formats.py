@@ -190,8 +190,8 @@ class TestPages:
             found = show_value(models.BinaryField(), digest, Reader(is_localised=True))
             assert found.text.replace("\u202f", "\xa0") == f"sha256:aaaaaaaaaaaa… ({text})"
 
-    @pytest.mark.parametrize(("language", "said"), [("de", "ist kein Zeitpunkt"), ("fr", "Écrivez 12h")])
-    def test_what_is_no_moment(self, admin_client, product, language, said):
+    @pytest.mark.parametrize(("language", "said"), [("de", "ist kein gültiges Datum"), ("fr", "Écrivez 12h")])
+    def test_what_is_not_a_date(self, admin_client, product, language, said):
         address = history_url("admin", "app.product", str(product.pk))
         assert said in self.read(admin_client, f"{address}?at=soon", language)
 

@@ -33,18 +33,24 @@ WORDS = {
         "fr": ("Journal d\u2019audit", "Évènements", "Évènement et règles", "Les 24 dernières heures", "critique"),
     },
     DASHBOARD: {
-        "de": ("Übersicht", "30 Tage", "Ereignisse nach Akteur", "Keine in diesem Zeitraum.", "Nicht zugestellt"),
+        "de": (
+            "Übersicht",
+            "30 Tage",
+            "Ereignisse nach Akteur",
+            "Keine in diesem Zeitraum.",
+            "Fehlgeschlagene Benachrichtigungen",
+        ),
         "fr": (
             "Tableau de bord",
             "30 jours",
             "Évènements par acteur",
             "Aucun élément durant cette période.",
-            "Non remises",
+            "Notifications échouées",
         ),
     },
     OUTBOX: {
-        "de": ("Benachrichtigungen", "Empfänger", "0 Versuche", "Alle diese erneut senden", "gesendet"),
-        "fr": ("Événement et destinataire", "0 tentative", "Renvoyer toutes celles-ci", "envoyée"),
+        "de": ("Benachrichtigungen", "Empfänger", "0 Versuche", "Fehlgeschlagene erneut senden", "gesendet"),
+        "fr": ("Événement et destinataire", "0 tentative", "Renvoyer les notifications échouées", "envoyée"),
     },
     INBOX_PAGE: {
         "de": ("<h1>Mitteilungen</h1>", "1 ungelesen", "Alle als gelesen markieren", 'lang="de"'),
