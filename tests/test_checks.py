@@ -692,10 +692,15 @@ class TestCodes:
 
     def in_docs(self) -> list[str]:
         text = (ROOT / "docs" / "reference" / "checks.md").read_text(encoding="utf-8")
-        return re.findall(r"^\| `([EW]0\d\d)` \|", text, re.MULTILINE)
+        return re.findall(r"^### `([EW]0\d\d)`$", text, re.MULTILINE)
 
     def test_every_id_is_documented_once(self) -> None:
         assert sorted(self.in_docs()) == sorted(self.in_source())
+
+    def test_every_id_has_an_example_and_a_fix(self) -> None:
+        text = (ROOT / "docs" / "reference" / "checks.md").read_text(encoding="utf-8")
+        section = r"^### `[EW]0\d\d`\n\n.+\n\n- Example: .+\n- Fix: .+$"
+        assert len(re.findall(section, text, re.MULTILINE)) == len(self.in_docs())
 
     def test_every_id_is_tested(self) -> None:
         texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")]
