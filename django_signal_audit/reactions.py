@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from .exceptions import GiveUp
 if TYPE_CHECKING:
     from .channels.base import Message
     from .models import AuditEvent
+
+_ASCII = re.compile(r"[ -~]+")
 
 
 def delete_files(message: Message) -> None:
@@ -87,11 +90,10 @@ def _is_named(storage: Storage, name: str, using: str | None) -> bool:
 
 def _candidates(field: FileField, name: str, aliases: Iterable[str | None]) -> Iterator[str]:
     """Yield the names that rows have in a field and that may be other spellings of the name."""
-    last = posixpath.basename(name)
-    spellings = {last, *(unicodedata.normalize(form, last) for form in ("NFC", "NFD", "NFKC"))}
-    condition = Q()
-    for spelling in spellings:
-        condition |= Q(**{f"{field.name}__icontains": spelling})
+    # Databases do not agree on which letters are equal but for their case, so only ASCII is looked for.
+    last = unicodedata.normalize("NFC", posixpath.basename(name).rstrip(". "))
+    part = max(_ASCII.findall(last), key=len, default="")
+    condition = Q(**{f"{field.name}__icontains": part}) if part else ~Q(**{field.name: ""})
     for alias in aliases:
         rows = field.model._base_manager.using(alias).filter(condition)
         yield from map(str, rows.values_list(field.name, flat=True).distinct().iterator(chunk_size=1000))
@@ -101,8 +103,8 @@ def _is_same(storage: Storage, name: str, other: Storage, other_name: str) -> bo
     """Return whether two names mean the same file, by where they lead."""
     mine, its = _path(storage, name), _path(other, other_name)
     if mine is None or its is None:
-        # Two instances of a class may well be the same bucket, and a file too many does less harm than one too few.
-        return type(storage) is type(other) and _folded(name) == _folded(other_name)
+        # Two storages may well be the same bucket, and a file too many does less harm than one too few.
+        return mine is None and its is None and not _spellings(storage, name).isdisjoint(_spellings(other, other_name))
     if os.path.realpath(mine) == os.path.realpath(its):
         return True
     try:
@@ -111,9 +113,16 @@ def _is_same(storage: Storage, name: str, other: Storage, other_name: str) -> bo
         return False
 
 
+def _spellings(storage: Storage, name: str) -> set[str]:
+    """Return what a file of a storage without paths may be called, in it and in a storage that it is part of."""
+    return {_folded(name), _folded(f"{getattr(storage, 'location', '') or ''}/{name}")}
+
+
 def _folded(name: str) -> str:
-    plain = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
-    return unicodedata.normalize("NFKC", plain).casefold()
+    plain = posixpath.normpath(name.replace("\\", "/")).strip("/")
+    # Some storages drop what a part ends with.
+    plain = "/".join(part.rstrip(". ") for part in plain.split("/"))
+    return unicodedata.normalize("NFKC", plain.casefold())
 
 
 def _path(storage: Storage, name: str) -> str | None:
@@ -128,6 +137,6 @@ def _delete(storage: Storage, name: str) -> None:
         storage.delete(name)
     except FileNotFoundError:
         return  # what was to be reached
-    except SuspiciousFileOperation as error:
+    except (SuspiciousFileOperation, ValueError) as error:
         msg = f"{name!r} is no name of this storage: {error}"
         raise GiveUp(msg) from error

@@ -120,7 +120,10 @@ def test_a_file_that_another_row_names_through_a_folder_that_is_a_link_stays(set
     assert default_storage.exists("photos/1.pdf")
 
 
-@pytest.mark.parametrize("other", ["Photos/\u00e4.PDF", "photos/a\u0308.pdf"])
+@pytest.mark.parametrize(
+    "other",
+    ["Photos/\u00e4.PDF", "photos/a\u0308.pdf", "photos/\u00c4.pdf", "photos/\u00e4.pdf.", "/photos/\u00e4.pdf "],
+)
 def test_a_storage_without_paths_may_not_care_for_case_and_accents(monkeypatch: Any, other: str) -> None:
     storage = Remote()
     monkeypatch.setattr(Product._meta.get_field("photo"), "storage", storage)
@@ -139,3 +142,35 @@ def test_a_file_that_nobody_names_goes() -> None:
     assert delete("photos/1.pdf").status == "sent"
     assert not default_storage.exists("photos/1.pdf")
     assert default_storage.exists("photos/11.pdf")
+
+
+class Bucket(Remote):
+    """A part of a storage without paths."""
+
+    location = "photos"
+
+
+def test_two_storages_may_be_one_bucket(monkeypatch: Any) -> None:
+    storage, part = Remote(), Bucket()
+    monkeypatch.setattr(Product._meta.get_field("photo"), "storage", storage)
+    monkeypatch.setattr(Picture._meta.get_field("file"), "storage", part)
+    storage.names.add("photos/1.pdf")
+    with bypass_capture():
+        Picture.objects.create(product=Product.objects.create(name="other"), file="1.pdf")
+    assert delete("photos/1.pdf").status == "sent"
+    assert storage.exists("photos/1.pdf")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are those of POSIX")
+def test_the_folder_of_all_files_may_be_a_link(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    settings.MEDIA_ROOT = str(tmp_path / "link")
+    default_storage.save("photos/1.pdf", ContentFile(b"x"))
+    with bypass_capture():
+        other = Product.objects.create(name="other", photo=str(tmp_path / "link" / "photos" / "1.pdf"))
+    assert delete("photos/1.pdf").status == "sent"
+    assert default_storage.exists("photos/1.pdf")
+    Product.objects.filter(pk=other.pk).update(photo="")
+    assert delete("photos/1.pdf").status == "sent"
+    assert not default_storage.exists("photos/1.pdf")
