@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.events.masking import is_secret
+from django_signal_audit.events.named_secrets import without_values
 from django_signal_audit.events.values import clean_text, safe_str
 from django_signal_audit.exceptions import DeliveryError, SignalAuditError
 
@@ -16,9 +16,6 @@ from .redaction import HIDDEN, hide
 MAX_LENGTH = 2000
 _LONGEST = 20_000
 _URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
-# A name and what stands between it and its value, which may in turn hold names and values: a URL does.
-_NAME = re.compile(r"""([\w-]+)["']?\s*[=:]\s*["']?""")
-_VALUE = re.compile(r"""[^\s&"',;]*""")
 
 
 def describe(error: BaseException, channel: Channel | None = None) -> str:
@@ -42,15 +39,4 @@ def _hide(text: str, channel: Channel | None) -> str:
     # Patterns take their time, and no more of it is kept anyway.
     text = hide(text[:_LONGEST], channel)
     text = _URL_PASSWORD.sub(rf"\1{HIDDEN}@", text)
-    return "".join(_without_values(text))
-
-
-def _without_values(text: str) -> Iterator[str]:
-    """Yield the parts of the text with the values of secret names replaced."""
-    start = 0
-    for name in _NAME.finditer(text):
-        value = _VALUE.match(text, name.end())
-        if name.start() >= start and is_secret(name[1]) and value:
-            yield text[start : name.end()] + HIDDEN
-            start = value.end()
-    yield text[start:]
+    return without_values(text, is_secret)

@@ -22,6 +22,12 @@ _LONGEST_NAME = 100
 # A text that begins so may be JSON.
 OPENINGS = frozenset("{[ \t\r\n")
 # "Authorization: …" and "--password=…", as parts of a list.
+_HIDDEN = "********"
+# A name and what stands between it and its value, which may in turn hold names and values: a URL does.
+_NAMED = re.compile(r"""([\w-]+)["']?\s*[=:]\s*["']?""")
+_VALUE = re.compile(r"""[^\s&"',;]*""")
+_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
+_URL_ARGUMENT = re.compile(r"([?&#;]([\w.\[\]-]+)=)([^&#;\s]+)")
 _LINE = re.compile(r"\s*-{0,2}([A-Za-z][\w.-]*)\s*[:=]\s*\S")
 
 
@@ -66,3 +72,22 @@ def parsed(text: str) -> Any:
 
 def _is_name(item: Any, is_secret: IsSecret) -> bool:
     return isinstance(item, str) and len(item) <= _LONGEST_NAME and is_secret(item)
+
+
+def without_values(text: str, is_secret: IsSecret) -> str:
+    """Return a text of no known form with stars in place of what follows the name of a secret."""
+    parts, start = [], 0
+    for name in _NAMED.finditer(text):
+        value = _VALUE.match(text, name.end())
+        if name.start() >= start and is_secret(name[1]) and value:
+            parts += [text[start : name.end()], _HIDDEN]
+            start = value.end()
+    return "".join([*parts, text[start:]])
+
+
+def harmless_url(text: str, is_secret: IsSecret) -> str:
+    """Return a text with stars in place of the passwords and secret arguments of URLs in it."""
+    if "://" not in text:
+        return text
+    text = _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", text)
+    return _URL_ARGUMENT.sub(lambda found: f"{found[1]}{_HIDDEN}" if is_secret(found[2]) else found[0], text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -24,8 +26,8 @@ from .documents import (
     unescaped,
 )
 from .keys import concrete, row_name
-from .masking import HIDDEN, is_stand_in, mask_document, may_be_secret
-from .named_secrets import parsed
+from .masking import HIDDEN, is_secret, is_stand_in, mask_document, may_be_secret
+from .named_secrets import harmless_url, parsed, without_values
 from .secret_fields import has_secret_key, is_masked, masked_fields
 from .values import SCALARS, shorten, to_json
 
@@ -34,6 +36,8 @@ MAX_KEY = 255
 _SMALL = 4096
 # Texts may be this long, however short values have to be.
 _SHORTEST_TEXT = 1024
+# How much of an object that is no document is kept as one.
+_SHALLOW = 5
 # A shorter secret may be part of any word.
 _SHORTEST = 4
 
@@ -45,9 +49,28 @@ def payload(value: Any) -> JSONValue:
 
 def _leaf(value: Any) -> JSONValue:
     try:
+        inside = _opened(value)
+    except Exception:  # noqa: BLE001  # a broken mapping, say, or a queryset of a table that is gone
+        inside = None
+    return _closed(value) if inside is None else bounded(inside, _closed, _SHALLOW, _key)
+
+
+def _closed(value: Any) -> JSONValue:
+    try:
         return _json(value)
     except Exception:  # noqa: BLE001  # a lazy user, say, whose session is gone
-        return clean_text(safe_str(value))
+        return without_values(clean_text(safe_str(value)), is_secret)
+
+
+def _opened(value: Any) -> Any:
+    """Return what is in an object that holds names and values, None for any other."""
+    if isinstance(value, (Mapping, ItemsView)):
+        return dict(value)
+    if isinstance(value, SimpleNamespace):
+        return dict(vars(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return None
 
 
 def _json(value: Any) -> JSONValue:
@@ -55,7 +78,10 @@ def _json(value: Any) -> JSONValue:
         pk = row_name(value._meta.model, value.pk) if has_secret_key(concrete(value._meta.model)) else payload(value.pk)
         return {"model": value._meta.label_lower, "pk": pk, "repr": text_of(value)}
     plain = to_json(value)
-    return clean_text(plain) if isinstance(plain, str) else plain
+    if not isinstance(plain, str):
+        return plain
+    text = clean_text(plain)
+    return harmless_url(text, is_secret) if isinstance(value, str) else without_values(text, is_secret)
 
 
 def _key(key: Any) -> str:

@@ -1,0 +1,81 @@
+"""What people put into ``data`` beside JSON may hold secrets as well: mappings, dataclasses, errors, addresses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import UserDict
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import QueryDict
+from django.test import RequestFactory
+
+from django_signal_audit import audit_context, record
+
+from .conftest import Audit, last
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "hunter2-hunter2"
+
+
+@dataclasses.dataclass
+class Login:
+    password: str
+    user: str = "ann"
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return f"Odd(user='ann', password={SECRET!r})"
+
+
+VALUES: dict[str, Any] = {
+    "mapping": MappingProxyType({"password": SECRET, "user": "ann"}),
+    "mapping of a package": UserDict({"deep": UserDict({"password": SECRET}), "user": "ann"}),
+    "items": {"password": SECRET, "user": "ann"}.items(),
+    "query": QueryDict(f"password={SECRET}&user=ann"),
+    "dataclass": Login(SECRET),
+    "namespace": SimpleNamespace(password=SECRET, user="ann"),
+    "object": Odd(),
+    "error": ValueError(f"user=ann password={SECRET}"),
+    "address": f"https://example.com/?user=ann&token={SECRET}#top",
+    "login in an address": f"https://ann:{SECRET}@example.com/",
+    "request": RequestFactory().get(f"/?user=ann&token={SECRET}"),
+}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_they_are_masked(audit: Audit, value: Any) -> None:
+    audit({"name": "said", "events": ["said"]})
+    with audit_context(note=value):
+        record("said", data={"value": value, "list": [value]})
+    written = json.dumps([last().data, last().context])
+    assert SECRET not in written
+    assert "ann" in written
+
+
+def test_rows_as_dicts(audit: Audit) -> None:
+    audit({"name": "said", "events": ["said"]})
+    User.objects.create(username="ann", password=SECRET)
+    record("said", data={"rows": User.objects.values("username", "password")})
+    assert SECRET not in json.dumps(last().data)
+    assert "ann" in json.dumps(last().data)
+
+
+def test_a_mapping_that_contains_itself(audit: Audit) -> None:
+    audit({"name": "said", "events": ["said"]})
+    loop: UserDict[str, Any] = UserDict()
+    loop["again"] = loop
+    record("said", data={"loop": loop, "flat": 1})
+    assert last().data["flat"] == 1
+
+
+def test_ordinary_texts_stay(audit: Audit) -> None:
+    audit({"name": "said", "events": ["said"]})
+    texts = ["https://example.com/?page=2#top", "at 10:30: tea", "token count: 3"]
+    record("said", data={"texts": texts})
+    assert last().data == {"texts": texts}
