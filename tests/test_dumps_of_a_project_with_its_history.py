@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
@@ -42,11 +43,18 @@ def build() -> None:
     Entry.objects.create(shelf=Shelf.objects.create(code="s"), number=1, text="t")
 
 
+def left_out() -> list[str]:
+    """Return the models that dumpdata fails on, or warns about: other tests define proxies of users in this app."""
+    models = apps.get_app_config("app").get_models()
+    proxies = [model._meta.label for model in models if model._meta.concrete_model._meta.app_label != "app"]
+    return ["app.softdeleted", *proxies]
+
+
 def dump(path: Path, *labels: str) -> list[dict[str, Any]]:
     """Write a fixture, and return what is in it."""
     out = io.StringIO()
     labels = labels or ("django_signal_audit", "app")
-    call_command("dumpdata", *labels, exclude=["app.softdeleted"] if "app" in labels else [], stdout=out)
+    call_command("dumpdata", *labels, exclude=left_out() if "app" in labels else [], stdout=out)
     path.write_text(out.getvalue())
     found: list[dict[str, Any]] = json.loads(out.getvalue())
     return found
