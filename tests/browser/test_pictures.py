@@ -95,7 +95,7 @@ def product(readme_settings: dict[str, Any], admin: User) -> Product:
     return product
 
 
-def test_the_history_page_of_readme(tab: Tab, product: Product) -> None:
+def test_the_history_page_shows_the_drop_of_the_price(tab: Tab, product: Product) -> None:
     address = history_url("admin", "shop.product", str(product.pk))
     tab.do(lambda page: page.set_viewport_size({"width": HISTORY_WIDTH, "height": 600}))
     tab.do(lambda page: page.goto(address))
@@ -115,7 +115,7 @@ def picture_of_history(page: Page) -> None:
     save_picture(page, "history", width=HISTORY_WIDTH, height=card["y"] + card["height"] + 20)
 
 
-def test_the_email_of_readme(tab: Tab, product: Product, readme_settings: dict[str, Any], mailoutbox: Any) -> None:
+def test_the_rule_sends_the_email(tab: Tab, product: Product, readme_settings: dict[str, Any], mailoutbox: Any) -> None:
     drain()
     [email] = mailoutbox
     assert email.subject == "Sencha dropped from 12.0000 to 9.5000"
