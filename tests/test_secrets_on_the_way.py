@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from django.core import serializers
+from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import include, path, re_path
@@ -256,6 +257,29 @@ class TestDeepDocuments:
         assert deliver("default").sent == 3
         self.shown(admin_client)
 
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("audit_export",),
+            ("audit_export", "--format", "ocsf"),
+            ("audit_export", "--format", "cloudevents"),
+            ("audit_report", "--by", "field"),
+            ("audit_report", "--by", "object", "--format", "html"),
+            ("audit_replay",),
+        ],
+    )
+    @pytest.mark.parametrize("depth", [40, 1_500])
+    def test_commands_take_deep_documents(
+        self, audit: Audit, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], depth: int
+    ) -> None:
+        audit({"name": "r", "events": ["said"]}, {"name": "products", "model": "app.Product"})
+        with audit_context(deep=nested(depth)):
+            record("said", data={"deep": nested(depth), "text": "[" * depth})
+            Product.objects.create(pk=1, name="x", attributes=nested(14))
+        call_command(*command)
+        call_command("audit_history", "app.product", "1", "--format", "json")
+        assert capsys.readouterr().out
+
     def shown(self, client: Client) -> None:
         log = "/admin/django_signal_audit/auditevent/"
         assert client.get(log).status_code == 200
@@ -277,6 +301,12 @@ class TestClients:
             (["10.0.0.1"], "10.0.0.1", "203.0.113.9:4711", "203.0.113.9"),
             (["fe80::/10"], "fe80::1%eth0", "[2001:db8::1]:443", "2001:db8::1"),
             (["unix"], "", "nonsense", ""),
+            (["10.0.0.1"], "10.0.0.1", ",,, ,", "10.0.0.1"),
+            (["10.0.0.1"], "10.0.0.1", "203.0.113.9, unknown", "10.0.0.1"),
+            (["10.0.0.1"], "10.0.0.1", 'for="203.0.113.9"', "10.0.0.1"),
+            (["10.0.0.1"], "10.0.0.1", "10.0.0.1, " * 10_000, "10.0.0.1"),
+            (["10.0.0.1"], "10.0.0.1", "\x00\u06f1.2.3.4", "10.0.0.1"),
+            (["10.0.0.1"], "nonsense", "203.0.113.9", ""),
         ],
     )
     def test_the_client_behind_a_proxy(
