@@ -123,7 +123,7 @@ class TestNumbers:
         found = numbers(response)["actor"]
         assert len(found) == 50
         assert next(iter(found.items())) == ("59", 2)
-        assert "Those with the most events, 50 of them." in text_of(response)
+        assert "The 50 with the most events." in text_of(response)
 
     @pytest.mark.parametrize(("days", "count"), [("7", 1), ("30", 2), ("90", 3), ("", 2), ("8", 2), (HOSTILE, 2)])
     def test_of_the_chosen_period(self, admin_client, days, count):

@@ -176,7 +176,7 @@ class TestState:
         response = admin_client.get(address, {"at": at})
         found = response.context["state"]
         assert (found if found is None else [value.text for _, value in found]) == state
-        assert ("It was not there" in text_of(response)) == (state is None)
+        assert ("The object didn't exist yet" in text_of(response)) == (state is None)
         assert "+01:00" in text_of(response)
 
     @pytest.mark.parametrize("at", ["soon", "\0", HOSTILE])
@@ -284,7 +284,7 @@ class TestWhatIsNotCertain:
         product = Product.objects.create(name="Oil", stock=3)
         Product.objects.update(stock=4)
         page = text_of(admin_client.get(history_url("admin", "app.product", str(product.pk)), {"at": "2999-01-01"}))
-        assert "Not every change of these is recorded, so they may have been something else: Stock." in page
+        assert "Not every change of these fields is recorded, so their values may have been different: Stock." in page
 
     def test_nothing_is_said_where_all_is_recorded(self, admin_client, audit):
         audit()

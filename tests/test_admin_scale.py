@@ -13,7 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from django_signal_audit.admin.keyset import EVER, Life
+from django_signal_audit.admin.keyset import ALL_TIME, HistoryScan
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.signatures import known_kinds
@@ -263,7 +263,7 @@ class TestLives:
         make_event(model="app.tag", object_id="b")
         with connection.cursor() as cursor:
             cursor.execute(f"ANALYZE {TABLE}")
-        rows = Life(AuditEvent.objects.all(), "app.tag", "b").rows(EVER, is_older=True)[:50]
+        rows = HistoryScan(AuditEvent.objects.all(), "app.tag", "b").rows(ALL_TIME, is_older=True)[:50]
         found = rows.explain(analyze=True, buffers=True, format="json")
         plan = json.loads(found) if isinstance(found, str) else found
         assert plan[0]["Plan"]["Actual Rows"] == 1

@@ -17,7 +17,7 @@ from .access import Access, access_of, readable
 from .base import with_uid
 from .filters import KindFilter
 from .inputs import ActorFilter, PeriodFilter
-from .keyset import EVER, Branch, Cursor, Few, Life, Page, Span, neighbours, newest_keys
+from .keyset import ALL_TIME, Cursor, HistoryScan, IndexScan, Page, SortedScan, TimeRange, neighbours, newest_keys
 from .scanning import Found, Scan, find_visible
 
 # More kinds than this are no longer looked up one by one.
@@ -47,8 +47,8 @@ class EventChangeList(ChangeList):
         """Find the page; nothing is counted."""
         self.cursor = Cursor.parse(request.GET.get(PAGE_VAR, ""))
         [period] = [spec for spec in self.filter_specs if isinstance(spec, PeriodFilter)]
-        span = period.span()
-        self.found = self._find(span) if span else Found(Page([]))
+        time_range = period.time_range()
+        self.found = self._find(time_range) if time_range else Found(Page([]))
         self.result_list = self.access.redact(self.found.events)
         reader = self.access.reader_of(self.result_list)
         for event in self.result_list:
@@ -57,9 +57,9 @@ class EventChangeList(ChangeList):
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
 
-    def _find(self, span: Span) -> Found:
+    def _find(self, time_range: TimeRange) -> Found:
         events = readable(self.access, self.queryset)
-        scan = Scan(self.access, events, self._branches(span), span, self.list_per_page)
+        scan = Scan(self.access, events, self._branches(time_range), time_range, self.list_per_page)
         return find_visible(scan, self.cursor, self._labels)
 
     def page_links(self) -> dict[str, str]:
@@ -69,16 +69,16 @@ class EventChangeList(ChangeList):
             cursors["further"] = self.found.further
         return {name: self.get_query_string({PAGE_VAR: str(cursor) or None}) for name, cursor in cursors.items()}
 
-    def _branches(self, span: Span) -> Sequence[Branch | Life]:
+    def _branches(self, time_range: TimeRange) -> Sequence[IndexScan | HistoryScan]:
         kinds, actor, term = self._kinds, self._actor(), clean_text(self.query.strip())
         events = self.queryset
         if not term and not actor and kinds is not None and len(kinds) <= MAX_KINDS:
-            return [Branch(events, "kind", kind) for kind in kinds]
+            return [IndexScan(events, "kind", kind) for kind in kinds]
         if kinds is not None:
             events = events.filter(kind__in=kinds)
         if term:
-            return _places_of(term, events.filter(**dict([actor])) if actor else events, span)
-        return [Branch(events, *actor)] if actor else [Branch(events)]
+            return _places_of(term, events.filter(**dict([actor])) if actor else events, time_range)
+        return [IndexScan(events, *actor)] if actor else [IndexScan(events)]
 
     def _actor(self) -> tuple[str, str] | None:
         [spec] = [spec for spec in self.filter_specs if isinstance(spec, ActorFilter)]
@@ -108,16 +108,16 @@ class EventChangeList(ChangeList):
         return None if len(kinds) == len(known) else kinds
 
 
-def _places_of(term: str, events: AuditEventQuerySet, span: Span) -> Sequence[Branch | Life]:
+def _places_of(term: str, events: AuditEventQuerySet, time_range: TimeRange) -> Sequence[IndexScan | HistoryScan]:
     """Return where the search looks: each place is one look into an index."""
     elsewhere = [
-        Branch(events, "actor_id", term),
-        Branch(events, "correlation_id", term),
-        Few(events.filter(with_uid("uid", term))),
+        IndexScan(events, "actor_id", term),
+        IndexScan(events, "correlation_id", term),
+        SortedScan(events.filter(with_uid("uid", term))),
     ]
     # object_id is the second column of its index, so the first is named too: whatever model it is.
     labels = sorted({kind.model for kind in known_kinds(events.db).values()} - {""})
-    if span == EVER and len(labels) <= MAX_LABELS and not newest_keys(elsewhere, 1):
+    if time_range == ALL_TIME and len(labels) <= MAX_LABELS and not newest_keys(elsewhere, 1):
         # Objects alone: their events come as they happened to them, for which none has to be sorted.
-        return [Life(events, label, term) for label in labels]
-    return [Few(events.filter(model__in=labels, object_id=term)), *elsewhere]
+        return [HistoryScan(events, label, term) for label in labels]
+    return [SortedScan(events.filter(model__in=labels, object_id=term)), *elsewhere]

@@ -67,7 +67,7 @@ class Panel:
 
 
 def dashboard_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> TemplateResponse:
-    """Return the page, for whoever may view events; what failed to be delivered takes the outbox's permission."""
+    """Return the page for users who may view events; failed notifications take the permission to view notifications."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
     site = model_admin.admin_site
@@ -97,19 +97,19 @@ def _chosen(request: HttpRequest) -> int:
 
 
 def _event_panels(site: str, visible: VisibleEvents) -> list[Panel]:
-    tallies = visible.count()
+    counts = visible.count()
     first, last = visible.period.first.isoformat(), visible.period.last.isoformat()
 
     def link(**parameters: str) -> str:
         return events_url(site, **parameters, since=first, until=last)
 
     days = [
-        Row(show_date(day), tallies.days[day], events_url(site, since=day.isoformat(), until=day.isoformat()))
+        Row(show_date(day), counts.days[day], events_url(site, since=day.isoformat(), until=day.isoformat()))
         for day in visible.period.days
     ]
     models = [
         Row(printable(label) or _("none"), count, link(model=label) if label else "")
-        for label, count in _ranked(tallies.models)
+        for label, count in _ranked(counts.models)
     ]
     actors = []
     for actor in visible.count_by_actor(MOST_ACTORS):
@@ -117,7 +117,7 @@ def _event_panels(site: str, visible: VisibleEvents) -> list[Panel]:
         # Somebody without a primary key may have somebody else's for a name.
         named = {"actor": actor.key} if actor.key else {"actor_name": actor.name}
         actors.append(Row(label, actor.count, link(**named) if any(named.values()) else ""))
-    rules = [Row(printable(name), count, link(rule=name)) for name, count in _ranked(tallies.rules)]
+    rules = [Row(printable(name), count, link(rule=name)) for name, count in _ranked(counts.rules)]
     unit = _("Events")
     both = _("An event that several rules matched counts for each of them.")
     cut = _("The %(count)d with the most events.") % {"count": MOST_ACTORS}

@@ -29,7 +29,7 @@ from django_signal_audit.reports.localization import show_moment
 from .access import Access, access_of
 from .base import crumbs_to_list, render_page
 from .details import view_events
-from .keyset import EVER, Cursor, Life, neighbours
+from .keyset import ALL_TIME, Cursor, HistoryScan, neighbours
 from .links import key_of, object_url
 from .related import find_object, related_events
 from .reverting import Present
@@ -45,10 +45,10 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
     access, using = access_of(request, site), AuditEvent.objects.all().db
     if not model_admin.has_view_permission(request) or not access.may_view_object(label, clean_text(key), using):
         raise PermissionDenied
-    lives = _lives(access, using, label, key)
-    found = _read(access, using, lives, cursor, PER_PAGE)
+    scans = _scans(access, using, label, key)
+    found = _read(access, using, scans, cursor, PER_PAGE)
     events, is_first = found.events, not found.page.has_newer
-    newest = next(iter(events if is_first else _read(access, using, lives, Cursor(), 1).events), None)
+    newest = next(iter(events if is_first else _read(access, using, scans, Cursor(), 1).events), None)
     instance = find_object(newest) if newest else None
     related = related_events(access, events, instance) if events and is_first else []
     subject = (newest.object_repr if newest else "") or key
@@ -85,18 +85,18 @@ def _model(label: str) -> type[models.Model] | None:
     return AuditEvent(model=label).model_class
 
 
-def _lives(access: Access, using: str, label: str, key: str) -> list[Life]:
+def _scans(access: Access, using: str, label: str, key: str) -> list[HistoryScan]:
     """Return where the events of the object are: a row that a multi-table child's row extends has some of the child."""
     model, events = _model(label), AuditEvent.objects.using(using)
     labels = labels_including_children(model) if model is not None and label == model._meta.label_lower else (label,)
     name = clean_text(key)
-    return [Life(events, clean_text(one), name) for one in labels if access.may_view_object(one, name, using)]
+    return [HistoryScan(events, clean_text(one), name) for one in labels if access.may_view_object(one, name, using)]
 
 
-def _read(access: Access, using: str, lives: Sequence[Life], cursor: Cursor, size: int) -> Found:
+def _read(access: Access, using: str, scans: Sequence[HistoryScan], cursor: Cursor, size: int) -> Found:
     """Return a page: what is on neither side of it is not read."""
-    scan = Scan(access, AuditEvent.objects.using(using), lives, EVER, size)
-    return find_visible(scan, cursor, [life.label for life in lives])
+    scan = Scan(access, AuditEvent.objects.using(using), scans, ALL_TIME, size)
+    return find_visible(scan, cursor, [scan.label for scan in scans])
 
 
 def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.base import WrongArgument
 
-from .keyset import Span
+from .keyset import TimeRange
 
 
 class InputFilter(ListFilter):
@@ -109,10 +109,10 @@ class PeriodFilter(InputFilter):
                 "display": label,
             }
 
-    def span(self) -> Span | None:
+    def time_range(self) -> TimeRange | None:
         """Return the period; None if what was typed in means none."""
         try:
-            return Span.of(*self._moments())
+            return TimeRange.of(*self._moments())
         except WrongArgument:
             return None
 

@@ -37,7 +37,7 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeRange:
     """The part of the log between two positions, neither of them included."""
 
     after: Position
@@ -45,12 +45,12 @@ class Span:
 
     @classmethod
     def of(cls, since: dt.datetime | None, until: dt.datetime | None) -> Self:
-        """Return the span from a moment, included, to another, not included; None for an open end."""
+        """Return the time range from a moment, included, to another, not included; None for an open end."""
         # Keys begin at 1, so a moment's own position, with 0, precedes the events of that moment.
         return cls(Position(since or _utc(1000)), Position(until or _utc(9000)))
 
 
-EVER = Span.of(None, None)
+ALL_TIME = TimeRange.of(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,13 @@ class Cursor:
         direction = "older" if self.is_older else "newer"
         return f"{direction}-{(self.position.moment - _utc(1970)) // _MICROSECOND}-{self.position.event_id}"
 
-    def narrow(self, span: Span) -> Span:
-        """Return the part of the span in which the page is."""
+    def narrow(self, time_range: TimeRange) -> TimeRange:
+        """Return the part of the time range in which the page is."""
         if self.position is None:
-            return span
+            return time_range
         if self.is_older:
-            return Span(span.after, min(span.before, self.position))
-        return Span(max(span.after, self.position), span.before)
+            return TimeRange(time_range.after, min(time_range.before, self.position))
+        return TimeRange(max(time_range.after, self.position), time_range.before)
 
 
 class Row(Func):
@@ -120,7 +120,7 @@ class Below(Above):
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class IndexScan:
     """Events that one index leads to in the order of time: those with a value in a column, or all.
 
     Asked for ``column = value``, a database may as well walk down the whole log in the hope of soon meeting enough of
@@ -133,27 +133,27 @@ class Branch:
     column: str = ""
     value: Any = None
 
-    def rows(self, span: Span, *, is_older: bool) -> AuditEventQuerySet:
-        """Return the events of the span, the newest or the oldest first."""
+    def rows(self, time_range: TimeRange, *, is_older: bool) -> AuditEventQuerySet:
+        """Return the events of the time range, the newest or the oldest first."""
         columns = [self.column, *self.order] if self.column else [*self.order]
-        found = _between(self.events, columns, span, *([self.value] if self.column else []))
+        found = _between(self.events, columns, time_range, *([self.value] if self.column else []))
         return found.order_by(*(f"-{column}" if is_older else column for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
-class Few(Branch):
+class SortedScan(IndexScan):
     """Events that an index leads to in another order, few enough to be sorted."""
 
-    def rows(self, span: Span, *, is_older: bool) -> AuditEventQuerySet:
-        """Return the events of the span, the newest or the oldest first."""
+    def rows(self, time_range: TimeRange, *, is_older: bool) -> AuditEventQuerySet:
+        """Return the events of the time range, the newest or the oldest first."""
         # By the bare column, a database might walk down the log to be spared the sorting.
         time = Coalesce("recorded_at", "recorded_at")
-        found = _between(self.events, [time, "id"], span)
+        found = _between(self.events, [time, "id"], time_range)
         return found.order_by(time.desc(), "-id") if is_older else found.order_by(time.asc(), "id")
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class HistoryScan:
     """The events of one row. Their order is that of their keys, which ascend from one event of a row to the next."""
 
     order: ClassVar[tuple[str, ...]] = ("id",)
@@ -162,9 +162,9 @@ class Life:
     label: str
     key: str
 
-    def rows(self, span: Span, *, is_older: bool) -> AuditEventQuerySet:
-        """Return the events between the keys of the span's ends, the newest or the oldest first."""
-        first, last = span.after.event_id, span.before.event_id or LAST_ID
+    def rows(self, time_range: TimeRange, *, is_older: bool) -> AuditEventQuerySet:
+        """Return the events between the keys of the time range's ends, the newest or the oldest first."""
+        first, last = time_range.after.event_id, time_range.before.event_id or LAST_ID
         if connections[self.events.db].vendor != "postgresql":
             # These look up what is equal, and of rows that are compared they take the first columns alone.
             found = self.events.filter(model=self.label, object_id=self.key, id__gt=first, id__lt=last)
@@ -175,8 +175,10 @@ class Life:
         return found.order_by(*(("-object_id", "-id") if is_older else ("object_id", "id")))
 
 
-def _between(events: AuditEventQuerySet, columns: Sequence[Any], span: Span, *value: Any) -> AuditEventQuerySet:
-    return _within(events, columns, (*value, *span.after), (*value, *span.before))
+def _between(
+    events: AuditEventQuerySet, columns: Sequence[Any], time_range: TimeRange, *value: Any
+) -> AuditEventQuerySet:
+    return _within(events, columns, (*value, *time_range.after), (*value, *time_range.before))
 
 
 def _within(events: AuditEventQuerySet, columns: Sequence[Any], *ends: tuple[Any, ...]) -> AuditEventQuerySet:
@@ -197,21 +199,21 @@ class Page:
     has_older: bool = False
 
 
-def find_page(branches: Sequence[Branch | Life], span: Span, cursor: Cursor, size: int) -> Page:
-    """Return the page at the cursor of the events of the span that are in any of the branches.
+def find_page(scans: Sequence[IndexScan | HistoryScan], time_range: TimeRange, cursor: Cursor, size: int) -> Page:
+    """Return the page at the cursor of the events of the time range that are in any of the scans.
 
-    Each branch is read for one page at most, and the pages are merged. All branches have the same order.
+    Each scan is read for one page at most, and the pages are merged. All scans have the same order.
     """
-    if not branches:
+    if not scans:
         return Page([])
-    part = cursor.narrow(span)
-    keys = find_keys(branches, part, size + 1, cursor)
+    part = cursor.narrow(time_range)
+    keys = find_keys(scans, part, size + 1, cursor)
     has_more, keys = len(keys) > size, keys[:size]
     if cursor.is_older:
         return Page(keys, has_newer=cursor.position is not None, has_older=has_more)
     if not has_more and cursor.position is not None:
         # So few are newer that they are on the first page, which is to be a full one.
-        return find_page(branches, span, Cursor(), size)
+        return find_page(scans, time_range, Cursor(), size)
     return Page(keys[::-1], has_newer=has_more, has_older=cursor.position is not None)
 
 
@@ -235,21 +237,21 @@ def neighbours(cursor: Cursor, page: Page, events: Sequence[AuditEvent]) -> dict
     return found
 
 
-def newest_keys(branches: Sequence[Branch | Life], limit: int) -> list[int]:
-    """Return the keys of the newest events that are in any of the branches, of which each is read for so many."""
-    return find_keys(branches, EVER, limit, Cursor()) if branches else []
+def newest_keys(scans: Sequence[IndexScan | HistoryScan], limit: int) -> list[int]:
+    """Return the keys of the newest events that are in any of the scans, of which each is read for so many."""
+    return find_keys(scans, ALL_TIME, limit, Cursor()) if scans else []
 
 
-def find_keys(branches: Sequence[Branch | Life], span: Span, limit: int, cursor: Cursor) -> list[int]:
+def find_keys(scans: Sequence[IndexScan | HistoryScan], time_range: TimeRange, limit: int, cursor: Cursor) -> list[int]:
     """Return the keys of the first events at the cursor, in the order in which it reads."""
-    rows = [branch.rows(span, is_older=cursor.is_older) for branch in branches]
-    columns = branches[0].order
+    rows = [scan.rows(time_range, is_older=cursor.is_older) for scan in scans]
+    columns = scans[0].order
     if len(rows) == 1:
         return list(rows[0].values_list("pk", flat=True)[:limit])
     parts: list[str] = []
     params: list[Any] = []
-    for branch in rows:
-        found = branch.values_list(*columns)[:limit]
+    for scan in rows:
+        found = scan.values_list(*columns)[:limit]
         try:
             sql, given = found.query.get_compiler(found.db).as_sql()
         except EmptyResultSet:

@@ -41,7 +41,7 @@ class Reference:
         return bool(told) and all(self.names[name] in _values(change) for name, change in told.items())
 
     def keys(self, most: int) -> list[str]:
-        """Return how the trail names the rows that refer to the object now, at most so many, whichever these are."""
+        """Return how the audit log names the rows that refer to the object now, at most so many of them."""
         return [row_name(self.rows.model, pk) for pk in self.rows[:most]]
 
 

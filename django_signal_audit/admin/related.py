@@ -14,7 +14,7 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.signatures import known_kinds
 
 from .access import Access, readable
-from .keyset import Branch, Life, newest_keys
+from .keyset import HistoryScan, IndexScan, newest_keys
 from .references import Reference, ValueOf, references_to
 
 # So many events are shown.
@@ -92,23 +92,23 @@ def _of_rows(events: AuditEventQuerySet, references: Iterable[Reference]) -> tup
     possible: set[int] = set()
     for reference in references:
         keys = reference.keys(min(MAX_ROWS, MAX_BRANCHES // len(reference.labels)))
-        lives = [Life(events, label, key) for label in reference.labels for key in keys]
+        scans = [HistoryScan(events, label, key) for label in reference.labels for key in keys]
         if reference.is_members:
-            possible.update(newest_keys(lives, MAX_EVENTS_OF_FIELD))
+            possible.update(newest_keys(scans, MAX_EVENTS_OF_FIELD))
         else:
-            certain.update(newest_keys(lives, MAX_EVENTS))
+            certain.update(newest_keys(scans, MAX_EVENTS))
     return certain, possible
 
 
 def _recent(events: AuditEventQuerySet, labels: set[str]) -> set[int]:
     kinds = [number for number, kind in known_kinds(events.db).items() if kind.model in labels]
-    return set(newest_keys([Branch(events, "kind", number) for number in kinds[:MAX_KINDS]], MAX_RECENT))
+    return set(newest_keys([IndexScan(events, "kind", number) for number in kinds[:MAX_KINDS]], MAX_RECENT))
 
 
 def _together(events: AuditEventQuerySet, page: Iterable[AuditEvent]) -> set[int]:
     """Return the keys of events of the same requests and commands."""
     found = dict.fromkeys(event.correlation_id for event in page if event.correlation_id)
-    return set(newest_keys([Branch(events, "correlation_id", value) for value in found], MAX_TOGETHER))
+    return set(newest_keys([IndexScan(events, "correlation_id", value) for value in found], MAX_TOGETHER))
 
 
 def _naming(events: AuditEventQuerySet, references: Iterable[Reference]) -> set[int]:

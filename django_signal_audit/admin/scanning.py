@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
 from .access import Access
-from .keyset import Branch, Cursor, Life, Page, Span, find_keys, find_page
+from .keyset import Cursor, HistoryScan, IndexScan, Page, TimeRange, find_keys, find_page
 from .shapes import shaped
 
 # So many events are read for one page. Who sees few of them is offered to look further.
@@ -39,16 +39,16 @@ class Found:
 
 
 def find_visible(scan: Scan, cursor: Cursor, labels: Iterable[str]) -> Found:
-    """Return the page at the cursor, of those events in the branches that the user may see.
+    """Return the page at the cursor, of those events in the scans that the user may see.
 
     Args:
         scan: What is to be read.
         cursor: Where the page begins.
-        labels: The models that the events in the branches may be of.
+        labels: The models that the events in the scans may be of.
 
     """
     if not any(map(scan.access.is_partial, labels)):
-        page = find_page(scan.branches, scan.span, cursor, scan.size)
+        page = find_page(scan.scans, scan.time_range, cursor, scan.size)
         return Found(page, _fetch(scan.events, page.keys))
     found = scan.read(cursor)
     if not cursor.is_older and cursor.position is not None and not found.page.has_newer and found.further is None:
@@ -69,16 +69,16 @@ class Scan:
     Attributes:
         access: What the user may see.
         events: All events of the models that they may see anything of.
-        branches: Where to read.
-        span: The part of the log to read.
+        scans: Where to read.
+        time_range: The part of the log to read.
         size: How many events a page has.
 
     """
 
     access: Access
     events: AuditEventQuerySet
-    branches: Sequence[Branch | Life]
-    span: Span
+    scans: Sequence[IndexScan | HistoryScan]
+    time_range: TimeRange
     size: int
 
     def read(self, cursor: Cursor) -> Found:
@@ -106,5 +106,5 @@ class Scan:
         return Found(page, shown, at, last.recorded_at) if is_cut and last else Found(page, shown)
 
     def _read(self, cursor: Cursor, limit: int) -> list[AuditEvent]:
-        keys = find_keys(self.branches, cursor.narrow(self.span), limit, cursor)
+        keys = find_keys(self.scans, cursor.narrow(self.time_range), limit, cursor)
         return _fetch(self.events.only(*_COLUMNS), keys)

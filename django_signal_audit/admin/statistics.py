@@ -64,7 +64,7 @@ def _midnight(day: dt.date) -> dt.datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class ActorTally:
+class ActorCount:
     """How many events an actor caused; ``key`` and ``name`` are ``""`` for nobody."""
 
     key: str
@@ -73,7 +73,7 @@ class ActorTally:
 
 
 @dataclass(frozen=True, slots=True)
-class EventTallies:
+class EventCounts:
     """How many events there are by what all events of a kind have in common, and by day."""
 
     days: Counter[dt.date]
@@ -113,27 +113,27 @@ class VisibleEvents:
         """Return whether there are more events to be read one by one than are read."""
         return len(self._read) > MOST_READ
 
-    def count(self) -> EventTallies:
+    def count(self) -> EventCounts:
         """Count the events by day, model and rule: one query, of the index alone."""
         days = self.period.days
         ends = ((number, _midnight(day + _DAY)) for number, day in enumerate(days))
         number = Case(
             *(When(recorded_at__lt=end, then=Value(number)) for number, end in ends), output_field=IntegerField()
         )
-        tallies = EventTallies(Counter(), Counter(), Counter())
+        counts = EventCounts(Counter(), Counter(), Counter())
         rows = self.events.annotate(day=number).values_list("kind", "day").annotate(count=Count("id"))
         for kind, day, count in rows:
-            self._add(tallies, kind, days[day], count)
+            self._add(counts, kind, days[day], count)
         for event in self._shown:
-            self._add(tallies, event.kind, local(event.recorded_at).date(), 1)
-        return tallies
+            self._add(counts, event.kind, local(event.recorded_at).date(), 1)
+        return counts
 
-    def _add(self, tallies: EventTallies, kind: int, day: dt.date, count: int) -> None:
-        tallies.days[day] += count
-        tallies.models[self.kinds[kind].model] += count
-        tallies.rules.update(dict.fromkeys(self.kinds[kind].rules, count))
+    def _add(self, counts: EventCounts, kind: int, day: dt.date, count: int) -> None:
+        counts.days[day] += count
+        counts.models[self.kinds[kind].model] += count
+        counts.rules.update(dict.fromkeys(self.kinds[kind].rules, count))
 
-    def count_by_actor(self, most: int) -> Sequence[ActorTally]:
+    def count_by_actor(self, most: int) -> Sequence[ActorCount]:
         """Return those who caused the most events, each by the name in the newest of them."""
         # Who has no key is told apart by name.
         unkeyed = Case(When(actor_id="", then=F("actor_repr")), default=Value(""))
@@ -143,7 +143,7 @@ class VisibleEvents:
         rows = self._with_shown(rows)[:most]
         newest = AuditEvent.objects.using(self.events.db).filter(pk__in=[row[3] for row in rows]).order_by()
         names = dict(newest.values_list("pk", "actor_repr"))
-        return [ActorTally(key, names.get(pk, ""), count) for key, _name, count, pk in rows]
+        return [ActorCount(key, names.get(pk, ""), count) for key, _name, count, pk in rows]
 
     def _with_shown(self, rows: list[ActorRow]) -> list[ActorRow]:
         """Return the rows with the events that were read one by one, those with the most events first."""

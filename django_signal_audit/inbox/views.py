@@ -29,7 +29,7 @@ Answer = Callable[[HttpRequest, Mailbox], dict[str, Any]]
 @never_cache
 @csrf_protect
 def show(request: HttpRequest) -> HttpResponse:
-    """Show the user's messages, newest first, and note that he has seen them."""
+    """Show the user's messages, newest first, and note that they have seen them."""
     mailbox = Mailbox(_user(request))
     page = mailbox.page(**cursors(request))
     mailbox.see(page.messages)

@@ -62,7 +62,7 @@ def test_from_a_filter_to_an_event_and_the_history_of_its_object(tab: Tab, life:
 
     text = tab.do(go)
     assert "Not sold any more" in text
-    assert "It was not there" in text
+    assert "The object didn't exist yet" in text
     assert tab.complaints == []
 
 
