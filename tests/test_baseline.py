@@ -252,7 +252,7 @@ class TestBaselineCommand:
         Tag.objects.create(name="a")
         audit()
         monkeypatch.setattr("django_signal_audit.recorder.insert_row", lambda *_: 1 / 0)
-        with pytest.raises(CommandError, match=r"app.tag: .*ZeroDivisionError.* run it again") as caught:
+        with pytest.raises(CommandError, match=r"app.tag: .*ZeroDivisionError.* run the command again") as caught:
             give("app.Tag")
         assert caught.value.returncode == 1
 

@@ -19,7 +19,7 @@ from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.json_lookups import HasItem
 from django_signal_audit.reports.localization import local
 from django_signal_audit.reports.queries import EventFilter
-from django_signal_audit.rules.parsing import LEVEL_SYNONYMS
+from django_signal_audit.rules.hints import LEVEL_SYNONYMS
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
 

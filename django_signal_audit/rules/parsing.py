@@ -14,17 +14,12 @@ from django_signal_audit.events.values import clean_text
 from django_signal_audit.problems import Problem, did_you_mean, entry_of, nearest, shown
 
 from .durations import parse_duration, parse_rate
-from .periods import EXAMPLES, is_retention, period_hint
+from .hints import value_hint
+from .periods import EXAMPLES, is_retention
 from .schema import RULE_KEYS, NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.
 NAME_LENGTH = 100
-# What other programs call the levels.
-LEVEL_SYNONYMS = {
-    **dict.fromkeys(("error", "err", "fatal", "emergency", "alert", "severe", "high", "danger"), "critical"),
-    **dict.fromkeys(("warn", "medium"), "warning"),
-    **dict.fromkeys(("debug", "notice", "low", "success", "normal"), "info"),
-}
 # Values that are secrets, or hold some.
 _UNSHOWN = ("CHANNELS", "MASK_KEY")
 
@@ -125,7 +120,6 @@ _RULE: dict[str, _Key] = {
     "retention": _Key("E021", f"a duration such as {EXAMPLES}", is_retention),
     "enabled": _Key("E008", "True or False", lambda value: isinstance(value, bool)),
 }
-_LISTS = ("events", "fields", "exclude", "mask", "notify", "paths", "methods")
 
 
 def _is_recipients(value: Any) -> bool:
@@ -252,7 +246,7 @@ def _read(
             problems.append(Problem("E005", where, f"isn't a key of {what}.", did_you_mean(name, keys)))
         elif not key.accepts(value):
             unread.add(name)
-            problems.append(Problem(key.code, where, f"must be {key.expects}.", _hint(name, value)))
+            problems.append(Problem(key.code, where, f"must be {key.expects}.", value_hint(name, value)))
         else:
             sound[name] = value
     return sound, frozenset(unread), problems
@@ -260,25 +254,6 @@ def _read(
 
 def _is_nameless(name: Any) -> bool:
     return name is None or (isinstance(name, str) and not name.strip())
-
-
-def _hint(key: str, value: Any) -> str:
-    if key == "level":
-        return did_you_mean(value, Level.values, synonyms=LEVEL_SYNONYMS)
-    if key == "model" and (label := _label_of(value)):
-        return f'Write "{label}".'
-    if key == "retention":
-        return period_hint(value)
-    if key in _LISTS and isinstance(value, str) and value:
-        return f"It is a string. Write [{shown(value)}]."
-    return f"It is {shown(value)}."
-
-
-def _label_of(value: Any) -> str:
-    """Return the label of a model class that stands in place of it, alone or first in a list."""
-    first = value[0] if isinstance(value, (list, tuple)) and value else value
-    options = getattr(first, "_meta", None) if isinstance(first, type) else None
-    return str(getattr(options, "label", ""))
 
 
 def _name_problems(name: Any, path: str, first: dict[str, str]) -> list[Problem]:

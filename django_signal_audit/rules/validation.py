@@ -17,6 +17,7 @@ from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, EventType
 from django_signal_audit.problems import Problem, did_you_mean, nearest, nearest_path
 
 from .fields import field_problems
+from .hints import split
 from .labels import meant_label, nearest_label
 from .parsing import ParsedRule
 from .patterns import auditable_models, find_model, is_wildcard, matching, resolve_all
@@ -231,7 +232,9 @@ def pattern_problems(pattern: str, path: str) -> list[Problem]:
         return [Problem("E009", path, f"is {pattern!r}, which matches no model.", hint)]
     model = find_model(pattern)
     if model is None:
-        return [Problem("E009", path, f"is {pattern!r}, but that model doesn't exist.", nearest_label(pattern))]
+        several = split(pattern)
+        hint = f"It is one string. Write {several!r}." if len(several) > 1 else nearest_label(pattern)
+        return [Problem("E009", path, f"is {pattern!r}, but that model doesn't exist.", hint)]
     owner: Any = model._meta.auto_created
     if owner:
         hint = f"Audit the many-to-many field of {owner._meta.label} instead."
