@@ -10,10 +10,10 @@ from .context.impersonation import resolve_impersonator
 from .context.scopes import current_context
 from .enums import EventType
 from .events.changes import Change
-from .events.documents import JSONValue, clean_text, safe_str
+from .events.documents import JSONValue, clean_text
 from .events.insert import EventRow
-from .events.keys import concrete, object_id, row_name
-from .events.payloads import hide, masked_payload, member_names, secret_values
+from .events.keys import object_id, row_name
+from .events.payloads import hide, masked_payload, member_names, text_of
 from .events.secret_fields import has_secret_key, masked_fields
 from .events.uids import new_uids
 from .models.events import REPR_LENGTH, utc_now
@@ -38,8 +38,15 @@ class EventBuilder:
         self._actor: tuple[str, str] | None = None
         self._rules: dict[int, list[str]] = {}
 
-    def describe(self, change: Change, match: Match) -> EventRow:
-        """Return the row of the event."""
+    def describe(self, change: Change, match: Match, text: str | None) -> EventRow:
+        """Return the row of the event.
+
+        Args:
+            change: What happened.
+            match: What the rules make of it.
+            text: The text of the object, None if it has yet to be asked for it.
+
+        """
         label = match.plan.label if match.plan else change.model._meta.label_lower if change.model else ""
         actor_id, actor_repr = self._resolve(change.actor)
         uid, self._first = self._first or next(self._uids), None
@@ -54,7 +61,7 @@ class EventBuilder:
             rules,
             label,
             row_name(change.model, change.pk) if change.model else object_id(change.pk),
-            _object_repr(change),
+            _object_repr(change, text),
             actor_id,
             actor_repr,
             _describe_changes(change, match),
@@ -90,36 +97,27 @@ def _cut(actor_id: str, actor_repr: str) -> tuple[str, str]:
     return object_id(actor_id), _shorten(actor_repr)
 
 
-def _object_repr(change: Change) -> str:
-    text = change.object_repr
-    if text is None:
-        text = "" if change.instance is None else safe_str(change.instance)
-    text = clean_text(text)
-    return _shorten(hide(text, _masked_values(change)) if text else text)
+def _object_repr(change: Change, text: str | None) -> str:
+    values = _masked_values(change)
+    if text is not None:
+        return _shorten(hide(clean_text(text), values))
+    return "" if change.instance is None else _shorten(text_of(change.instance, values))
 
 
 def _masked_values(change: Change) -> list[Any]:
-    """Return the values of masked fields that the text of a change's object may show."""
-    found = [] if change.instance is None else list(secret_values(change.instance))
+    """Return the values of masked fields that a change carries: its object may hold others, and hides these itself."""
+    found: list[Any] = []
     if change.model is None:
         return found
-    model = concrete(change.model)
-    for name in masked_fields(model) & change.fields.keys():
-        found += change.fields[name]
-    if has_secret_key(model):
+    for name in masked_fields(change.model):
+        found += change.fields.get(name, ())
+    if has_secret_key(change.model):
         found += change.pk if isinstance(change.pk, (tuple, list)) else [change.pk]
     return found
 
 
 def _shorten(text: str) -> str:
     return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 1]}…"
-
-
-def _without_masked(text: str, change: Change) -> str:
-    """Return the text without the values of masked fields that the change tells of: the instance may hold others."""
-    masked = masked_fields(concrete(change.model)) if change.model is not None else frozenset()
-    found = [change.fields[name] for name in change.fields.keys() & masked]
-    return hide(text, [value for pair in found for value in pair]) if found else text
 
 
 def _describe_changes(change: Change, match: Match) -> dict[str, JSONValue]:

@@ -189,7 +189,11 @@ def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[Ev
     matched = [(change, match) for change in changes if (match := match_change(change)) is not None]
     if not matched:
         return []
-    recorded = [Recorded(describer.describe(change, match), match) for change, match in _with_texts(matched)]
+    texts = _texts([change for change, _ in matched])
+    recorded = [
+        Recorded(describer.describe(change, match, text), match)
+        for (change, match), text in zip(matched, texts, strict=True)
+    ]
     rows = [item.row for item in recorded]
     key = _insert(rows, using)
     _count.set(_count.get() + 1)
@@ -201,16 +205,18 @@ def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[Ev
     return rows
 
 
-def _with_texts(matched: Sequence[tuple[Change, Match]]) -> Iterator[tuple[Change, Match]]:
-    """Return the changes with the texts of their objects, where there are several to be asked together."""
-    open_ones = [change.instance for change, _ in matched if change.object_repr is None and change.instance is not None]
-    if len(open_ones) < 2:
-        yield from matched
-        return
-    texts = iter(texts_of(open_ones))
-    for change, match in matched:
-        is_open = change.object_repr is None and change.instance is not None
-        yield (change._replace(object_repr=next(texts)) if is_open else change), match
+def _texts(changes: Sequence[Change]) -> list[str | None]:
+    """Return the texts of the changes' objects that are known; several objects are asked for theirs together."""
+    texts = [change.object_repr for change in changes]
+    unasked = {
+        at: change.instance
+        for at, change in enumerate(changes)
+        if change.object_repr is None and change.instance is not None
+    }
+    if len(unasked) > 1:
+        for at, text in zip(unasked, texts_of(list(unasked.values())), strict=True):
+            texts[at] = text
+    return texts
 
 
 def _insert(rows: Sequence[EventRow], using: str) -> int | None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
+from operator import length_hint
 from os import SEEK_END
 from secrets import token_bytes
 from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from django.db import models
 
+from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.rules.plans import ModelPlan
 
 from .columns import converted, converted_fields, stored
 from .internals import is_plain, plain_object
 from .rows import Row, current, locked, rows_of
+from .selects import Convert
 from .tables import missing_columns
 
 Image: TypeAlias = tuple[Any, ...]
@@ -45,15 +49,12 @@ def _sized_chunks(images: Iterable[Image]) -> Iterator[tuple[list[Image], int]]:
     size = 0
     for image in images:
         chunk.append(image)
-        size += sum(len(value) for value in image if value.__class__ in _SIZED)
+        size += sum(map(length_hint, image))  # 0 for what has no length
         if len(chunk) >= CHUNK or size >= _CHUNK_BYTES:
             yield chunk, size
             chunk, size = [], 0
     if chunk:
         yield chunk, size
-
-
-_SIZED = frozenset({str, bytes, bytearray, memoryview})
 
 
 class Spool:
@@ -110,19 +111,24 @@ def _sealed(data: bytes, key: bytes) -> bytes:
 
 
 class _Layout(NamedTuple):
-    """The columns of a model's images, where each is, and which are the key's."""
+    """The columns of a model's images, where each is, which are the key's, and of which objects have something else."""
 
     fields: tuple[Any, ...]
     attnames: tuple[str, ...]
     position: Mapping[str, int]
     key_positions: tuple[int, ...]
+    converted: Mapping[int, Any]
 
 
 @lru_cache(1024)
-def _layout(model: type[models.Model], missing: frozenset[Any]) -> _Layout:
+def _layout(model: type[models.Model], missing: frozenset[Any], using: str) -> _Layout:
     fields = tuple(field for field in model._meta.concrete_fields if field.column and field not in missing)
     position = {field.attname: position for position, field in enumerate(fields)}
-    return _Layout(fields, tuple(position), position, tuple(position[one.attname] for one in model._meta.pk_fields))
+    keys = tuple(position[one.attname] for one in model._meta.pk_fields)
+    return _Layout(fields, tuple(position), position, keys, converted_fields(fields, using))
+
+
+on_settings_changed(_layout.cache_clear)
 
 
 class ImageReader:
@@ -131,12 +137,16 @@ class ImageReader:
     Columns that the table lacks, because their migration has yet to run, are left out.
     """
 
+    # What images hold unconverted, by position.
+    _converters: Mapping[int, Convert] = MappingProxyType({})
+
     def __init__(self, plan: ModelPlan, using: str) -> None:
         self.plan = plan
         self.using = using
-        self.fields, self.attnames, self.position, self.key_positions = _layout(
-            plan.model, missing_columns(plan.model, using)
-        )
+        layout = _layout(plan.model, missing_columns(plan.model, using), using)
+        self.fields, self.attnames, self.position, self.key_positions, self.converted = layout
+        # The columns of the fields that rows were asked for, by the fields' names, with what converts them.
+        self._columns: dict[frozenset[str], list[tuple[str, int, Any]]] = {}
 
     def rows(self, *, deleting: bool = False, lock: bool = True) -> models.QuerySet[Any, Image]:
         """Return the queryset of the images of all rows, to be filtered."""
@@ -159,14 +169,16 @@ class ImageReader:
         """Return the value of one column."""
         return image[self.position[attname]]
 
-    def row(self, image: Image, names: Container[str]) -> Row:
+    def row(self, image: Image, names: frozenset[str]) -> Row:
         """Return the values of the named fields, in the order of the model."""
-        position = self.position
-        return {
-            name: self.value(image, field.attname)
-            for name, field in self.plan.all_fields.items()
-            if name in names and field.attname in position
-        }
+        columns = self._columns.get(names)
+        if columns is None:
+            columns = self._columns[names] = [
+                (name, position, self._converters.get(position))
+                for name, field in self.plan.all_fields.items()
+                if name in names and (position := self.position.get(field.attname)) is not None
+            ]
+        return {name: image[at] if convert is None else convert(image[at]) for name, at, convert in columns}
 
     def instance(self, image: Image) -> models.Model:
         """Return the object of an image."""
@@ -174,11 +186,6 @@ class ImageReader:
         if self.is_plain:
             return plain_object(self.plan.model, self.using, dict(zip(self.attnames, image, strict=True)))
         return self.plan.model.from_db(self.using, self.attnames, image)
-
-    @cached_property
-    def converted(self) -> Mapping[int, Any]:
-        """Return the fields of which objects have something else than the column holds, by position."""
-        return converted_fields(self.fields, self.using)
 
     def as_objects_have_it(self, image: Image) -> Image:
         """Return an image with what the project's own fields make of the columns."""

@@ -101,6 +101,7 @@ _WRITING = ("_save_table", "_do_insert", "_do_update")
 _WRITING_ROWS = ("_insert", "_update")
 
 
+@lru_cache(1024)
 def writes_as_told(kind: type[models.Model], using: str) -> bool:
     """Return whether a save of objects of a class writes just the columns that it names, and what the objects have.
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
+from weakref import WeakSet
 
 from django.apps import apps
 from django.db import models, router
@@ -38,6 +39,8 @@ UID = "django_signal_audit.members"
 # The watched ones, and their memberships where no query hook sees the pairs.
 _watched: set[type[models.Model]] = set()
 _memberships: dict[type[models.Model], Membership] = {}
+# The classes of managers whose methods are ours.
+_wrapped: WeakSet[type] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,10 @@ def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def get(self: Any, instance: Any, owner: Any = None) -> Any:
         manager = original(self, instance, owner)
-        if instance is not None and self.through in _watched:
+        if instance is not None and self.through in _watched and (kind := type(manager)) not in _wrapped:
             for name in MANAGER_METHODS:
-                patch_once(type(manager), name, wrap_manager_method)
+                patch_once(kind, name, wrap_manager_method)
+            _wrapped.add(kind)
         return manager
 
     return get

@@ -82,6 +82,8 @@ class RawImageReader(ImageReader):
 
     def texts(self, images: Sequence[Image]) -> list[str]:
         """Return the texts of the objects of images, which mostly are about one column or two."""
+        if not images:
+            return []
         objects = [self._sketch(image) for image in images] if self.is_plain else [*map(self.instance, images)]
         try:
             return texts_of(objects)

@@ -33,11 +33,14 @@ class Table(NamedTuple):
 
 
 _tables: dict[tuple[str, str, str], Table] = {}
-on_settings_changed(_tables.clear)
+# The models, with a database, whose columns are all there.
+_complete: set[tuple[type[models.Model], str, str]] = set()
 
 
+@on_settings_changed
 def _forget(**_: Any) -> None:
     _tables.clear()
+    _complete.clear()
 
 
 post_migrate.connect(_forget, dispatch_uid="django_signal_audit.capture.tables")
@@ -70,12 +73,18 @@ _NOTHING: frozenset[Any] = frozenset()
 
 def missing_columns(model: type[models.Model], using: str) -> frozenset[Any]:
     """Return the fields of a model whose columns are not there: their migration has yet to run."""
-    missing: set[Any] = set()
-    for one in (model, *model._meta.get_parent_list()) if using else ():
-        columns = table_of(one, using).columns
-        if columns:
-            missing |= {field for field in one._meta.local_concrete_fields if _column(field) not in columns}
-    return frozenset(field for field in missing if field.column) or _NOTHING
+    if not using or (key := (model, using, str(connections[using].settings_dict["NAME"]))) in _complete:
+        return _NOTHING
+    tables = [(one, table_of(one, using).columns) for one in (model, *model._meta.get_parent_list())]
+    missing = frozenset(
+        field
+        for one, columns in tables
+        for field in one._meta.local_concrete_fields
+        if columns and field.column and _column(field) not in columns
+    )
+    if not missing and all(columns for _, columns in tables):
+        _complete.add(key)
+    return missing
 
 
 def is_lockable(model: type[models.Model], using: str) -> bool:

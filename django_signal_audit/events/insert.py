@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
+from operator import length_hint
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -98,7 +99,7 @@ def _batches(
     batch: list[tuple[Any, ...]] = []
     length = 0
     for row in prepared:
-        row_length = sum(len(value) for value in row if isinstance(value, str))
+        row_length = sum(map(length_hint, row))
         if batch and (len(batch) >= most or length + row_length > MAX_STATEMENT_LENGTH):
             yield batch
             batch, length = [], 0
@@ -153,7 +154,7 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
     """Return the rows as the driver takes them. What the rows of one call share is converted once."""
     rows = _storable(rows, connection)
     native_uuid = connection.features.has_native_uuid_field
-    moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection)
+    moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection, prepared=True)
     shared: dict[int, str] = {}
 
     def dumped(value: Any) -> str:

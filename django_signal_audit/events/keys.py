@@ -38,14 +38,9 @@ def row_name(model: type[models.Model], pk: Any) -> str:
     """Return the text by which the trail names a row of a model: its primary key, or a tag where that is a secret."""
     name = object_id(pk)
     # A tag is the row's name already.
-    if not name or not has_secret_key(concrete(model)) or _TAG.fullmatch(name):
+    if not name or not has_secret_key(model) or _TAG.fullmatch(name):
         return name
     return tag((_root(model)._meta.label_lower, "pk"), name)
-
-
-def concrete(model: type[models.Model]) -> type[models.Model]:
-    """Return the model whose table the rows are in: itself, or what a proxy stands for."""
-    return model._meta.concrete_model or model
 
 
 def _root(model: type[models.Model]) -> type[models.Model]:
@@ -72,7 +67,7 @@ def parse_id(model: type[models.Model], name: str) -> Any:
 
     None if the name was cut, is a secret's tag, or is no key of the model now.
     """
-    if has_secret_key(concrete(model)):
+    if has_secret_key(model):
         return None
     fields = model._meta.pk_fields
     try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import cache, lru_cache
 from typing import Any
 
 from django_signal_audit.conf import DEFAULT_MASK_FIELDS, DOCUMENTED_MASK_FIELDS, get_settings, on_settings_changed
 
-from .documents import DIGEST_KEY, ESCAPE_KEY, MASK_KEY, JSONValue, Masked, mask, unescaped
+from .documents import DIGEST_KEY, ESCAPE_KEY, MASK_KEY, MAX_DEPTH, RESERVED, JSONValue, Masked, mask, unescaped
 from .named_secrets import OPENINGS, are_pairs, is_pair, named_values, parsed, secret_places
 
 # A word ends where upper case begins after lower case, and before the last capital of an acronym ("APIToken"). "IDs" is
@@ -184,14 +184,39 @@ def _is_secret_json(text: str) -> bool:
         return True
 
 
-def may_be_secret(document: Mapping[str, Any]) -> bool:
-    """Return whether a flat document has to be looked through for secrets."""
-    texts = [item for item in document.values() if item.__class__ is str]
+def is_plain_document(value: Any) -> bool:
+    """Return whether a value is JSON as it is, bounded, and has nothing that may have to be masked or escaped."""
+    containers = [value]
+    for item in containers:
+        if item.__class__ is dict:
+            is_plain, parts = _are_plain_keys(item), list(item.values())
+        else:
+            is_plain, parts = item.__class__ is list and _is_plain_list(item), item
+        if not is_plain or not _PLAIN.issuperset(map(type, parts)) or len(containers) > MAX_DEPTH:
+            return False
+        if any(part[:1] in OPENINGS for part in parts if part.__class__ is str):
+            return False
+        containers += [part for part in parts if part.__class__ in _CONTAINERS]
+    return True
+
+
+_TEXTS = frozenset({str})
+_CONTAINERS = frozenset({dict, list})
+_PLAIN = frozenset({*_CONTAINERS, str, int, float, bool, type(None)})
+
+
+def _are_plain_keys(document: dict[Any, Any]) -> bool:
     return (
-        any(map(is_secret, document))
-        or any(text[:1] in OPENINGS for text in texts if text)
-        or bool(named_values(document, is_secret))
+        _TEXTS.issuperset(map(type, document))
+        and RESERVED.isdisjoint(document)
+        and not any(map(is_secret, document))
+        and not named_values(document, is_secret)
     )
+
+
+def _is_plain_list(items: list[Any]) -> bool:
+    # A list is a pair only within a list of pairs; whoever looks closely finds out.
+    return not is_pair(items, is_secret) and next(secret_places(items, is_secret), None) is None
 
 
 def _mask_item(item: JSONValue, scope: tuple[str, ...]) -> JSONValue:

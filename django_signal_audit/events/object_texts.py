@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 
 from django.db.models import Model, prefetch_related_objects
@@ -17,6 +17,8 @@ _MAX_DEPTH = 5
 
 def texts_of(objects: Sequence[Model]) -> list[str]:
     """Return the texts of objects, which may be of several classes."""
+    if len(set(map(type, objects))) == 1:
+        return list(_texts_of_one_kind(objects))
     kinds: dict[type[Model], list[int]] = {}
     for place, one in enumerate(objects):
         kinds.setdefault(type(one), []).append(place)
@@ -35,27 +37,32 @@ def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
         peers = objects[start : start + _TOGETHER]
         _fetch(peers, known)
         for place, one in enumerate(peers):
-            before = set(_followed(one))
+            before = _followed(one)
             yield text_of(one)
-            if found := set(_followed(one)) - before - known:
+            if found := _followed(one) - before - known:
                 known |= found
                 _fetch(peers[place + 1 :], found)
 
 
-def _fetch(objects: Sequence[Model], paths: set[str]) -> None:
+def _fetch(objects: Sequence[Model], paths: Set[str]) -> None:
     # What cannot be fetched together is fetched as __str__ asks for it, and fails there if it has to.
     with suppress(Exception):
         prefetch_related_objects(objects, *sorted(paths))
 
 
-def _followed(one: Model, above: frozenset[int] = frozenset()) -> Iterator[str]:
+_NOTHING: frozenset[str] = frozenset()
+
+
+def _followed(one: Model, above: frozenset[int] = frozenset()) -> Set[str]:
     """Return the names of the relations that an object has fetched, and of those of the related objects."""
     fetched = one._state.__dict__.get("fields_cache")
     if not fetched:
-        return
+        return _NOTHING
     above |= {id(one)}
+    names: set[str] = set()
     for name, related in fetched.items():
         if isinstance(related, Model) and id(related) not in above:
-            yield name
+            names.add(name)
             if len(above) < _MAX_DEPTH:
-                yield from (f"{name}__{rest}" for rest in _followed(related, above))
+                names |= {f"{name}__{rest}" for rest in _followed(related, above)}
+    return names

@@ -25,11 +25,11 @@ from .documents import (
     safe_str,
     unescaped,
 )
-from .keys import concrete, row_name
-from .masking import HIDDEN, is_secret, is_stand_in, mask_document, may_be_secret
-from .named_secrets import harmless_url, parsed, without_values
+from .keys import row_name
+from .masking import HIDDEN, is_plain_document, is_secret, is_stand_in, mask_document
+from .named_secrets import OPENINGS, harmless_url, parsed, without_values
 from .secret_fields import has_secret_key, is_masked, masked_fields
-from .values import SCALARS, shorten, to_json
+from .values import shorten, to_json
 
 MAX_KEY = 255
 # All values together may be this long, however short each of them has to be.
@@ -75,7 +75,7 @@ def _opened(value: Any) -> Any:
 
 def _json(value: Any) -> JSONValue:
     if isinstance(value, models.Model):
-        pk = row_name(value._meta.model, value.pk) if has_secret_key(concrete(value._meta.model)) else payload(value.pk)
+        pk = row_name(value._meta.model, value.pk) if has_secret_key(value._meta.model) else payload(value.pk)
         return {"model": value._meta.label_lower, "pk": pk, "repr": text_of(value)}
     plain = to_json(value)
     if not isinstance(plain, str):
@@ -94,7 +94,7 @@ def member_names(field: models.ManyToManyField[Any, Any], keys: Iterable[Any]) -
     target: Any = field.target_field
     if is_masked(target):
         return [row_name(target.model, key) for key in keys]
-    return [payload(key) for key in keys]
+    return [key if key.__class__ is int else payload(key) for key in keys]
 
 
 def masked_payload(
@@ -155,19 +155,22 @@ def text_of(instance: Any, values: Iterable[Any] = ()) -> str:
 
     """
     text = clean_text(safe_str(instance))
-    return hide(text, (*secret_values(instance), *values)) if isinstance(instance, models.Model) else text
+    return hide(text, [*_secret_values(instance), *values]) if isinstance(instance, models.Model) else text
 
 
-def secret_values(instance: models.Model) -> Iterator[Any]:
+def _secret_values(instance: models.Model) -> list[Any]:
     """Return the values of masked fields of an object, and of the related objects that it has loaded."""
+    found: list[Any] = []
     for known in (instance, *instance._state.fields_cache.values()):
-        if isinstance(known, models.Model):
-            model = concrete(known._meta.model)
-            for name in masked_fields(model):
-                yield known.__dict__.get(model._meta.get_field(name).attname)  # type: ignore[union-attr]
-            for name, value in known.__dict__.items():
-                if not name.startswith("_") and (value.__class__ in (dict, list) or value.__class__ is str):
-                    yield from secrets_in(value)
+        if not isinstance(known, models.Model):
+            continue
+        for name in masked_fields(known._meta.model):
+            found.append(known.__dict__.get(known._meta.get_field(name).attname))  # type: ignore[union-attr]
+        for name, value in known.__dict__.items():
+            kind = value.__class__
+            if (value[:1] in OPENINGS if kind is str else kind is dict or kind is list) and not name.startswith("_"):
+                found += secrets_in(value)
+    return found
 
 
 def secrets_in(value: Any) -> Iterator[Any]:
@@ -177,18 +180,9 @@ def secrets_in(value: Any) -> Iterator[Any]:
         if document is not None and mask_document(value, ()) != value:
             yield value
             yield from secrets_in(document)
-    elif value and not _is_harmless(value):
+    elif not is_plain_document(value):
         document = payload(value)
         yield from _hidden_in(document, mask_document(document, ()))
-
-
-def _is_harmless(value: Any) -> bool:
-    """Return whether a document is flat and has no secrets; of others, that takes a walk through them."""
-    return (
-        value.__class__ is dict
-        and all(key.__class__ is str and item.__class__ in SCALARS for key, item in value.items())
-        and not may_be_secret(value)
-    )
 
 
 def _hidden_in(value: JSONValue, masked: JSONValue) -> Iterator[Any]:
@@ -217,6 +211,8 @@ def leaves(value: JSONValue) -> Iterator[Any]:
 
 def hide(text: str, values: Collection[Any]) -> str:
     """Return the text with stars in place of the values."""
+    if not values:
+        return text
     secrets = {safe_str(value) for value in values if value is not None and not isinstance(value, (bool, *CONTAINERS))}
     secrets |= {value.hex for value in values if isinstance(value, UUID)}
     for secret in sorted(secrets - {""}, key=len, reverse=True):

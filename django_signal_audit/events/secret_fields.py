@@ -74,7 +74,8 @@ def ask_rules(masked: Callable[[Model], Iterable[str]]) -> None:
 
 @cache
 def masked_fields(model: Model) -> frozenset[str]:
-    """Return the names of all fields of a concrete model whose values are masked, for whatever reason."""
+    """Return the names of all fields of a model whose values are masked, for whatever reason."""
+    model = model._meta.concrete_model or model
     names = {field.name for field in model._meta.concrete_fields}
     return frozenset(secret_fields(model)) | (names & set(_masked_by_rules(model)))
 

@@ -51,7 +51,7 @@ class Comparison:
         return [name for name in self._fields if name not in values]
 
     def _of_fields(self, row: StoredRow, values: Sequence[dict[str, Any]]) -> Iterator[Difference]:
-        for name, actual in self._images.row(row.image, self._fields).items():
+        for name, actual in self._images.row(row.image, self.plan.covered).items():
             recorded = [known[name] for known in values if name in known]
             if recorded and not any(self.is_recorded(name, row.pk, one, actual) for one in recorded):
                 shown = self.plan.keepers[name](actual, row.pk)

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.events.masking import mask_document, may_be_secret
+from django_signal_audit.events.masking import is_plain_document, mask_document
 from django_signal_audit.events.named_secrets import OPENINGS
 from django_signal_audit.events.values import (
-    RESERVED,
-    SCALARS,
     Digest,
     JSONValue,
     Masked,
@@ -123,15 +122,13 @@ def _datetime(field: Field, _plain: Any, limit: int) -> Keeper:
 
 def _document(field: Field, plain: Any, limit: int) -> Keeper:
     careful = _careful(field, limit)
-    if plain.encoder is not None:
+    # Django's encoder has a say in what is no JSON only.
+    if plain.encoder not in (None, DjangoJSONEncoder):
         return careful
 
     def keep(value: Any, pk: Any) -> JSONValue:
         # A character of a repr takes twelve bytes of JSON at most. The document is written before anybody changes it.
-        is_flat = value.__class__ is dict and all(item.__class__ in SCALARS for item in value.values())
-        is_plain = is_flat and all(key.__class__ is str for key in value) and RESERVED.isdisjoint(value)
-        is_plain = is_plain and not may_be_secret(value)
-        return value if is_plain and len(repr(value)) * 12 <= limit else careful(value, pk)
+        return value if is_plain_document(value) and len(repr(value)) * 12 <= limit else careful(value, pk)
 
     return keep
 
