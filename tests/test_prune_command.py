@@ -173,7 +173,7 @@ class TestNotifications:
         stderr = io.StringIO()
         assert prune("--older-than", "1d", stderr=stderr) == "1 events pruned.\n"
         assert left() == ["alone", "with others"]
-        assert stderr.getvalue() == "2 events stay until the messages about them are sent or given up.\n"
+        assert stderr.getvalue() == "2 events are kept until their notifications are sent or dead.\n"
         assert Notification.objects.count() == 3
 
     def test_one_about_several_goes_with_the_last_of_them(self) -> None:
