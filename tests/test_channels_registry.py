@@ -48,8 +48,8 @@ class TestGetChannel:
             ({"BACKEND": EMAIL[:-1]}, f"Did you mean '{EMAIL}'?"),
             ({"BACKEND": "no.such.Thing"}, "cannot import 'no.such.Thing'"),
             ({"BACKEND": "tests.notices.take"}, "isn't a subclass of"),
-            ({"BACKEND": "tests.test_channels_registry.Unmakable"}, "makes no Unmakable: RuntimeError: no"),
-            ({"BACKEND": "django_signal_audit.channels.base.Channel"}, "makes no Channel: TypeError"),
+            ({"BACKEND": "tests.test_channels_registry.Unmakable"}, "can't create Unmakable: RuntimeError: no"),
+            ({"BACKEND": "django_signal_audit.channels.base.Channel"}, "can't create Channel: TypeError"),
         ],
     )
     def test_a_broken_entry_says_where_and_what(self, config, expected):

@@ -166,8 +166,8 @@ class TestRegistry:
         ("dotted", "expected"),
         [
             ("no.such.Dispatcher", "cannot import 'no.such.Dispatcher'"),
-            ("tests.notices.take", "no subclass of"),
-            (f"{__name__}.Unmakable", "makes no Unmakable: RuntimeError: no"),
+            ("tests.notices.take", "isn't a subclass of"),
+            (f"{__name__}.Unmakable", "can't create Unmakable: RuntimeError: no"),
         ],
     )
     def test_a_broken_one_is_an_error_and_does_not_break_the_write(self, dotted, expected, caplog):

@@ -43,7 +43,7 @@ def test_it_says_which_rows_have_no_history(small_project: Callable[..., SmallPr
     project = make(small_project)
     project.run("migrate", "shop", "--verbosity", "0")
     out = project.run("migrate")
-    assert "These audited models have rows older than the audit tables: shop.Plan.\n" in out
+    assert "These audited models have rows without recorded history: shop.Plan.\n" in out
     assert out.count(DUE) == 1
     project.run("audit_replay", "--check", code=1)
     project.run("audit_baseline")

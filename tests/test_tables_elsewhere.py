@@ -120,7 +120,7 @@ class TestTablesThatAreNotThere:
         audit({"name": "all", "model": ["app.Tag", "app.Category"]})
         out, errors = run("audit_baseline")
         assert errors == "app.tag: the table doesn't exist in this database.\n"
-        assert "app.category: 1 of 1 rows" in out
+        assert "app.category: baseline recorded for 1 of 1 rows" in out
         out, _ = run("audit_replay", "--check")
         assert "the table doesn't exist in this database" in out
 
@@ -128,7 +128,7 @@ class TestTablesThatAreNotThere:
     def test_nothing_done_is_no_success(self, audit: Audit) -> None:
         audit({"name": "all", "model": ["app.Tag", "app.Category"]})
         for command in (["audit_baseline"], ["audit_replay", "--check"], ["audit_replay"]):
-            with pytest.raises(CommandError, match="None of the tables") as caught:
+            with pytest.raises(CommandError, match="None of the audited tables exists") as caught:
                 run(*command, "app.Tag")
             assert caught.value.returncode == 2
         assert events() == []
