@@ -122,7 +122,9 @@ class TestPlans:
             indexes, small[name] = read(admin_client, query)
             ours = {index for index in indexes if index.startswith("dsa_event")}
             assert expected <= ours <= expected | ANYWAY, name
-        AuditEvent.objects.all().prune()
+        # prune() would leave an event of its own, which has no rule.
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {TABLE}")
         fill(3600)
         for name, (query, _) in PAGES.items():
             # An actor or an object has more events in a longer log, but a page shows 50 of them still.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import sys
 from typing import Any
 from urllib.parse import quote
 
@@ -247,7 +248,9 @@ class TestDeepDocuments:
         from django_signal_audit.rules.registry import get_registry
 
         audit({"name": "r", "model": "app.Product", "notify": ["take"]}, CHANNELS={"take": calling("take")})
-        depth = 15 if connection.vendor == "mysql" else 485
+        # Python 3.11 counts the levels of a document to its limit of recursion, with the frames around it.
+        deepest = 485 if sys.version_info >= (3, 12) else 300
+        depth = 15 if connection.vendor == "mysql" else deepest
         document = nested(depth)
         product = Product.objects.create(name="x", attributes=document)
         product.attributes = {**document, "b": 1}
