@@ -68,7 +68,7 @@ test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with t
 test-database: $(VENV)/.tox  ## Run the fast tests, and those about databases, on the server that AUDIT_TEST_DATABASE_URL names
 	@$(if $(AUDIT_TEST_DATABASE_URL),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
 	@$(TOX) -e $(NEWEST_PAIR)-$(SERVER) $(FAST_ON_SERVER); status=$$?; \
-	$(if $(filter postgresql,$(SERVER)),$(TOX) -e neighbours-$(SERVER) -- -k tenants || status=$$?;) \
+	$(if $(filter postgresql,$(SERVER)),$(TOX) -e neighbours_$(SERVER) -- -k tenants || status=$$?;) \
 	exit $$status
 
 test-all: $(VENV)/.tox  ## Run everything at full length, in parts: make test-all-once, -corners, -between, -server, -projects
@@ -87,7 +87,7 @@ test-all-between: $(VENV)/.tox
 
 test-all-server: $(VENV)/.tox
 	@$(if $(SERVER),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
-	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS)) neighbours-$(SERVER))
+	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS)) neighbours_$(SERVER))
 
 test-all-projects:
 	@PYENV_VERSION=$(PYENV) python$(NEWEST) -m benchmarks.projects

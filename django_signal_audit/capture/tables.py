@@ -183,11 +183,11 @@ _QUESTIONS = {
     """,
     "sqlite": """
         SELECT c.name, c.type,
-               EXISTS (SELECT 1 FROM sqlite_master t WHERE t.type = 'table' AND t.name = ?1 COLLATE NOCASE)
+               EXISTS (SELECT 1 FROM sqlite_master t WHERE t.type = 'table' AND t.name = asked.name COLLATE NOCASE)
                    AND NOT EXISTS (SELECT 1 FROM sqlite_master g
-                                   WHERE g.type = 'trigger' AND g.tbl_name = ?1 COLLATE NOCASE),
+                                   WHERE g.type = 'trigger' AND g.tbl_name = asked.name COLLATE NOCASE),
                1, 0
-        FROM pragma_table_xinfo(?1) c
+        FROM (SELECT ? AS name) asked, pragma_table_xinfo(asked.name) c
     """,
 }
 
