@@ -52,17 +52,17 @@ def singular(word: str) -> str:
     return word
 
 
-def contains(words: Words, wanted: Iterable[Words]) -> bool:
-    """Return whether one of the wanted runs of words is among the words, in one word or several."""
+def contains(words: Words, wanted: Collection[Words]) -> bool:
+    """Return whether one of the wanted runs of words, made by ``runs_of``, is among the words."""
     found = tuple(map(singular, words))
-    return any(
-        "".join(run) in found or any(found[start : start + len(run)] == run for start in range(len(found)))
-        for run in wanted
-    )
+    ends = range(1, len(found) + 1)
+    return any(found[start:end] in wanted for end in ends for start in range(end))
 
 
-def _runs(names: Iterable[str]) -> tuple[Words, ...]:
-    return tuple(tuple(map(singular, words)) for words in map(words_of, names) if words)
+def runs_of(names: Iterable[str]) -> frozenset[Words]:
+    """Return the words of each name in the singular, and each name as one word."""
+    runs = [tuple(map(singular, words)) for words in map(words_of, names) if words]
+    return frozenset([*runs, *(("".join(run),) for run in runs)])
 
 
 @cache
@@ -73,8 +73,8 @@ def _mask_fields() -> frozenset[str]:
 
 
 @cache
-def _secret_words() -> tuple[Words, ...]:
-    return _runs(_mask_fields())
+def _secret_words() -> frozenset[Words]:
+    return runs_of(_mask_fields())
 
 
 @cache

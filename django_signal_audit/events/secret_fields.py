@@ -11,7 +11,7 @@ from django.db import models
 
 from django_signal_audit.conf import on_settings_changed
 
-from .masking import contains, is_guess, is_refused, is_secret, words_of
+from .masking import contains, is_guess, is_refused, is_secret, runs_of, words_of
 
 Model: TypeAlias = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -32,12 +32,11 @@ _ENCRYPTS_WORDS = {"crypt", "crypto", "cryptography", "pgcrypto", "pgp", "vault"
 _KNOWN_BASES = ("django.", "django_signal_audit.")
 
 # A field with one of the latter as its last word is a secret in a model with one of the former in its name.
-_SECRET_MODELS = [
-    ("token",), ("secret",), ("credential",), ("password",), ("passcode",), ("otp",), ("totp",), ("hotp",),
-    ("session",), ("nonce",), ("invitation",), ("invite",), ("verification",), ("activation",), ("recovery",),
-    ("authenticator",), ("passkey",), ("api", "key"), ("access", "key"), ("email", "confirmation"),
-    ("phone", "confirmation"),
-]  # fmt: skip
+_SECRET_MODELS = runs_of([
+    "token", "secret", "credential", "password", "passcode", "otp", "totp", "hotp", "session", "nonce", "invitation",
+    "invite", "verification", "activation", "recovery", "authenticator", "passkey", "api_key", "access_key",
+    "email_confirmation", "phone_confirmation",
+])  # fmt: skip
 _SECRET_IN_THEM = {"key", "code", "hash", "digest", "value", "nonce"}
 _TEXTS = (models.CharField, models.TextField, models.BinaryField, models.UUIDField)
 # Of packages whose names do not tell.
