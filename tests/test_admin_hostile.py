@@ -124,6 +124,17 @@ CHANGES = st.one_of(
 )
 
 
+def test_a_document_of_sql_with_a_reserved_key_is_shown_whatever_its_shape(admin_client):
+    event = AuditEvent.objects.create(
+        event_type="odd", source="orm", model="app.product", object_id="1", object_repr="p", recorded_at=NOON
+    )
+    page = reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,))
+    for odd in ({"$digest": None, "length": None}, {"$digest": [1]}, {"$digest": "x", "length": [1]}, {"$masked": {}}):
+        store(event, changes={"name": [odd, "x"]}, data={"inner": odd}, context=odd, rules=[odd])
+        for url in (ADMIN, page, f"{ADMIN}history/app.product/1/"):
+            assert admin_client.get(url).status_code == 200, (odd, url)
+
+
 @given(
     changes=CHANGES, data=JSON, context=JSON, rules=JSON,
     model=st.sampled_from(["app.product", "auth.user", "app.line", "app.restaurant", "gone.thing", "odd", "..", ""]),

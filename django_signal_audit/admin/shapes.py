@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from django_signal_audit.models import AuditEvent, Notification
-
-_SCALARS = (str, int, float, bool)
+from django_signal_audit.models.state import well_formed
 
 
 def shaped(events: Iterable[AuditEvent]) -> list[AuditEvent]:
@@ -18,14 +16,7 @@ def shaped(events: Iterable[AuditEvent]) -> list[AuditEvent]:
 def _shaped(event: AuditEvent) -> AuditEvent:
     if "changes" not in event.__dict__:  # it is deferred, and so are the others
         return event
-    changes: Any = event.changes
-    is_right = isinstance(changes, dict) and all(map(_is_change, changes.values()))
-    if not is_right:
-        event.changes = {
-            name: change
-            for name, change in (changes.items() if isinstance(changes, dict) else ())
-            if _is_change(change)
-        }
+    event.changes = well_formed(event.changes)
     if not isinstance(event.data, dict):
         event.data = {} if event.data is None else {"": event.data}
     if not isinstance(event.context, dict):
@@ -33,14 +24,6 @@ def _shaped(event: AuditEvent) -> AuditEvent:
     if not (isinstance(event.rules, list) and all(isinstance(name, str) for name in event.rules)):
         event.rules = []
     return event
-
-
-def _is_change(change: Any) -> bool:
-    """Return whether it is a pair of an old and a new value, or what an m2m field gained and lost."""
-    if isinstance(change, list):
-        return len(change) == 2  # a pair
-    keys = [change.get("added"), change.get("removed")] if isinstance(change, dict) else [None]
-    return all(isinstance(one, list) and all(isinstance(key, _SCALARS) for key in one) for one in keys)
 
 
 def shaped_notification(notification: Notification) -> Notification:

@@ -215,8 +215,8 @@ def decode_tag(value: JSONValue) -> Any:
         return value
     if MASK_KEY in value:
         return Masked(str(value[MASK_KEY]))
-    if DIGEST_KEY in value:
-        return Digest(str(value[DIGEST_KEY]), int(str(value.get("length", 0))))
+    if DIGEST_KEY in value and isinstance(value.get("length"), int):  # what SQL wrote may have any shape
+        return Digest(str(value[DIGEST_KEY]), int(str(value["length"])))
     return {key: decode_tag(item) for key, item in unescaped(value).items()}
 
 

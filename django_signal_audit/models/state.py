@@ -15,6 +15,8 @@ from django_signal_audit.events.values import decode
 # What events tell of a row: the names of its fields, and the JSON that events carry for their values.
 Recorded: TypeAlias = "dict[str, Any]"
 
+_SCALARS = (str, int, float, bool)
+
 
 class RecordedState:
     """The state of one row, built up event by event, oldest first."""
@@ -45,6 +47,7 @@ class RecordedState:
         """Add one event."""
         if event_type not in ROW_EVENTS:
             return
+        changes = well_formed(changes)
         is_first = not self.is_told
         self.is_told = True
         self._member_names |= {name for name, change in changes.items() if isinstance(change, dict)}
@@ -93,7 +96,7 @@ def fold(
     """
     own = {field.name for field in (*model._meta.concrete_fields, *model._meta.many_to_many)}
     for object_id, label, event_type, changes in events:
-        if label != model._meta.label_lower:
+        if label != model._meta.label_lower and isinstance(changes, dict):
             changes = {name: change for name, change in changes.items() if name in own}
         into.setdefault(object_id, RecordedState()).apply(event_type, changes)
     return into
@@ -109,7 +112,31 @@ def _apply(values: Recorded, name: str, change: Any) -> None:
         values[name] = change[1]
         return
     # A baseline tells of members that m2m events may have told of before: it adds to them.
-    values[name] = sorted({*values.get(name, ())} - {*change["removed"]} | {*change["added"]}, key=member_order)
+    known = {*_keys(values.get(name))}
+    values[name] = sorted(known - {*change["removed"]} | {*change["added"]}, key=member_order)
+
+
+def well_formed(changes: Any) -> Recorded:
+    """Return the changes of an event without what is none: SQL can store any JSON."""
+    if not isinstance(changes, dict):
+        return {}
+    if all(map(_is_change, changes.values())):
+        return changes
+    return {name: change for name, change in changes.items() if _is_change(change)}
+
+
+def _is_change(change: Any) -> bool:
+    """Return whether JSON is a pair of an old and a new value, or what an m2m field gained and lost."""
+    if isinstance(change, list):
+        return len(change) == 2  # a pair
+    return isinstance(change, dict) and all(
+        isinstance(keys, list) and len(_keys(keys)) == len(keys)
+        for keys in (change.get("added"), change.get("removed"))
+    )
+
+
+def _keys(value: Any) -> list[Any]:
+    return [key for key in value if isinstance(key, _SCALARS)] if isinstance(value, list) else []
 
 
 def member_order(key: Any) -> tuple[str, Any]:
@@ -145,5 +172,5 @@ def _typed(model: type[models.Model], name: str, value: Any) -> Any:
     except FieldDoesNotExist:
         return value
     if isinstance(field, models.ManyToManyField):
-        return sorted((decode(field.target_field, key) for key in value), key=member_order)
+        return sorted((decode(field.target_field, key) for key in _keys(value)), key=member_order)
     return decode(field, value) if isinstance(field, models.Field) else value
