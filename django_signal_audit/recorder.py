@@ -1,4 +1,7 @@
-"""The one write path: changes in, audit events and notifications out, in one transaction with the change."""
+"""The one write path: changes become audit events, in one transaction with the change.
+
+What is to be notified goes to the outbox, ``delivery/outbox.py``, in the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,161 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 from uuid import UUID
 
 from django.db import Error, connections, transaction
 
-from .channels.registry import get_channel
-from .conf import get_settings
-from .context import recursion
-from .context.suspension import suspended
-from .delivery import digests
-from .delivery.entries import insert
-from .descriptions import EventBuilder
-from .dispatchers.registry import get_dispatcher
-from .events.changes import Change
-from .events.insert import EventRow, insert_row, insert_rows
-from .events.keys import row_name
-from .events.object_texts import texts_of
-from .events.values import safe_str
-from .exceptions import EventNotWritten
-from .models import AuditEvent, Notification
-from .models import tables as storage
-from .rules.matching import Match, match_change
-from .rules.schema import NotifyEntry, Rule
-from .signals import event_recorded
-from .transient import is_transient
+from django_signal_audit.conf import get_settings
+from django_signal_audit.context import recursion
+from django_signal_audit.context.actors import resolve_actor
+from django_signal_audit.context.impersonation import resolve_impersonator
+from django_signal_audit.context.scopes import current_context
+from django_signal_audit.delivery import outbox
+from django_signal_audit.delivery.outbox import Pending
+from django_signal_audit.enums import EventType
+from django_signal_audit.events.changes import Change
+from django_signal_audit.events.documents import JSONValue, clean_text
+from django_signal_audit.events.insert import EventRow, insert_row, insert_rows
+from django_signal_audit.events.keys import object_id, row_name
+from django_signal_audit.events.object_texts import texts_of
+from django_signal_audit.events.payloads import hide, masked_payload, member_names, text_of
+from django_signal_audit.events.secret_fields import has_secret_key, masked_fields
+from django_signal_audit.events.uids import new_uids
+from django_signal_audit.events.values import safe_str
+from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.models import tables as storage
+from django_signal_audit.models.events import REPR_LENGTH, utc_now
+from django_signal_audit.models.signatures import Kind, signature_hash
+from django_signal_audit.rules.matching import Match, match_change
+from django_signal_audit.signals import event_recorded
+from django_signal_audit.transient import is_transient
+
+_NO_DATA: dict[str, JSONValue] = {}
+
+
+class EventBuilder:
+    """Describes the changes of one call: what they share is worked out once."""
+
+    def __init__(self) -> None:
+        context = current_context()
+        self.moment = utc_now()
+        impersonator = resolve_impersonator()
+        self.context = {**context.payload, "impersonator": impersonator} if impersonator else context.payload
+        self._uids = new_uids()
+        self._first: UUID | None = next(self._uids)
+        # Outside any scope, the events of one call still belong together.
+        self.correlation_id = context.correlation_id or str(self._first)
+        self._actor: tuple[str, str] | None = None
+        self._rules: dict[int, list[str]] = {}
+
+    def describe(self, change: Change, match: Match, text: str | None) -> EventRow:
+        """Return the row of the event.
+
+        Args:
+            change: What happened.
+            match: What the rules make of it.
+            text: The text of the object, None if it has yet to be asked for it.
+
+        """
+        label = match.plan.label if match.plan else change.model._meta.label_lower if change.model else ""
+        actor_id, actor_repr = self._resolve(change.actor)
+        uid, self._first = self._first or next(self._uids), None
+        # In the order of the columns: naming all of them takes half of the time.
+        event_type, rules = str.__str__(change.event_type), self._names(match)
+        return EventRow(
+            uid,
+            self.moment,
+            event_type,
+            str.__str__(change.source),
+            match.level,
+            rules,
+            label,
+            row_name(change.model, change.pk) if change.model else object_id(change.pk),
+            _object_repr(change, text),
+            actor_id,
+            actor_repr,
+            _describe_changes(change, match),
+            _describe_data(change, match, label, uid) if change.data else _NO_DATA,
+            self.context,
+            self.correlation_id,
+            signature_hash(Kind(event_type, match.level, label, tuple(rules))),
+        )
+
+    def _resolve(self, explicit: Any) -> tuple[str, str]:
+        if explicit is not None:
+            return _cut(*resolve_actor(explicit))
+        if self._actor is None:
+            self._actor = _cut(*resolve_actor())
+        return self._actor
+
+    def _names(self, match: Match) -> list[str]:
+        names = self._rules.get(id(match))
+        if names is None:
+            names = self._rules[id(match)] = [rule.name for rule in match.rules]
+        return names
+
+
+def _describe_data(change: Change, match: Match, label: str, uid: UUID) -> dict[str, JSONValue]:
+    named = {name for rule in match.rules for name in rule.mask}
+    # Secrets without an object are told apart by the event.
+    row = (label, row_name(change.model, change.pk)) if change.model and change.pk is not None else (str(uid),)
+    containers = {"credentials"} if change.event_type == EventType.LOGIN_FAILED else ()
+    return masked_payload(change.data, (*row, "data"), named, containers)
+
+
+def _cut(actor_id: str, actor_repr: str) -> tuple[str, str]:
+    return object_id(actor_id), _shorten(actor_repr)
+
+
+def _object_repr(change: Change, text: str | None) -> str:
+    values = _masked_values(change)
+    if text is not None:
+        return _shorten(hide(clean_text(text), values))
+    return "" if change.instance is None else _shorten(text_of(change.instance, values))
+
+
+def _masked_values(change: Change) -> list[Any]:
+    """Return the values of masked fields that a change carries: its object may hold others, and hides these itself."""
+    found: list[Any] = []
+    if change.model is None:
+        return found
+    for name in masked_fields(change.model):
+        found += change.fields.get(name, ())
+    if has_secret_key(change.model):
+        found += change.pk if isinstance(change.pk, (tuple, list)) else [change.pk]
+    return found
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 1]}…"
+
+
+def _describe_changes(change: Change, match: Match) -> dict[str, JSONValue]:
+    plan = match.plan
+    if plan is None:
+        return {}
+    keepers, pk = plan.keepers, change.pk
+    described: dict[str, JSONValue] = {}
+    names = match.names
+    for name, (old, new) in change.fields.items():
+        if name in names:
+            keep = keepers[name]
+            described[name] = [None if old is None else keep(old, pk), None if new is None else keep(new, pk)]
+    for name, members in change.members.items():
+        if name in match.names:
+            field = plan.all_members[name]
+            added, removed = member_names(field, members.added), member_names(field, members.removed)
+            described[name] = {"added": added, "removed": removed}
+    return described
+
 
 logger = logging.getLogger("django_signal_audit")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event and the match that asked for it."""
-
-    row: EventRow
-    match: Match
-
-
-@dataclass(slots=True)
-class Group:
-    """The events of a call that one rule tells one recipient through one channel."""
-
-    entry: NotifyEntry
-    uids: list[UUID] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, uid: UUID) -> None:
-        """Add an event."""
-        self.count += 1
-        if self.count <= digests.MAX_NAMED:
-            self.uids.append(uid)
-
-
-Groups: TypeAlias = dict[tuple[str, str, str], Group]
 Savepoints: TypeAlias = tuple[str, ...]
 
 
@@ -72,7 +175,7 @@ class Call:
 
     # What a receiver of the project's records within a savepoint of its own may be rolled back, and is not the call's.
     savepoints: Savepoints
-    groups: Groups = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
 
 
 # The calls under way, by database.
@@ -104,8 +207,8 @@ def one_call(using: str) -> Iterator[None]:
         yield
     finally:
         _calls.reset(token)
-    if call.groups:
-        _write(partial(_notify, call.groups, using), lambda: "The notifications of a call", using)
+    if call.pending:
+        _write(partial(outbox.enqueue, call.pending, using), lambda: "The notifications of a call", using)
 
 
 _count: ContextVar[int] = ContextVar("django_signal_audit_count", default=0)
@@ -190,17 +293,14 @@ def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[Ev
     if not matched:
         return []
     texts = _texts([change for change, _ in matched])
-    recorded = [
-        Recorded(describer.describe(change, match, text), match)
-        for (change, match), text in zip(matched, texts, strict=True)
-    ]
-    rows = [item.row for item in recorded]
+    rows = [describer.describe(change, match, text) for (change, match), text in zip(matched, texts, strict=True)]
     key = _insert(rows, using)
     _count.set(_count.get() + 1)
+    pending = Pending() if call is None else call.pending
+    for row, (_, match) in zip(rows, matched, strict=True):
+        pending.add(row.uid, match.level, match.notify)
     if call is None:
-        _notify(_group(recorded, {}), using)
-    else:
-        _group(recorded, call.groups)
+        outbox.enqueue(pending, using)
     _tell_listeners(rows, using, key)
     return rows
 
@@ -225,71 +325,6 @@ def _insert(rows: Sequence[EventRow], using: str) -> int | None:
         return insert_row(rows[0], using)
     insert_rows(rows, using)
     return None
-
-
-def _group(recorded: Sequence[Recorded], groups: Groups) -> Groups:
-    """Add the events to the groups of those that one rule tells one recipient through one channel."""
-    for item in recorded:
-        for rule, entry in item.match.notify:
-            for recipient in _recipients(rule, entry):
-                groups.setdefault((rule.name, entry.channel, recipient), Group(entry)).add(item.row.uid)
-    return groups
-
-
-def _notify(groups: Groups, using: str) -> None:
-    """Write one row per group, of its event or of all its events, and wake the delivery."""
-    rows = [_notification(*key, group) for key, group in groups.items()]
-    if not rows:
-        return
-    dispatcher = get_dispatcher()
-    ids = insert(rows, using, tell_workers=dispatcher.workers_listen)
-    try:
-        # What a dispatcher writes to wake somebody is no change of the project's.
-        with suspended():
-            dispatcher.wake(using, ids)
-    except Exception:
-        # A lost wake costs the time until a worker looks, and must not cost the change.
-        logger.exception("The dispatcher could not be woken; the notifications wait for manage.py audit_deliver.")
-
-
-def _notification(rule: str, channel: str, recipient: str, group: Group) -> Notification:
-    row = Notification(rule=rule, channel=channel, recipient=recipient)
-    if group.count == 1:
-        row.event = group.uids[0]
-    else:
-        row.data = {"events": list(map(str, group.uids)), "count": group.count}
-    generation = recursion.generation()
-    if generation:
-        row.data[recursion.KEY] = generation
-    if generation > recursion.MAX_GENERATION:
-        return _skip(row)
-    if group.entry.throttle:
-        row.data["throttle"] = group.entry.throttle
-    if group.entry.digest:
-        digests.collect(row, group.entry.digest)
-    return row
-
-
-def _skip(row: Notification) -> Notification:
-    """Return a notification that is not sent, because delivering it would set off the next one without end."""
-    row.status = Notification.STATUS.skipped
-    row.last_error = (
-        f"It is about what a delivery wrote, and so were {recursion.MAX_GENERATION} before it, one after another. "
-        "Such a chain has no end, so it is cut."
-    )
-    logger.error('Notification of rule "%s" to channel "%s" is skipped. %s', row.rule, row.channel, row.last_error)
-    return row
-
-
-def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
-    if entry.to is not None:
-        return tuple(dict.fromkeys(entry.to))
-    try:
-        return tuple(dict.fromkeys(get_channel(entry.channel).recipients()))
-    except Exception:
-        # The row is written all the same: delivery fails on it, and the fault is seen there and retried.
-        logger.exception('Channel "%s" of rule "%s" names no recipients.', entry.channel, rule.name)
-        return ("",)
 
 
 def _tell_listeners(rows: Sequence[EventRow], using: str, key: int | None) -> None:

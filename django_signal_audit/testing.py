@@ -12,8 +12,9 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Max, Model, QuerySet
 
+from django_signal_audit.delivery.worker import intercepted
+
 from .channels.base import Message
-from .delivery.transport import intercepted
 from .delivery.worker import deliver
 from .dispatchers import WorkerDispatcher
 from .dispatchers.registry import replaced_dispatcher

@@ -176,7 +176,7 @@ class TestEventsThatCannotBeWritten:
     def broken(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         """Let the database refuse the event, or the notification after it."""
         if request.param == "notification":
-            monkeypatch.setattr("django_signal_audit.recorder._notify", refuse)
+            monkeypatch.setattr("django_signal_audit.delivery.outbox.enqueue", refuse)
         else:
             monkeypatch.setattr("django_signal_audit.recorder.insert_row", refuse)
             monkeypatch.setattr("django_signal_audit.recorder.insert_rows", refuse)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_signal_audit.delivery.errors import MAX_LENGTH, describe
+from django_signal_audit.delivery.redaction import MAX_LENGTH, describe
 from django_signal_audit.exceptions import GiveUp
 
 from .notices import make_notification

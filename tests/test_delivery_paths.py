@@ -70,7 +70,7 @@ class TestFields:
         assert deliver().sent == 1
         assert told(messages) == [("ann@example.com", ["Bo"])]
         row.refresh_from_db()
-        assert (row.recipient, row.data["user"], row.data["to"]) == ("ann@example.com", str(ann.pk), path)
+        assert (row.recipient, row.user, row.entry) == ("ann@example.com", str(ann.pk), path)
 
     def test_an_owner_who_left_or_may_not_see_it_gets_nothing_by_either(self, messages):
         event = about(Person.objects.create(name="Bo", owner=make_user("ann", is_active=False)))
@@ -190,7 +190,7 @@ class TestFunctions:
         assert deliver().sent == 2
         assert [recipient for recipient, _ in told(messages)] == ["ann@example.com", "bob@example.com"]
         row.refresh_from_db()
-        assert row.data["to"] == f"{HERE}.everybody_active"
+        assert row.entry == f"{HERE}.everybody_active"
 
     def test_or_addresses_or_both_and_each_is_told_once(self, messages):
         make_user("ann")

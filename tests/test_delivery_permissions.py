@@ -214,7 +214,7 @@ def test_permissions_cost_two_queries_per_user_and_none_per_message(django_asser
     user("ann", Product)
     rows = [make_notification(channel="inbox", recipient="user:ann") for _ in range(20)]
     assert deliver(limit=1).sent == 1
-    Notification.objects.filter(pk__in=[row.pk for row in rows]).update(data={"user": str(User.objects.get().pk)})
+    Notification.objects.filter(pk__in=[row.pk for row in rows]).update(user=str(User.objects.get().pk))
     Notification.objects.filter(status="pending").update(recipient=str(User.objects.get().pk))
     # Four for each row, with the savepoint around its sending, and two for the user's permissions.
     with django_assert_max_num_queries(4 * 19 + 14):

@@ -48,7 +48,7 @@ class TestSingle:
         assert deliver().sent == 2
         assert told(messages) == ["ann@example.com", "bob@example.com"]
         first = Notification.objects.get(pk=rows[0].pk)
-        assert (first.recipient, first.data) == ("ann@example.com", {"user": str(ann.pk), "to": "actor"})
+        assert (first.recipient, first.user, first.entry) == ("ann@example.com", str(ann.pk), "actor")
         assert first.message_id == rows[0].message_id == messages[0].id
 
     @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ class TestSeveral:
         assert {row.status for row in rows} == {"sent"}
         assert len({row.message_id for row in rows}) == 4
         assert Notification.objects.get(pk=group_row.pk).message_id == group_row.message_id
-        assert {row.data["to"] for row in rows} == {"group:staff", "superusers"}
+        assert {row.entry for row in rows} == {"group:staff", "superusers"}
         assert {row.event for row in rows} == {event.uid}
 
     def test_who_is_meant_twice_is_told_once(self, messages):
@@ -191,10 +191,10 @@ class TestSeveral:
             Notification.objects.update(lease_no=9)
             return real(notification, channel, targets)
 
-        from django_signal_audit.delivery import recipients
+        from django_signal_audit.delivery import fanout
 
-        real = recipients.expand
-        monkeypatch.setattr(recipients, "expand", lose)
+        real = fanout.expand
+        monkeypatch.setattr(fanout, "expand", lose)
         assert deliver().lost == 1
         assert [row.recipient for row in Notification.objects.all()] == ["superusers"]
 

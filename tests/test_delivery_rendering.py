@@ -147,7 +147,7 @@ class TestTemplates:
             return render(make_notification(event, **values), [event], "").subject
 
         assert subject(recipient="ann") == "ann's"
-        assert subject(recipient="x@example.com", data={"to": "group:staff"}) == "the staff's"
+        assert subject(recipient="x@example.com", entry="group:staff") == "the staff's"
         assert subject(recipient="bob") == "anybody's"
         assert subject(recipient="bob", channel="boom") == "the rule's"
         assert render(make_notification(event, recipient="ann"), [event], "").body == "the rule's text"

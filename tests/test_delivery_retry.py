@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from django_signal_audit.delivery.retry import LONGEST_SECONDS, MAX_ATTEMPTS, delay, next_wait
+from django_signal_audit.delivery.worker import LONGEST_SECONDS, MAX_ATTEMPTS, delay, next_wait
 
 
 class Middle(random.Random):

@@ -216,7 +216,7 @@ class TestRepeatable:
         user = User.objects.create(username="ada", is_superuser=True)
         event = make_event()
         Notification.objects.bulk_create(
-            Notification(event=event.uid, rule="watch", channel="inbox", recipient=str(user.pk), data={"user": user.pk})
+            Notification(event=event.uid, rule="watch", channel="inbox", recipient=str(user.pk), user=str(user.pk))
             for _ in range(30)
         )
 

@@ -362,7 +362,7 @@ def test_with_on_error_log_the_save_goes_through(
         AuditEvent.objects.create(event_type="half", source="orm")
         raise ValueError("disk full")
 
-    monkeypatch.setattr("django_signal_audit.recorder._notify", fail)
+    monkeypatch.setattr("django_signal_audit.delivery.outbox.enqueue", fail)
     Product.objects.create(name="a")
     assert Product.objects.exists()
     assert events() == []

@@ -19,7 +19,7 @@ from django.urls import include, path, re_path
 from django_signal_audit import audit_context, record
 from django_signal_audit.context.clients import client_ip
 from django_signal_audit.context.scopes import context_scope
-from django_signal_audit.delivery.errors import describe
+from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.testing import fake_notifications

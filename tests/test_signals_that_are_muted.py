@@ -132,7 +132,7 @@ def test_the_event_commits_with_the_save(audit: Audit, monkeypatch: pytest.Monke
     def fail(*_: Any, **__: Any) -> None:
         raise DatabaseError
 
-    monkeypatch.setattr("django_signal_audit.recorder._notify", fail)
+    monkeypatch.setattr("django_signal_audit.delivery.outbox.enqueue", fail)
     tag.name = "b"
     with muted(["post_save", "pre_save"]), pytest.raises(EventNotWritten):
         tag.save()

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone, translation
 
 import django_signal_audit
-from django_signal_audit.delivery.default_texts import default_body, default_subject
+from django_signal_audit.delivery.rendering import default_body, default_subject
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import Notification
 

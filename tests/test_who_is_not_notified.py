@@ -114,7 +114,7 @@ def test_without_tables_the_rules_are_explained_all_the_same(audit: Audit, monke
         raise RuntimeError("no such table")
 
     rules(audit, "owner")
-    monkeypatch.setattr("django_signal_audit.delivery.unreached.all_users", broken)
+    monkeypatch.setattr("django_signal_audit.delivery.recipient_checks.all_users", broken)
     assert explained() == [("owner", "The database cannot be queried: no such table")]
 
 

@@ -14,7 +14,7 @@ from django.db import models
 from django.http import HttpRequest
 
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.delivery.subjects import load_subjects
+from django_signal_audit.delivery.rendering import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.formatter import Reader

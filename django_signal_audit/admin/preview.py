@@ -12,9 +12,9 @@ from django.utils.translation import ngettext
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.channels.registry import get_channel
-from django_signal_audit.delivery.errors import describe
+from django_signal_audit.delivery.recipients import load_users
+from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.rendering import render
-from django_signal_audit.delivery.targets import load_users
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent, Notification
 
@@ -95,7 +95,7 @@ def preview(notification: Notification, events: list[AuditEvent]) -> Preview:
         return Preview(subject=notification.subject, body=notification.body, is_kept=True)
     if not events:
         return Preview(error="Its events are no longer in the audit log.")
-    user = load_users([notification]).get(str(notification.data.get("user", "")))
+    user = load_users([notification]).get(notification.user)
     channel: Channel | None = None
     try:
         channel = get_channel(notification.channel)

@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.context.scopes import audit_context
-from django_signal_audit.delivery.errors import describe
+from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.inheritance import labels_including_children

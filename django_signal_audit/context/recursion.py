@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 # How many deliveries in a row may each have been set off by what the one before wrote.
 MAX_GENERATION = 10
 # How deep receivers of event_recorded may be called for what such a receiver wrote.
 MAX_DEPTH = 3
-# The key of Notification.data.
-KEY = "generation"
-
 _generation: ContextVar[int] = ContextVar("django_signal_audit_generation", default=0)
 _depth: ContextVar[int] = ContextVar("django_signal_audit_receivers", default=0)
 
@@ -24,9 +20,9 @@ def generation() -> int:
 
 
 @contextmanager
-def delivering(data: Mapping[str, Any]) -> Iterator[None]:
-    """Note that what a block writes is written by the delivery of a notification with this data."""
-    token = _generation.set(int(data.get(KEY, 0)) + 1)
+def delivering(generation: int) -> Iterator[None]:
+    """Note that what a block writes is written by the delivery of a notification of this generation."""
+    token = _generation.set(generation + 1)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Digests: the messages of one rule, channel and recipient over a window, sent as one.
+"""Digests and throttles: the messages of one rule, channel and recipient sent as one, and how many there may be.
 
 Each event writes a row of its own, so that no change ever waits for another's transaction. Those with the same key
 are folded into one, the events of all listed on it, when the first of them is due: that is the end of the window.
@@ -6,52 +6,26 @@ are folded into one, the events of all listed on it, when the first of them is d
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from django_signal_audit.models import Notification
-from django_signal_audit.models.events import utc_now
-from django_signal_audit.rules.durations import parse_duration
+from django_signal_audit.delivery import outbox
+from django_signal_audit.delivery.outbox import MAX_NAMED, LeaseLost, end_of_window, hold, key_of
+from django_signal_audit.delivery.recipients import THROTTLED
+from django_signal_audit.exceptions import Unreachable
+from django_signal_audit.models import Notification, Throttle
+from django_signal_audit.rules.durations import parse_rate
 
-from . import outbox
-from .fanout import LeaseLost
-from .recipients import depends_on_event
-
-# A digest names this many of its events; how many they are in all stands beside them.
-MAX_NAMED = 100_000
 _CHUNK = 500
-
-
-def key_of(*parts: str) -> str:
-    """Return a short text that is the same for the same parts only."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def collect(row: Notification, window: str) -> None:
-    """Make a new row wait for the others of its window.
-
-    One whose recipient is known only from its event is due now: its worker finds out who it is for, and parks it.
-    """
-    if depends_on_event(row.recipient):
-        row.data = {**row.data, "digest": window}
-        return
-    row.digest_key = key_of(row.rule, row.channel, row.recipient)
-    row.available_at = _end(window)
 
 
 def park(row: Notification, recipient: str) -> bool:
     """Make a claimed row wait for the others to the same recipient; False if it is not held any more."""
-    data = {name: value for name, value in row.data.items() if name != "digest"}
-    end, key = _end(row.data["digest"]), key_of(row.rule, row.channel, recipient)
-    return outbox.postpone(row, end, digest_key=key, data=data)
-
-
-def _end(window: str) -> dt.datetime:
-    return utc_now() + (parse_duration(window) or dt.timedelta())
+    end, key = end_of_window(row.digest_window), key_of(row.rule, row.channel, recipient)
+    return outbox.postpone(row, end, digest_key=key, digest_window="")
 
 
 def close(row: Notification) -> bool:
@@ -102,3 +76,41 @@ def _merged(row: Notification, rows: Sequence[Notification]) -> dict[str, Any]:
         uids += [str(uid) for uid in mate.event_uids[: MAX_NAMED - len(uids)]]
     count = sum(mate.data.get("count", 1) for mate in rows)
     return {"event": None, "data": {**row.data, "events": uids, "count": count}}
+
+
+# The statistics count them by it.
+REASON = THROTTLED
+
+
+def admit(row: Notification, recipient: str) -> None:
+    """Let a claimed row pass if its throttle does; once it has, its retries pass too.
+
+    Raises:
+        Unreachable: There have been as many messages as may be, and how many that is.
+        LeaseLost: Another worker has the row by now.
+
+    """
+    rate = parse_rate(row.throttle)
+    if rate is None or row.is_admitted:
+        return
+    using = row._state.db
+    key = key_of(row.rule, row.channel, recipient)
+    throttles = Throttle.objects.using(using)
+    # Outside of the transaction: on MySQL two that insert the same key and then lock it would deadlock.
+    if not throttles.filter(pk=key).exists():
+        throttles.bulk_create([Throttle(key=key)], ignore_conflicts=True)
+    now = time.time()
+    with transaction.atomic(using=using):
+        if not hold(row, is_admitted=True):
+            raise LeaseLost
+        throttle = throttles.select_for_update().get(pk=key)
+        recent = [moment for moment in throttle.moments if moment > now - rate.window.total_seconds()]
+        if len(recent) >= rate.limit:
+            _refuse(row)
+        throttles.filter(pk=key).update(moments=[*recent, now])
+
+
+def _refuse(row: Notification) -> None:
+    row.is_admitted = False  # the transaction undoes it
+    msg = f'{THROTTLED}rule "{row.rule}" sends this recipient at most {row.throttle} by channel "{row.channel}".'
+    raise Unreachable(msg)

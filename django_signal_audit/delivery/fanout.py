@@ -1,7 +1,13 @@
-"""One row that stands for several becomes a row for each, in one transaction."""
+"""From the recipient that a rule names to the people who get the message.
+
+A row is written with the recipient as the rule names it (``recipients.py`` says what that may be), so that it costs
+the request one row however many are meant. Just before it is sent, the row becomes that of the first of them, and each
+other person gets a row, all in one transaction.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,20 +17,65 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from django_signal_audit.channels.base import Channel
-from django_signal_audit.events.keys import object_id
-from django_signal_audit.exceptions import Unreachable
-from django_signal_audit.models import Notification
+from django_signal_audit.conf import on_settings_changed
+from django_signal_audit.delivery.outbox import LeaseLost, hold
+from django_signal_audit.delivery.recipients import (
+    ACTOR,
+    GROUP,
+    SUPERUSERS,
+    THROTTLED,
+    USER,
+    Events,
+    Named,
+    Resolved,
+    Target,
+    Users,
+    ask,
+    find_function,
+    follow,
+    is_field_path,
+    members_of,
+    permitted,
+    reach,
+    single_user,
+    user_by_key,
+    user_target,
+)
+from django_signal_audit.delivery.rendering import load_subjects, prefetch
+from django_signal_audit.events.keys import MAX_LENGTH, object_id
+from django_signal_audit.exceptions import GiveUp, Unreachable
+from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
 
-from .outbox import hold
-from .skips import log_skip
-from .targets import Resolved, Target, permitted, reach
+logger = logging.getLogger("django_signal_audit")
+
+# The rules and channels of which this process has warned.
+_warned: set[tuple[str, str]] = set()
+on_settings_changed(_warned.clear)
+
+
+def log_skip(row: Notification) -> None:
+    """Log that a notification was skipped: a rule whose recipients are never reached must not go unnoticed.
+
+    A warning comes once per rule and channel; what a throttle suppresses was asked for.
+    """
+    kind = (row.rule, row.channel)
+    if kind in _warned or row.last_error.startswith(THROTTLED):
+        logger.info("Notification %s (%s) was skipped: %s", row.pk, row, row.last_error)
+        return
+    _warned.add(kind)
+    logger.warning(
+        'Notification %s (%s) was skipped: %s Later ones of rule "%s" and channel "%s" are logged as info; '
+        "audit_rules --explain says who is not notified.",
+        row.pk,
+        row,
+        row.last_error,
+        row.rule,
+        row.channel,
+    )
+
 
 BATCH_SIZE = 500
-
-
-class LeaseLost(Exception):
-    """Another worker holds the row by now; whatever was to be done with it is his."""
 
 
 def expand(notification: Notification, channel: Channel, targets: Sequence[Target]) -> Resolved:
@@ -95,16 +146,20 @@ def _told(notification: Notification) -> set[str]:
 
 def _portion_of(notification: Notification, target: Target) -> dict[str, Any]:
     """Return the columns of a target's row that say what it tells of and to whom."""
-    data: dict[str, Any] = {**notification.data, "to": notification.recipient}
-    data["user"] = object_id(target.user.pk) if target.user else ""
-    if target.address and target.user:
-        data["address"] = target.address
+    data = notification.data
     uids = [event.uid for event in target.events]
-    if len(uids) == len(notification.event_uids):
-        return {"event": notification.event, "data": data}
-    if len(uids) > 1:
-        return {"event": None, "data": {**data, "events": list(map(str, uids)), "count": len(uids)}}
-    return {"event": uids[0], "data": {name: value for name, value in data.items() if name not in ("events", "count")}}
+    event = notification.event
+    if len(uids) != len(notification.event_uids):
+        event = uids[0] if len(uids) == 1 else None
+        described = {} if event else {"events": list(map(str, uids)), "count": len(uids)}
+        data = {**{name: value for name, value in data.items() if name not in ("events", "count")}, **described}
+    return {
+        "event": event,
+        "data": data,
+        "entry": notification.recipient,
+        "user": object_id(target.user.pk) if target.user else "",
+        "address": target.address if target.user else "",
+    }
 
 
 def _row(notification: Notification, target: Target) -> Notification:
@@ -113,9 +168,106 @@ def _row(notification: Notification, target: Target) -> Notification:
         rule=notification.rule,
         channel=notification.channel,
         recipient=target.recipient,
+        level=notification.level,
+        throttle=notification.throttle,
+        digest_window=notification.digest_window,
+        generation=notification.generation,
         status=Notification.STATUS.skipped if target.obstacle else Notification.STATUS.pending,
         status_changed=timezone.now(),
         available_at=utc_now(),
         last_error=target.obstacle,
         **_portion_of(notification, target),
     )
+
+
+def resolve(notification: Notification, channel: Channel, events: Events, users: Users) -> Resolved:
+    """Return where the row goes, after making rows for the others if it stands for several.
+
+    Args:
+        notification: A row that is claimed.
+        channel: Its channel.
+        events: What it tells of.
+        users: Those that rows name by key, as ``load_users`` returns them.
+
+    Raises:
+        Unreachable: Nobody is to get it, and why.
+        GiveUp: It says no recipient, or one that this project cannot have.
+        LeaseLost: The row was claimed by another worker meanwhile.
+
+    """
+    key, spec = notification.user, notification.recipient
+    if key:
+        target = user_target(users.get(key), channel, events, f"with the key {key}", notification.address)
+        return reach(target, channel, notification)
+    if notification.entry:
+        # An address that was found before. Whatever it reads like, it is no recipient of the settings.
+        return Resolved(spec, events)
+    if not spec:
+        return _nameless(notification, channel, events, users)
+    targets = _targets(notification, channel, events)
+    return Resolved(spec, events) if targets is None else expand(notification, channel, targets)
+
+
+def _nameless(notification: Notification, channel: Channel, events: Events, users: Users) -> Resolved:
+    named = [spec for spec in channel.recipients() if spec]
+    if named:
+        # The channel could not be made when the row was written, so nobody could be asked whom it sends to.
+        expanded = expand(notification, channel, [Target(spec, events) for spec in named])
+        first = resolve(notification, channel, events, users)
+        return replace(first, new_ids=[*expanded.new_ids, *first.new_ids])
+    if channel.needs_recipient:
+        msg = f'It has no recipient. Add "to" to the rule, or to the OPTIONS of the channel "{channel.alias}".'
+        raise GiveUp(msg)
+    return Resolved("", events)
+
+
+def _targets(notification: Notification, channel: Channel, events: Events) -> list[Target] | None:
+    """Return who is meant by the row's recipient, None if it is an address as it stands."""
+    spec = notification.recipient
+    if spec == SUPERUSERS or spec.startswith(GROUP):
+        return [user_target(user, channel, events) for user in members_of(spec)]
+    if spec == ACTOR or spec.startswith(USER):
+        return [user_target(single_user(spec, events), channel, events, f'"{spec}"')]
+    found = _led_to(notification, events)
+    if found is not None:
+        return _portions(found, channel, spec)
+    if channel.recipients_are_users:
+        return [user_target(user_by_key(spec), channel, events, f'"{spec}"')]
+    return None
+
+
+def _led_to(notification: Notification, events: Events) -> list[tuple[Named, AuditEvent]] | None:
+    """Return whom a path or a function names for each event, None if the recipient is neither."""
+    spec = notification.recipient
+    if any(is_field_path(spec, event.model_class) for event in events):
+        subjects = load_subjects(events, str(notification._state.db))
+        prefetch(subjects.values(), spec)
+        pairs = ((event, subjects.get((event.model, event.object_id))) for event in events)
+        return [(named, event) for event, subject in pairs if subject for named in follow(spec, subject)]
+    function = find_function(spec)
+    if function is None:
+        return None
+    return [(named, event) for event in events for named in ask(spec, function, event)]
+
+
+def _portions(found: Iterable[tuple[Named, AuditEvent]], channel: Channel, spec: str) -> list[Target]:
+    """Return a target for each one named, with the events he was named for: others may be of other people's objects."""
+    everybody: dict[tuple[str, str], tuple[Named, list[AuditEvent]]] = {}
+    for named, event in found:
+        key = (object_id(named.user.pk) if named.user else "", named.address)
+        events = everybody.setdefault(key, (named, []))[1]
+        if event not in events[-1:]:
+            events.append(event)
+    if not everybody:
+        msg = f'"{spec}" resolves to nobody.'
+        raise Unreachable(msg)
+    return [_portion(named, channel, events) for named, events in everybody.values()]
+
+
+def _portion(named: Named, channel: Channel, events: Events) -> Target:
+    if channel.recipients_are_users:
+        user = named.user or user_by_key(named.address)
+        return user_target(user, channel, events, f'"{named.address}"')
+    if named.user is not None:
+        return user_target(named.user, channel, events, address=named.address)
+    return Target(named.address[:MAX_LENGTH], events)

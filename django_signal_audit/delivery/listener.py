@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from django.db import Error, connections
 
-from .entries import SIGNAL
+from django_signal_audit.delivery.outbox import SIGNAL
 
 logger = logging.getLogger("django_signal_audit")
 

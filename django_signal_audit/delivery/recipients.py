@@ -1,142 +1,348 @@
-"""From what a rule says about recipients to addresses.
+"""Recipients: what the settings may name, which users and addresses it stands for, and whether they may be notified.
 
-A row is written with the recipient as the rule names it (``specs.py`` says what that may be), so that it costs the
-request one row however many are meant. Just before it is sent, the row becomes the first of them, and each other one
-gets a row of his own. ``data`` then has what the rule said (``to``), the user's key (``user``), by which he is looked
-up again on every attempt, and the address (``address``) if it is not the one his account has.
+A recipient is an address, a user, a group of users, a path from the object, or what a function returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import keyword
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldError
-from django.db.models import Model
+from django.core.exceptions import FieldDoesNotExist, FieldError, ObjectDoesNotExist, ValidationError
+from django.db.models import Manager, Model, QuerySet
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
 
 from django_signal_audit.channels.base import Channel
+from django_signal_audit.delivery.rendering import load_subjects
 from django_signal_audit.events.keys import MAX_LENGTH, object_id
+from django_signal_audit.events.masking import is_secret
+from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import GiveUp, Unreachable
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.problems import did_you_mean
+from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.rules.visibility import is_left_to_project, may_view_model, may_view_object, narrowed
 
-from .fanout import expand
-from .specs import (
-    ACTOR,
-    GROUP,
-    SUPERUSERS,
-    USER,
-    Named,
-    ask,
-    find_function,
-    follow,
-    is_field_path,
-    is_path,
-    path_problem,
-)
-from .subjects import load_subjects, prefetch
-from .targets import Events, Resolved, Target, Users, all_users, is_active, is_key, reach, user_by_key, user_target
-
-CHUNK = 500
+ACTOR = "actor"
+SUPERUSERS = "superusers"
+USER = "user:"
+GROUP = "group:"
 
 
-def resolve(notification: Notification, channel: Channel, events: Events, users: Users) -> Resolved:
-    """Return where the row goes, after making rows for the others if it stands for several.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Somebody who was found: a user, an address, or an address that is a user's."""
 
-    Args:
-        notification: A row that is claimed.
-        channel: Its channel.
-        events: What it tells of.
-        users: Those that rows name by key, as ``load_users`` returns them.
+    user: Model | None = None
+    address: str = ""
+
+
+def is_path(spec: str) -> bool:
+    """Return whether a recipient may be a path: names with dots between them, and no word with a meaning of its own."""
+    names = spec.split(".")
+    return spec not in (ACTOR, SUPERUSERS) and all(
+        name.isidentifier() and not keyword.iskeyword(name) for name in names
+    )
+
+
+def is_field_path(spec: str, model: type[Model] | None) -> bool:
+    """Return whether a recipient is a path from an object of the model: it begins with a field or property of it."""
+    if model is None or not is_path(spec):
+        return False
+    first = spec.partition(".")[0]
+    try:
+        model._meta.get_field(first)
+    except FieldDoesNotExist:
+        return isinstance(getattr(model, first, None), (property, cached_property))
+    return True
+
+
+@cache
+def find_function(spec: str) -> Callable[[AuditEvent], Any] | None:
+    """Return the function that a recipient names by its dotted path, None if it names none."""
+    if "." not in spec or not is_path(spec):
+        return None
+    try:
+        found = import_string(spec)
+    except Exception:  # noqa: BLE001  # whatever the import runs into, it is a text then; check says what it is
+        return None
+    return found if callable(found) else None
+
+
+def secret_name(spec: str) -> str:
+    """Return the first name of a path that is secret, ``""`` if none is: what it holds goes into no message."""
+    return next((name for name in spec.split(".") if is_secret(name) or name.startswith("_")), "")
+
+
+def path_problem(spec: str, models: Iterable[type[Model]]) -> tuple[str, str] | None:
+    """Return what is wrong with a path and the edit to make, None if it may lead to somebody from one of the models."""
+    if secret := secret_name(spec):
+        return f"passes {secret!r}, which is private", "Name the user it belongs to."
+    problems = [_walk(model, spec.split(".")) for model in models]
+    return None if None in problems else problems[0]
+
+
+def attribute_names(model: type[Model]) -> set[str]:
+    """Return the names of the fields and properties of a model, which a path may go through."""
+    properties = {
+        name
+        for parent in model.__mro__
+        for name, value in vars(parent).items()
+        if isinstance(value, (property, cached_property)) and not name.startswith("_")
+    }
+    return {field.name for field in model._meta.get_fields()} | (properties - {"pk"})
+
+
+def leads_to_users(spec: str, model: type[Model]) -> bool:
+    """Return whether a path from an object of the model goes by relations to users, at its end or on its way."""
+    if not is_field_path(spec, model):
+        return False
+    current: Any = model
+    for name in spec.split("."):
+        fields = {field.name: field for field in current._meta.get_fields()}
+        current = fields[name].related_model if name in fields else None
+        if not isinstance(current, type):
+            return False
+        if issubclass(current, get_user_model()):
+            return True
+    return False
+
+
+def _walk(model: type[Model], names: list[str]) -> tuple[str, str] | None:
+    for name in names:
+        if name in _masked(model):
+            return f"passes {name!r}, which is private", "Name the user it belongs to."
+        fields = {field.name: field for field in model._meta.get_fields()}
+        if name not in fields:
+            if hasattr(model, name):
+                return None  # a property may hold anything
+            hint = did_you_mean(name, attribute_names(model))
+            return f"is neither a path from {model._meta.label} nor a function", hint
+        target = fields[name].related_model
+        if not isinstance(target, type):
+            return None
+        model = target
+    if issubclass(model, get_user_model()):
+        return None
+    return f"leads to {model._meta.label}, which is neither a user nor an address", "Go on to a user or an address."
+
+
+def ask(spec: str, function: Callable[[AuditEvent], Any], event: AuditEvent) -> list[Named]:
+    """Return whom the function names for the event: a user, an address, None, or any number of these."""
+    answer = function(event)
+    if answer is None or isinstance(answer, (str, Model)):
+        answer = [answer]
+    return [named for item in answer for named in _named(item, None, spec)]
+
+
+def follow(spec: str, subject: Model) -> list[Named]:
+    """Return whom a path from an object leads to.
 
     Raises:
-        Unreachable: Nobody is to get it, and why.
-        GiveUp: It says no recipient, or one that this project cannot have.
-        LeaseLost: The row was claimed by another worker meanwhile.
+        GiveUp: The path leads to no user and no text, or through a secret.
 
     """
-    key, spec = str(notification.data.get("user", "")), notification.recipient
-    if key:
-        address = str(notification.data.get("address", ""))
-        target = user_target(users.get(key), channel, events, f"with the key {key}", address)
-        return reach(target, channel, notification)
-    if notification.data.get("to"):
-        # An address that was found before. Whatever it reads like, it is no recipient of the settings.
-        return Resolved(spec, events)
-    if not spec:
-        return _nameless(notification, channel, events, users)
-    targets = _targets(notification, channel, events)
-    return Resolved(spec, events) if targets is None else expand(notification, channel, targets)
+    if secret := secret_name(spec):
+        raise GiveUp(_private(spec, secret))
+    reached: list[tuple[Any, Model | None]] = [(subject, None)]
+    for name in spec.split("."):
+        reached = [step for item, user in reached for step in _step(item, name, user, spec)]
+    return [named for item, user in reached for named in _named(item, user, spec)]
 
 
-def _nameless(notification: Notification, channel: Channel, events: Events, users: Users) -> Resolved:
-    named = [spec for spec in channel.recipients() if spec]
-    if named:
-        # The channel could not be made when the row was written, so nobody could be asked whom it sends to.
-        expanded = expand(notification, channel, [Target(spec, events) for spec in named])
-        first = resolve(notification, channel, events, users)
-        return replace(first, new_ids=[*expanded.new_ids, *first.new_ids])
-    if channel.needs_recipient:
-        msg = f'It has no recipient. Add "to" to the rule, or to the OPTIONS of the channel "{channel.alias}".'
+def _private(spec: str, name: str) -> str:
+    return f'The recipient "{spec}" passes "{name}", which is private.'
+
+
+def _masked(model: type[Any]) -> Collection[str]:
+    """Return the fields of a model whose values the rules keep out of the trail, and so out of its messages."""
+    plan = get_registry().plans.get(model)
+    return plan.secret if plan else ()
+
+
+def _step(item: Any, name: str, user: Model | None, spec: str) -> Iterator[tuple[Any, Model | None]]:
+    """Yield what an attribute holds, with the user it belongs to."""
+    if item is None:
+        return
+    if name in _masked(type(item)):
+        raise GiveUp(_private(spec, name))
+    owner = item if isinstance(item, get_user_model()) else user
+    try:
+        value = getattr(item, name)
+    except ObjectDoesNotExist:
+        return
+    except (AttributeError, ValueError) as error:
+        msg = f'The recipient "{spec}" cannot be followed: {safe_str(error)}'
+        raise GiveUp(msg) from error
+    values: Iterable[Any] = value.all() if isinstance(value, (Manager, QuerySet)) else [value]
+    yield from ((found, owner) for found in values)
+
+
+def _named(item: Any, user: Model | None, spec: str) -> Iterator[Named]:
+    if item is None or item == "":
+        return
+    if isinstance(item, get_user_model()):
+        yield Named(user=item)
+    elif isinstance(item, (str, int, UUID)):
+        yield Named(user=user, address=str(item))
+    else:
+        msg = f'The recipient "{spec}" leads to a {type(item).__name__}, which is neither a user nor an address.'
         raise GiveUp(msg)
-    return Resolved("", events)
+
+
+def visible_events(user: Model, events: Sequence[AuditEvent], using: str) -> Sequence[AuditEvent]:
+    """Return the events that the user may see, by permissions and by the project's VISIBILITY.
+
+    A permission for this one object is enough. A user model that knows no permissions, an event about no object, and a
+    model that nobody can be permitted to view (``default_permissions``) keep nothing from anybody.
+    """
+    if not hasattr(user, "has_perm"):
+        return events
+    return _by_project(user, _by_permission(user, events, using), using)
+
+
+def _by_permission(user: Model, events: Sequence[AuditEvent], using: str) -> Sequence[AuditEvent]:
+    labels = {event.model: event for event in events}
+    open_models = {label for label, event in labels.items() if _is_open(event) or may_view_model(user, label)}
+    refused = [event for event in events if event.model not in open_models]
+    if not refused:
+        return events
+    subjects = load_subjects(refused, using)
+    seen = {name for name, subject in subjects.items() if may_view_object(user, subject)}
+    return [event for event in events if event.model in open_models or (event.model, event.object_id) in seen]
+
+
+def _by_project(user: Model, events: Sequence[AuditEvent], using: str) -> Sequence[AuditEvent]:
+    """Return the events without those of models that no ModelAdmin shows and that VISIBILITY keeps from the user."""
+    asked = {event.pk for event in events if is_left_to_project(event.model)}
+    if not asked:
+        return events
+    left = narrowed(user, AuditEvent.objects.using(using).filter(pk__in=asked))
+    seen = set(left.values_list("pk", flat=True))
+    return [event for event in events if event.pk not in asked or event.pk in seen]
+
+
+def _is_open(event: AuditEvent) -> bool:
+    model = event.model_class
+    return model is not None and {"view", "change"}.isdisjoint(model._meta.default_permissions)
+
+
+# What the reason of a notification that a throttle suppressed begins with.
+THROTTLED = "Throttled: "
+
+Users: TypeAlias = dict[str, Model]
+Events: TypeAlias = Sequence[AuditEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One who is meant by a recipient: his address, the events he is told of, and why he cannot be, if so."""
+
+    recipient: str
+    events: Events
+    user: Model | None = None
+    address: str = ""
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where a row goes, what it tells of, to which user, and the ids of the rows that were made for the others."""
+
+    recipient: str
+    events: Events
+    user: Model | None = None
+    new_ids: Sequence[int] = ()
+
+
+def load_users(notifications: Iterable[Notification]) -> Users:
+    """Return the users that rows name by key, in one query for all."""
+    keys = {row.user for row in notifications if row.user}
+    known = {key: pk for key in keys if (pk := _to_pk(key)) is not None}
+    if not known:
+        return {}
+    return {object_id(user.pk): user for user in all_users().filter(pk__in=list(known.values()))}
+
+
+def all_users() -> QuerySet[Model]:
+    """Return the users of the project, whatever its user model is."""
+    return get_user_model()._default_manager.all()
+
+
+def _to_pk(key: str) -> Any:
+    try:
+        return get_user_model()._meta.pk.to_python(key)
+    except ValidationError:
+        return None
+
+
+def is_key(text: str) -> bool:
+    """Return whether a user can have the text as primary key."""
+    return _to_pk(text) is not None
+
+
+def user_by_key(key: str) -> Model | None:
+    """Return the user with that primary key, None if there is none."""
+    pk = _to_pk(key)
+    return None if pk is None else all_users().filter(pk=pk).first()
+
+
+def is_active(user: Model) -> bool:
+    """Return whether the user's account is open."""
+    # Not a column of every user model, so no query can ask for it.
+    return bool(getattr(user, "is_active", True))
+
+
+def _username(user: Model) -> str:
+    return str(getattr(user, get_user_model().USERNAME_FIELD))
+
+
+def user_target(user: Model | None, channel: Channel, events: Events, name: str = "", address: str = "") -> Target:
+    """Return the target that a user is, with what is in the way but for his permissions, which cost queries."""
+    if user is None:
+        return Target(name.strip('"'), events, obstacle=f"There is no user {name}.")
+    obstacle = ""
+    recipient = address or channel.address(user)
+    if not is_active(user):
+        obstacle = f"The user {_username(user)} is not active."
+    elif not recipient:
+        obstacle = f'The user {_username(user)} has no address for the channel "{channel.alias}".'
+    if obstacle:
+        recipient = f"{USER}{_username(user)}"
+    return Target(recipient[:MAX_LENGTH], events, user, address, obstacle)
+
+
+def permitted(target: Target, channel: Channel, using: str) -> Target:
+    """Return the target with the events it may be told of, or with what is in the way if it may be told of none."""
+    if target.obstacle or target.user is None or not channel.checks_permission:
+        return target
+    events = visible_events(target.user, target.events, using)
+    if events:
+        return replace(target, events=events)
+    label = target.events[0].model
+    return replace(target, obstacle=f"The user {_username(target.user)} may not view {label}.")
+
+
+def reach(target: Target, channel: Channel, notification: Notification) -> Resolved:
+    """Return where the row of a target goes now; raise Unreachable if something is in the way."""
+    target = permitted(target, channel, str(notification._state.db))
+    if target.obstacle:
+        raise Unreachable(target.obstacle)
+    return Resolved(target.recipient, target.events, target.user)
+
+
+CHUNK = 500
 
 
 def depends_on_event(spec: str) -> bool:
     """Return whether a recipient is somebody else for each event, and cannot be told of several at once."""
     return spec == ACTOR
-
-
-def _targets(notification: Notification, channel: Channel, events: Events) -> list[Target] | None:
-    """Return who is meant by the row's recipient, None if it is an address as it stands."""
-    spec = notification.recipient
-    if spec == SUPERUSERS or spec.startswith(GROUP):
-        return [user_target(user, channel, events) for user in members_of(spec)]
-    if spec == ACTOR or spec.startswith(USER):
-        return [user_target(single_user(spec, events), channel, events, f'"{spec}"')]
-    found = _led_to(notification, events)
-    if found is not None:
-        return _portions(found, channel, spec)
-    if channel.recipients_are_users:
-        return [user_target(user_by_key(spec), channel, events, f'"{spec}"')]
-    return None
-
-
-def _led_to(notification: Notification, events: Events) -> list[tuple[Named, AuditEvent]] | None:
-    """Return whom a path or a function names for each event, None if the recipient is neither."""
-    spec = notification.recipient
-    if any(is_field_path(spec, event.model_class) for event in events):
-        subjects = load_subjects(events, str(notification._state.db))
-        prefetch(subjects.values(), spec)
-        pairs = ((event, subjects.get((event.model, event.object_id))) for event in events)
-        return [(named, event) for event, subject in pairs if subject for named in follow(spec, subject)]
-    function = find_function(spec)
-    if function is None:
-        return None
-    return [(named, event) for event in events for named in ask(spec, function, event)]
-
-
-def _portions(found: Iterable[tuple[Named, AuditEvent]], channel: Channel, spec: str) -> list[Target]:
-    """Return a target for each one named, with the events he was named for: others may be of other people's objects."""
-    everybody: dict[tuple[str, str], tuple[Named, list[AuditEvent]]] = {}
-    for named, event in found:
-        key = (object_id(named.user.pk) if named.user else "", named.address)
-        events = everybody.setdefault(key, (named, []))[1]
-        if event not in events[-1:]:
-            events.append(event)
-    if not everybody:
-        msg = f'"{spec}" resolves to nobody.'
-        raise Unreachable(msg)
-    return [_portion(named, channel, events) for named, events in everybody.values()]
-
-
-def _portion(named: Named, channel: Channel, events: Events) -> Target:
-    if channel.recipients_are_users:
-        user = named.user or user_by_key(named.address)
-        return user_target(user, channel, events, f'"{named.address}"')
-    if named.user is not None:
-        return user_target(named.user, channel, events, address=named.address)
-    return Target(named.address[:MAX_LENGTH], events)
 
 
 def single_user(spec: str, events: Events) -> Model | None:
@@ -163,25 +369,3 @@ def members_of(spec: str) -> Iterable[Model]:
         msg = f'"{spec}" matches no active user.'
         raise Unreachable(msg)
     return users
-
-
-def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> tuple[str, str | None] | None:
-    """Return what is wrong with a recipient in the settings and the edit to make, None if it may be right.
-
-    Args:
-        spec: The recipient.
-        channel: The channel it is for.
-        models: The models whose objects the rule is about; none if that cannot be known.
-
-    """
-    if spec in (ACTOR, SUPERUSERS) or spec.startswith((USER, GROUP)):
-        return None
-    meant = [model for model in models if is_field_path(spec, model)]
-    if meant:
-        return path_problem(spec, meant)
-    dotted = "." in spec and is_path(spec)
-    if dotted and channel.needs_recipient and models and find_function(spec) is None:
-        return path_problem(spec, models)
-    if channel.recipients_are_users and not dotted and not is_key(spec):
-        return "isn't the primary key of a user", f'Write "{USER}{spec}" for the user of that name.'
-    return channel.recipient_problem(spec) if find_function(spec) is None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -15,6 +16,9 @@ from django.conf import settings
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings
 from django_signal_audit.events.masking import is_secret
+from django_signal_audit.events.named_secrets import without_values
+from django_signal_audit.events.values import clean_text, safe_str
+from django_signal_audit.exceptions import DeliveryError, SignalAuditError
 
 HIDDEN = "********"
 # Shorter ones would blot out half of the text.
@@ -172,3 +176,32 @@ def _both(parts: Iterable[str], shortest: int) -> Iterator[str]:
 
 def _long(parts: Iterable[str], shortest: int) -> Iterator[str]:
     return (part for part in parts if len(part) >= shortest)
+
+
+MAX_LENGTH = 2000
+_MAX_ERROR = 20_000
+_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
+
+
+def describe(error: BaseException, channel: Channel | None = None) -> str:
+    """Return what is noted of an error, with the channel's secret options and obvious passwords hidden."""
+    text = clean_text(safe_str(error))
+    if not isinstance(error, DeliveryError):
+        text = f"{type(error).__name__}: {text}{_place(error)}"
+    text = _hide(text or type(error).__name__, channel)
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
+
+
+def _place(error: BaseException) -> str:
+    """Return the line that raised, as no traceback is kept: the error may be one in a reaction of the project."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or isinstance(error, SignalAuditError):
+        return ""
+    return f" ({'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno})"
+
+
+def _hide(text: str, channel: Channel | None) -> str:
+    # Patterns take their time, and no more of it is kept anyway.
+    text = hide(text[:_MAX_ERROR], channel)
+    text = _URL_PASSWORD.sub(rf"\1{HIDDEN}@", text)
+    return without_values(text, is_secret)

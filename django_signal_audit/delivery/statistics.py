@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from django.db.models import Min
 
+from django_signal_audit.delivery.recipients import THROTTLED
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
-from . import outbox, throttles
+from . import outbox
 
 STATUS = Notification.STATUS
 
@@ -43,7 +44,7 @@ def collect_statistics(using: str) -> Statistics:
         oldest=outbox.oldest_pending_age(using),
         lapsed=outbox.due(using, STATUS.claimed).count(),
         collecting=rows.filter(status=STATUS.pending).exclude(digest_key="").count(),
-        throttled=rows.filter(status=STATUS.skipped, last_error__startswith=throttles.REASON).count(),
+        throttled=rows.filter(status=STATUS.skipped, last_error__startswith=THROTTLED).count(),
     )
 
 

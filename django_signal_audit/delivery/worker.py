@@ -4,35 +4,184 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import random
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
 from django_signal_audit.channels.base import Channel, Message
 from django_signal_audit.channels.registry import get_channel
 from django_signal_audit.context.recursion import delivering
+from django_signal_audit.delivery import digests, outbox
+from django_signal_audit.delivery.fanout import log_skip, resolve
+from django_signal_audit.delivery.outbox import LeaseLost
+from django_signal_audit.delivery.recipients import Resolved, load_users
+from django_signal_audit.delivery.redaction import describe
+from django_signal_audit.delivery.rendering import render
 from django_signal_audit.events.keys import MAX_LENGTH
 from django_signal_audit.events.safe_text import printable
 from django_signal_audit.exceptions import GiveUp, RetryLater, Unreachable
-from django_signal_audit.models import Notification
+from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.signals import notification_failed, notification_sent
 
-from . import digests, outbox, throttles
-from .errors import describe
-from .fanout import LeaseLost
-from .heartbeat import Renewal
-from .prefetch import Loaded
-from .recipients import resolve
-from .rendering import render
-from .retry import MAX_ATTEMPTS, next_wait
-from .skips import log_skip
-from .targets import Resolved
-from .transport import transmit
+logger = logging.getLogger("django_signal_audit")
+
+
+class Renewal:
+    """Looks six times per lease which row is being sent; a process that is stopped or killed renews nothing."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._row: Notification | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        # What a test's open transaction holds, no other connection could lengthen.
+        if not connections[self._using].in_atomic_block:
+            self._thread = threading.Thread(target=self._run, name="audit-renewal", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @contextmanager
+    def of(self, row: Notification) -> Iterator[None]:
+        """Keep the claim of a row while the block runs."""
+        self._row = row
+        try:
+            yield
+        finally:
+            self._row = None
+
+    def _run(self) -> None:
+        step = outbox.LEASE.total_seconds() / 6
+        try:
+            while not self._stop.wait(step):
+                row = self._row
+                if row is not None and outbox.is_half_over(row):
+                    self._renew(row)
+        finally:
+            connections.close_all()
+
+    def _renew(self, row: Notification) -> None:
+        try:
+            outbox.hold(row)
+        except Error:
+            logger.warning("The lease of notification %s cannot be renewed; trying again.", row.pk, exc_info=True)
+            connections[self._using].close()
+
+
+# SQLite limits the parameters of a statement, and a digest may have any number of events.
+CHUNK = 500
+
+
+class Loaded:
+    """The events and users of the rows of one batch."""
+
+    def __init__(self, rows: Sequence[Notification], using: str) -> None:
+        self.users = load_users(rows)
+        self._using = using
+        events = self._fetch([row.event for row in rows if row.event is not None])
+        self._single = {event.uid: event for event in events}
+
+    def events(self, row: Notification) -> list[AuditEvent]:
+        """Return what the row tells of, oldest first.
+
+        Raises:
+            GiveUp: The events are gone from the trail, so there is nothing to tell.
+
+        """
+        if row.event is None:
+            # Only when its turn comes: the events of a whole batch of digests might not fit into memory.
+            found = self._fetch(row.event_uids)
+        else:
+            found = [self._single[row.event]] if row.event in self._single else []
+        if not found:
+            msg = "Its events are no longer in the audit log."
+            raise GiveUp(msg)
+        return found
+
+    def _fetch(self, uids: Sequence[UUID | str]) -> list[AuditEvent]:
+        found: list[AuditEvent] = []
+        for start in range(0, len(uids), CHUNK):
+            found += AuditEvent.objects.using(self._using).filter(uid__in=uids[start : start + CHUNK])
+        return sorted(found, key=lambda event: event.pk)
+
+
+# 20 s, 80 s, 5 min, 21 min, 85 min, 5.7 h, 23 h, 24 h, 24 h: ten attempts in some three days, a weekend and more.
+MAX_ATTEMPTS = 10
+FIRST_SECONDS = 20.0
+FACTOR = 4.0
+LONGEST_SECONDS = 86_400.0
+JITTER = 0.2
+
+_rng = random.Random()  # noqa: S311  # it spreads retries, it guards nothing
+
+
+def delay(attempt: int, rng: random.Random = _rng) -> float:
+    """Return the seconds to wait after the attempt of that number, counted from 1, has failed.
+
+    The wait grows exponentially and varies by 20 % either way, so that what failed together is not retried together.
+    """
+    exponent = min(max(attempt, 1) - 1, MAX_ATTEMPTS)
+    return min(FIRST_SECONDS * FACTOR**exponent, LONGEST_SECONDS) * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def next_wait(attempt: int, asked: float | None, rng: random.Random = _rng) -> float | None:
+    """Return the seconds until the next attempt, None if that was the last.
+
+    Args:
+        attempt: The number of the attempt that failed.
+        asked: The wait the receiver asked for, kept as it is up to a day; None if it did not.
+        rng: The source of the jitter.
+
+    """
+    if attempt >= MAX_ATTEMPTS:
+        return None
+    # A wait that is negative or not a number is no answer.
+    if asked is not None and asked >= 0:
+        return min(asked, LONGEST_SECONDS)
+    return delay(attempt, rng)
+
+
+Sink = Callable[[Message], None]
+
+_sinks: list[Sink] = []
+
+
+def transmit(channel: Channel, message: Message, using: str) -> None:
+    """Send the message, or raise as the channel does."""
+    send = _sinks[-1] if _sinks else channel.send
+    # Inside a test case's transaction an error of the database would otherwise end all that follows.
+    nested = connections[using].in_atomic_block
+    with transaction.atomic(using=using) if nested else nullcontext():
+        send(message)
+
+
+@contextmanager
+def intercepted(sink: Sink) -> Iterator[None]:
+    """Give every message to the sink in place of its channel, in all threads."""
+    _sinks.append(sink)
+    try:
+        yield
+    finally:
+        _sinks.remove(sink)
+
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -131,7 +280,7 @@ class _Delivery:
             loaded = Loaded(batch, self.using)
             while waiting and not self._is_over():
                 row = waiting.popleft()
-                with delivering(row.data):
+                with delivering(row.generation):
                     self._deliver_one(row, loaded)
         finally:
             self._note_all()
@@ -177,11 +326,11 @@ class _Delivery:
 
     def _admit(self, row: Notification, resolved: Resolved) -> bool:
         """Return whether the message goes out now, and not with others at the end of a window."""
-        if "digest" in row.data:
+        if row.digest_window:
             if not digests.park(row, resolved.recipient):
                 raise LeaseLost
             return False
-        throttles.admit(row, resolved.recipient)
+        digests.admit(row, resolved.recipient)
         return True
 
     def _note(self, row: Notification, message: Message | None, channel: Channel) -> None:
@@ -217,7 +366,7 @@ class _Delivery:
             self._lose(row)
             return
         self.report.sent += 1
-        with delivering(row.data):
+        with delivering(row.generation):
             notification_sent.send_robust(Notification, notification=row)
 
     def _skip(self, row: Notification, reason: Unreachable, channel: Channel | None) -> None:

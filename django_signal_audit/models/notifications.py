@@ -11,6 +11,7 @@ from model_utils import Choices
 from model_utils.fields import MonitorField, StatusField
 from model_utils.models import TimeStampedModel
 
+from django_signal_audit.enums import Level
 from django_signal_audit.events.keys import MAX_LENGTH, object_id
 from django_signal_audit.events.uids import new_uid
 
@@ -72,7 +73,15 @@ class Notification(TimeStampedModel):
     event = models.UUIDField(_("event"), null=True, blank=True)
     rule: Text = AnyCharField(_("rule"), max_length=100)
     channel: Text = AnyCharField(_("channel"), max_length=100)
+    # Who gets the message: as the rule names it while "entry" is empty, then an address or a user's key.
     recipient: Text = NameField(_("recipient"), max_length=MAX_LENGTH, blank=True)
+    # The recipient as the rule names it, once the row is that of one person.
+    entry: Text = NameField(_("entry"), max_length=MAX_LENGTH, blank=True, default="", editable=False)
+    # The user's primary key. The user is looked up by it again at every attempt.
+    user: Text = NameField(_("user"), max_length=MAX_LENGTH, blank=True, default="", editable=False)
+    # An address that was found for the user, if it isn't the account's.
+    address: Text = NameField(_("address"), max_length=MAX_LENGTH, blank=True, default="", editable=False)
+    level = models.CharField(_("level"), max_length=10, choices=Level.choices, default=Level.INFO, editable=False)
     status = StatusField(_("status"), max_length=10)
     status_changed = MonitorField(_("status changed"), monitor="status")
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
@@ -84,8 +93,16 @@ class Notification(TimeStampedModel):
     last_error: models.TextField[str, str] = AnyTextField(_("last error"), blank=True)
     message_id = models.CharField(_("message id"), max_length=64, default=new_message_id)
     lease_no = models.PositiveIntegerField(default=0, editable=False)
+    # The rule's limit, "20 per hour", and whether this row has been counted against it: its retries pass.
+    throttle: Text = AnyCharField(_("throttle"), max_length=100, blank=True, default="", editable=False)
+    is_admitted = models.BooleanField(default=False, editable=False)
+    # The window of a digest whose recipient isn't known before delivery finds it.
+    digest_window: Text = AnyCharField(_("digest window"), max_length=100, blank=True, default="", editable=False)
+    # How many deliveries, one after another, led to this one.
+    generation = models.PositiveIntegerField(default=0, editable=False)
     # Set while the row waits for the end of a digest's window: those with the same key become one message.
     digest_key = models.CharField(max_length=64, blank=True, default="", editable=False)
+    # What the message describes and what was sent: the uids of a digest's events and their count, a subject, a body.
     data = models.JSONField(_("data"), default=dict, blank=True)
 
     objects = NotificationQuerySet.as_manager()

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_signal_audit.delivery.unreached import unreached
+from django_signal_audit.delivery.recipient_checks import unreached
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Column, Report, WrongArgument
