@@ -92,6 +92,7 @@ def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_i
 
     """
     parts = dotted.split(".")
+    built_in = list(built_in)
     known = _built_in(parts, built_in)
     if known and len(parts) == 1:
         return f"Did you mean {known!r}?"
@@ -99,7 +100,8 @@ def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_i
         module = _module(".".join(parts[:length])) if length else None
         if length and module is None:
             continue
-        near = nearest(parts[length], _names_in(module, accepts, is_last=length == len(parts) - 1))
+        names = {path.rpartition(".")[2] for path in built_in if path.rpartition(".")[0] == ".".join(parts[:length])}
+        near = nearest(parts[length], [*names, *_names_in(module, accepts, is_last=length == len(parts) - 1)])
         path = ".".join([*parts[:length], near or "", *parts[length + 1 :]])
         if near:
             return f"Did you mean {path!r}?"

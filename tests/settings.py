@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .databases import DATABASES as DATABASES
+from .databases import URL
 
 SECRET_KEY = "tests"
 USE_TZ = True
@@ -22,6 +23,8 @@ INSTALLED_APPS = [
     "tests.vault",
     "testproject.shop",
 ]
+if URL.startswith("postgresql"):
+    INSTALLED_APPS.append("django.contrib.postgres")  # Django 6.1 wants it for the array fields of tests.columns
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
