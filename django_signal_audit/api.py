@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from asgiref.sync import sync_to_async
 from django.db import connections, models, router
 
+from django_signal_audit.context.scopes import ALL_MODELS, Model, resume, suspend
+
 from .context.scopes import ScopeDecorator
-from .context.suspension import ALL_MODELS, Model, resume, suspend
 from .enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
 from .events.changes import Change
 

@@ -19,15 +19,16 @@ class SignalAuditConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks and connect the capture sources."""
+        from django_signal_audit.dispatchers import load_dispatcher
+        from django_signal_audit.replay.baseline import after_migrate
+
+        from . import checks
         from .capture import connection
-        from .checks import settings as checks
         from .conf import get_settings
-        from .dispatchers.registry import load_dispatcher
         from .exceptions import InvalidSettings
-        from .replay.first_migrate import after_migrate
 
         checks.register_all()
-        post_migrate.connect(after_migrate, sender=self, dispatch_uid="django_signal_audit.replay.first_migrate")
+        post_migrate.connect(after_migrate, sender=self, dispatch_uid="django_signal_audit.replay.baseline")
         # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
         with suppress(InvalidSettings):  # the checks report it, and the log once it is needed
             load_dispatcher(get_settings().dispatcher)

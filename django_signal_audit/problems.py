@@ -94,7 +94,7 @@ def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_i
     parts = dotted.split(".")
     built_in = list(built_in)
     known = _built_in(parts, built_in)
-    if known and len(parts) == 1:
+    if known:
         return f"Did you mean {known!r}?"
     for length in range(len(parts) - 1, -1, -1):
         module = _module(".".join(parts[:length])) if length else None
@@ -106,7 +106,7 @@ def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_i
         if near:
             return f"Did you mean {path!r}?"
         break
-    return f"Did you mean {known!r}?" if known else CORRECT_PATH
+    return CORRECT_PATH
 
 
 def _built_in(parts: Sequence[str], paths: Iterable[str]) -> str:

@@ -17,27 +17,23 @@ from uuid import UUID
 from django.db import Error, connections, transaction
 
 from django_signal_audit.conf import get_settings
-from django_signal_audit.context import recursion
-from django_signal_audit.context.actors import resolve_actor
-from django_signal_audit.context.impersonation import resolve_impersonator
-from django_signal_audit.context.scopes import current_context
+from django_signal_audit.context.actors import resolve_actor, resolve_impersonator
+from django_signal_audit.context.scopes import current_context, telling_receivers
 from django_signal_audit.delivery import outbox
 from django_signal_audit.delivery.outbox import Pending
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.documents import JSONValue, clean_text
 from django_signal_audit.events.insert import EventRow, insert_row, insert_rows
-from django_signal_audit.events.keys import object_id, row_name
+from django_signal_audit.events.keys import new_uids, object_id, row_name
 from django_signal_audit.events.object_texts import texts_of
 from django_signal_audit.events.payloads import hide, masked_payload, member_names, text_of
 from django_signal_audit.events.secret_fields import has_secret_key, masked_fields
-from django_signal_audit.events.uids import new_uids
 from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models import tables as storage
-from django_signal_audit.models.events import REPR_LENGTH, utc_now
-from django_signal_audit.models.signatures import Kind, signature_hash
+from django_signal_audit.models.events import REPR_LENGTH, Kind, signature_hash, utc_now
 from django_signal_audit.rules.matching import Match, match_change
 from django_signal_audit.signals import event_recorded
 from django_signal_audit.transient import is_transient
@@ -332,7 +328,7 @@ def _tell_listeners(rows: Sequence[EventRow], using: str, key: int | None) -> No
         return
     events = [rows[0].as_event(using, key)] if key is not None else _written(rows, using)
     # What a receiver breaks in the transaction is undone with all that the receivers wrote, and the event stays.
-    with recursion.telling_receivers() as is_told, transaction.atomic(using=using):
+    with telling_receivers() as is_told, transaction.atomic(using=using):
         if not is_told:
             logger.error("%s is not sent to receivers: it was recorded by what they wrote themselves.", events[0])
             return

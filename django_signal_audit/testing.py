@@ -13,11 +13,11 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Max, Model, QuerySet
 
 from django_signal_audit.delivery.worker import intercepted
+from django_signal_audit.dispatchers import replaced_dispatcher
 
 from .channels.base import Message
 from .delivery.worker import deliver
 from .dispatchers import WorkerDispatcher
-from .dispatchers.registry import replaced_dispatcher
 from .events.keys import object_id
 from .models import AuditEvent, Notification
 from .signals import event_recorded

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_signal_audit.channels.base import Message
-from django_signal_audit.dispatchers.registry import get_dispatcher
+from django_signal_audit.dispatchers import get_dispatcher
 from django_signal_audit.exceptions import GiveUp, RetryLater
 from django_signal_audit.models import AuditEvent, Notification
 

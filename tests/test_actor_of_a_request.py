@@ -125,7 +125,7 @@ def test_commands_do_not_ask(audit: Audit) -> None:
     ("dotted", "words"),
     [
         (f"{HERE}.haeder", f"Did you mean '{HERE}.header'?"),
-        (f"{HERE}.NOT_CALLABLE", "can't be called"),
+        (f"{HERE}.NOT_CALLABLE", "isn't a function"),
         ("no.such.module", "cannot import 'no.such.module'"),
     ],
 )

@@ -14,10 +14,9 @@ from django.urls import reverse
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.reports.display import show_fields
+from django_signal_audit.reports.display import MAX_WORDS, mark_words, show_fields
 from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.relations import related_names
-from django_signal_audit.reports.text_diff import MAX_WORDS, mark_words
 from tests.app.models import Category, Person, Product, Shelf, Tag, Thing
 
 from .conftest import last

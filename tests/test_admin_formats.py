@@ -18,8 +18,7 @@ from django_signal_audit.admin.links import history_url
 from django_signal_audit.events.values import Digest
 from django_signal_audit.models import Notification
 from django_signal_audit.reports.display import show_value
-from django_signal_audit.reports.formatter import Reader
-from django_signal_audit.reports.localization import show_clock, show_exactly, show_moment
+from django_signal_audit.reports.formatter import Reader, show_clock, show_exactly, show_moment
 from tests.app.models import Category, Product
 
 from .conftest import last

@@ -8,8 +8,7 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from django_signal_audit.admin import notifications, retries
-from django_signal_audit.admin.preview import Preview
+from django_signal_audit.admin import notifications
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent, Notification
 
@@ -238,9 +237,9 @@ class TestRetryMatching:
         assert Notification.objects.filter(status="pending").count() == 2
 
     def test_no_more_than_so_many_at_once_the_oldest_first(self, admin_client, monkeypatch):
-        monkeypatch.setattr(retries, "MOST", 5)
         monkeypatch.setattr(notifications, "MOST", 5)
-        monkeypatch.setattr(retries, "CHUNK", 2)
+        monkeypatch.setattr(notifications, "MOST", 5)
+        monkeypatch.setattr(notifications, "CHUNK", 2)
         rows = [make_notification(status="dead") for _ in range(7)]
         assert "more than 5" in text_of(admin_client.get(MATCHING))
         response = admin_client.post(MATCHING)
@@ -292,7 +291,7 @@ class TestPreview:
     def test_the_source_of_a_mail_is_shown_and_not_run(self, admin_client, settings, monkeypatch):
         settings.SIGNAL_AUDIT = audit_settings(notify=["take"])
         hostile = SafeString("<script>alert(1)</script>")
-        made = Preview(subject=hostile, body=hostile, html=hostile)
+        made = notifications.Preview(subject=hostile, body=hostile, html=hostile)
         monkeypatch.setattr(notifications, "preview", lambda *_: made)
         text = text_of(admin_client.get(page_of(make_notification())))
         assert hostile not in text

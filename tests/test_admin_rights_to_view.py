@@ -9,7 +9,7 @@ from django.contrib.contenttypes.admin import GenericTabularInline
 from django.urls import reverse
 
 from django_signal_audit.admin.links import history_url
-from django_signal_audit.checks.settings import check_plugins, check_rules
+from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.models import AuditEvent, Notification
 from tests.app.models import Category, CheapProduct, Note, Person, Picture, Place, Product, Restaurant, Seat, Tag, Team
 

@@ -14,7 +14,8 @@ from django.db.models import F
 
 from django_signal_audit.capture.compilers import bypass_capture
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.replay import Replay, baseline, trail
+from django_signal_audit.replay import Replay, baseline
+from django_signal_audit.replay import replay as replay_module
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.signals import event_recorded
 
@@ -211,7 +212,7 @@ class TestStartingPoints:
     def test_a_row_that_is_written_between_two_looks(self, audit: Audit, monkeypatch: Any) -> None:
         Tag.objects.bulk_create([Tag(name="old"), Tag(name="old")])
         audit()
-        original, looks = trail.Trail.states, []
+        original, looks = replay_module.Trail.states, []
 
         def states(self: Any, names: Any) -> Any:
             found = original(self, names)
@@ -221,7 +222,7 @@ class TestStartingPoints:
             looks.append(names)
             return found
 
-        monkeypatch.setattr(trail.Trail, "states", states)
+        monkeypatch.setattr(replay_module.Trail, "states", states)
         give("app.Tag")
         assert len(looks) == 2
         assert [event.event_type for event in events()] == ["delete", "update", "baseline"]

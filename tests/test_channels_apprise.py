@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 
 from django_signal_audit import record
 from django_signal_audit.channels.apprise import AppriseChannel
-from django_signal_audit.checks.settings import check_plugins
+from django_signal_audit.checks import check_plugins
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from django_signal_audit.channels.email import HAS_MAILERS, EmailChannel
-from django_signal_audit.checks.settings import check_plugins
+from django_signal_audit.checks import check_plugins
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 

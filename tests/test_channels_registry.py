@@ -6,8 +6,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
+from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.callable import CallableChannel
-from django_signal_audit.channels.registry import get_channel
 from django_signal_audit.exceptions import InvalidSettings
 
 from .notices import CALLABLE, EMAIL, calling
@@ -101,4 +101,4 @@ class TestCheck:
         ((message, _),) = self.check(CALLABLE, target="tests.notices.tkae")
         assert "cannot import 'tests.notices.tkae'" in message
         ((message, _),) = self.check(CALLABLE, target="tests.notices.HERE")
-        assert "cannot be called" in message
+        assert "isn't a function" in message

@@ -13,10 +13,9 @@ from django.core.management.base import SystemCheckError
 from django.db import connection, connections, models
 from django.dispatch import Signal
 
-from django_signal_audit import Rule
+from django_signal_audit import Rule, checks
 from django_signal_audit.capture import internals
 from django_signal_audit.channels.base import Channel
-from django_signal_audit.checks import settings as checks
 from django_signal_audit.dispatchers.base import Dispatcher
 
 from .app.models import Picture
@@ -714,7 +713,7 @@ class TestCodes:
 
 
 def test_a_wrong_channel_is_an_exception_of_djangos_kind(settings: Any) -> None:
-    from django_signal_audit.channels.registry import get_channel
+    from django_signal_audit.channels import get_channel
 
     settings.SIGNAL_AUDIT = channel("nowhere.Channel")
     with pytest.raises(ImproperlyConfigured, match=r'\["BACKEND"\] cannot import'):

@@ -13,7 +13,7 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from django_signal_audit import Rule
-from django_signal_audit.checks.settings import check_plugins, check_rules
+from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.rules.registry import get_registry
 
 from .notices import EMAIL, calling

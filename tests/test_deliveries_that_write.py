@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.dispatch import receiver
 from django_tasks_db.models import DBTaskResult
 
-from django_signal_audit.context.recursion import MAX_GENERATION
+from django_signal_audit.context.scopes import MAX_GENERATION
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.dispatchers import TasksDispatcher, WorkerDispatcher
 from django_signal_audit.models import AuditEvent, Notification

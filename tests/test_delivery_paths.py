@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_signal_audit import record
-from django_signal_audit.checks.settings import check_plugins, check_rules
+from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 

@@ -9,7 +9,7 @@ import pytest
 from django.core import mail
 
 from django_signal_audit.channels.email import HAS_MAILERS
-from django_signal_audit.checks.settings import check_plugins
+from django_signal_audit.checks import check_plugins
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 

@@ -8,9 +8,15 @@ from django.db import connections, transaction
 from django.test import TestCase, override_settings
 from django.utils.module_loading import import_string
 
-from django_signal_audit.dispatchers import OnCommitDispatcher, WorkerDispatcher, on_commit
+from django_signal_audit.dispatchers import (
+    OnCommitDispatcher,
+    WorkerDispatcher,
+    get_dispatcher,
+    load_dispatcher,
+    on_commit,
+    replaced_dispatcher,
+)
 from django_signal_audit.dispatchers.base import Dispatcher
-from django_signal_audit.dispatchers.registry import get_dispatcher, load_dispatcher, replaced_dispatcher
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import Notification
 

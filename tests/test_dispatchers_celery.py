@@ -162,7 +162,7 @@ import sys
 sys.modules["celery"] = None
 from tests.processes.stage import configure
 configure({}, {"DISPATCHER": "django_signal_audit.dispatchers.CeleryDispatcher"})
-from django_signal_audit.checks.settings import check_plugins
+from django_signal_audit.checks import check_plugins
 [problem] = check_plugins()
 print(problem.id, problem.msg)
 """

@@ -9,7 +9,7 @@ from django.test import override_settings
 from django.utils.module_loading import import_string
 from django_tasks_db.models import DBTaskResult
 
-from django_signal_audit.checks.settings import check_plugins
+from django_signal_audit.checks import check_plugins
 from django_signal_audit.dispatchers import TasksDispatcher
 from django_signal_audit.models import Notification
 

@@ -20,7 +20,7 @@ from django.db.models.functions import Concat
 from django.test import TestCase
 
 from django_signal_audit.capture.connection import reconnect
-from django_signal_audit.events.uids import new_uid
+from django_signal_audit.events.keys import new_uid
 from django_signal_audit.exceptions import EventNotWritten, ImmutableEvent
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry

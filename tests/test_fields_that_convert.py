@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import translation
 
-from django_signal_audit.checks.settings import check_rules
+from django_signal_audit.checks import check_rules
 from django_signal_audit.models import AuditEvent
 
 from .columns import models as columns

@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 from django_signal_audit import audit_context
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.reports.base import Column, Report
-from django_signal_audit.reports.formats.registry import get_format
+from django_signal_audit.reports.formats import get_format
 
 from .app.models import Product, Tag
 from .conftest import Audit

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
-from django_signal_audit.events.uids import new_uid, new_uids
+from django_signal_audit.events.keys import new_uid, new_uids
 from django_signal_audit.models import AuditEvent
 
 from .app.models import Category, Document, Product

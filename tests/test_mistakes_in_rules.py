@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.dispatch import Signal
 
-from django_signal_audit.checks.settings import check_plugins, check_rules
+from django_signal_audit.checks import check_plugins, check_rules
 
 from .app.models import Product, Ticket
 from .notices import EMAIL, LOG, calling

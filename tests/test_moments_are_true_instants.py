@@ -18,9 +18,8 @@ from django.utils import timezone
 from django_signal_audit.events.values import as_utc
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models import events as event_models
-from django_signal_audit.retention.periods import Retention
-from django_signal_audit.retention.pruning import Pruning
-from django_signal_audit.rules.periods import parse_period
+from django_signal_audit.retention.pruning import Pruning, Retention
+from django_signal_audit.rules.durations import parse_period
 
 from .app.models import Tag
 from .conftest import Audit, events

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from django_signal_audit.checks.settings import check_rules
+from django_signal_audit.checks import check_rules
 
 from .notices import calling
 

@@ -11,7 +11,7 @@ from django.db import connection
 from django_signal_audit import audit_context
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.models.texts import codec_of
+from django_signal_audit.models.fields import codec_of
 from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
 

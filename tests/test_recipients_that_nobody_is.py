@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from django_signal_audit.checks.settings import check_permissions, check_plugins
+from django_signal_audit.checks import check_permissions, check_plugins
 
 from .notices import EMAIL, INBOX, calling
 

@@ -12,7 +12,8 @@ from django.db.models import F
 
 from django_signal_audit.capture.compilers import bypass_capture
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.replay import Kind, Replay, trail
+from django_signal_audit.replay import Kind, Replay
+from django_signal_audit.replay import replay as replay_module
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import (
@@ -105,7 +106,7 @@ class TestTrueTrails:
 
     def test_more_rows_than_a_chunk_and_more_events_than_a_page(self, audit: Audit, monkeypatch: Any) -> None:
         audit()
-        monkeypatch.setattr(trail, "PAGE", 700)
+        monkeypatch.setattr(replay_module, "PAGE", 700)
         Category.objects.bulk_create([Category(name=f"c{number}") for number in range(1201)])
         Category.objects.update(name="x")
         Category.objects.filter(name="x").update(name="y")
@@ -292,7 +293,7 @@ class TestWritersMeanwhile:
 
     @pytest.fixture
     def meanwhile(self, monkeypatch: Any) -> Any:
-        original = trail.Trail.states
+        original = replay_module.Trail.states
 
         def apply(*works: Any) -> None:
             waiting = list(works)
@@ -302,20 +303,20 @@ class TestWritersMeanwhile:
                     waiting.pop(0)()
                 return original(self, names)
 
-            monkeypatch.setattr(trail.Trail, "states", states)
+            monkeypatch.setattr(replay_module.Trail, "states", states)
 
         return apply
 
     @pytest.fixture
     def meanwhile_again(self, monkeypatch: Any) -> Any:
-        original = trail.Trail.states_since
+        original = replay_module.Trail.states_since
 
         def apply(work: Any) -> None:
             def states_since(self: Any, name: str, event_id: int) -> Any:
                 work()
                 return original(self, name, event_id)
 
-            monkeypatch.setattr(trail.Trail, "states_since", states_since)
+            monkeypatch.setattr(replay_module.Trail, "states_since", states_since)
 
         return apply
 

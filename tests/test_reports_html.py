@@ -189,7 +189,7 @@ def test_without_pygal_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     import sys
 
     from django_signal_audit.reports.base import WrongArgument
-    from django_signal_audit.reports.formats.registry import get_format
+    from django_signal_audit.reports.formats import get_format
 
     for name in ("charts", "formats.html"):
         monkeypatch.delitem(sys.modules, f"django_signal_audit.reports.{name}", raising=False)

@@ -9,9 +9,9 @@ import pytest
 from django.core.management import CommandError
 
 from django_signal_audit import Rule
-from django_signal_audit.checks.settings import check_rules
-from django_signal_audit.retention.periods import Retention, periods_of
-from django_signal_audit.rules.periods import parse_period
+from django_signal_audit.checks import check_rules
+from django_signal_audit.retention.pruning import Retention, periods_of
+from django_signal_audit.rules.durations import parse_period
 
 from .conftest import Audit
 from .samples import NOON

@@ -320,7 +320,7 @@ class TestClients:
         assert client_ip(request) == expected
 
     def test_check_knows_the_socket(self, settings: Any) -> None:
-        from django_signal_audit.checks.settings import check_plugins
+        from django_signal_audit.checks import check_plugins
 
         settings.SIGNAL_AUDIT = {"TRUSTED_PROXIES": ["unix", "10.0.0.0/8"]}
         assert check_plugins() == []

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_signal_audit.checks.settings import check_databases
+from django_signal_audit.checks import check_databases
 
 from .docs_blocks import ROOT
 

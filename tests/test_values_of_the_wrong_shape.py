@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_signal_audit import Rule
-from django_signal_audit.checks.settings import check_plugins, check_rules
+from django_signal_audit.checks import check_plugins, check_rules
 
 from .app.models import Product
 from .notices import EMAIL

@@ -24,7 +24,7 @@ class Floor(Ours):
 
         from benchmarks.operations import BULK
         from django_signal_audit.events.insert import insert_row, insert_rows
-        from django_signal_audit.events.uids import new_uid
+        from django_signal_audit.events.keys import new_uid
 
         rows = _rows(BULK)
 
@@ -45,7 +45,7 @@ def _rows(number: int) -> list[EventRow]:
     import datetime as dt
 
     from django_signal_audit.events.insert import EventRow
-    from django_signal_audit.events.uids import new_uids
+    from django_signal_audit.events.keys import new_uids
 
     uids = new_uids()
     changes: dict[str, Any] = {f"field {position}": [None, "a value of usual length"] for position in range(12)}

@@ -12,19 +12,42 @@ from django.contrib import admin
 from django.contrib.admin import FieldListFilter, ModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
-from django.db.models import Model, Q
+from django.core.paginator import Paginator
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.formats import date_format
+from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from django_signal_audit.reports.localization import local, show_clock, show_moment
-from django_signal_audit.reports.sanitizing import spelled_out
+from django_signal_audit.reports.display import spelled_out
+from django_signal_audit.reports.formatter import local, show_clock, show_moment
 
-from .paging import BoundedPaginator
+COUNTED = 10_000
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic in the stubs only
+    """A paginator that counts to 10,000 and pages through no more: counting a whole log means reading it."""
+
+    object_list: QuerySet[Any]
+
+    @cached_property
+    def count(self) -> int:
+        """Return how many rows can be paged through."""
+        return min(self._counted, COUNTED)
+
+    @cached_property
+    def is_cut(self) -> bool:
+        """Return whether there are more rows than that."""
+        return self._counted > COUNTED
+
+    @cached_property
+    def _counted(self) -> int:
+        return self.object_list.order_by().values("pk")[: COUNTED + 1].count()
+
 
 Response = TypeVar("Response", bound=HttpResponse)
 

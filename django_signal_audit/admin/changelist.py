@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.http import HttpRequest
 
+from django_signal_audit.admin.keyset import Found, Scan, find_visible
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.reports.signatures import known_kinds
@@ -18,7 +19,6 @@ from .base import with_uid
 from .filters import KindFilter
 from .inputs import ActorFilter, PeriodFilter
 from .keyset import ALL_TIME, Cursor, HistoryScan, IndexScan, Page, SortedScan, TimeRange, neighbours, newest_keys
-from .scanning import Found, Scan, find_visible
 
 # More kinds than this are no longer looked up one by one.
 MAX_KINDS = 200

@@ -21,8 +21,7 @@ from django_signal_audit.reports.display import (
     show_payload,
     show_reason,
 )
-from django_signal_audit.reports.formatter import Reader
-from django_signal_audit.reports.localization import show_brief, show_moment
+from django_signal_audit.reports.formatter import Reader, show_brief, show_moment
 
 from .access import access_of
 from .links import actor_url, event_url, events_url, history_url, may_view_events, notification_url, revert_url

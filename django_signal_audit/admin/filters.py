@@ -17,7 +17,7 @@ from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import Notification
-from django_signal_audit.models.signatures import Kind
+from django_signal_audit.models.events import Kind
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
 

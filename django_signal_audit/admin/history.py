@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
+from django_signal_audit.admin.keyset import Found, Scan, find_visible
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.values import clean_text
@@ -23,8 +24,8 @@ from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import label_of, show_state
+from django_signal_audit.reports.formatter import show_moment
 from django_signal_audit.reports.history import uncertain
-from django_signal_audit.reports.localization import show_moment
 
 from .access import Access, access_of
 from .base import crumbs_to_list, render_page
@@ -33,7 +34,6 @@ from .keyset import ALL_TIME, Cursor, HistoryScan, neighbours
 from .links import key_of, object_url
 from .related import find_object, related_events
 from .reverting import Present
-from .scanning import Found, Scan, find_visible
 
 PER_PAGE = 50
 TEMPLATE = "django_signal_audit/admin/history.html"

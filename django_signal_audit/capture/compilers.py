@@ -22,12 +22,27 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
-from .columns import stored_converters
-from .internals import patch_once
-from .passing import bypass_capture as bypass_capture
-from .passing import passing
-from .selects import has_server_side_cursors, is_one_of
-from .tables import is_lockable
+from django_signal_audit.capture.internals import patch_once
+from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
+from django_signal_audit.capture.tables import is_lockable, stored_converters
+
+# Set while statements run that somebody else records.
+passing: ContextVar[bool] = ContextVar("django_signal_audit_passing", default=False)
+
+
+class bypass_capture:  # noqa: N801  # reads as the statement it is: with bypass_capture()
+    """Lets the statements of a block pass unseen."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+        self._token = passing.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        """End the block."""
+        passing.reset(self._token)
+
 
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]

@@ -11,16 +11,42 @@ from django.db import models
 from django.db.models.signals import class_prepared
 from django.utils.module_loading import autodiscover_modules, import_string
 
+from django_signal_audit.capture import deletes, members, queries, saves
+from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, Statement, UpdateStatement, guard
+from django_signal_audit.capture.sources import accounts, commands, custom_signals
+from django_signal_audit.capture.sources.base import register_source, registered_sources
+from django_signal_audit.capture.sources.channels_consumers import ConsumerSource, is_channels_installed
 from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.events import is_pruning, refuse
 from django_signal_audit.rules.registry import get_registry
 
-from . import deletes, event_table, members, queries, saves
-from .sources import accounts, commands, custom_signals
-from .sources.base import register_source, registered_sources
-from .sources.channels_consumers import ConsumerSource, is_channels_installed
+
+def refuse_changes(statement: Statement) -> None:
+    """Raise ImmutableEvent for a statement that would change or delete events, unless ``prune()`` runs it."""
+    if isinstance(statement, InsertStatement):
+        if statement.updates_conflicts:
+            refuse("updated")
+    elif isinstance(statement, DeleteStatement):
+        if not is_pruning():
+            refuse("deleted")
+    elif _changes_rows(statement):
+        refuse("changed")
+
+
+def _changes_rows(statement: UpdateStatement) -> bool:
+    """Return whether an UPDATE concerns any event.
+
+    A raw save, which fixtures use, begins with an UPDATE of its primary key and inserts if there is no such row.
+    """
+    return bool(statement.matching().get_compiler(statement.using).has_results())
+
+
+guard(AuditEvent, refuse_changes)
+
 
 # Importing them registers their sources, and the guard of our own table.
-BUILT_IN = (event_table, saves, deletes, members, queries, custom_signals, accounts, commands)
+BUILT_IN = (saves, deletes, members, queries, custom_signals, accounts, commands)
 
 # Sources for packages that not everybody has; where one has not been imported, nothing of it is in use.
 OPTIONAL = {"celery": "django_signal_audit.capture.sources.celery_tasks.CeleryTaskSource"}

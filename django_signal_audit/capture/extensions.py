@@ -7,13 +7,13 @@ from typing import Any
 
 from django.db import models
 
+from django_signal_audit.capture.deletes import Identity
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, FieldChange, M2MChange
 from django_signal_audit.rules.matching import match_baseline
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
-from .deletions import Identity
 from .images import Image, ImageReader
 from .inheritance import Owner, owner_of
 from .memberships import Membership, members_of, sorted_keys

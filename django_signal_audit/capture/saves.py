@@ -12,21 +12,48 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from django.db import models
+from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
+from django_signal_audit.capture.internals import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
+from django_signal_audit.capture.looks import (
+    PendingSave,
+    changes_of,
+    close_save,
+    decide,
+    look_before_save,
+    pending_save,
+    saving,
+    updating,
+)
+from django_signal_audit.capture.notes import Notes
+from django_signal_audit.capture.sources.base import CaptureSource, register_source
+from django_signal_audit.capture.transactions import rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.registry import Registry
 
-from .hand_sent import look_before_write, record_after_write
-from .internals import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
-from .looks import changes_of, decide, look_before_save
-from .pending_saves import PendingSave, close_save, pending_save, saving, updating
-from .sources.base import CaptureSource, register_source
-from .transactions import rollback_on_error, write_transaction
+_writes: Notes[PendingSave] = Notes()
+
+
+def look_before_write(instance: models.Model, using: str, update_fields: Any) -> None:
+    """Read what a write is about to change, with what arguments its pre_save is sent."""
+    write = PendingSave(instance, raw=False, force_insert=False, force_update=False, writes_more=True)
+    look_before_save(write, using or router.db_for_write(type(instance), instance=instance), update_fields)
+    _writes.put(instance, write)
+
+
+def record_after_write(sender: type[models.Model], instance: models.Model, created: bool) -> None:
+    """Record what was changed, once its post_save is sent."""
+    write = _writes.take(instance)
+    if write is None:
+        return
+    with rollback_on_error(write.using):
+        changes = changes_of(write.before or (), instance, concrete(sender), write.using, created=created)
+        record_changes(changes, write.using)
+
 
 UID = "django_signal_audit.saves"
 

@@ -7,21 +7,27 @@ precision and length. Everything else, and every field class that Django did not
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from types import CodeType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from django.conf import settings
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
+from django.db.models.deletion import Collector
 from django.db.models.fields.files import FieldFile
+from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
+from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
+from django_signal_audit.capture.internals import is_changed, keeps_values
+from django_signal_audit.capture.tables import is_as_declared
 from django_signal_audit.events.values import plain_field
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.problems import Problem
 from django_signal_audit.rules.patterns import Field
-
-from .internals import keeps_values
-from .tables import is_as_declared
 
 
 class _Uncertain:
@@ -190,3 +196,103 @@ def stored_values(certain: Certainty, values: Iterable[Any], vendor: str) -> lis
         NOT_KNOWN if rule is None or value is NOT_KNOWN else None if value is None else rule(plain, value, vendor)
         for value in values
     ]
+
+
+_PARAMETERS: dict[str, tuple[Callable[..., Any], list[str]]] = {
+    "SQLInsertCompiler.execute_sql": (SQLInsertCompiler.execute_sql, ["self", "returning_fields"]),
+    "SQLUpdateCompiler.execute_sql": (SQLUpdateCompiler.execute_sql, ["self", "result_type"]),
+    "Collector.delete": (Collector.delete, ["self"]),
+}
+_METHODS: tuple[tuple[type, str], ...] = (
+    (models.QuerySet, "bulk_create"),
+    (models.QuerySet, "bulk_update"),
+    (SQLDeleteCompiler, "execute_sql"),
+    (SQLInsertCompiler, "as_sql"),
+    (SQLInsertCompiler, "get_converters"),
+    (SQLInsertCompiler, "apply_converters"),
+    (UpdateQuery, "add_related_update"),
+)
+
+
+def self_check() -> list[Problem]:
+    """Return what this version of Django does differently from what the hook relies on."""
+    broken = [
+        f"the parameters of {name}"
+        for name, (function, expected) in _PARAMETERS.items()
+        if is_changed(function, expected)
+    ]
+    broken += [f"{owner.__name__}.{name}" for owner, name in _METHODS if not callable(getattr(owner, name, None))]
+    hint = 'Use a Django version this package supports, or set SIGNAL_AUDIT["CAPTURE_QUERIES"] = False.'
+    return [Problem("E024", f"Django: {what}", "is not as capture of queries relies on.", hint) for what in broken]
+
+
+_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
+_QUERIES = (InsertQuery, UpdateQuery, DeleteQuery)
+_EXECUTES = ("execute_sql", "execute_returning_sql")
+
+
+def unseen_problems() -> list[Problem]:
+    """Name the compilers whose writes are not recorded."""
+    hint = (
+        "Have its execute_sql call super().execute_sql, or record what it writes with django_signal_audit.record(), "
+        "or leave the models it writes out of the rules."
+    )
+    message = "runs statements past Django's execute_sql: what it writes is not recorded."
+    names = dict.fromkeys(f"{found.__module__}.{found.__qualname__}" for found in (*_deaf(), *_strange()))
+    return [Problem("W045", name, message, hint) for name in names]
+
+
+def _deaf() -> Iterator[type]:
+    """Return the subclasses of Django's compilers with an ``execute_sql`` that does not call theirs."""
+    for base in _COMPILERS:
+        for compiler in _subclasses(base):
+            own = [vars(compiler).get(name) for name in _EXECUTES]
+            if any(callable(method) and not _calls_on(method) for method in own):
+                yield compiler
+
+
+def _strange() -> Iterator[type]:
+    """Return the compilers that queries make of themselves and that are none of Django's."""
+    for base in _QUERIES:
+        for query in _subclasses(base):
+            if "get_compiler" not in vars(query) and "compiler" not in vars(query):
+                continue
+            try:
+                compiler = query(AuditEvent).get_compiler(using=DEFAULT_DB_ALIAS)
+            except Exception:  # noqa: BLE001, S112  # it wants to be made in a way of its own
+                continue
+            if not isinstance(compiler, _COMPILERS):
+                yield type(compiler)
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    own: list[type] = base.__subclasses__()
+    for found in own:
+        yield found
+        yield from _subclasses(found)
+
+
+def _calls_on(method: Any) -> bool:
+    """Return whether a method, or a function that it wraps, names ``execute_sql`` to call it."""
+    code = getattr(method, "__code__", None)
+    if hasattr(method, "__wrapped__") or code is None:
+        return True  # nobody can tell
+    names = set(_names(code))
+    known = [method.__globals__[name] for name in names & set(method.__globals__)]
+    known += [cell.cell_contents for cell in method.__closure__ or () if _is_full(cell)]
+    originals = [found for found in known if inspect.isfunction(found)]
+    return not names.isdisjoint(_EXECUTES) or any(found.__name__ in _EXECUTES for found in originals)
+
+
+def _is_full(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from asgiref.sync import async_to_sync
 from django.core.checks import CheckMessage
-from django.utils.module_loading import import_string
 
-from django_signal_audit.problems import nearest_path
+from django_signal_audit.plugins import PluginError, load
 
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 
@@ -25,7 +24,9 @@ class CallableChannel(Channel):
 
     def send(self, message: Message) -> None:
         """Call the function; what it raises decides about the next attempt."""
-        target = import_string(self.options["target"])
+        target = load(
+            self.options["target"], f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["target"]', "a function"
+        )
         if iscoroutinefunction(target):
             async_to_sync(target)(message)
         else:
@@ -38,10 +39,7 @@ class CallableChannel(Channel):
         if not isinstance(dotted, str) or not dotted:
             return problems
         try:
-            target = import_string(dotted)
-        except Exception as error:  # noqa: BLE001  # importing runs the project's code, and check must go on
-            problems.append(self.error("target", f"cannot import {dotted!r}: {error}", nearest_path(dotted)))
-            return problems
-        if not callable(target):
-            problems.append(self.error("target", f"names {dotted!r}, which cannot be called", "Name a function."))
+            load(dotted, "", "a function", hint="Name a function.")
+        except PluginError as error:
+            problems.append(self.error("target", error.what.removesuffix("."), error.hint))
         return problems

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django_signal_audit.enums import Level
-from django_signal_audit.events.safe_text import printable
+from django_signal_audit.events.documents import printable
 
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 

@@ -5,24 +5,201 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import ipaddress
 import json
 import re
+import socket
+import ssl
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
 from standardwebhooks import Webhook
 
+from django_signal_audit.channels.base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
 from django_signal_audit.events.masking import without_secrets
 from django_signal_audit.events.values import as_utc
 from django_signal_audit.exceptions import GiveUp, RetryLater
 
-from .addresses import AddressPolicy
-from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
-from .http_client import Answer, HttpClient
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Nothing outside of these has been given to anybody on the Internet.
+_UNICAST6 = ipaddress.ip_network("2000::/3")
+# An IPv4 address in the clothes of an IPv6 one: a translator at the provider undresses it.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_public(address: IPAddress) -> bool:
+    """Return whether a host on the Internet can have the address: none private, loopback, link-local or reserved."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _embedded(address)
+        return is_public(inner) if inner else address in _UNICAST6 and address.is_global
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that packets to this one end up at, if so."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPolicy:
+    """What may be connected to: public addresses, and all (``everything``) or some (``networks``) of the others."""
+
+    everything: bool = False
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(cls, option: bool | str | Sequence[str]) -> AddressPolicy:
+        """Return the policy that an option ``allow_private`` means: True, False, a network or a list of networks.
+
+        Raises:
+            ValueError: A text is no network.
+
+        """
+        if isinstance(option, bool):
+            return cls(everything=option)
+        texts = [option] if isinstance(option, str) else option
+        return cls(networks=tuple(ipaddress.ip_network(text) for text in texts))
+
+    def allows(self, address: IPAddress) -> bool:
+        """Return whether a message may go to the address."""
+        return self.everything or is_public(address) or any(address in network for network in self.networks)
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host that may be connected to, best first.
+
+        Whoever connects has to connect to one of these: a name that is resolved again may resolve to another.
+
+        Raises:
+            GiveUp: None of them may be.
+            OSError: The name has no address, or cannot be looked up now.
+
+        """
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        allowed = [address for address in addresses if self.allows(ipaddress.ip_address(address))]
+        if not allowed:
+            msg = (
+                f"{host} is {', '.join(addresses)}, which is not on the Internet. If it is meant to be reached, "
+                'allow its network by "allow_private" in the OPTIONS of the channel.'
+            )
+            raise GiveUp(msg)
+        return allowed
+
+
+CONNECT_SECONDS = 5.0
+# As much of an answer as anybody will read. The rest is left where it is.
+MAX_ANSWER_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver answered: the status, ``Retry-After`` as it came, and how its text begins."""
+
+    status: int
+    retry_after: str
+    text: str
+
+
+class HttpClient:
+    """Posts to one URL, by any number of threads at once.
+
+    Args:
+        url: An absolute http or https URL without a user.
+        policy: Which addresses may be connected to.
+        timeout: The seconds a call may take in all, but for looking up the name.
+
+    """
+
+    def __init__(self, url: str, *, policy: AddressPolicy, timeout: float) -> None:
+        parts = urlsplit(url)
+        self.host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        self._policy, self._timeout = policy, timeout
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Return the answer.
+
+        Raises:
+            GiveUp: The host has no address that may be connected to.
+            RetryLater: The network failed, or the answer did not come in time.
+
+        """
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._connected(deadline) as connection:
+                connection.request("POST", self._target, body, dict(headers))
+                with connection.getresponse() as response:
+                    text = response.read(MAX_ANSWER_BYTES).decode(errors="replace")
+                    return Answer(response.status, response.headers.get("Retry-After", ""), text)
+        except (OSError, HTTPException) as error:
+            failed = f"{self.host} could not be reached: {type(error).__name__}: {error}"
+            late = f"{self.host} did not answer within {self._timeout:g} s."
+            raise RetryLater(late if time.monotonic() >= deadline else failed) from error
+
+    @contextmanager
+    def _connected(self, deadline: float) -> Iterator[HTTPConnection]:
+        sock = self._connect(deadline)
+        connection: HTTPConnection
+        if self._tls is None:
+            connection = HTTPConnection(self.host, self._port)
+        else:
+            connection = HTTPSConnection(self.host, self._port, context=self._tls)
+            # The certificate has to be the name's, however the address was found.
+            sock = self._tls.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+        # A socket that is there already is used; without one the name would be resolved again.
+        connection.sock = sock
+        with closing(connection), _cut_off(sock, deadline):
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
+            yield connection
+
+    def _connect(self, deadline: float) -> socket.socket:
+        addresses = self._policy.resolve(self.host, self._port)
+        for address in addresses[:-1]:
+            with suppress(OSError):
+                return self._open(address, deadline)
+        return self._open(addresses[-1], deadline)
+
+    def _open(self, address: str, deadline: float) -> socket.socket:
+        left = max(deadline - time.monotonic(), 0.001)
+        sock = socket.create_connection((address, self._port), min(CONNECT_SECONDS, left))
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        return sock
+
+
+@contextmanager
+def _cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
+    """Shut the socket down at the deadline: its timeout starts anew with each byte that a slow receiver lets drip."""
+
+    def cut() -> None:
+        with suppress(OSError):
+            # Not the method of a TLS socket, which would drop its state under the thread that is reading.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(deadline - time.monotonic(), 0), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
 
 TIMEOUT_SECONDS = 20.0
 MAX_TIMEOUT_SECONDS = 60.0

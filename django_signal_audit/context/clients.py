@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import re
+from collections.abc import Iterator
 from functools import cache
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver, get_resolver
 
 from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.events.masking import HIDDEN, is_secret, words_of
 
 # What TRUSTED_PROXIES names a proxy by that connects through a unix socket.
 UNIX = "unix"
@@ -84,3 +90,98 @@ def client_ip(request: HttpRequest) -> str:
             break
         address, is_trusted = hop, _is_trusted(hop)
     return address
+
+
+logger = logging.getLogger("django_signal_audit")
+
+# What a path is cut at.
+MAX_PATH = 2048
+
+_ALWAYS = {"uidb64", "uidb36"}
+# These are secrets in links that let somebody in, and codes of products elsewhere.
+_IN_SUCH_LINKS = {"key", "code", "hash", "uid", "uuid", "sig", "signature", "nonce", "slug", ""}
+_SUCH_LINKS = {
+    "password", "passwort", "reset", "confirm", "confirmation", "activate", "activation", "verify", "verification",
+    "invite", "invitation", "magic", "magiclink", "token", "secret", "unsubscribe", "unlock", "recover", "recovery",
+}  # fmt: skip
+# In a path that leads nowhere, a long segment that is no run of words and numbers may be a secret.
+_LONG = 16
+_ORDINARY = re.compile(r"([a-z]{1,20}|\d{1,8})([-_.+ ]([a-z]{1,20}|\d{1,8}))*", re.IGNORECASE)
+
+
+class Group(NamedTuple):
+    """A part of a path that a URL pattern captures; its name is empty if it has none."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Found(NamedTuple):
+    """What a path leads to: the parts that were captured, and the words of the patterns."""
+
+    groups: list[Group]
+    words: set[str]
+
+
+def clean_path(request: HttpRequest) -> str:
+    """Return the path of a request with stars for the values of secret arguments of its URL pattern."""
+    path, info = request.path, request.path_info
+    start = len(path) - len(info) if path.endswith(info) else 0
+    try:
+        resolver = get_resolver(getattr(request, "urlconf", None))
+        # A link without its slash is redirected to the one with it.
+        found = _walk(resolver, info) or _walk(resolver, f"{info}/")
+    except Exception:
+        logger.warning("The URL patterns could not be read; parts of a path may be hidden.", exc_info=True)
+        found = None
+    if found is None:
+        return "/".join(HIDDEN if _looks_secret(part) else part for part in path.split("/"))
+    for group in sorted(found.groups, key=lambda group: -group.start):
+        if group.start < group.end and _is_secret(group.name, found.words):
+            path = path[: start + group.start] + HIDDEN + path[start + group.end :]
+    return path
+
+
+def _walk(resolver: URLResolver, path: str, start: int = 0) -> Found | None:
+    """Return what a path leads to, found as Django does it; None if it leads nowhere."""
+    match: Any = resolver.pattern.match(path)
+    if not match:
+        return None
+    own, rest = list(_groups(resolver.pattern, path, start)), match[0]
+    after = start + len(path) - len(rest)
+    for child in resolver.url_patterns:
+        found = _walk(child, rest, after) if isinstance(child, URLResolver) else _end(child, rest, after)
+        if found is not None:
+            return Found(own + found.groups, found.words | set(words_of(str(resolver.pattern))))
+    return None
+
+
+def _end(pattern: URLPattern, path: str, start: int) -> Found | None:
+    if not pattern.pattern.match(path):
+        return None
+    words = {*words_of(str(pattern.pattern)), *words_of(pattern.name or "")}
+    return Found(list(_groups(pattern.pattern, path, start)), words)
+
+
+def _groups(pattern: Any, path: str, start: int) -> Iterator[Group]:
+    match = pattern.regex.search(path)
+    if match is None:
+        return
+    names = {number: name for name, number in pattern.regex.groupindex.items()}
+    # Groups without a name are arguments only where none has one.
+    for number in names or range(1, pattern.regex.groups + 1):
+        begin, end = match.span(number)
+        if begin >= 0:
+            yield Group(names.get(number, ""), start + begin, start + end)
+
+
+def _is_secret(name: str, words: set[str]) -> bool:
+    if is_secret(name) or name in _ALWAYS:
+        return True
+    last = words_of(name)[-1:] or ("",)
+    return last[0] in _IN_SUCH_LINKS and not _SUCH_LINKS.isdisjoint(words)
+
+
+def _looks_secret(segment: str) -> bool:
+    return len(segment) >= _LONG and _ORDINARY.fullmatch(segment) is None

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from django.utils.module_loading import import_string
 
+from django_signal_audit.context.actors import resolve_impersonator
 from django_signal_audit.events.values import JSONValue
 
 from .actors import resolve_actor
-from .impersonation import resolve_impersonator
 from .scopes import AuditContext, context_scope, current_context, new_correlation_id, replaced_context
 
 T = TypeVar("T")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
+from django.db import models
 from django.http import HttpRequest
 
+from django_signal_audit.context.clients import MAX_PATH, clean_path, client_ip
 from django_signal_audit.events.documents import ESCAPE_KEY, RESERVED, JSONValue, clean_text, safe_str, unescaped
+from django_signal_audit.events.keys import new_uid
 from django_signal_audit.events.payloads import cut, limited, masked_payload
-from django_signal_audit.events.uids import new_uid
-
-from .clients import client_ip
-from .paths import MAX_PATH, clean_path
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -196,3 +195,70 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _current.reset(self._tokens.pop())
+
+
+Model: TypeAlias = type[models.Model]
+
+ALL_MODELS: frozenset[Model] = frozenset({models.Model})
+_suspended: ContextVar[frozenset[Model]] = ContextVar("django_signal_audit_suspended", default=frozenset())
+
+
+def suspend(suspended: Iterable[Model]) -> Token[frozenset[Model]]:
+    """Leave changes of these models unrecorded in this context until ``resume`` is called with the token."""
+    concrete = {model if model is models.Model else model._meta.concrete_model or model for model in suspended}
+    return _suspended.set(_suspended.get() | concrete)
+
+
+def resume(token: Token[frozenset[Model]]) -> None:
+    """Return to what was suspended before."""
+    _suspended.reset(token)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Leave what a block changes unrecorded, and that too: for what this package sets off itself."""
+    token = suspend(ALL_MODELS)
+    try:
+        yield
+    finally:
+        resume(token)
+
+
+def is_suspended(model: Model) -> bool:
+    """Return whether changes of a concrete model go unrecorded right now."""
+    suspended = _suspended.get()
+    return bool(suspended) and (models.Model in suspended or model in suspended)
+
+
+# How many deliveries in a row may each have been set off by what the one before wrote.
+MAX_GENERATION = 10
+# How deep receivers of event_recorded may be called for what such a receiver wrote.
+MAX_DEPTH = 3
+_generation: ContextVar[int] = ContextVar("django_signal_audit_generation", default=0)
+_depth: ContextVar[int] = ContextVar("django_signal_audit_receivers", default=0)
+
+
+def current_generation() -> int:
+    """Return how many deliveries led to what is written now."""
+    return _generation.get()
+
+
+@contextmanager
+def delivering(generation: int) -> Iterator[None]:
+    """Note that what a block writes is written by the delivery of a notification of this generation."""
+    token = _generation.set(generation + 1)
+    try:
+        yield
+    finally:
+        _generation.reset(token)
+
+
+@contextmanager
+def telling_receivers() -> Iterator[bool]:
+    """Run a block that calls receivers; the value is whether to call them, or it has gone too deep."""
+    depth = _depth.get()
+    token = _depth.set(depth + 1)
+    try:
+        yield depth < MAX_DEPTH
+    finally:
+        _depth.reset(token)

@@ -21,11 +21,10 @@ from django.db.models import F, Field, Min, QuerySet
 from django.db.models.aggregates import Count
 from django.utils import timezone
 
-from django_signal_audit.channels.registry import get_channel
-from django_signal_audit.context import recursion
-from django_signal_audit.context.suspension import suspended
+from django_signal_audit.channels import get_channel
+from django_signal_audit.context.scopes import MAX_GENERATION, current_generation, suspended
 from django_signal_audit.delivery.recipients import depends_on_event
-from django_signal_audit.dispatchers.registry import get_dispatcher
+from django_signal_audit.dispatchers import get_dispatcher
 from django_signal_audit.enums import Level
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
@@ -118,12 +117,12 @@ def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
 
 def _new_row(rule: str, channel: str, recipient: str, group: _Group) -> Notification:
     row = Notification(rule=rule, channel=channel, recipient=recipient, level=group.level)
-    row.generation = recursion.generation()
+    row.generation = current_generation()
     if group.count == 1:
         row.event = group.uids[0]
     else:
         row.data = {"events": list(map(str, group.uids)), "count": group.count}
-    if row.generation > recursion.MAX_GENERATION:
+    if row.generation > MAX_GENERATION:
         return _cut_chain(row)
     row.throttle = group.entry.throttle
     if group.entry.digest:
@@ -135,7 +134,7 @@ def _cut_chain(row: Notification) -> Notification:
     """Return a notification that is not sent, because delivering it would set off the next one without end."""
     row.status = Notification.STATUS.skipped
     row.last_error = (
-        f"It is about what a delivery wrote, and so were {recursion.MAX_GENERATION} before it, one after another. "
+        f"It is about what a delivery wrote, and so were {MAX_GENERATION} before it, one after another. "
         "Such a chain has no end, so it is cut."
     )
     logger.error('Notification of rule "%s" to channel "%s" is skipped. %s', row.rule, row.channel, row.last_error)

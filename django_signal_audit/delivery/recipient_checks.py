@@ -14,8 +14,8 @@ from django.contrib.auth import get_user_model
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 
+from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel
-from django_signal_audit.channels.registry import get_channel
 from django_signal_audit.conf import get_settings
 from django_signal_audit.delivery.recipients import (
     ACTOR,

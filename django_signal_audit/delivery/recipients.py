@@ -16,7 +16,6 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist, FieldError, ObjectDoesNotExist, ValidationError
 from django.db.models import Manager, Model, QuerySet
 from django.utils.functional import cached_property
-from django.utils.module_loading import import_string
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.delivery.rendering import load_subjects
@@ -25,6 +24,7 @@ from django_signal_audit.events.masking import is_secret
 from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import GiveUp, Unreachable
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.plugins import PluginError, load
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.visibility import is_left_to_project, may_view_model, may_view_object, narrowed
@@ -69,10 +69,9 @@ def find_function(spec: str) -> Callable[[AuditEvent], Any] | None:
     if "." not in spec or not is_path(spec):
         return None
     try:
-        found = import_string(spec)
-    except Exception:  # noqa: BLE001  # whatever the import runs into, it is a text then; check says what it is
-        return None
-    return found if callable(found) else None
+        return load(spec, "a recipient", "a function")  # type: ignore[no-any-return]
+    except PluginError:
+        return None  # it is a text then; check says what it is
 
 
 def secret_name(spec: str) -> str:

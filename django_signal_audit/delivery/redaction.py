@@ -15,8 +15,7 @@ from django.conf import settings
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings
-from django_signal_audit.events.masking import is_secret
-from django_signal_audit.events.named_secrets import without_values
+from django_signal_audit.events.masking import is_secret, without_values
 from django_signal_audit.events.values import clean_text, safe_str
 from django_signal_audit.exceptions import DeliveryError, SignalAuditError
 

@@ -17,17 +17,17 @@ from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
+from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel, Message
-from django_signal_audit.channels.registry import get_channel
-from django_signal_audit.context.recursion import delivering
+from django_signal_audit.context.scopes import delivering
 from django_signal_audit.delivery import digests, outbox
 from django_signal_audit.delivery.fanout import log_skip, resolve
 from django_signal_audit.delivery.outbox import LeaseLost
 from django_signal_audit.delivery.recipients import Resolved, load_users
 from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.rendering import render
+from django_signal_audit.events.documents import printable
 from django_signal_audit.events.keys import MAX_LENGTH
-from django_signal_audit.events.safe_text import printable
 from django_signal_audit.exceptions import GiveUp, RetryLater, Unreachable
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from django.core.checks import CheckMessage
+from django.db import transaction
+from django.db.transaction import TransactionManagementError
 
 
 class Dispatcher(ABC):
@@ -33,3 +36,15 @@ class Dispatcher(ABC):
     def check(self) -> list[CheckMessage]:
         """Return what is wrong with the project for this dispatcher; nothing unless overridden."""
         return []
+
+
+logger = logging.getLogger("django_signal_audit")
+
+
+def after_commit(callback: Callable[[], None], using: str) -> None:
+    """Have the callback run once the transaction has committed; if it or its savepoint rolls back, never."""
+    try:
+        transaction.on_commit(callback, using=using, robust=True)
+    except TransactionManagementError:
+        # Autocommit is off and no atomic block is open: Django cannot know of the commit, so a worker has to.
+        logger.debug("No commit hook without autocommit: the notifications are left to a worker.")

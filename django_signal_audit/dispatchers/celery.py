@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from celery import shared_task
 from kombu.pools import producers
 
+from django_signal_audit.dispatchers import get_dispatcher
+
 from .queue import LIMIT, QueueDispatcher
-from .registry import get_dispatcher
 
 TASK_NAME = "django_signal_audit.deliver"
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from django_signal_audit.delivery.worker import deliver
+from django_signal_audit.dispatchers.base import after_commit
 
 from .base import Dispatcher
-from .commits import after_commit
 
 MAX_MESSAGES = 20
 MAX_SECONDS = 2.0

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import ClassVar
 
-from django_signal_audit.context.suspension import suspended
+from django_signal_audit.context.scopes import suspended
 from django_signal_audit.delivery.worker import deliver
+from django_signal_audit.dispatchers.base import after_commit
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 
 from .base import Dispatcher
-from .commits import after_commit
 
 logger = logging.getLogger("django_signal_audit")
 

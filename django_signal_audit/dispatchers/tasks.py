@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import django
 from django.core.checks import CheckMessage
 
+from django_signal_audit.dispatchers import get_dispatcher
 from django_signal_audit.problems import Problem
 
 from .queue import LIMIT, QueueDispatcher
-from .registry import get_dispatcher
 
 if TYPE_CHECKING or django.VERSION >= (6, 0):
     from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, task, task_backends

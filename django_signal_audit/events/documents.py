@@ -27,8 +27,9 @@ ESCAPE_KEY = "$value"
 RESERVED = {DIGEST_KEY, MASK_KEY, ESCAPE_KEY}
 
 CONTAINERS = (list, tuple, set, frozenset, dict)
-# What lies deeper in a document is a digest, so that whatever walks documents may call itself.
-MAX_DEPTH = 100
+# What lies deeper in a document is a digest, so that whatever walks documents may call itself. MariaDB takes JSON of at
+# most 31 levels: an event adds a dict, a pair and a stand-in to those of the document.
+MAX_DEPTH = 28
 
 # PostgreSQL stores neither in text or jsonb: NUL, and half of a UTF-16 surrogate pair.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -240,3 +241,24 @@ def encode_tag(value: Digest | Masked) -> JSONValue:
     if isinstance(value, Masked):
         return {MASK_KEY: value.tag}
     return {DIGEST_KEY: value.digest, "length": value.length}
+
+
+# Control characters move the cursor, recolour the screen or retitle the window; the bidirectional ones reorder what
+# is read; what has no width is not seen; line and paragraph separators break a row; half a surrogate pair cannot be
+# encoded at all.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def escape(match: re.Match[str]) -> str:
+    """Return a character as Python would write it in a string."""
+    code = ord(match[0])
+    return _NAMED.get(match[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def printable(text: str) -> str:
+    r"""Return the text on one line with what a terminal would obey written as ``\x1b``."""
+    return _UNPRINTABLE.sub(escape, text)

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_signal_audit.events.documents import JSONValue, is_deeper, shallow
 from django_signal_audit.models.events import AuditEvent
-from django_signal_audit.models.texts import codec_of
+from django_signal_audit.models.fields import codec_of
 
 
 class EventRow(NamedTuple):

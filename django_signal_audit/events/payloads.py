@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import models
 
 from django_signal_audit.conf import get_settings
+from django_signal_audit.events.masking import OPENINGS, harmless_url, parsed, without_values
 
 from .documents import (
     CONTAINERS,
@@ -27,7 +28,6 @@ from .documents import (
 )
 from .keys import row_name
 from .masking import HIDDEN, is_plain_document, is_secret, is_stand_in, mask_document
-from .named_secrets import OPENINGS, harmless_url, parsed, without_values
 from .secret_fields import has_secret_key, is_masked, masked_fields
 from .values import shorten, to_json
 

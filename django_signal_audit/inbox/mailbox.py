@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.db.models import Model
 
-from django_signal_audit.channels.registry import get_channel
+from django_signal_audit.channels import get_channel
 from django_signal_audit.conf import get_settings
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import Notification, NotificationQuerySet

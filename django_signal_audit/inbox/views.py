@@ -2,24 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, UnreadablePostError
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
+from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.models import Notification
-from django_signal_audit.reports.sanitizing import spelled_out
+from django_signal_audit.reports.display import spelled_out
 
-from .mailbox import Mailbox
-from .requests import cursors, marked
+LARGEST_KEY = 2**63 - 1
+MOST_KEYS = 1000
+
+
+def key_from(text: Any, name: str) -> int | None:
+    """Return the key of a message, None for none.
+
+    Raises:
+        BadRequest: It is no whole number that a key can be.
+
+    """
+    if text in (None, ""):
+        return None
+    is_digits = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20
+    number = int(text) if is_digits else text
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= LARGEST_KEY:
+        msg = f"{name} must be the id of a message."
+        raise BadRequest(msg)
+    return number
+
+
+def cursors(request: HttpRequest) -> dict[str, int | None]:
+    """Return where the page asked for begins."""
+    return {name: key_from(request.GET.get(name), name) for name in ("before", "after")}
+
+
+def marked(request: HttpRequest) -> tuple[list[int], int | None]:
+    """Return the keys of the messages to be marked, and the key up to which all are.
+
+    Raises:
+        BadRequest: Neither is named, or not as keys, or more than 1,000 are.
+
+    """
+    said = _json(request) if request.content_type == "application/json" else _form(request)
+    ids = said.get("ids") or []
+    if not isinstance(ids, list) or len(ids) > MOST_KEYS:
+        msg = f"ids must be a list of at most {MOST_KEYS} ids of messages."
+        raise BadRequest(msg)
+    keys = [key for item in ids if (key := key_from(item, "ids")) is not None]
+    up_to = key_from(said.get("up_to"), "up_to")
+    if not keys and up_to is None:
+        msg = 'Say which messages: "ids", or "up_to" for one and all older ones.'
+        raise BadRequest(msg)
+    return keys, up_to
+
+
+def _form(request: HttpRequest) -> Mapping[str, Any]:
+    return {"ids": request.POST.getlist("ids"), "up_to": request.POST.get("up_to")}
+
+
+def _json(request: HttpRequest) -> Mapping[str, Any]:
+    try:
+        said = json.loads(request.body)
+    except (ValueError, RecursionError, UnreadablePostError):
+        said = None
+    if not isinstance(said, dict):
+        msg = "The body must be a JSON object."
+        raise BadRequest(msg)
+    return said
+
 
 Answer = Callable[[HttpRequest, Mailbox], dict[str, Any]]
 

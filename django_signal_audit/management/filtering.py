@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import datetime as dt
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
+from django.core.management.base import CommandError
+from django.db import router
 from django.db.models import F
 
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
-from django_signal_audit.problems import did_you_mean
-from django_signal_audit.reports.arguments import parse_model, parse_moment
+from django_signal_audit.problems import did_you_mean, nearest
+from django_signal_audit.reports.arguments import check_database, parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.json_lookups import HasItem
-from django_signal_audit.reports.localization import local
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.hints import LEVEL_SYNONYMS
+from django_signal_audit.rules.patterns import find_model, is_wildcard, matching, meant_label
+from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
 
@@ -106,3 +111,43 @@ def check_rule(name: str, using: str) -> None:
     if name not in known and not events.filter(HasItem(F("rules"), clean_text(name))).exists():
         msg = f"There is no rule {name!r}, and no event of one. {did_you_mean(name, known)}"
         raise WrongArgument(msg)
+
+
+T = TypeVar("T")
+
+# What ends a command that was asked for something that means nothing; 1 says something else.
+WRONG = 2
+# How alike a label is that is taken for a misspelling rather than for another name of a model.
+NEAR = 0.8
+
+
+def select_plans(patterns: Sequence[str], using: str) -> list[ModelPlan]:
+    """Return the plans of the models that the patterns mean; without any, of all whose rows may be on the database.
+
+    Raises:
+        CommandError: A pattern or the database means nothing, or no rule names the model.
+
+    """
+    try:
+        check_database(using)
+    except WrongArgument as error:
+        raise CommandError(str(error), returncode=WRONG) from error
+    registry = get_registry()
+    if not patterns:
+        return [plan for model, plan in registry.plans.items() if router.allow_migrate_model(using, model)]
+    found: dict[ModelPlan, None] = {}
+    for pattern in patterns:
+        plans = [plan for model in matching(pattern) if (plan := registry.plan_for(model))]
+        if not plans:
+            raise CommandError(_why_none(pattern, registry.plans), returncode=WRONG)
+        found |= dict.fromkeys(plans)
+    return list(found)
+
+
+def _why_none(pattern: str, plans: dict[type, ModelPlan]) -> str:
+    known = [plan.label for plan in plans.values()]
+    if is_wildcard(pattern) or find_model(pattern) is None:
+        hint = "" if nearest(pattern, known, NEAR) else meant_label(pattern, plans)
+        hint = hint or did_you_mean(pattern, known, "Write app_label.Model or app.*")
+        return f"{pattern!r} matches no audited model. {hint}"
+    return f"No rule names {pattern}, so it isn't audited. {did_you_mean(pattern, known)}"

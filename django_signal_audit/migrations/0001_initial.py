@@ -1,10 +1,9 @@
 """The tables of audit events, notifications and throttles."""
 
 import django.utils.timezone
+import django_signal_audit.events.keys
 import django_signal_audit.models.events
-import django_signal_audit.models.signatures
 import django_signal_audit.models.notifications
-import django_signal_audit.events.uids
 import model_utils.fields
 from django.db import migrations, models
 
@@ -33,7 +32,7 @@ class Migration(migrations.Migration):
             name='AuditEvent',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('uid', models.UUIDField(default=django_signal_audit.events.uids.new_uid, editable=False, unique=True, verbose_name='uid')),
+                ('uid', models.UUIDField(default=django_signal_audit.events.keys.new_uid, editable=False, unique=True, verbose_name='uid')),
                 ('recorded_at', models.DateTimeField(default=django_signal_audit.models.events.utc_now, verbose_name='recorded at')),
                 ('event_type', models.CharField(max_length=100, verbose_name='event')),
                 ('source', models.CharField(choices=[('orm', 'object'), ('bulk', 'bulk'), ('cascade', 'cascade'), ('signal', 'signal'), ('manual', 'manual'), ('baseline', 'baseline')], max_length=10, verbose_name='source')),
@@ -48,7 +47,7 @@ class Migration(migrations.Migration):
                 ('data', models.JSONField(default=dict, verbose_name='data')),
                 ('context', models.JSONField(default=dict, verbose_name='context')),
                 ('correlation_id', models.CharField(blank=True, max_length=64, verbose_name='correlation id')),
-                ('kind', django_signal_audit.models.signatures.SignatureField(editable=False)),
+                ('kind', django_signal_audit.models.events.SignatureField(editable=False)),
             ],
             options={
                 'verbose_name': 'audit event',

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, NoReturn, Self
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn, Self
 
 from django.apps import apps
 from django.conf import settings
@@ -16,16 +19,43 @@ from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
 from django_signal_audit.events.changes import FieldChange, M2MChange
-from django_signal_audit.events.keys import MAX_LENGTH, object_id, row_id
-from django_signal_audit.events.uids import new_uid
+from django_signal_audit.events.keys import MAX_LENGTH, new_uid, object_id, row_id
 from django_signal_audit.events.values import decode
 from django_signal_audit.exceptions import ImmutableEvent
+from django_signal_audit.models.fields import AnyCharField, Moment, NameField, Text, UtcDateTimeField
+from django_signal_audit.models.inheritance import labels_including_children
+from django_signal_audit.models.state import fold, in_order, typed
 
-from .fields import Moment, UtcDateTimeField
-from .inheritance import labels_including_children
-from .signatures import SignatureField
-from .state import fold, in_order, typed
-from .texts import AnyCharField, NameField, Text
+
+class Kind(NamedTuple):
+    """What all events of one kind have in common."""
+
+    event_type: str
+    level: str
+    model: str
+    rules: tuple[str, ...]
+
+
+@lru_cache(4096)
+def signature_hash(kind: Kind) -> int:
+    """Return the number of a kind: 53 bits of a hash, which JSON can hold; no table has to give it out."""
+    digest = hashlib.blake2b(json.dumps(kind).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 11
+
+
+class SignatureField(models.BigIntegerField):  # type: ignore[type-arg]  # generic in the stubs only
+    """The number of an event's kind, worked out whenever the event is written."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> int:
+        """Set and return the number."""
+        return self.number(model_instance)
+
+    @staticmethod
+    def number(event: Any) -> int:
+        """Set and return the number of an event."""
+        event.kind = signature_hash(Kind(str(event.event_type), str(event.level), event.model, tuple(event.rules)))
+        return int(event.kind)
+
 
 REPR_LENGTH = 255
 
@@ -121,7 +151,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
         The finished notifications about them go with them, and an event ``events_pruned`` says what is gone.
         """
-        return int(import_string("django_signal_audit.retention.removal.prune")(self))
+        return int(import_string("django_signal_audit.retention.pruning.prune")(self))
 
     def update(self, **kwargs: Any) -> NoReturn:
         """Refuse: events are immutable."""

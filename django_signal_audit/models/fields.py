@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import re
 from decimal import Decimal
+from functools import cache
 from typing import Any, TypeAlias
 
 from django.conf import settings
-from django.db import models
+from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -82,3 +85,99 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
             return value.astimezone(dt.UTC)
         # Raw queries: the time is in the zone of the session, and "fold" tells the two hours apart if the driver did.
         return timezone.make_naive(timezone.make_aware(value, timezone.get_default_timezone()), dt.UTC)
+
+
+# What attributes hold: the classes below have no type parameters.
+Text: TypeAlias = "models.CharField[str, str]"
+
+# What a text that names something keeps of itself where it is too long; the rest is a hash, so that it stays unique.
+_KEPT = 180
+# Python's names of the character sets that have others.
+_CODECS = {"latin1": "cp1252", "utf8mb3": "utf8mb3", "utf8": "utf8mb3"}
+
+
+# How characters are written that a character set lacks; NUL and halves of a pair are written so everywhere.
+_ESCAPE = re.compile(r"\\(?:U([0-9a-f]{8})|u([0-9a-f]{4})|x([0-9a-f]{2}))")
+
+
+@cache
+def codec_of(using: str, _database: str, table: str) -> str:
+    """Return the codec of the texts in a table on MariaDB, empty if it has every character."""
+    sql = (
+        "SELECT character_set_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = %s AND column_name IN ('object_repr', 'last_error')"
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, [table])
+        found = cursor.fetchone()
+    name = str(found[0]) if found else "utf8mb4"
+    return "" if name == "utf8mb4" else _CODECS.get(name, name)
+
+
+def encodable(text: str, codec: str) -> str:
+    r"""Return the text with the characters that a character set lacks written as ``\U0001f600``."""
+    if codec == "utf8mb3":  # MySQL's name of UTF-8 with three bytes at most
+        return "".join(char if char <= "\uffff" else f"\\U{ord(char):08x}" for char in text)
+    try:
+        return text.encode(codec, "backslashreplace").decode(codec)
+    except LookupError:
+        return text.encode("ascii", "backslashreplace").decode()
+
+
+class AnyText(models.Field):  # type: ignore[type-arg]  # generic in the stubs only
+    """A column of text whose values, and those that are looked for in it, are written in the table's character set."""
+
+    def deconstruct(self) -> Any:
+        """Return what a migration writes: the column is an ordinary one."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, f"django.db.models.{self.get_internal_type()}", args, kwargs
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        """Return the parameter."""
+        value = super().get_db_prep_value(value, connection, prepared)
+        if connection.vendor != "mysql" or not isinstance(value, str) or value.isascii():
+            return value
+        return self.fitted(value, _codec(connection, self))
+
+    def fitted(self, text: str, codec: str) -> str:
+        """Return the text as the column holds it, no longer than it may be."""
+        text = encodable(text, codec) if codec else text
+        return text if self.max_length is None or len(text) <= self.max_length else self._cut(text, self.max_length)
+
+    def _cut(self, text: str, most: int) -> str:
+        return f"{text[: most - 1]}…"
+
+
+class NameField(AnyText, models.CharField):  # type: ignore[type-arg]
+    """A CharField of what names something: what is read is what was written, so that it can be looked up."""
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
+        """Return what has the characters in place of their escapes."""
+        found = super().get_db_converters(connection)
+        return [*found, self._unescaped] if connection.vendor == "mysql" else found
+
+    def _cut(self, text: str, most: int) -> str:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return f"{text[: min(_KEPT, most - len(digest) - 1)]}…{digest}"
+
+    def _unescaped(self, value: Any, _expression: Any, connection: BaseDatabaseWrapper) -> Any:
+        if not isinstance(value, str) or "\\" not in value or not _codec(connection, self):
+            return value
+        return _ESCAPE.sub(_character, value)
+
+
+def _character(match: re.Match[str]) -> str:
+    code = int(match[1] or match[2] or match[3], 16)
+    return chr(code) if code and not 0xD800 <= code <= 0xDFFF and code <= 0x10FFFF else match[0]
+
+
+def _codec(connection: BaseDatabaseWrapper, field: models.Field[Any, Any]) -> str:
+    return codec_of(connection.alias, str(connection.settings_dict["NAME"]), field.model._meta.db_table)
+
+
+class AnyCharField(AnyText, models.CharField):  # type: ignore[type-arg]
+    """A CharField that takes any text."""
+
+
+class AnyTextField(AnyText, models.TextField):  # type: ignore[type-arg]
+    """A TextField that takes any text."""

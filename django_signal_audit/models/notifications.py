@@ -12,12 +12,11 @@ from model_utils.fields import MonitorField, StatusField
 from model_utils.models import TimeStampedModel
 
 from django_signal_audit.enums import Level
-from django_signal_audit.events.keys import MAX_LENGTH, object_id
-from django_signal_audit.events.uids import new_uid
+from django_signal_audit.events.keys import MAX_LENGTH, new_uid, object_id
+from django_signal_audit.models.fields import AnyCharField, AnyTextField, NameField, Text
 
 from .events import AuditEvent, utc_now
 from .fields import Moment, OptionalMoment, UtcDateTimeField
-from .texts import AnyCharField, AnyTextField, NameField, Text
 
 
 def new_message_id() -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .differences import Difference, Kind, LeftOut
+from django_signal_audit.replay.comparison import Difference, Kind, LeftOut
+
 from .replay import Replay
 
 __all__ = ["Difference", "Kind", "LeftOut", "Replay"]

@@ -2,20 +2,295 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+from uuid import UUID
 
-from django_signal_audit.capture.images import ImageReader
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Model, TextChoices
+from django.utils.dateparse import parse_date, parse_datetime, parse_duration, parse_time
+from django.utils.translation import gettext_lazy as _
+
+from django_signal_audit.capture.images import CHUNK, Image, ImageReader
+from django_signal_audit.capture.memberships import Membership
+from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.events.documents import MASK_KEY, JSONValue, canonical_json, mask, unescaped
+from django_signal_audit.events.keys import beginning, object_id, parse_id, row_name
 from django_signal_audit.events.masking import is_stand_in
-from django_signal_audit.events.values import shorten
+from django_signal_audit.events.payloads import member_names
+from django_signal_audit.events.secret_fields import has_secret_key
+from django_signal_audit.events.values import encode, plain_field, shorten
 from django_signal_audit.models.state import RecordedState, member_order
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.serializers import scope_of
 
-from .differences import Difference, Kind
-from .equality import is_same, spellings
-from .rows import StoredRow
+Field: TypeAlias = "models.Field[Any, Any]"
+
+# A masked number had at most so many decimal places before its column was altered.
+_MOST_PLACES = 20
+
+
+def is_same(field: Field, recorded: JSONValue, actual: Any) -> bool:
+    """Return whether a recorded value that is neither masked nor a digest is the value of a column.
+
+    A migration that alters the type of a column leaves the recorded values as they were: ``"1.50"`` is the 1.5000 of
+    a column with more decimal places, and 3 the 3.00 of a column that held integers.
+
+    Args:
+        field: The field as it is now.
+        recorded: The value as events have it.
+        actual: What the column holds, in Python.
+
+    """
+    encoded = encode(field, actual)
+    if canonical_json(recorded) == canonical_json(encoded):
+        return True
+    plain = plain_field(field)
+    if recorded is None or encoded is None or isinstance(plain, models.JSONField):
+        return False
+    convert = next((convert for kind, convert in _CONVERTERS if isinstance(plain, kind)), None)
+    if convert is None:
+        return False
+    try:
+        return bool(convert(recorded) == convert(encoded))
+    except (ValueError, TypeError, ArithmeticError, ValidationError):
+        return False
+
+
+def spellings(field: Field, actual: Any) -> Iterator[JSONValue]:
+    """Yield the JSON that a value of the column may have been recorded as before its column was altered.
+
+    Tags and digests can be compared only with tags and digests of the same text.
+    """
+    encoded = encode(field, actual)
+    yield encoded
+    number = _as_number(encoded)
+    if number is None or isinstance(plain_field(field), models.JSONField):
+        return
+    if number == number.to_integral_value():
+        yield int(number)
+        yield str(int(number))
+        yield repr(float(number))
+    for places in range(_MOST_PLACES + 1):
+        spelled = round(number, places)
+        if spelled == number:
+            yield format(spelled, "f")
+
+
+def _as_number(value: JSONValue) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    try:
+        number = Decimal(value)
+        return number if number.is_finite() and abs(number.adjusted()) <= _MOST_PLACES else None
+    except ArithmeticError:
+        return None
+
+
+def _number(value: JSONValue) -> Decimal:
+    # A bool is an int here: columns of booleans become columns of numbers, and the other way round.
+    return Decimal(value) if isinstance(value, (int, str)) else Decimal(repr(value))
+
+
+def _moment(value: JSONValue) -> dt.datetime:
+    """Return the moment; a date is its midnight, and naive times are in UTC, as databases convert them."""
+    text = str(value)
+    found = parse_datetime(text) or dt.datetime.combine(parse_date(text) or _refuse(text), dt.time())
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def _refuse(text: str) -> Any:
+    msg = f"{text!r} isn't a date"
+    raise ValueError(msg)
+
+
+def _text(value: JSONValue) -> str:
+    if isinstance(value, (dict, list)):
+        raise TypeError
+    return str(value)
+
+
+def _time(value: JSONValue) -> dt.time:
+    return parse_time(str(value)) or _refuse(str(value))
+
+
+def _duration(value: JSONValue) -> dt.timedelta:
+    found = parse_duration(str(value))
+    return _refuse(str(value)) if found is None else found
+
+
+_CONVERTERS: tuple[tuple[Any, Callable[[JSONValue], Any]], ...] = (
+    ((models.DecimalField, models.IntegerField, models.BooleanField), _number),
+    (models.FloatField, lambda value: float(_number(value))),
+    (models.DateField, _moment),  # DateTimeField is a DateField
+    (models.TimeField, _time),
+    (models.DurationField, _duration),
+    (models.UUIDField, lambda value: UUID(str(value))),
+    (models.GenericIPAddressField, lambda value: models.GenericIPAddressField().to_python(value)),
+    ((models.CharField, models.TextField, models.FileField), _text),
+)
+
+
+class Kind(TextChoices):
+    """The ways in which trail and table can differ."""
+
+    VALUE = "value", _("the row's value differs from the recorded value")
+    MEMBERS = "members", _("the row's members differ from the recorded members")
+    UNRECORDED = "unrecorded", _("no recorded history; run audit_baseline")
+    UNSTARTED = "unstarted", _("no recorded creation, only changes; run audit_baseline")
+    DELETED = "deleted", _("the row exists, but its last recorded event is a deletion")
+    GONE = "gone", _("the row is gone, but no deletion is recorded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One difference.
+
+    ``recorded`` and ``actual`` are JSON as events have it: a secret is its tag, what is over-long a digest. Both are
+    None, and ``field`` is empty, where the difference concerns the row as a whole.
+    """
+
+    model: type[Model]
+    pk: Any
+    kind: Kind
+    field: str = ""
+    recorded: JSONValue = None
+    actual: JSONValue = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A field, or with an empty name a whole model, that was not compared, in some rows or in all."""
+
+    model: type[Model]
+    field: str
+    reason: str
+    # In how many rows; None for all there are.
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One row as its table has it."""
+
+    pk: Any
+    # The text by which the trail names it.
+    name: str
+    image: Image
+    # The keys of its members by m2m field, as JSON and sorted.
+    members: dict[str, list[Any]]
+
+    def shown_pk(self, model: type[models.Model]) -> Any:
+        """Return the primary key as others may see it: the row's name where the key is a secret."""
+        return self.name if has_secret_key(model) else self.pk
+
+
+class RowReader:
+    """Reads the rows that are the plan's own: those that ruled multi-table children extend are told of as theirs.
+
+    Args:
+        plan: The plan of the model.
+        using: The database.
+        members: The names of the m2m fields to read.
+
+    """
+
+    def __init__(self, plan: ModelPlan, using: str, members: Iterable[str]) -> None:
+        self.plan = plan
+        self.using = using
+        self.images = ImageReader(plan, using)
+        self._memberships = [Membership(plan.all_members[name], (plan,)) for name in sorted(members)]
+
+    def count(self) -> int:
+        """Return the number of rows in the table, children's among them."""
+        return rows_of(self.plan.model, self.using).count()
+
+    def key_chunks(self, size: int = CHUNK) -> Iterator[list[Any]]:
+        """Return the keys of all rows in chunks; between two of them nothing is held open."""
+        rows = rows_of(self.plan.model, self.using).order_by("pk").values_list("pk", flat=True)
+        keys = list(rows[:size])
+        while keys:
+            yield keys
+            keys = list(rows.filter(pk__gt=keys[-1])[:size]) if len(keys) == size else []
+
+    def read(self, keys: Sequence[Any], *, lock: bool = False) -> list[StoredRow]:
+        """Return the rows with these keys that are there and the plan's own, in the order of the keys.
+
+        Args:
+            keys: The keys.
+            lock: Whether nobody else may write the rows or their members until the transaction ends.
+
+        """
+        images: list[Image] = []
+        extended: set[Any] = set()
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            images += self.images.rows(deleting=True, lock=lock).filter(pk__in=chunk).order_by("pk")
+            extended |= self._extended(chunk)
+        own = [image for image in images if self.images.key(image) not in extended]
+        members = self._members(own, lock=lock)
+        rows = []
+        for position, image in enumerate(own):
+            pk = self.images.key(image)
+            rows.append(
+                StoredRow(
+                    pk, row_name(self.plan.model, pk), image, {name: of[position] for name, of in members.items()}
+                )
+            )
+        return rows
+
+    def _extended(self, keys: Sequence[Any]) -> set[Any]:
+        found: set[Any] = set()
+        for child in self.plan.descendants:
+            link = self.plan.model._meta.pk_fields[0]
+            rows = rows_of(child.model, self.using).filter(**{f"{link.name}__in": keys})
+            found |= set(rows.order_by().values_list(link.attname, flat=True))
+        return found
+
+    def _members(self, images: Sequence[Image], *, lock: bool) -> dict[str, list[list[Any]]]:
+        """Return the members' keys by field, for each image in turn."""
+        found = {}
+        for membership in self._memberships:
+            attname = membership.owner_link.target_field.attname
+            owners = [self.images.value(image, attname) for image in images]
+            by_owner: dict[Any, list[Any]] = {}
+            for start in range(0, len(owners), CHUNK):
+                for owner, member in self._pairs(membership, owners[start : start + CHUNK], lock=lock):
+                    by_owner.setdefault(owner, []).append(member)
+            found[membership.field.name] = [sorted(by_owner.get(owner, ())) for owner in owners]
+        fields = self.plan.all_members
+        return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
+
+    def _pairs(self, membership: Membership, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
+        condition = membership.of_owner(*owners)
+        if lock:
+            return membership.pairs(self.using, condition)
+        links = (membership.owner_link.attname, membership.member_link.attname)
+        return rows_of(membership.through, self.using).filter(condition).order_by().values_list(*links)
+
+
+def first_row_name(model: type[models.Model], using: str) -> str | None:
+    """Return the name in the trail of the first row by primary key, None if there is no row."""
+    keys = rows_of(model, using).order_by("pk").values_list("pk", flat=True)[:1]
+    return next(iter(map(object_id, keys)), None)
+
+
+def rows_named(model: type[models.Model], names: Sequence[str], using: str) -> set[str]:
+    """Return the names in the trail of the rows of a model that are there, out of these names."""
+    every = rows_of(model, using).order_by()
+    if has_secret_key(model):
+        # A tag does not lead back to its key, so the tags of all rows are made.
+        wanted, known = set(names), every.values_list("pk", flat=True)
+        return {name for pk in known.iterator(chunk_size=CHUNK) if (name := row_name(model, pk)) in wanted}
+    keys = [key for name in names if (key := parse_id(model, name)) is not None]
+    found = set(map(object_id, every.filter(pk__in=keys).values_list("pk", flat=True)))
+    for start in filter(None, map(beginning, names)):
+        found |= set(map(object_id, every.filter(pk__startswith=start).values_list("pk", flat=True)))
+    return found
 
 
 class Comparison:

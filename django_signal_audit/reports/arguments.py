@@ -16,9 +16,8 @@ from django.utils.translation import gettext as _
 
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import did_you_mean
-from django_signal_audit.rules.durations import parse_duration
-from django_signal_audit.rules.labels import meant_label
-from django_signal_audit.rules.periods import parse_period
+from django_signal_audit.rules.durations import parse_duration, parse_period
+from django_signal_audit.rules.patterns import meant_label
 
 from .base import WrongArgument
 

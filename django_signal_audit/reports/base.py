@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from django.utils.functional import Promise
 
 from django_signal_audit.exceptions import SignalAuditError
+from django_signal_audit.plugins import PluginError, load_class
+from django_signal_audit.problems import did_you_mean
 
 if TYPE_CHECKING:
     from django_signal_audit.events.values import JSONValue
@@ -84,3 +86,33 @@ def cell_data(cell: Cell) -> Any:
     if isinstance(cell, Detail):
         return cell.data
     return cell.isoformat() if isinstance(cell, dt.date) else cell
+
+
+T = TypeVar("T")
+
+# What people write for the built-in ones.
+_SYNONYMS = {"md": "markdown", "text": "table", "txt": "table", "excel": "csv", "htm": "html", "ndjson": "jsonl"}
+
+
+def load_format(alias: str, paths: Mapping[str, str], base: type[T], *, setting: str, noun: str) -> T:
+    """Return the format of that alias.
+
+    Args:
+        alias: Its name.
+        paths: The dotted path of each format by alias.
+        base: What its class has to be a subclass of.
+        setting: The key of SIGNAL_AUDIT that adds such formats.
+        noun: What such a format is called.
+
+    Raises:
+        WrongArgument: There is none, or its dotted path leads to no such class.
+
+    """
+    if alias not in paths:
+        msg = f"There is no {noun} {alias!r}. {did_you_mean(alias, paths, synonyms=_SYNONYMS)}"
+        raise WrongArgument(msg)
+    try:
+        found = load_class(paths[alias], f'SIGNAL_AUDIT["{setting}"]["{alias}"]', base)
+    except PluginError as error:
+        raise WrongArgument(str(error)) from error
+    return found()

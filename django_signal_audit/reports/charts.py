@@ -17,8 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 import django_signal_audit
-
-from .sanitizing import printable, shorten
+from django_signal_audit.reports.display import printable, shorten
 
 try:
     import pygal

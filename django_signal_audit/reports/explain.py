@@ -2,24 +2,187 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from textwrap import wrap
 
+from django.db import router
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_signal_audit.channels import get_channel
+from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
-from django_signal_audit.problems import did_you_mean
-from django_signal_audit.rules.labels import nearest_label
-from django_signal_audit.rules.parsing import ParsedRule
-from django_signal_audit.rules.patterns import Model, concrete, find_model, matching
-from django_signal_audit.rules.plans import CompiledRule, ModelPlan
+from django_signal_audit.problems import did_you_mean, shown
+from django_signal_audit.reports.base import Cell, Column, Detail, Report, WrongArgument
+from django_signal_audit.rules.parsing import ParsedRule, as_mapping, rule_path
+from django_signal_audit.rules.patterns import Model, concrete, find_model, matching, nearest_label, resolve_all
+from django_signal_audit.rules.plans import CompiledRule, ModelPlan, obstacle
 from django_signal_audit.rules.registry import Registry, get_registry
-from django_signal_audit.rules.satisfiability import obstacle
-from django_signal_audit.rules.schema import Rule
+from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.validation import EVENT_SYNONYMS
 
-from .base import Cell, Column, Detail, Report, WrongArgument
-from .rule_overview import candidates, condition, listed, owner_of, recipients
+# Of a cell that lists names.
+WIDTH = 36
+
+_MODEL = Column("model", gettext_lazy("model"))
+_EVENTS = Column("events", gettext_lazy("events"))
+_FIELDS = Column("fields", gettext_lazy("fields"))
+_RULE = Column("rule", gettext_lazy("rule"))
+_NOTIFIES = Column("notifies", gettext_lazy("notifies"))
+
+
+def coverage(using: str | None = None) -> dict[str, Report]:
+    """Return what the settings in force watch: models, rules in force, and rules that are not.
+
+    Args:
+        using: Only models whose rows may be on this database; None for all.
+
+    """
+    registry = get_registry()
+    return {"models": _models(registry, using), "rules": _rules(registry), "not_in_force": _not_in_force(registry)}
+
+
+def _models(registry: Registry, using: str | None) -> Report:
+    plans = [plan for plan in registry.plans.values() if using is None or router.allow_migrate_model(using, plan.model)]
+    columns = (
+        _MODEL,
+        _EVENTS,
+        _FIELDS,
+        Column("masked", gettext_lazy("masked")),
+        Column("rules", gettext_lazy("rules")),
+        _NOTIFIES,
+    )
+    rows = [_model_row(plan) for plan in sorted(plans, key=lambda plan: plan.label)]
+    return Report(title=_("Audited models"), columns=columns, rows=rows, empty=_("No model is audited."))
+
+
+def _model_row(plan: ModelPlan) -> list[Cell]:
+    recorded = frozenset[str]().union(*(item.names for item in plan.compiled))
+    names = [name for name in (*plan.all_fields, *plan.all_members) if name in recorded]
+    return [
+        plan.model._meta.label,
+        joined(event for event in MODEL_EVENTS if candidates(plan, event)),
+        joined(names),
+        joined(name for name in names if name in plan.secret),
+        listed(rule.name for rule in plan.rules),
+        listed(dict.fromkeys(text for rule in plan.rules for text in recipients(rule))),
+    ]
+
+
+def owner_of(rule: Rule, model: Model) -> Model | None:
+    """Return the model that a rule names, this one or one of its parents; None if it names others."""
+    named = set(resolve_all(rule.models))
+    return next((owner for owner in (model, *model._meta.get_parent_list()) if owner in named), None)
+
+
+def candidates(plan: ModelPlan, event_type: str) -> list[CompiledRule]:
+    """Return the rules that may match events of this type of a model, depending on fields and conditions."""
+    return [
+        item
+        for item in plan.by_event[event_type]
+        if not obstacle(item.rule, owner_of(item.rule, plan.model) or plan.model, event_type)
+    ]
+
+
+def _rules(registry: Registry) -> Report:
+    columns = (
+        _RULE,
+        Column("watches", gettext_lazy("watches")),
+        _EVENTS,
+        _FIELDS,
+        Column("when", gettext_lazy("condition")),
+        Column("level", gettext_lazy("level")),
+        _NOTIFIES,
+    )
+    rows: list[Sequence[Cell]] = [
+        [
+            rule.name,
+            listed(watched(rule)),
+            joined(events_of(rule)),
+            joined(_fields(rule)),
+            condition(rule),
+            rule.level,
+            listed(recipients(rule)),
+        ]
+        for rule in registry.rules
+    ]
+    return Report(title=_("Rules in force"), columns=columns, rows=rows, empty=_("No rule is in force."))
+
+
+def _not_in_force(registry: Registry) -> Report:
+    columns = (_RULE, Column("where", gettext_lazy("where")), Column("why", gettext_lazy("why")))
+    rows: list[Sequence[Cell]] = []
+    for index, raw in enumerate(get_settings().rules):
+        path, entry = rule_path(index), as_mapping(raw) or {}
+        reasons = [f"{error.path.removeprefix(path)} {error.message}".strip() for error in registry.errors_at(path)]
+        if entry.get("enabled") is False:
+            reasons.insert(0, _("disabled"))
+        if reasons:
+            name = entry.get("name", "")
+            rows.append([name if isinstance(name, str) else shown(name), path, listed(reasons)])
+    return Report(title=_("Rules not in force"), columns=columns, rows=rows, empty=_("All rules are in force."))
+
+
+def watched(rule: Rule) -> Iterator[str]:
+    """Yield what a rule watches: models, a signal, or nothing but events."""
+    yield from [rule.model] if isinstance(rule.model, str) and rule.model else rule.model
+    if rule.signal:
+        yield rule.signal
+    for name, values in ((_("paths"), rule.paths), (_("methods"), rule.methods)):
+        if values:
+            yield f"{name} {', '.join(values)}"
+
+
+def events_of(rule: Rule) -> tuple[str, ...]:
+    """Return the event types a rule asks for."""
+    if rule.models:
+        return tuple(rule.events) or MODEL_EVENTS
+    return tuple(dict.fromkeys(filter(None, (*rule.events, rule.event))))
+
+
+def _fields(rule: Rule) -> Iterator[str]:
+    if rule.models:
+        yield from rule.fields or (_("all"),)
+        yield from (_("without %(field)s") % {"field": name} for name in rule.exclude)
+
+
+def condition(rule: Rule) -> str:
+    """Return the condition of a rule as a text, ``""`` if it has none."""
+    if not isinstance(rule.when, Mapping):
+        return rule.when or ""
+    return "; ".join(f"{name} {_operators(spec)}" for name, spec in rule.when.items())
+
+
+def _operators(spec: object) -> str:
+    if not isinstance(spec, Mapping):
+        return str(spec)
+    return ", ".join(f"{key} {operand}" for key, operand in spec.items())
+
+
+def recipients(rule: Rule) -> tuple[str, ...]:
+    """Return whom a rule notifies: each channel, with who is told by it where it is somebody in particular."""
+    return tuple(_recipients(entry) for entry in map(NotifyEntry.of, rule.notify))
+
+
+def _recipients(entry: NotifyEntry) -> str:
+    try:
+        to = get_channel(entry.channel).recipients() if entry.to is None else entry.to
+    except Exception:  # noqa: BLE001  # a channel that cannot be made is reported by the checks; here it has its name
+        to = ()
+    names = ", ".join(filter(None, to))
+    return f"{entry.channel}: {names}" if names else entry.channel
+
+
+def listed(texts: Iterable[str]) -> Detail:
+    """Return a cell with one text per line, a list for machines."""
+    lines = tuple(texts)
+    return Detail(lines, list(lines))
+
+
+def joined(texts: Iterable[str]) -> Detail:
+    """Return a cell with the texts in a row as far as it is wide, a list for machines."""
+    items = list(texts)
+    return Detail(tuple(wrap(", ".join(items), WIDTH, break_on_hyphens=False)), [*items])
 
 
 def explain(label: str, event_type: str) -> dict[str, Report]:
@@ -36,8 +199,8 @@ def explain(label: str, event_type: str) -> dict[str, Report]:
     model, likely = likely_rules(label, event_type)
     registry = get_registry()
     return {
-        "rules": _rules(registry, model, event_type, likely),
-        "fields": _fields(registry.plan_for(model), event_type, likely),
+        "rules": _rules_asked(registry, model, event_type, likely),
+        "fields": _fields_recorded(registry.plan_for(model), event_type, likely),
         "outcome": _outcome(likely),
     }
 
@@ -57,7 +220,7 @@ def likely_rules(label: str, event_type: str) -> tuple[Model, Sequence[CompiledR
     return model, candidates(plan, event_type) if plan else []
 
 
-def _rules(registry: Registry, model: Model, event_type: str, likely: Sequence[CompiledRule]) -> Report:
+def _rules_asked(registry: Registry, model: Model, event_type: str, likely: Sequence[CompiledRule]) -> Report:
     matching_rules = {id(item.rule) for item in likely}
     rows: list[Sequence[Cell]] = []
     for parsed in registry.parsed:
@@ -109,7 +272,7 @@ def _why_not(registry: Registry, parsed: ParsedRule, model: Model, event_type: s
     return obstacle(rule, owner, event_type)
 
 
-def _fields(plan: ModelPlan | None, event_type: str, likely: Sequence[CompiledRule]) -> Report:
+def _fields_recorded(plan: ModelPlan | None, event_type: str, likely: Sequence[CompiledRule]) -> Report:
     names = _carried(plan, event_type) if plan else []
     rows: list[Sequence[Cell]] = []
     for name in names:

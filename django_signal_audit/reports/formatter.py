@@ -3,16 +3,77 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
+from django.utils.formats import date_format, get_format, number_format, time_format
 
 from django_signal_audit.events.values import plain_field, safe_str
+from django_signal_audit.reports.relations import Names, target_of
 
-from .localization import local, show_exactly
-from .relations import Names, target_of
+# Formats of a time end with its minutes in most languages; some have a.m. and p.m. after them.
+_MINUTES = re.compile(r"([:.])i")
+_TO_THE_SECOND = "H:i:s"
+
+
+def local(moment: dt.datetime) -> dt.datetime:
+    """Return the moment in the current time zone; a naive one, or one at the end of time, as it is."""
+    try:
+        return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    except OverflowError:
+        return moment
+
+
+def show_date(day: dt.date) -> str:
+    """Return a date, or the date of a moment, in words."""
+    return date_format(day, "DATE_FORMAT")
+
+
+def show_clock(time: dt.time | dt.datetime) -> str:
+    """Return a time to the second: Django's own formats leave the seconds out, and with them an order."""
+    pattern, found = _MINUTES.subn(r"\1i\1s", get_format("TIME_FORMAT"))
+    return time_format(time, pattern if found else _TO_THE_SECOND)
+
+
+def show_moment(moment: dt.datetime) -> str:
+    """Return a moment to the second in the current time zone, with its offset."""
+    return _show_moment(moment, "")
+
+
+def show_brief(moment: dt.datetime) -> str:
+    """Return a moment to the second in the current time zone, for a place where many stand."""
+    here = local(moment)
+    return f"{show_date(here)} {show_clock(here)}"
+
+
+def show_exactly(value: Any) -> str | None:
+    """Return a date, time or number with all that it holds, None for values of other types."""
+    if isinstance(value, dt.datetime):
+        return _show_moment(value, _fraction(value))
+    if isinstance(value, dt.date):
+        return show_date(value)
+    if isinstance(value, dt.time):
+        return show_clock(value) + _fraction(value)
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return str(number_format(value)) if Decimal(value).is_finite() else None
+    return None
+
+
+def _show_moment(moment: dt.datetime, fraction: str) -> str:
+    here = local(moment)
+    parts = [show_date(here), show_clock(here) + fraction]
+    if timezone.is_aware(here):
+        parts.append(here.isoformat()[-6:])
+    return " ".join(parts)
+
+
+def _fraction(value: dt.datetime | dt.time) -> str:
+    return f"{get_format('DECIMAL_SEPARATOR')}{value.microsecond:06d}" if value.microsecond else ""
+
 
 # What Django's admin shows in the formats of the language. Of other fields, numbers may be keys.
 _LOCALISED = (

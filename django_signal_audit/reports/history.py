@@ -10,11 +10,11 @@ from django.utils.translation import gettext_lazy
 
 from django_signal_audit.events.values import Digest, JSONValue, Masked, to_json
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.formatter import local
 from django_signal_audit.rules.registry import get_registry
 
 from .base import Column, Detail, Report
 from .display import ShownValue, change_lines, show_actors, show_reason, show_state
-from .localization import local
 
 LIFE = (
     Column("time", gettext_lazy("Time")),

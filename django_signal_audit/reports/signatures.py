@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connections
 
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.signatures import Kind
+from django_signal_audit.models.events import Kind
 
 # From one number to the next greater one: as many looks into the index as there are kinds. DISTINCT reads all of it.
 _SQL = """

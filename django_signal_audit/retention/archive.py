@@ -15,7 +15,7 @@ from django.core.files import locks
 
 from django_signal_audit.exceptions import SignalAuditError
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.reports.exports.records import json_line, record_of
+from django_signal_audit.reports.exports.base import json_line, record_of
 from django_signal_audit.reports.files import open_private, why_not
 
 # What every line begins with, so that no other file is taken for an archive.

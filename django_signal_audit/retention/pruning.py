@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import F
+from django.db import router, transaction
+from django.db.models import Count, F, Max, Min
 
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.enums import Source
@@ -18,11 +19,79 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notificat
 from django_signal_audit.models.events import delete_pruned
 from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.recorder import record_changes
-from django_signal_audit.reports.exports.records import utc
+from django_signal_audit.reports.exports.base import utc
 from django_signal_audit.reports.json_lookups import HasItem
+from django_signal_audit.retention.archive import Archive
+from django_signal_audit.rules.durations import Period, parse_period
+from django_signal_audit.rules.schema import Rule
 
-from .archive import Archive
-from .periods import EVENTS_PRUNED, Retention
+# Tells of a batch that was pruned, in the transaction that took it away.
+EVENTS_PRUNED = "events_pruned"
+
+
+def periods_of(rules: Iterable[Rule]) -> dict[str, Period]:
+    """Return the ``retention`` of each rule that has a period as such, by name."""
+    found = {rule.name: parse_period(rule.retention) for rule in rules}
+    return {name: period for name, period in found.items() if period is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long events are to be kept, as of one moment.
+
+    An event is kept as long as the longest ``retention`` of its rules says. ``older_than`` asks for no more than
+    that: it stands in for the rules that say nothing, whose events are otherwise kept for ever.
+
+    Attributes:
+        now: The moment that ages are counted to.
+        periods: The retention of the rules that have one.
+        older_than: How old events of the others must be; None keeps them.
+        rule: Only events that this rule matched; ``""`` for all.
+
+    """
+
+    now: dt.datetime
+    periods: Mapping[str, Period]
+    older_than: Period | None = None
+    rule: str = ""
+
+    @property
+    def cutoff(self) -> dt.datetime | None:
+        """Return the moment before which events may be due; None if none ever is."""
+        if self.older_than is not None:
+            return _earliest(self._cut(self.older_than), self._cut(self.periods.get(self.rule, self.older_than)))
+        if self.rule:
+            return self._cut(self.periods.get(self.rule))
+        cuts = [cut for period in self.periods.values() if (cut := self._cut(period)) is not None]
+        return max(cuts, default=None)
+
+    @property
+    def older_than_seconds(self) -> int | None:
+        """Return how old events were asked to be, in seconds before now; None if that was not asked for."""
+        cut = self._cut(self.older_than)
+        return None if cut is None else int((self.now - cut).total_seconds())
+
+    def is_due(self, event: AuditEvent) -> bool:
+        """Return whether an event has been kept long enough."""
+        if event.event_type == EVENTS_PRUNED and not self.periods.keys() & set(event.rules):
+            # What is left to say where the others went stays, unless a rule of its own lets it go.
+            return False
+        promised = [self.periods.get(name, self.older_than) for name in event.rules]
+        if self.older_than is not None or not promised:
+            promised.append(self.older_than)
+        cut = _earliest(*map(self._cut, promised))
+        return cut is not None and event.recorded_at < cut
+
+    def _cut(self, period: Period | None) -> dt.datetime | None:
+        """Return the moment before which events are older than the period, None if none ever is."""
+        return None if period is None else period.before(self.now)
+
+
+def _earliest(*cuts: dt.datetime | None) -> dt.datetime | None:
+    """Return the earliest of the moments, None if one of them is before all dates."""
+    known = [cut for cut in cuts if cut is not None]
+    return min(known) if known and len(known) == len(cuts) else None
+
 
 BATCH_SIZE = 1000
 # How many uids one question names.
@@ -161,3 +230,46 @@ def _any_left(uids: Sequence[Any], using: str) -> bool:
         if AuditEvent.objects.using(using).filter(uid__in=some).exists():
             return True
     return False
+
+
+def prune(events: AuditEventQuerySet) -> int:
+    """Delete the events of a queryset in one transaction and return how many they were.
+
+    Raises:
+        EventNotWritten: The event that says so could not be written, so nothing is deleted.
+
+    """
+    using = getattr(events, "_db", None) or router.db_for_write(AuditEvent)
+    events = events.using(using)
+    with transaction.atomic(using=using):
+        lock_database(using)
+        data, since = _describe(events)
+        about = Notification.objects.using(using).filter(event__in=events.order_by().values("uid"))
+        about.filter(status__in=FINISHED).delete()
+        pruned = delete_pruned(events)
+        if pruned and since:
+            # A digest is younger than the first of its events.
+            prune_digests(using, created__gte=in_project_time(since))
+            record_pruned(using, {**data, "count": pruned})
+    return pruned
+
+
+def _describe(events: AuditEventQuerySet) -> tuple[dict[str, Any], dt.datetime | None]:
+    """Return of which models and times the events are, and the time of the first."""
+    if events.query.is_sliced:
+        msg = "Cannot use 'limit' or 'offset' with prune()."
+        raise TypeError(msg)
+    groups = list(
+        events.order_by()
+        .values_list("model")
+        .annotate(count=Count("pk"), first=Min("recorded_at"), last=Max("recorded_at"))
+        .order_by("model")
+    )
+    first: dt.datetime | None = min((group[2] for group in groups), default=None)
+    last: dt.datetime | None = max((group[3] for group in groups), default=None)
+    data = {
+        "first": None if first is None else utc(first),
+        "last": None if last is None else utc(last),
+        "models": {model: count for model, count, *_ in groups if model},
+    }
+    return data, first

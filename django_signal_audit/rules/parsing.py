@@ -12,10 +12,10 @@ from django_signal_audit.enums import Level
 from django_signal_audit.events.keys import MAX_LENGTH
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.problems import Problem, did_you_mean, entry_of, nearest, shown
+from django_signal_audit.rules.durations import EXAMPLES, is_retention
 
 from .durations import parse_duration, parse_rate
 from .hints import value_hint
-from .periods import EXAMPLES, is_retention
 from .schema import RULE_KEYS, NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.

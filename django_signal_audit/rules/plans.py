@@ -8,15 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from django.db import models
-from django.utils.module_loading import import_string
 
 from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.events.secret_fields import secret_fields
-from django_signal_audit.rules.conditions import Condition, compile_when
-
-from .patterns import Field, Model, key_fields, watchable_fields, watchable_members
-from .schema import NotifyEntry, Rule
-from .serializers import Keeper, make_keeper
+from django_signal_audit.plugins import load
+from django_signal_audit.rules.conditions import Condition, can_hold, compile_when
+from django_signal_audit.rules.patterns import Field, Model, key_fields, watchable_fields, watchable_members
+from django_signal_audit.rules.schema import NotifyEntry, Rule
+from django_signal_audit.rules.serializers import Keeper, make_keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class CompiledRule:
 def compile_condition(rule: Rule, fields: Mapping[str, Field]) -> Condition | None:
     """Return the rule's condition for a model with these fields, None if it has none."""
     if isinstance(rule.when, str) and rule.when:
-        found: Condition = import_string(rule.when)
+        found: Condition = load(rule.when, f'the "when" of rule "{rule.name}"', "a function that takes a change")
         return found
     if isinstance(rule.when, Mapping) and rule.when:
         return compile_when(rule.when, fields)
@@ -206,3 +205,33 @@ def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterab
         all_members=watchable_members(model),
         secret=frozenset((set(secret_fields(model)) | set(masked)) & set(fields)),
     )
+
+
+def obstacle(rule: Rule, model: Model, event_type: str) -> str:
+    """Return why a rule on a model, without mistakes, matches no event of this type; ``""`` if it may."""
+    if event_type not in (rule.events or MODEL_EVENTS):
+        return f"it asks for {', '.join(rule.events)} only"
+    return _fields_obstacle(rule, model, event_type) or _condition_obstacle(rule, model, event_type)
+
+
+def _fields_obstacle(rule: Rule, model: Model, event_type: str) -> str:
+    names = watched_names(rule, model)
+    if rule.fields and not names:
+        return f"{model._meta.label} has none of its fields that can change"
+    if event_type == EventType.UPDATE and names.isdisjoint(watchable_fields(model)):
+        return f"it audits no column of {model._meta.label}"
+    if event_type == EventType.M2M and names.isdisjoint(watchable_members(model)):
+        return f"it audits no many-to-many field of {model._meta.label}"
+    return ""
+
+
+def _condition_obstacle(rule: Rule, model: Model, event_type: str) -> str:
+    if not isinstance(rule.when, Mapping):
+        return ""
+    fields = condition_fields(model)
+    for name, spec in rule.when.items():
+        if name not in fields:
+            return f'its condition asks for "{name}", which {model._meta.label} has not'
+        if not can_hold(spec, fields[name], event_type):
+            return f'its condition on "{name}" cannot hold on {event_type}'
+    return ""

@@ -12,8 +12,7 @@ from django.db import models
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.events.masking import is_plain_document, mask_document
-from django_signal_audit.events.named_secrets import OPENINGS
+from django_signal_audit.events.masking import OPENINGS, is_plain_document, mask_document
 from django_signal_audit.events.values import (
     Digest,
     JSONValue,

@@ -2,21 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, cached_property
+from typing import Any, NamedTuple, TypeAlias
 
+from django.apps import apps
 from django.template import Context, Engine, Template
-from django.template.base import TextNode
+from django.template.base import FilterExpression, Node, NodeList, TextNode, Token, Variable
+from django.template.defaulttags import FilterNode, ForNode
 from django.template.loader_tags import ExtendsNode, IncludeNode
+from django.templatetags.i18n import BlockTranslateNode
 
-from django_signal_audit.problems import Problem
+from django_signal_audit.problems import Problem, did_you_mean
+from django_signal_audit.rules.parsing import ParsedRule
+from django_signal_audit.rules.patterns import Field, Model
+from django_signal_audit.rules.plans import condition_fields
+from django_signal_audit.rules.schema import RULE_KEYS
 
-from .parsing import ParsedRule
-from .patterns import Field, Model
-from .plans import condition_fields
-from .template_names import uses
-from .template_uses import use_problem
+# What a name stands for.
+ANYTHING, TEXT, FIELDS, EVENT, EVENTS, RULE = "anything", "text", "fields", "event", "events", "rule"
+Scope: TypeAlias = Mapping[str, str]
+
+CONTEXT: Scope = {
+    "object": TEXT,
+    "actor": TEXT,
+    "old": FIELDS,
+    "new": FIELDS,
+    "event": EVENT,
+    "events": EVENTS,
+    "rule": RULE,
+}
+_CONSTANTS = dict.fromkeys(("True", "False", "None"), ANYTHING)
+# The attributes of tags that hold the name of a variable they set.
+_SET = ("asvar", "variable_name", "target_var", "variable", "var_name")
+
+
+class Use(NamedTuple):
+    """One variable, such as ``("new", "price")``, with what the names in reach of it stand for."""
+
+    names: tuple[str, ...]
+    scope: Scope
+    # Is it inside of a text to be translated, where only single names have a value?
+    is_translated: bool = False
+
+
+def uses(nodes: Iterable[Node], scope: Scope | None = None) -> Iterator[Use]:
+    """Yield the variables of a template in their order, those in filters, tags and nested blocks among them."""
+    known = {**CONTEXT, **_CONSTANTS, **(scope or {})}
+    for node in nodes:
+        after = {name: ANYTHING for key in _SET if isinstance(name := getattr(node, key, None), str)}
+        if isinstance(node, FilterNode):
+            after["var"] = ANYTHING  # what Django calls the text of the block
+        for names in _variables(list(vars(node).values())):
+            yield Use(names, {**known, **after})
+        inside = {**known, **after, **_bound(node, known)}
+        if isinstance(node, BlockTranslateNode):
+            for token in (*node.singular, *node.plural):
+                if token.token_type.name == "VAR":
+                    yield Use(tuple(token.contents.strip().split(".")), inside, is_translated=True)
+        for name in node.child_nodelists:
+            yield from uses(getattr(node, name, None) or (), inside)
+        known |= {} if isinstance(node, FilterNode) else after
+
+
+def _variables(values: Iterable[Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the variables in the attributes of a tag, but for those of the nodes inside of it."""
+    for value in values:
+        if isinstance(value, Variable):
+            if value.lookups:
+                yield tuple(value.lookups)
+        elif isinstance(value, FilterExpression):
+            yield from _variables([value.var, *(item for _, arguments in value.filters for item in arguments)])
+        elif isinstance(value, Mapping):
+            yield from _variables(value.values())
+        elif isinstance(value, (list, tuple)) and not isinstance(value, NodeList):
+            yield from _variables(value)
+        elif _is_condition(value):
+            yield from _variables(vars(value).values())
+
+
+def _is_condition(value: Any) -> bool:
+    """Return whether the value is part of the condition of an ``if``."""
+    return hasattr(value, "__dict__") and hasattr(value, "nud") and not isinstance(value, (Node, Token, str))
+
+
+def _bound(node: Node, scope: Scope) -> dict[str, str]:
+    """Return what the names stand for that a tag gives to the nodes inside of it."""
+    if isinstance(node, ForNode):
+        kind = EVENT if len(node.loopvars) == 1 and _kind(node.sequence, scope) == EVENTS else ANYTHING
+        return {**dict.fromkeys(node.loopvars, kind), "forloop": ANYTHING}
+    given: Mapping[str, Any] = getattr(node, "extra_context", None) or {}
+    found = {name: _kind(expression, scope) for name, expression in given.items()}
+    counter = getattr(node, "countervar", None)
+    return {**found, counter: ANYTHING} if isinstance(counter, str) else found
+
+
+def _kind(expression: Any, scope: Scope) -> str:
+    """Return what an expression stands for."""
+    names = getattr(getattr(expression, "var", None), "lookups", None) or ()
+    if getattr(expression, "filters", None) or not names:
+        return ANYTHING
+    kind = scope.get(names[0], ANYTHING)
+    if len(names) == 2 and kind == EVENTS and names[1].isdecimal():
+        return EVENT
+    return kind if len(names) == 1 else ANYTHING
+
+
+# What people write for the names that there are.
+_SYNONYMS = {
+    **dict.fromkeys(("instance", "obj", "item", "record", "self"), "object"),
+    **dict.fromkeys(("user", "username", "request", "who", "by"), "actor"),
+    **dict.fromkeys(("before", "previous", "was", "original"), "old"),
+    **dict.fromkeys(("after", "current", "now", "value", "updated"), "new"),
+    "changes": "event.changes",
+    "model": "event.model",
+    "timestamp": "event.recorded_at",
+    "date": "event.recorded_at",
+    "level": "event.level",
+    "reason": "event.context.reason",
+    "data": "event.data",
+}
+_OF_EVENT = {
+    **dict.fromkeys(("type", "typ", "event", "action", "kind"), "event_type"),
+    **dict.fromkeys(("user", "actor", "username"), "actor_repr"),
+    **dict.fromkeys(("object", "instance"), "object_repr"),
+    **dict.fromkeys(("object_pk", "pk_of_object"), "object_id"),
+    **dict.fromkeys(("timestamp", "date", "time", "created", "created_at", "when"), "recorded_at"),
+}
+
+
+def use_problem(use: Use, fields: Mapping[str, Field], path: str) -> Problem | None:
+    """Return what is wrong with a variable, None if nothing is or it cannot be known.
+
+    Args:
+        use: The variable, and what the names in reach of it stand for.
+        fields: The fields that the objects of the rule can have; none if that is not known.
+        path: Where the template stands.
+
+    """
+    first, *rest = use.names
+    if first not in use.scope:
+        return _problem(use, path, "that name doesn't exist", _name_hint(first, use, fields))
+    if use.is_translated and rest:
+        name = rest[-1]
+        hint = f"Write {{% blocktranslate with {name}={'.'.join(use.names)} %}} and {{{{ {name} }}}} inside."
+        return _problem(use, path, "blocktranslate takes only simple names", hint)
+    kind = use.scope[first]
+    if kind == EVENTS and rest and rest[0].isdecimal():
+        kind, rest = EVENT, rest[1:]
+    if not rest:
+        return None
+    if kind == FIELDS:
+        return _field_problem(use, rest, fields, path)
+    return _attribute_problem(use, kind, rest[0], fields, path)
+
+
+def _problem(use: Use, path: str, message: str, hint: str) -> Problem:
+    return Problem("W035", path, f"uses {{{{ {'.'.join(use.names)} }}}}, but {message}.", hint)
+
+
+def _name_hint(name: str, use: Use, fields: Mapping[str, Field]) -> str:
+    if name in fields:
+        return f"Write new.{name} or old.{name}."
+    return did_you_mean(name, [known for known in use.scope if known[0].islower()], synonyms=_SYNONYMS)
+
+
+def _field_problem(use: Use, names: list[str], fields: Mapping[str, Field], path: str) -> Problem | None:
+    side, name = use.names[0], names[0]
+    if not fields or hasattr(dict, name):
+        return None
+    if name not in fields:
+        message = f"shows {{{{ {'.'.join((side, name))} }}}}, but the model has no such field."
+        return Problem("W008", path, message, did_you_mean(name, fields))
+    if len(names) > 1 and fields[name].many_to_one:
+        return _problem(use, path, f"{side}.{name} is the primary key of another row", f"Write {side}.{name} alone.")
+    return None
+
+
+def _attribute_problem(use: Use, kind: str, name: str, fields: Mapping[str, Field], path: str) -> Problem | None:
+    first = use.names[0]
+    if kind == TEXT and not (hasattr(str, name) or name.isdecimal()):
+        hint = f"Write new.{name} or old.{name}." if name in fields else f"Write {first} alone."
+        if first == "object" and name in ("pk", "id"):
+            hint = "Write event.object_id."
+        return _problem(use, path, f"{first} is a string", hint)
+    if kind == EVENTS and not hasattr(list, name):
+        return _problem(use, path, "events is a list", f"Write events.0.{name}, or a loop over events.")
+    if kind == RULE and name not in RULE_KEYS:
+        return _problem(use, path, "a rule has no such key", did_you_mean(name, RULE_KEYS))
+    event = apps.get_model("django_signal_audit", "AuditEvent")
+    if kind == EVENT and not hasattr(event, name):
+        hint = did_you_mean(name, _event_names(event), synonyms=_OF_EVENT)
+        return _problem(use, path, "an event has no such attribute", hint)
+    return None
+
+
+def _event_names(event: Model) -> list[str]:
+    properties = [name for name, value in vars(event).items() if isinstance(value, (property, cached_property))]
+    return [*(field.name for field in event._meta.concrete_fields), *properties]
 
 
 @cache

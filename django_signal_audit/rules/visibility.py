@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from django.apps import apps
 from django.contrib.auth import get_permission_codename
 from django.db import DatabaseError, models
-from django.utils.module_loading import import_string
 
 from django_signal_audit.conf import get_settings, is_unread, on_settings_changed
 from django_signal_audit.models import AuditEventQuerySet
+from django_signal_audit.plugins import PluginError, load
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +100,10 @@ def get_visibility() -> Visibility | None:
     if not dotted:
         return None
     try:
-        found = import_string(dotted)
-    except Exception:
-        logger.exception('SIGNAL_AUDIT["VISIBILITY"] cannot be imported.')
+        return load(dotted, 'SIGNAL_AUDIT["VISIBILITY"]', "a function")  # type: ignore[no-any-return]
+    except PluginError as error:
+        logger.error("Nobody sees events of models without a ModelAdmin. %s", error)
         return _nothing
-    return found if callable(found) else _nothing
 
 
 on_settings_changed(get_visibility.cache_clear)

@@ -12,7 +12,7 @@ from django.template import RequestContext
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_signal_audit.reports.localization import show_moment
+from django_signal_audit.reports.formatter import show_moment
 
 register = template.Library()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from django_signal_audit.admin.policies.base import PermissionPolicy
+from django_signal_audit.admin.policies.model_admins import ChildPolicy
+
 from .base import ALL_FIELDS, FieldAccess, Limits, Policy, Verdict
-from .children import ChildPolicy
 from .inlines import InlinePolicy
 from .model_admins import AdminPolicy
-from .permissions import PermissionPolicy
 
 __all__ = [
     "ALL_FIELDS",

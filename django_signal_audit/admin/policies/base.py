@@ -11,12 +11,14 @@ from typing import Any, TypeAlias, TypeVar
 from django import forms
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.db import DatabaseError, models
+from django.db.models import QuerySet
 from django.forms.models import apply_limit_choices_to_to_formfield
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.events.keys import object_id, parse_id
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.visibility import has_permission, may_view_model
 
 logger = logging.getLogger(__name__)
 
@@ -164,3 +166,54 @@ def existing(model: type[models.Model], keys: Iterable[str], using: str) -> set[
     for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
         found.update(object_id(pk) for pk in rows_of(model, using).filter(pk__in=part).values_list("pk", flat=True))
     return found
+
+
+VIEW_METHODS = ("has_view_permission", "has_change_permission", "has_view_or_change_permission")
+FIELD_METHODS = (
+    "get_fieldsets",
+    "get_fields",
+    "get_exclude",
+    "get_form",
+    "get_readonly_fields",
+    "formfield_for_dbfield",
+)
+
+
+def overrides(found: Any, base: type, *names: str) -> bool:
+    """Return whether an object has other methods of these names than its base class."""
+    kind = type(found)
+    return any(getattr(kind, name, None) is not getattr(base, name, None) or name in vars(found) for name in names)
+
+
+def overrides_by_itself(found: Any, base: type, *names: str) -> bool:
+    """Return whether other code than Django's own overrides one of the methods."""
+    return any(
+        overrides(found, base, name) and not str(getattr(found, name).__module__).startswith("django.contrib.")
+        for name in names
+    )
+
+
+def narrows(rows: QuerySet[Any]) -> bool:
+    """Return whether a queryset may leave rows of its model out."""
+    query = rows.query
+    return bool(query.where or query.is_sliced or query.combinator or query.distinct_fields or query.extra_tables)
+
+
+class PermissionPolicy(Policy):
+    """What a user may see and change of a model by its permissions."""
+
+    def __init__(self, user: Any, model: type[models.Model], *, has_hook: bool) -> None:
+        self.user = user
+        self.model = model
+        may_view = may_view_model(user, model._meta.label_lower)
+        self.sees_none = not may_view
+        self.sees_all = may_view and not has_hook
+
+    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
+        """Return for each row what the permissions say, and leave the rest to VISIBILITY."""
+        verdict = False if self.sees_none else True if self.sees_all else None
+        return dict.fromkeys(events, verdict)
+
+    def limits(self, action: str, row: models.Model | None) -> Limits | None:
+        """Return no limits for who has the permission."""
+        return Limits() if has_permission(self.user, action, self.model) else None

@@ -16,13 +16,13 @@ from django.db import models
 from django.forms.models import _get_foreign_key
 from django.http import HttpRequest
 
+from django_signal_audit.admin.policies.base import VIEW_METHODS, narrows, overrides
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.delivery.rendering import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent
 
 from .base import CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, fields_of, typed_keys
-from .inspection import VIEW_METHODS, narrows, overrides
 from .model_admins import AdminPolicy
 
 if TYPE_CHECKING:

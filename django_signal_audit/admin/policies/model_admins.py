@@ -12,15 +12,12 @@ from django.contrib.admin.utils import flatten_fieldsets
 from django.db import models
 from django.http import HttpRequest
 
-from django_signal_audit.capture.images import chunks
-from django_signal_audit.delivery.rendering import load_subjects
-from django_signal_audit.events.keys import object_id
-from django_signal_audit.models import AuditEvent
-
-from .base import (
+from django_signal_audit.admin.policies.base import (
     ALL_FIELDS,
     CHUNK,
+    FIELD_METHODS,
     NO_FIELDS,
+    VIEW_METHODS,
     FieldAccess,
     Limits,
     Policy,
@@ -28,9 +25,16 @@ from .base import (
     ask,
     existing,
     fields_of,
+    narrows,
+    overrides,
+    overrides_by_itself,
     typed_keys,
 )
-from .inspection import FIELD_METHODS, VIEW_METHODS, narrows, overrides, overrides_by_itself
+from django_signal_audit.capture.images import chunks
+from django_signal_audit.delivery.rendering import load_subjects
+from django_signal_audit.events.keys import object_id
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.rules.visibility import has_permission, may_view_model
 
 
 class AdminPolicy(Policy):
@@ -173,3 +177,41 @@ class AdminPolicy(Policy):
     def _form_fields(self, row: models.Model) -> Mapping[str, forms.Field]:
         form: Any = self.admin.get_form(self.request, row, change=True)
         return fields_of(form, instance=row)
+
+
+class ChildPolicy(Policy):
+    """What the parent's policy lets a user see and change, who needs the permission for the child as well."""
+
+    def __init__(self, user: Any, model: type[models.Model], parent: Policy) -> None:
+        self.user = user
+        self.model = model
+        self.parent = parent
+        may_view = may_view_model(user, model._meta.label_lower)
+        self.sees_none = parent.sees_none or not may_view
+        self.sees_all = parent.sees_all and may_view
+        self.depends_on_row = parent.depends_on_row
+
+    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
+        """Return what the parent's policy says of the rows."""
+        return dict.fromkeys(events, False) if self.sees_none else self.parent.verdicts(events, using)
+
+    def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
+        """Return the parent's rows."""
+        return {} if self.sees_none else self.parent.rows(keys, using)
+
+    def fields(self, row: models.Model | None) -> FieldAccess:
+        """Return which of the parent's fields are shown, and all of the child's own."""
+        found = self.parent.fields(row)
+        if found.named is None:
+            return found
+        return FieldAccess(found.named | self._own(), found.excluded, found.is_explicit)
+
+    def _own(self) -> set[str]:
+        inherited = {field.name for field in self.parent.model._meta.get_fields()}
+        return {field.name for field in self.model._meta.get_fields()} - inherited
+
+    def limits(self, action: str, row: models.Model | None) -> Limits | None:
+        """Return what the parent's policy lets the user write; of the child's own fields there is no form."""
+        if not has_permission(self.user, action, self.model):
+            return None
+        return self.parent.limits(action, row)

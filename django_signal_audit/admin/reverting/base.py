@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from model_utils.fields import AutoLastModifiedField
 
 from django_signal_audit.admin.policies import Limits
-from django_signal_audit.capture.columns import stored_value
 from django_signal_audit.capture.rows import locked, rows_of
+from django_signal_audit.capture.tables import stored_value
 from django_signal_audit.events.documents import stand_ins
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.values import Digest, Masked, canonical_json, decode, encode

@@ -9,8 +9,8 @@ from django.core.exceptions import SuspiciousFileOperation
 from django.db import models
 from django.utils.translation import gettext as _
 
-from django_signal_audit.capture.columns import assignable
 from django_signal_audit.capture.rows import rows_of
+from django_signal_audit.capture.tables import assignable
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import decode, to_json
 from django_signal_audit.models import AuditEvent

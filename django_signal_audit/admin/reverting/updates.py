@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 
-from django_signal_audit.capture.columns import assignable
+from django_signal_audit.capture.tables import assignable
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import decode
 from django_signal_audit.rules.patterns import Field

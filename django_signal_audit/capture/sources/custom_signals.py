@@ -6,13 +6,13 @@ from typing import Any
 
 from django.db import models, router
 from django.dispatch import Signal
-from django.utils.module_loading import import_string
 
 from django_signal_audit.context.actors import unwrapped
-from django_signal_audit.context.suspension import is_suspended
+from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.plugins import load
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.registry import Registry
 
@@ -69,7 +69,7 @@ class CustomSignalSource(CaptureSource):
     def connect(self, registry: Registry) -> None:
         """Connect the signals the rules name; whoever sends them, for they are custom."""
         for path, event_type in dict.fromkeys((rule.signal, rule.event) for rule in registry.rules if rule.signal):
-            signal: Signal = import_string(path)
+            signal: Signal = load(path, 'a rule\'s "signal"', "a signal", lambda found: isinstance(found, Signal))
             uid = f"{UID}.{event_type}"
             signal.connect(SignalReceiver(event_type), weak=False, dispatch_uid=uid)
             self._connected.append((signal, uid))

@@ -21,16 +21,15 @@ from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.exceptions import EventNotWritten
-from django_signal_audit.management.base import AuditCommand
+from django_signal_audit.management.base import AuditCommand, print_to
 from django_signal_audit.management.filtering import add_filter_options, filter_of
-from django_signal_audit.management.reporting import print_to
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.exports import export_paths, get_export_format
 from django_signal_audit.reports.exports.base import ExportFormat
-from django_signal_audit.reports.exports.registry import export_paths, get_export_format
 from django_signal_audit.reports.files import open_private, open_text, output_path, why_not
 from django_signal_audit.reports.queries import EventFilter
 

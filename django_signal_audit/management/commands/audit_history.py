@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.management.reporting import ReportCommand
+from django_signal_audit.management.base import ReportCommand
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.arguments import parse_key, parse_model, parse_moment

@@ -10,10 +10,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import router, transaction
 
 from django_signal_audit.api import record_suspension
-from django_signal_audit.context.scopes import context_scope
-from django_signal_audit.context.suspension import ALL_MODELS, resume, suspend
+from django_signal_audit.context.scopes import ALL_MODELS, context_scope, resume, suspend
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.selection import WRONG
+from django_signal_audit.management.filtering import WRONG
 from django_signal_audit.models import AuditEvent
 
 

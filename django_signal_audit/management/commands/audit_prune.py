@@ -15,16 +15,14 @@ from tqdm import tqdm
 from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.filtering import check_rule
-from django_signal_audit.management.selection import WRONG
+from django_signal_audit.management.filtering import WRONG, check_rule
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import shown
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.retention.archive import Archive, ArchiveError
-from django_signal_audit.retention.periods import Retention, periods_of
-from django_signal_audit.retention.pruning import BATCH_SIZE, Pruning
-from django_signal_audit.rules.periods import Period, parse_period, period_hint
+from django_signal_audit.retention.pruning import BATCH_SIZE, Pruning, Retention, periods_of
+from django_signal_audit.rules.durations import Period, parse_period, period_hint
 from django_signal_audit.rules.registry import get_registry
 
 LARGEST_BATCH = 10_000

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.selection import WRONG, select_plans
+from django_signal_audit.management.filtering import WRONG, select_plans
 from django_signal_audit.replay import Difference, LeftOut, Replay
-from django_signal_audit.reports.sanitizing import printable, shorten
+from django_signal_audit.reports.display import printable, shorten
 from django_signal_audit.rules.plans import ModelPlan
 
 # Of a value that is printed for people.

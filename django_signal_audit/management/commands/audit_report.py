@@ -6,11 +6,10 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from typing import Any
 
+from django_signal_audit.management.base import ReportCommand
 from django_signal_audit.management.filtering import add_filter_options, describe, filter_of
-from django_signal_audit.management.reporting import ReportCommand
-from django_signal_audit.reports.activity import activity
+from django_signal_audit.reports.activity import DIMENSIONS, activity
 from django_signal_audit.reports.base import Report
-from django_signal_audit.reports.dimensions import DIMENSIONS
 
 
 class Command(ReportCommand):

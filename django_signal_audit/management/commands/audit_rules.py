@@ -15,9 +15,8 @@ from django_signal_audit.delivery.recipient_checks import unreached
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Column, Report, WrongArgument
-from django_signal_audit.reports.explain import explain, likely_rules
+from django_signal_audit.reports.explain import coverage, explain, likely_rules
 from django_signal_audit.reports.formats.table import TableFormat
-from django_signal_audit.reports.rule_overview import coverage
 
 
 class Command(AuditCommand):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.exports.base import record_of, utc
 
 from .base import JsonLinesExport
-from .records import record_of, utc
 
 
 class CloudEventsFormat(JsonLinesExport):

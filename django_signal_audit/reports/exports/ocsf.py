@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import django_signal_audit
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.exports.base import utc
 
 from .base import JsonLinesExport
-from .records import utc
 
 VERSION = "1.8.0"
 _SEVERITIES = {Level.INFO.value: 1, Level.WARNING.value: 3, Level.CRITICAL.value: 5}

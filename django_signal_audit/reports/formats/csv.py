@@ -7,7 +7,7 @@ import re
 from typing import TextIO
 
 from django_signal_audit.reports.base import Cell, Report, cell_data, cell_lines
-from django_signal_audit.reports.sanitizing import printable
+from django_signal_audit.reports.display import printable
 
 from .base import ReportFormat
 

@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.base import Cell, Column, Report, Series, cell_lines
 from django_signal_audit.reports.charts import Mark, bars, columns, stylesheet
-from django_signal_audit.reports.localization import local
-from django_signal_audit.reports.sanitizing import printable
+from django_signal_audit.reports.display import printable
+from django_signal_audit.reports.formatter import local
 
 from .base import ReportFormat
 

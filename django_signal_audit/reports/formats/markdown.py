@@ -8,7 +8,7 @@ from typing import TextIO
 from tabulate import tabulate
 
 from django_signal_audit.reports.base import Cell, Report, cell_lines
-from django_signal_audit.reports.sanitizing import printable
+from django_signal_audit.reports.display import printable
 
 from .base import ReportFormat
 

@@ -4,33 +4,190 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections, models, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
-from django_signal_audit.capture.databases import database_problems
 from django_signal_audit.capture.internals import self_check
 from django_signal_audit.capture.sources.base import registered_sources
+from django_signal_audit.channels import load_channel
 from django_signal_audit.channels.base import Channel
-from django_signal_audit.channels.registry import load_channel
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.clients import UNIX
 from django_signal_audit.delivery.recipient_checks import permission_problems, recipient_problems, spec_problems
-from django_signal_audit.dispatchers.registry import load_dispatcher
+from django_signal_audit.dispatchers import load_dispatcher
 from django_signal_audit.events.keys import MAX_LENGTH
+from django_signal_audit.events.secret_fields import Reason, has_secret_key, secret_fields
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.problems import Problem, nearest_path
+from django_signal_audit.plugins import PluginError, load_class, problem_of
+from django_signal_audit.problems import Problem
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.rules.parsing import NAME_LENGTH, storable
+from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
-from .project import actor_problems, app_order_problems, middleware_problems
-from .secrets import secret_problems
+SUPPORTED = "PostgreSQL, MariaDB or SQLite"
+# Their names, by ``connection.vendor``. Backends that wrap one of Django's own have its vendor.
+_NAMES = {"mysql": "MySQL", "oracle": "Oracle", "microsoft": "SQL Server", "cockroachdb": "CockroachDB"}
+_DUMMY = "django.db.backends.dummy"
+# Seconds to wait for a server that has to be asked what it is.
+_PATIENCE = 3
+
+
+def database_problems(databases: Sequence[str] | None = None) -> Iterator[Problem]:
+    """Report databases that may hold audited rows and are not supported.
+
+    Args:
+        databases: Their aliases; all if None.
+
+    """
+    for alias in databases or connections:
+        connection = connections[alias]
+        name = _unsupported(connection) if _holds_audited_rows(alias) else ""
+        if name:
+            yield Problem(
+                "E029",
+                f'DATABASES["{alias}"]["ENGINE"]',
+                f"is {connection.settings_dict['ENGINE']!r}, and {name} is not supported: changes would go unrecorded.",
+                f"Use {SUPPORTED}, or keep the audited models from this database by a database router.",
+            )
+
+
+def _holds_audited_rows(alias: str) -> bool:
+    return any(
+        router.allow_migrate_model(alias, model) or router.db_for_write(model) == alias
+        for model in get_registry().plans
+    )
+
+
+def _unsupported(connection: BaseDatabaseWrapper) -> str:
+    """Return the name of the database if it is not supported, ``""`` if it is or if it cannot be known."""
+    if connection.vendor in ("postgresql", "sqlite") or connection.settings_dict["ENGINE"] == _DUMMY:
+        return ""
+    if connection.vendor == "mysql" and _is_mariadb(connection) is not False:
+        return ""
+    name = getattr(type(connection), "display_name", None)  # where it is a property, it may ask the server
+    return _NAMES.get(connection.vendor) or (name if isinstance(name, str) else connection.vendor)
+
+
+def _is_mariadb(connection: BaseDatabaseWrapper) -> bool | None:
+    """Return whether the server is MariaDB, None if it does not answer: MySQL has the same backend in Django.
+
+    An open connection is asked. Otherwise one is made for the question, which does not wait for long.
+    """
+    if connection.connection is not None:
+        return _ask(connection)
+    probe = connection.copy()
+    probe.settings_dict["OPTIONS"] = {"connect_timeout": _PATIENCE, **probe.settings_dict.get("OPTIONS", {})}
+    try:
+        return _ask(probe)
+    finally:
+        probe.close()
+
+
+def _ask(connection: BaseDatabaseWrapper) -> bool | None:
+    try:
+        return bool(connection.mysql_is_mariadb)  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001  # the server is away, or tests forbid queries: checks have to go on without it
+        return None
+
+
+MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
+ADMIN = "django.contrib.admin"
+LINK_TEMPLATE = "templates/admin/change_form_object_tools.html"
+
+
+def actor_problems() -> Iterator[Problem]:
+    """Report an ACTOR that can't be asked."""
+    path, dotted = 'SIGNAL_AUDIT["ACTOR"]', get_settings().actor
+    if not dotted:
+        return
+    hint = "Name a function that takes the request and returns the user."
+    yield from problem_of("E065", dotted, path, "a function", hint=hint)
+
+
+def app_order_problems() -> Iterator[Problem]:
+    """Warn of the admin, and of themes, that Django finds the template with the history link of before ours."""
+    configs = list(apps.get_app_configs())
+    names = [config.name for config in configs]
+    if ADMIN not in names:
+        return
+    before = configs[: names.index("django_signal_audit")]
+    hiding = [config.name for config in before if config.name == ADMIN or Path(config.path, LINK_TEMPLATE).is_file()]
+    if hiding:
+        listed = ", ".join(f'"{name}"' for name in hiding)
+        yield Problem(
+            "W003",
+            "INSTALLED_APPS",
+            f'names "django_signal_audit" after {listed}: the admin shows no history links.',
+            f'Move "django_signal_audit" before "{hiding[0]}".',
+        )
+
+
+def middleware_problems() -> Iterator[Problem]:
+    """Warn of rules without the middleware that ties events to requests."""
+    if get_registry().rules and not any(_is_audit_middleware(path) for path in django_settings.MIDDLEWARE):
+        yield Problem(
+            "W002",
+            "MIDDLEWARE",
+            "doesn't have AuditMiddleware: events don't record the user and the request, and requests aren't recorded.",
+            f'Add "{MIDDLEWARE}" after the authentication middleware.',
+        )
+
+
+def _is_audit_middleware(path: str) -> bool:
+    if path == MIDDLEWARE:
+        return True
+    try:
+        found = import_string(path)
+        return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
+    except Exception:  # noqa: BLE001  # Django itself reports what cannot be imported, when it loads it
+        return False
+
+
+_GUESSES = {Reason.GUESS, Reason.ENCRYPTS, Reason.MODEL}
+
+
+def secret_problems() -> Iterator[Problem]:
+    """Warn of fields and primary keys of audited models that are masked by guess."""
+    for plan in get_registry().plans.values():
+        yield from _guessed_fields(plan)
+        yield from _secret_keys(plan)
+
+
+def _guessed_fields(plan: ModelPlan) -> Iterator[Problem]:
+    confirmed = get_registry().masked(plan.model)
+    for name, reason in secret_fields(plan.model).items():
+        if reason in _GUESSES and name in plan.fields and name not in confirmed:
+            yield Problem(
+                "W055",
+                f"{plan.model._meta.label}.{name}",
+                f"is masked {reason.value}.",
+                f'To confirm it, add to a rule: "mask": ["{name}"]. To store its values, add "!{name}" to MASK_FIELDS.',
+            )
+
+
+def _secret_keys(plan: ModelPlan) -> Iterator[Problem]:
+    if not has_secret_key(plan.model):
+        return
+    confirmed = get_registry().masked(plan.model)
+    for field in plan.model._meta.pk_fields:
+        if field.name in secret_fields(plan.model) and field.name not in confirmed:
+            yield Problem(
+                "W007",
+                f"{plan.model._meta.label}.{field.name}",
+                "is the primary key and seems to be a secret, so events name the object by a tag.",
+                f'Leave the model out of the rules, or confirm it by "mask": ["{field.name}"]. If it is no secret, add '
+                f'"!{field.name}" to MASK_FIELDS.',
+            )
 
 
 def register_all() -> None:
@@ -137,34 +294,19 @@ def _check_dispatcher() -> Iterator[CheckMessage]:
 
 
 def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: type) -> Iterator[Problem]:
-    def fits(found: object) -> bool:
-        return isinstance(found, type) and issubclass(found, base)
-
     for alias, dotted in formats.items():
-        path = f'SIGNAL_AUDIT["{setting}"]["{alias}"]'
         try:
-            found = import_string(dotted)
-        except Exception as error:  # noqa: BLE001  # importing runs the project's code
-            yield Problem(code, path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, fits))
-            continue
-        if not fits(found):
-            message = f"names {dotted!r}, which isn't a subclass of {base.__module__}.{base.__name__}."
-            yield Problem(code, path, message, nearest_path(dotted, fits))
+            load_class(dotted, f'SIGNAL_AUDIT["{setting}"]["{alias}"]', base)
+        except PluginError as error:
+            yield error.as_problem(code)
 
 
 def _visibility_problems() -> Iterator[Problem]:
     dotted = get_settings().visibility
     if not dotted:
         return
-    path = 'SIGNAL_AUDIT["VISIBILITY"]'
-    try:
-        found = import_string(dotted)
-    except Exception as error:  # noqa: BLE001  # importing runs the project's code
-        yield Problem("E060", path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted))
-        return
-    if not callable(found):
-        hint = "Name a function that takes a user and a queryset of events, and returns those that the user may see."
-        yield Problem("E060", path, f"names {dotted!r}, which isn't a function.", hint)
+    hint = "Name a function that takes a user and a queryset of events, and returns those that the user may see."
+    yield from problem_of("E060", dotted, 'SIGNAL_AUDIT["VISIBILITY"]', "a function", hint=hint)
 
 
 def _proxy_problems() -> Iterator[Problem]:

@@ -1,0 +1,82 @@
+"""Loading what the settings name by a dotted path: channels, formats, conditions, signals, functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from django.utils.module_loading import import_string
+
+from .exceptions import InvalidSettings
+from .problems import Problem, nearest_path
+
+T = TypeVar("T")
+
+
+class PluginError(InvalidSettings):
+    """A dotted path leads nowhere, or to something else than what is needed there."""
+
+    def __init__(self, path: str, what: str, hint: str) -> None:
+        super().__init__(f"{path} {what}", hint)
+        self.path, self.what = path, what
+
+    def as_problem(self, code: str) -> Problem:
+        """Return the error as ``check`` reports it."""
+        return Problem(code, self.path, self.what, self.hint)
+
+
+def load(
+    dotted: str,
+    path: str,
+    expected: str,
+    accepts: Callable[[Any], bool] = callable,
+    *,
+    built_in: Iterable[str] = (),
+    hint: str = "",
+) -> Any:
+    """Return what a dotted path leads to.
+
+    Args:
+        dotted: The dotted path.
+        path: Where it stands in the settings: ``SIGNAL_AUDIT["DISPATCHER"]``.
+        expected: What it has to lead to, with an article.
+        accepts: Returns whether it does.
+        built_in: The paths of this package that may be meant.
+        hint: What to do if it leads to something else; the nearest path by default.
+
+    Raises:
+        PluginError: It can't be imported, or it leads to something else.
+
+    """
+    try:
+        found = import_string(dotted)
+    except ImportError as error:
+        raise PluginError(
+            path, f"cannot import {dotted!r}: {error}.", nearest_path(dotted, accepts, built_in)
+        ) from error
+    except Exception as error:  # importing runs the project's code
+        raise PluginError(
+            path, f"cannot import {dotted!r}: it raised {error!r}.", "Fix the module or the path."
+        ) from error
+    if not accepts(found):
+        advice = hint or nearest_path(dotted, accepts, built_in)
+        raise PluginError(path, f"names {dotted!r}, which isn't {expected}.", advice)
+    return found
+
+
+def load_class(dotted: str, path: str, base: type[T], *, built_in: Iterable[str] = ()) -> type[T]:
+    """Return the class that a dotted path leads to, which is to be a subclass of ``base``; see ``load``."""
+
+    def accepts(found: object) -> bool:
+        return isinstance(found, type) and issubclass(found, base)
+
+    expected = f"a subclass of {base.__module__}.{base.__name__}"
+    return load(dotted, path, expected, accepts, built_in=built_in)  # type: ignore[no-any-return]
+
+
+def problem_of(code: str, dotted: str, path: str, expected: str, *args: Any, **options: Any) -> Iterable[Problem]:
+    """Yield what is wrong with a dotted path, nothing if it can be loaded; see ``load``."""
+    try:
+        load(dotted, path, expected, *args, **options)
+    except PluginError as error:
+        yield error.as_problem(code)
