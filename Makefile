@@ -83,7 +83,7 @@ test-all-corners: $(VENV)/.tox
 	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(CORNERS))
 
 test-all-between: $(VENV)/.tox
-	@$(if $(BETWEEN),$(TOX) -e $(call list,$(BETWEEN)))
+	@$(if $(BETWEEN),AUDIT_TEST_DEVMODE=1 $(TOX) -e $(call list,$(BETWEEN) coverage))
 
 test-all-server: $(VENV)/.tox
 	@$(if $(SERVER),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)

@@ -45,15 +45,7 @@ def record(
         ValueError: The event type is empty, too long or a model event's, or the level is unknown.
 
     """
-    if not event_type or len(event_type) > EVENT_TYPE_LENGTH:
-        msg = f"record() needs an event type of 1 to {EVENT_TYPE_LENGTH} characters, not {event_type!r}."
-        raise ValueError(msg)
-    if event_type in ROW_EVENTS:
-        msg = f"record() cannot say {event_type!r}: that is what changes of rows are called. Choose another name."
-        raise ValueError(msg)
-    if level not in Level.values:
-        msg = f"record() knows the levels {', '.join(Level.values)}, not {level!r}."
-        raise ValueError(msg)
+    _require_valid(event_type, level)
     from .context.actors import unwrapped
 
     # request.user is lazy, and may be nobody.
@@ -76,6 +68,18 @@ def record(
 
     rows = record_changes([change], change.using)
     return AuditEvent.objects.using(change.using).get(uid=rows[0].uid) if rows else None
+
+
+def _require_valid(event_type: str, level: str) -> None:
+    if not event_type or len(event_type) > EVENT_TYPE_LENGTH:
+        msg = f"record() needs an event type of 1 to {EVENT_TYPE_LENGTH} characters, not {event_type!r}."
+        raise ValueError(msg)
+    if event_type in ROW_EVENTS:
+        msg = f"record() cannot say {event_type!r}: that is what changes of rows are called. Choose another name."
+        raise ValueError(msg)
+    if level not in Level.values:
+        msg = f"record() knows the levels {', '.join(Level.values)}, not {level!r}."
+        raise ValueError(msg)
 
 
 def _alias(obj: models.Model | None) -> str:
