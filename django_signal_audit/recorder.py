@@ -33,7 +33,7 @@ from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models import tables as storage
-from django_signal_audit.models.events import REPR_LENGTH, Kind, signature_hash, utc_now
+from django_signal_audit.models.events import REPR_LENGTH, Signature, signature_hash, utc_now
 from django_signal_audit.rules.matching import Match, match_change
 from django_signal_audit.signals import event_recorded
 from django_signal_audit.transient import is_transient
@@ -86,7 +86,7 @@ class EventBuilder:
             _describe_data(change, match, label, uid) if change.data else _NO_DATA,
             self.context,
             self.correlation_id,
-            signature_hash(Kind(event_type, match.level, label, tuple(rules))),
+            signature_hash(Signature(event_type, match.level, label, tuple(rules))),
         )
 
     def _resolve(self, explicit: Any) -> tuple[str, str]:

@@ -321,7 +321,7 @@ class TestScale:
         self.fill(300, NOON)
         indexes, few = self.read(client)
         # PostgreSQL may as well take the whole period by time and leave out what is not to be seen, one event of two.
-        assert indexes & {"dsa_event_kind", "dsa_event_recorded_at"}
+        assert indexes & {"dsa_event_signature", "dsa_event_recorded_at"}
         self.fill(3000, NOON - 100 * DAY)
         _, work = self.read(client)
         assert work < few * 2.5, "older events are ten times as many"

@@ -21,7 +21,7 @@ NOTIFICATIONS = reverse("admin:django_signal_audit_notification_changelist")
 RETRY = reverse("admin:django_signal_audit_notification_retry_matching")
 LOOKUPS = ["", "__icontains", "__regex", "__in", "__isnull", "__secret"]
 COLUMNS = {
-    EVENTS: ["changes", "data", "context", "object_repr", "actor_repr", "uid", "id", "pk", "kind", "recorded_at"],
+    EVENTS: ["changes", "data", "context", "object_repr", "actor_repr", "uid", "id", "pk", "signature", "recorded_at"],
     NOTIFICATIONS: ["data", "last_error", "recipient", "message_id", "event", "id", "digest_key", "attempts"],
 }
 

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django_signal_audit.admin.keyset import ALL_TIME, HistoryScan
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.reports.signatures import known_kinds
+from django_signal_audit.reports.signatures import known_signatures
 from tests.app.models import Product, Tag
 
 from .plans import of_postgresql, of_sqlite
@@ -57,16 +57,16 @@ PAGES = {
     "last": ("p=oldest", {"dsa_event_recorded_at"}),
     "a period": ("since=2026-03-10&until=2026-03-10", {"dsa_event_recorded_at"}),
     "an empty period": ("until=2026-03-01", {"dsa_event_recorded_at"}),
-    "a common model": ("model=app.tag", {"dsa_event_kind"}),
-    "a rare model": ("model=app.place", {"dsa_event_kind"}),
-    "a common type": ("event_type=update", {"dsa_event_kind"}),
-    "a rare level": ("level=critical", {"dsa_event_kind"}),
-    "a rare rule": ("rule=rare", {"dsa_event_kind"}),
+    "a common model": ("model=app.tag", {"dsa_event_signature"}),
+    "a rare model": ("model=app.place", {"dsa_event_signature"}),
+    "a common type": ("event_type=update", {"dsa_event_signature"}),
+    "a rare level": ("level=critical", {"dsa_event_signature"}),
+    "a rare rule": ("rule=rare", {"dsa_event_signature"}),
     # Which is a rule that all events have.
     "the last page of a rule": ("rule=all&p=oldest", {"dsa_event_recorded_at"}),
-    "the last page of a type": ("event_type=delete&p=oldest", {"dsa_event_kind"}),
-    "a model in a period": ("model=app.tag&since=2026-03-10&until=2026-03-10", {"dsa_event_kind"}),
-    "four filters": ("model=app.tag&event_type=update&rule=all&level=info", {"dsa_event_kind"}),
+    "the last page of a type": ("event_type=delete&p=oldest", {"dsa_event_signature"}),
+    "a model in a period": ("model=app.tag&since=2026-03-10&until=2026-03-10", {"dsa_event_signature"}),
+    "four filters": ("model=app.tag&event_type=update&rule=all&level=info", {"dsa_event_signature"}),
     "an actor": ("actor=3", {"dsa_event_actor"}),
     "an actor by name": ("actor=user+3", {"dsa_event_actor", "dsa_event_actor_name"}),
     "an actor nobody knows": ("actor=99", {"dsa_event_actor", "dsa_event_actor_name"}),
@@ -75,7 +75,7 @@ PAGES = {
     "a request": ("q=request-9", {"dsa_event_object", "dsa_event_actor", "dsa_event_correlation"}),
 }
 # Looking the kinds up takes this index in any case.
-ANYWAY = {"dsa_event_kind"}
+ANYWAY = {"dsa_event_signature"}
 
 
 def statements(client, query, address):
@@ -133,18 +133,18 @@ class TestPlans:
     def test_who_sees_little_costs_no_more(self, restricted, read):
         fill(3600)
         indexes, work = read(restricted, "")
-        assert "dsa_event_kind" in indexes
+        assert "dsa_event_signature" in indexes
         assert work < 3000
         assert len(restricted.get(LIST).context["cl"].result_list) == 3
 
 
 class TestKinds:
     def test_every_kind_there_is_and_no_other(self):
-        assert known_kinds("default") == {}
+        assert known_signatures("default") == {}
         make_event(rules=["a", "b"], level="warning")
         make_event(rules=["a", "b"], level="warning")
         make_event(rules=["b"], event_type="delete", model="")
-        assert set(known_kinds("default").values()) == {
+        assert set(known_signatures("default").values()) == {
             ("update", "warning", "auth.user", ("a", "b")),
             ("delete", "info", "", ("b",)),
         }
@@ -153,10 +153,10 @@ class TestKinds:
         audit({"name": "users", "model": "auth.User", "level": "critical"})
         User.objects.bulk_create([User(username="a"), User(username="b")])
         User.objects.create(username="c")
-        assert set(known_kinds("default").values()) == {("create", "critical", "auth.user", ("users",))}
+        assert set(known_signatures("default").values()) == {("create", "critical", "auth.user", ("users",))}
 
     def test_more_kinds_than_are_looked_up_one_by_one(self, admin_client, monkeypatch):
-        monkeypatch.setattr("django_signal_audit.admin.changelist.MAX_KINDS", 1)
+        monkeypatch.setattr("django_signal_audit.admin.changelist.MAX_SIGNATURES", 1)
         events = [make_event(event_type=kind, level="warning") for kind in ("update", "delete")]
         make_event()
         found = admin_client.get(f"{LIST}?level=warning").context["cl"].result_list

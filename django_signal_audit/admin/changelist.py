@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django_signal_audit.admin.keyset import Found, Scan, find_visible
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
-from django_signal_audit.reports.signatures import known_kinds
+from django_signal_audit.reports.signatures import known_signatures
 
 from .access import Access, access_of, readable
 from .base import with_uid
@@ -20,8 +20,8 @@ from .filters import KindFilter
 from .inputs import ActorFilter, PeriodFilter
 from .keyset import ALL_TIME, Cursor, HistoryScan, IndexScan, Page, SortedScan, TimeRange, neighbours, newest_keys
 
-# More kinds than this are no longer looked up one by one.
-MAX_KINDS = 200
+# More signatures than this are no longer looked up one by one.
+MAX_SIGNATURES = 200
 # Of so many models the events of an object are looked up one by one.
 MAX_LABELS = 200
 
@@ -38,7 +38,7 @@ class EventChangeList(ChangeList):
     queryset: AuditEventQuerySet
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Return all events. Who sees what is decided by kind, and again when the rows are fetched."""
+        """Return all events. Who sees what is decided by signature, and again when the rows are fetched."""
         self.root_queryset = AuditEvent.objects.using(self.root_queryset.db)
         self.access = access_of(request, self.model_admin.admin_site)
         return super().get_queryset(request, *args, **kwargs)
@@ -70,12 +70,12 @@ class EventChangeList(ChangeList):
         return {name: self.get_query_string({PAGE_VAR: str(cursor) or None}) for name, cursor in cursors.items()}
 
     def _branches(self, time_range: TimeRange) -> Sequence[IndexScan | HistoryScan]:
-        kinds, actor, term = self._kinds, self._actor(), clean_text(self.query.strip())
+        signatures, actor, term = self._signatures, self._actor(), clean_text(self.query.strip())
         events = self.queryset
-        if not term and not actor and kinds is not None and len(kinds) <= MAX_KINDS:
-            return [IndexScan(events, "kind", kind) for kind in kinds]
-        if kinds is not None:
-            events = events.filter(kind__in=kinds)
+        if not term and not actor and signatures is not None and len(signatures) <= MAX_SIGNATURES:
+            return [IndexScan(events, "signature", signature) for signature in signatures]
+        if signatures is not None:
+            events = events.filter(signature__in=signatures)
         if term:
             return _places_of(term, events.filter(**dict([actor])) if actor else events, time_range)
         return [IndexScan(events, *actor)] if actor else [IndexScan(events)]
@@ -89,23 +89,23 @@ class EventChangeList(ChangeList):
         """Return the models that the page may have events of; none where the user sees everything anyway."""
         if self.access.sees_everything:
             return set()
-        known, kinds = known_kinds(self.queryset.db), self._kinds
-        return {kind.model for number, kind in known.items() if kinds is None or number in kinds}
+        known, signatures = known_signatures(self.queryset.db), self._signatures
+        return {signature.model for number, signature in known.items() if signatures is None or number in signatures}
 
     @cached_property
-    def _kinds(self) -> list[int] | None:
-        """Return the kinds of event that are asked for and may be seen; None if these are all."""
+    def _signatures(self) -> list[int] | None:
+        """Return the signatures of event that are asked for and may be seen; None if these are all."""
         filters = [spec for spec in self.filter_specs if isinstance(spec, KindFilter) and spec.value()]
         if self.access.sees_everything and not filters:
             return None
-        known = known_kinds(self.queryset.db)
-        labels = {label for label in {kind.model for kind in known.values()} if self.access.may_view(label)}
-        kinds = [
+        known = known_signatures(self.queryset.db)
+        labels = {label for label in {signature.model for signature in known.values()} if self.access.may_view(label)}
+        signatures = [
             number
-            for number, kind in known.items()
-            if kind.model in labels and all(spec.admits(kind) for spec in filters)
+            for number, signature in known.items()
+            if signature.model in labels and all(spec.admits(signature) for spec in filters)
         ]
-        return None if len(kinds) == len(known) else kinds
+        return None if len(signatures) == len(known) else signatures
 
 
 def _places_of(term: str, events: AuditEventQuerySet, time_range: TimeRange) -> Sequence[IndexScan | HistoryScan]:
@@ -116,7 +116,7 @@ def _places_of(term: str, events: AuditEventQuerySet, time_range: TimeRange) -> 
         SortedScan(events.filter(with_uid("uid", term))),
     ]
     # object_id is the second column of its index, so the first is named too: whatever model it is.
-    labels = sorted({kind.model for kind in known_kinds(events.db).values()} - {""})
+    labels = sorted({signature.model for signature in known_signatures(events.db).values()} - {""})
     if time_range == ALL_TIME and len(labels) <= MAX_LABELS and not newest_keys(elsewhere, 1):
         # Objects alone: their events come as they happened to them, for which none has to be sorted.
         return [HistoryScan(events, label, term) for label in labels]

@@ -30,12 +30,12 @@ from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.display import printable
 from django_signal_audit.reports.formatter import local, show_date
 from django_signal_audit.reports.queries import EventFilter
-from django_signal_audit.reports.signatures import known_kinds
+from django_signal_audit.reports.signatures import known_signatures
 
 FAILURES = (Notification.STATUS.failed, Notification.STATUS.dead)
 _DAY = dt.timedelta(days=1)
 # What decides who may see an event, and what it is counted by.
-_COLUMNS = ("id", "model", "object_id", "event_type", "recorded_at", "kind", "actor_id", "actor_repr")
+_COLUMNS = ("id", "model", "object_id", "event_type", "recorded_at", "signature", "actor_id", "actor_repr")
 # Primary key and name of an actor, the number of their events, and the newest of these.
 ActorRow: TypeAlias = tuple[str, str, int, int]
 
@@ -84,7 +84,7 @@ class ActorCount:
 
 @dataclass(frozen=True, slots=True)
 class EventCounts:
-    """How many events there are by what all events of a kind have in common, and by day."""
+    """How many events there are by what all events of a signature have in common, and by day."""
 
     days: Counter[dt.date]
     models: Counter[str]
@@ -92,7 +92,7 @@ class EventCounts:
 
 
 class VisibleEvents:
-    """The events of a period that a user may see, found by the index of their kinds.
+    """The events of a period that a user may see, found by the index of their signatures.
 
     Those of models of which the user sees some rows only are read one by one, the newest first and not too many.
     """
@@ -100,13 +100,13 @@ class VisibleEvents:
     def __init__(self, access: Access, period: Period, using: str) -> None:
         self.access = access
         self.period = period
-        kinds = known_kinds(using).items()
-        self.kinds = {number: kind for number, kind in kinds if access.may_view(kind.model)}
-        partial = [number for number, kind in self.kinds.items() if access.is_partial(kind.model)]
-        # All kinds are named even to who sees all: their index has all that is counted by day, model and rule.
+        signatures = known_signatures(using).items()
+        self.signatures = {number: signature for number, signature in signatures if access.may_view(signature.model)}
+        partial = [number for number, signature in self.signatures.items() if access.is_partial(signature.model)]
+        # All signatures are named even to who sees all: their index has all that is counted by day, model and rule.
         found = EventFilter(since=period.since, until=period.until).find(using)
-        self.events: AuditEventQuerySet = found.filter(kind__in=self.kinds.keys() - set(partial)).order_by()
-        self._partial = found.filter(kind__in=partial) if partial else None
+        self.events: AuditEventQuerySet = found.filter(signature__in=self.signatures.keys() - set(partial)).order_by()
+        self._partial = found.filter(signature__in=partial) if partial else None
 
     @cached_property
     def _read(self) -> list[AuditEvent]:
@@ -131,17 +131,17 @@ class VisibleEvents:
             *(When(recorded_at__lt=end, then=Value(number)) for number, end in ends), output_field=IntegerField()
         )
         counts = EventCounts(Counter(), Counter(), Counter())
-        rows = self.events.annotate(day=number).values_list("kind", "day").annotate(count=Count("id"))
-        for kind, day, count in rows:
-            self._add(counts, kind, days[day], count)
+        rows = self.events.annotate(day=number).values_list("signature", "day").annotate(count=Count("id"))
+        for signature, day, count in rows:
+            self._add(counts, signature, days[day], count)
         for event in self._shown:
-            self._add(counts, event.kind, local(event.recorded_at).date(), 1)
+            self._add(counts, event.signature, local(event.recorded_at).date(), 1)
         return counts
 
-    def _add(self, counts: EventCounts, kind: int, day: dt.date, count: int) -> None:
+    def _add(self, counts: EventCounts, signature: int, day: dt.date, count: int) -> None:
         counts.days[day] += count
-        counts.models[self.kinds[kind].model] += count
-        counts.rules.update(dict.fromkeys(self.kinds[kind].rules, count))
+        counts.models[self.signatures[signature].model] += count
+        counts.rules.update(dict.fromkeys(self.signatures[signature].rules, count))
 
     def count_by_actor(self, most: int) -> Sequence[ActorCount]:
         """Return those who caused the most events, each by the name in the newest of them."""

@@ -17,7 +17,7 @@ from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import Notification
-from django_signal_audit.models.events import Kind
+from django_signal_audit.models.events import Signature
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
 
@@ -49,15 +49,15 @@ class ChoiceFilter(SimpleListFilter, ABC):
 
 
 class KindFilter(ChoiceFilter):
-    """Narrows events by what those of one kind have in common; the list looks the kinds up itself."""
+    """Narrows events by what those of one signature have in common; the list looks the signatures up itself."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return all: the list takes the events of the kinds that are admitted."""
+        """Return all: the list takes the events of the signatures that are admitted."""
         return queryset
 
-    def admits(self, kind: Kind) -> bool:
-        """Return whether events of this kind have the value in force."""
-        return bool(getattr(kind, str(self.parameter_name)) == clean_text(self.value() or ""))
+    def admits(self, signature: Signature) -> bool:
+        """Return whether events of this signature have the value in force."""
+        return bool(getattr(signature, str(self.parameter_name)) == clean_text(self.value() or ""))
 
 
 class EventTypeFilter(KindFilter):
@@ -115,9 +115,9 @@ class RuleFilter(KindFilter):
         """Return the names of the rules."""
         return {rule.name: rule.name for rule in _rules(self.access)}
 
-    def admits(self, kind: Kind) -> bool:
-        """Return whether this rule matched events of this kind."""
-        return clean_text(self.value() or "") in kind.rules
+    def admits(self, signature: Signature) -> bool:
+        """Return whether this rule matched events of this signature."""
+        return clean_text(self.value() or "") in signature.rules
 
 
 class LevelFilter(KindFilter):

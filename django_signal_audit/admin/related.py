@@ -19,7 +19,7 @@ from django_signal_audit.events.values import Digest, JSONValue, Masked, encode
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.reports.relations import target_of
-from django_signal_audit.reports.signatures import known_kinds
+from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.rules.registry import get_registry
 
 Model: TypeAlias = type[models.Model]
@@ -119,9 +119,9 @@ def _of_generic(key: GenericForeignKey, model: Model, value: Any, using: str) ->
         stored = field.to_python(str(value))
     except ValidationError:
         return  # its rows cannot refer to objects with such keys
-    kind = ContentType.objects.db_manager(using).get_for_model(model, for_concrete_model=key.for_concrete_model)
-    rows = rows_of(source, using).filter(**{key.ct_field: kind.pk, key.fk_field: stored})
-    names = {key.ct_field: kind.pk, key.fk_field: encode(field, stored)}
+    signature = ContentType.objects.db_manager(using).get_for_model(model, for_concrete_model=key.for_concrete_model)
+    rows = rows_of(source, using).filter(**{key.ct_field: signature.pk, key.fk_field: stored})
+    names = {key.ct_field: signature.pk, key.fk_field: encode(field, stored)}
     yield Reference(_watched(source), names, rows.values_list("pk", flat=True))
 
 
@@ -133,9 +133,9 @@ MAX_CANDIDATES = 500
 MAX_ROWS = 50
 MAX_EVENTS_OF_FIELD = 100
 # What rows that are gone, or refer to another object now, have to do with it is looked for in this many of the newest
-# events of their models, of this many kinds, and in this many of the events that came with those on the page.
+# events of their models, of this many signatures, and in this many of the events that came with those on the page.
 MAX_RECENT = 300
-MAX_KINDS = 200
+MAX_SIGNATURES = 200
 MAX_TOGETHER = 200
 # SQLite merges no more than 500 queries.
 MAX_BRANCHES = 400
@@ -209,8 +209,10 @@ def _of_rows(events: AuditEventQuerySet, references: Iterable[Reference]) -> tup
 
 
 def _recent(events: AuditEventQuerySet, labels: set[str]) -> set[int]:
-    kinds = [number for number, kind in known_kinds(events.db).items() if kind.model in labels]
-    return set(newest_keys([IndexScan(events, "kind", number) for number in kinds[:MAX_KINDS]], MAX_RECENT))
+    signatures = [number for number, signature in known_signatures(events.db).items() if signature.model in labels]
+    return set(
+        newest_keys([IndexScan(events, "signature", number) for number in signatures[:MAX_SIGNATURES]], MAX_RECENT)
+    )
 
 
 def _together(events: AuditEventQuerySet, page: Iterable[AuditEvent]) -> set[int]:

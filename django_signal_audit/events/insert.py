@@ -37,7 +37,7 @@ class EventRow(NamedTuple):
     data: JSONValue
     context: dict[str, JSONValue]
     correlation_id: str
-    kind: int
+    signature: int
 
     def as_event(self, using: str, pk: int | None = None) -> AuditEvent:
         """Return the event as an object, as if it had been read from the database."""
@@ -61,7 +61,7 @@ _POSTGRESQL_CASTS = {
     "changes": "jsonb",
     "data": "jsonb",
     "context": "jsonb",
-    "kind": "bigint",
+    "signature": "bigint",
 }
 
 
@@ -183,7 +183,7 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
             dumped(row.data),
             dumped(row.context),
             row.correlation_id,
-            row.kind,
+            row.signature,
         )
         for row in rows
     ]

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 ('data', models.JSONField(default=dict, verbose_name='data')),
                 ('context', models.JSONField(default=dict, verbose_name='context')),
                 ('correlation_id', models.CharField(blank=True, max_length=64, verbose_name='correlation id')),
-                ('kind', django_signal_audit.models.events.SignatureField(editable=False)),
+                ('signature', django_signal_audit.models.events.SignatureField(editable=False)),
             ],
             options={
                 'verbose_name': 'audit event',
@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                 'ordering': ['-id'],
                 'default_permissions': ('view',),
                 'permissions': [('revert_auditevent', 'Can revert changes')],
-                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['recorded_at', 'id'], name='dsa_event_recorded_at'), models.Index(fields=['kind', 'recorded_at', 'id'], name='dsa_event_kind'), models.Index(fields=['actor_id', 'recorded_at', 'id'], name='dsa_event_actor'), models.Index(fields=['actor_repr', 'recorded_at', 'id'], name='dsa_event_actor_name'), models.Index(fields=['correlation_id', 'recorded_at', 'id'], name='dsa_event_correlation')],
+                'indexes': [models.Index(fields=['model', 'object_id', 'id'], name='dsa_event_object'), models.Index(fields=['recorded_at', 'id'], name='dsa_event_recorded_at'), models.Index(fields=['signature', 'recorded_at', 'id'], name='dsa_event_signature'), models.Index(fields=['actor_id', 'recorded_at', 'id'], name='dsa_event_actor'), models.Index(fields=['actor_repr', 'recorded_at', 'id'], name='dsa_event_actor_name'), models.Index(fields=['correlation_id', 'recorded_at', 'id'], name='dsa_event_correlation')],
             },
         ),
         migrations.CreateModel(

@@ -27,8 +27,8 @@ from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.state import fold, in_order, typed
 
 
-class Kind(NamedTuple):
-    """What all events of one kind have in common."""
+class Signature(NamedTuple):
+    """What events have in common that the filters of the log ask for: one number, one index."""
 
     event_type: str
     level: str
@@ -37,14 +37,14 @@ class Kind(NamedTuple):
 
 
 @lru_cache(4096)
-def signature_hash(kind: Kind) -> int:
-    """Return the number of a kind: 53 bits of a hash, which JSON can hold; no table has to give it out."""
-    digest = hashlib.blake2b(json.dumps(kind).encode(), digest_size=8).digest()
+def signature_hash(signature: Signature) -> int:
+    """Return the number of a signature: 53 bits of a hash, which JSON can hold; no table has to give it out."""
+    digest = hashlib.blake2b(json.dumps(signature).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 11
 
 
 class SignatureField(models.BigIntegerField):  # type: ignore[type-arg]  # generic in the stubs only
-    """The number of an event's kind, worked out whenever the event is written."""
+    """The number of an event's signature, worked out whenever the event is written."""
 
     def pre_save(self, model_instance: Any, add: bool) -> int:
         """Set and return the number."""
@@ -53,8 +53,10 @@ class SignatureField(models.BigIntegerField):  # type: ignore[type-arg]  # gener
     @staticmethod
     def number(event: Any) -> int:
         """Set and return the number of an event."""
-        event.kind = signature_hash(Kind(str(event.event_type), str(event.level), event.model, tuple(event.rules)))
-        return int(event.kind)
+        event.signature = signature_hash(
+            Signature(str(event.event_type), str(event.level), event.model, tuple(event.rules))
+        )
+        return int(event.signature)
 
 
 REPR_LENGTH = 255
@@ -199,7 +201,7 @@ class AuditEvent(models.Model):
     data = models.JSONField(_("data"), default=dict)
     context = models.JSONField(_("context"), default=dict)
     correlation_id: Text = AnyCharField(_("correlation id"), max_length=64, blank=True)
-    kind = SignatureField(editable=False)
+    signature = SignatureField(editable=False)
 
     objects = AuditEventQuerySet.as_manager()
 
@@ -214,7 +216,7 @@ class AuditEvent(models.Model):
             models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
             # Each of the others answers one question of the log, in its order.
             models.Index(fields=["recorded_at", "id"], name="dsa_event_recorded_at"),
-            models.Index(fields=["kind", "recorded_at", "id"], name="dsa_event_kind"),
+            models.Index(fields=["signature", "recorded_at", "id"], name="dsa_event_signature"),
             models.Index(fields=["actor_id", "recorded_at", "id"], name="dsa_event_actor"),
             models.Index(fields=["actor_repr", "recorded_at", "id"], name="dsa_event_actor_name"),
             models.Index(fields=["correlation_id", "recorded_at", "id"], name="dsa_event_correlation"),

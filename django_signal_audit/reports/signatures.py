@@ -1,4 +1,4 @@
-"""Which kinds of events there are, asked of an index alone."""
+"""Which signatures of events there are, asked of an index alone."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 from django.db import connections
 
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.events import Kind
+from django_signal_audit.models.events import Signature
 
-# From one number to the next greater one: as many looks into the index as there are kinds. DISTINCT reads all of it.
+# From one number to the next greater one: one look into the index for each signature. DISTINCT reads all of it.
 _SQL = """
-WITH RECURSIVE known (kind) AS (
-    SELECT MIN(kind) FROM {table}
+WITH RECURSIVE known (signature) AS (
+    SELECT MIN(signature) FROM {table}
     UNION ALL
-    SELECT (SELECT MIN(event.kind) FROM {table} event WHERE event.kind > known.kind)
-    FROM known WHERE known.kind IS NOT NULL
+    SELECT (SELECT MIN(event.signature) FROM {table} event WHERE event.signature > known.signature)
+    FROM known WHERE known.signature IS NOT NULL
 )
 SELECT (
-    SELECT event.id FROM {table} event WHERE event.kind >= known.kind
-    ORDER BY event.kind, event.recorded_at, event.id LIMIT 1
+    SELECT event.id FROM {table} event WHERE event.signature >= known.signature
+    ORDER BY event.signature, event.recorded_at, event.id LIMIT 1
 )
-FROM known WHERE known.kind IS NOT NULL
+FROM known WHERE known.signature IS NOT NULL
 """
 
 
-def known_kinds(using: str) -> dict[int, Kind]:
-    """Return the kinds of the events there are, by number."""
+def known_signatures(using: str) -> dict[int, Signature]:
+    """Return the signatures of the events there are, by number."""
     connection = connections[using]
     table = connection.ops.quote_name(AuditEvent._meta.db_table)
     with connection.cursor() as cursor:
@@ -34,8 +34,8 @@ def known_kinds(using: str) -> dict[int, Kind]:
         samples = [row[0] for row in cursor.fetchall()]
     rows = AuditEvent.objects.using(using).filter(pk__in=samples).order_by()
     return {
-        number: Kind(event_type, level, model, _names(rules))
-        for number, event_type, level, model, rules in rows.values_list("kind", *Kind._fields)
+        number: Signature(event_type, level, model, _names(rules))
+        for number, event_type, level, model, rules in rows.values_list("signature", *Signature._fields)
     }
 
 
