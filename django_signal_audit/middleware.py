@@ -42,7 +42,7 @@ def record_request(request: HttpRequest, response: HttpResponseBase) -> None:
 class AuditMiddleware:
     """Keeps the request in the audit context while it is answered, streamed bodies included.
 
-    The user is not asked for here: whoever ``request.user`` is when an event is written is its actor, so
+    The user is not asked for here: the actor is ``request.user`` as it is when an event is written, so
     authentication inside the view counts. Place it after AuthenticationMiddleware, or anywhere.
     """
 

@@ -33,7 +33,7 @@ def delete_files(message: Message) -> None:
     Events that are no deletion are left alone. A file that is gone already is fine, so this may run again.
 
     Raises:
-        GiveUp: A file's name is masked or digested in the trail, or no name of this storage.
+        GiveUp: A file's name is masked or digested in the audit log, or no name of this storage.
 
     """
     doomed = [item for event in message.events for item in _files(event)]

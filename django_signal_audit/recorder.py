@@ -142,12 +142,12 @@ def _describe_changes(change: Change, match: Match) -> dict[str, JSONValue]:
     plan = match.plan
     if plan is None:
         return {}
-    keepers, pk = plan.keepers, change.pk
+    serializers, pk = plan.serializers, change.pk
     described: dict[str, JSONValue] = {}
     names = match.names
     for name, (old, new) in change.fields.items():
         if name in names:
-            keep = keepers[name]
+            keep = serializers[name]
             described[name] = [None if old is None else keep(old, pk), None if new is None else keep(new, pk)]
     for name, members in change.members.items():
         if name in match.names:

@@ -79,7 +79,7 @@ class FakeNotifications:
         Args:
             rule: The name of the rule.
             channel: The alias of the channel.
-            to: The recipient: an address, or a user, however his channel names him.
+            to: The recipient: an address, or a user, however the channel names them.
             subject: A part of the subject.
             times: How many there must be exactly; at least one if it is not said.
 

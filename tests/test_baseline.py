@@ -212,7 +212,7 @@ class TestStartingPoints:
     def test_a_row_that_is_written_between_two_looks(self, audit: Audit, monkeypatch: Any) -> None:
         Tag.objects.bulk_create([Tag(name="old"), Tag(name="old")])
         audit()
-        original, looks = replay_module.Trail.states, []
+        original, looks = replay_module.RecordedStates.states, []
 
         def states(self: Any, names: Any) -> Any:
             found = original(self, names)
@@ -222,7 +222,7 @@ class TestStartingPoints:
             looks.append(names)
             return found
 
-        monkeypatch.setattr(replay_module.Trail, "states", states)
+        monkeypatch.setattr(replay_module.RecordedStates, "states", states)
         give("app.Tag")
         assert len(looks) == 2
         assert [event.event_type for event in events()] == ["delete", "update", "baseline"]

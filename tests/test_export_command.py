@@ -312,7 +312,7 @@ def test_cloudevents() -> None:
     (update,) = [item for item in found if item["type"].endswith("app.product.update")]
     assert update["type"] == "django_signal_audit.app.product.update"
     assert update["subject"] == f"app.product/{update['data']['object_id']}"
-    assert "ada" not in json.dumps({**update, "data": None})
+    assert "ada" not in json.dumps({**update, "data": None, "id": ""})  # an id may hold it by chance
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="servers read so small a table whole")

@@ -293,7 +293,7 @@ class TestWritersMeanwhile:
 
     @pytest.fixture
     def meanwhile(self, monkeypatch: Any) -> Any:
-        original = replay_module.Trail.states
+        original = replay_module.RecordedStates.states
 
         def apply(*works: Any) -> None:
             waiting = list(works)
@@ -303,20 +303,20 @@ class TestWritersMeanwhile:
                     waiting.pop(0)()
                 return original(self, names)
 
-            monkeypatch.setattr(replay_module.Trail, "states", states)
+            monkeypatch.setattr(replay_module.RecordedStates, "states", states)
 
         return apply
 
     @pytest.fixture
     def meanwhile_again(self, monkeypatch: Any) -> Any:
-        original = replay_module.Trail.states_since
+        original = replay_module.RecordedStates.states_since
 
         def apply(work: Any) -> None:
             def states_since(self: Any, name: str, event_id: int) -> Any:
                 work()
                 return original(self, name, event_id)
 
-            monkeypatch.setattr(replay_module.Trail, "states_since", states_since)
+            monkeypatch.setattr(replay_module.RecordedStates, "states_since", states_since)
 
         return apply
 

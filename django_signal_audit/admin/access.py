@@ -28,7 +28,7 @@ from django_signal_audit.capture.images import chunks
 from django_signal_audit.delivery.rendering import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
-from django_signal_audit.models.inheritance import heirs
+from django_signal_audit.models.inheritance import mti_children
 from django_signal_audit.models.state import well_formed
 from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.relations import names_in, related_names
@@ -120,7 +120,7 @@ class ModelAccess:
         """Return the policies of the nearest parent that has a ModelAdmin."""
         for parent in model._meta.get_parent_list():
             deciding = [one for one in self.policies(parent._meta.label_lower) if not isinstance(one, PermissionPolicy)]
-            if deciding and model in heirs(parent):
+            if deciding and model in mti_children(parent):
                 return [ChildPolicy(self.user, model, one) for one in deciding]
         return []
 

@@ -115,7 +115,7 @@ def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text
         values = events.state_of(model, key if pk is None else pk, moment)
         return {"at_time": show_moment(moment), **_shown_state(access, newest, values)}
     except (AttributeError, KeyError, TypeError, ValueError):
-        # Whoever has the database can store any JSON.
+        # SQL can store any JSON.
         return {"at_error": _("The history of this object can't be read.")}
 
 

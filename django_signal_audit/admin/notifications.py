@@ -66,13 +66,13 @@ class Preview:
 
 
 def first_events(notification: Notification) -> list[AuditEvent]:
-    """Return the first of the events that it tells of; pruned ones are missing."""
+    """Return the first of the events that it describes; pruned ones are missing."""
     uids = known_uids(notification)[:MOST_EVENTS]
     return list(AuditEvent.objects.using(notification._state.db).filter(uid__in=uids).order_by("id"))
 
 
 def sees_message(access: Access, notification: Notification) -> bool:
-    """Return whether the user may see all that a notification tells of, down to the fields."""
+    """Return whether the user may see all that a notification describes, down to the fields."""
     uids = known_uids(notification)
     if len(uids) > MOST_ASKED:
         return False
@@ -85,7 +85,7 @@ def sees_message(access: Access, notification: Notification) -> bool:
 
 
 def known_uids(notification: Notification) -> list[UUID]:
-    """Return the uids of the events that it tells of, those that are uids."""
+    """Return the uids of the events that it describes, those that are uids."""
     found = notification.event_uids
     return [uid for text in found if (uid := _uid(text)) is not None] if isinstance(found, list) else []
 
@@ -98,7 +98,7 @@ def _uid(text: Any) -> UUID | None:
 
 
 def subjects_of(rows: Sequence[Notification], access: Access) -> dict[Any, str]:
-    """Return, by primary key, the event that each of the notifications tells of, ``""`` if the user may not view it.
+    """Return, by primary key, the event that each of the notifications describes, ``""`` if the user may not view it.
 
     A digest has the first of its events and how many there are; pruned events are missing.
     """
@@ -177,7 +177,7 @@ WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notif
 
 
 class NotificationChangeList(ChangeList):
-    """A page of the outbox, with what each message tells of."""
+    """A page of the outbox, with what each message describes."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Find the page, and the events of its rows."""
@@ -190,7 +190,7 @@ class NotificationChangeList(ChangeList):
 
 @admin.register(Notification)
 class NotificationAdmin(ReadOnlyAdmin):
-    """Every message that is owed to somebody, how far it has come, and what went wrong."""
+    """Every message to somebody, how far it has come, and what went wrong."""
 
     list_display = ("made", "state", "addressee", "moment")
     list_display_links = ("made",)
@@ -200,7 +200,7 @@ class NotificationAdmin(ReadOnlyAdmin):
     actions = ("retry",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the list that knows what its rows tell of."""
+        """Return the list that knows what its rows describe."""
         return NotificationChangeList
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
@@ -228,7 +228,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         return super().response_action(request, queryset, *args, **kwargs) if may_be_keys else None
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Show the notification, its message and the events it tells of instead of a form."""
+        """Show the notification, its message and the events it describes instead of a form."""
         row = shaped_notification(context["original"])
         events, access = first_events(row), access_of(request, self.admin_site)
         shown = access.filter(events)
@@ -325,7 +325,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("event and recipient"))
     def addressee(self, row: Any) -> str:
-        """Return the event that it tells of, the rule, the channel and who it goes to."""
+        """Return the event that it describes, the rule, the channel and who it goes to."""
         way = format_html("{} → {}<br>{}", row.rule, row.channel, row.recipient)
         told = shorten(row.told, TOLD_WIDTH)
         return format_html("{}<br><small>{}</small>", told, way) if told else format_html("<small>{}</small>", way)

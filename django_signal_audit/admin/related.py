@@ -31,7 +31,7 @@ ValueOf: TypeAlias = "Callable[[models.Field[Any, Any]], Any]"
 class Reference:
     """A field by which rows of a model refer to one object, or the two fields of a generic foreign key."""
 
-    # The labels of the events that tell of such rows, all of them watched.
+    # The labels of the events that describe such rows, all of them watched.
     labels: tuple[str, ...]
     # What the object is called in events, by field.
     names: Mapping[str, JSONValue]
@@ -103,7 +103,7 @@ def _of_members(relation: models.ManyToManyRel, value_of: ValueOf, using: str) -
 
 
 def _generic(model: Model, value_of: ValueOf, using: str) -> Iterator[Reference]:
-    """Yield the references by generic foreign keys, which no field of the model tells of."""
+    """Yield the references by generic foreign keys, which no field of the model describes."""
     pk: Any = model._meta.pk
     value = value_of(pk)
     for source in get_registry().plans:

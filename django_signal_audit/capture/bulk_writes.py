@@ -191,7 +191,7 @@ class _Upsert:
     def _with_newcomers(self, before: dict[Any, Image], written: list[tuple[Image, bool]]) -> list[tuple[Image, bool]]:
         """Return the rows with what the audit log says of those that nobody found there and the database tells not of.
 
-        Whoever inserted a row between our look and our statement has committed, with the event of it.
+        The one who inserted a row between our look and our statement has committed, with the event of it.
         """
         new = [pk for image, _ in written if (pk := self.reader.key(image)) not in before]
         known = recorded_keys(self.plan, new, self.statement.using)

@@ -120,7 +120,7 @@ _doomed: Notes[DoomedRow] = Notes()
 
 
 def note_doomed(scope: DeletionScope) -> None:
-    """Note the objects that a deletion is about to take, for the query hook, whoever has muted the signals."""
+    """Note the objects that a deletion is about to take, for the query hook, also where the signals are muted."""
     registry, collector = get_registry(), scope.collector
     for model, instances in collector.data.items():
         plan = registry.plan_for(model)

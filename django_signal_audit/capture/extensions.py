@@ -41,7 +41,7 @@ def members_left(reader: ImageReader, image: Image, names: Iterable[str]) -> dic
 def survivors(parents: Iterable[Identity], using: str) -> list[Change]:
     """Return the starting points of the rows that outlive the child's row that extended them, under their own label.
 
-    Nobody is told of them: nothing happened to these rows.
+    Nobody is notified of them: nothing happened to these rows.
     """
     registry = get_registry()
     owners: dict[Identity, Owner] = {}

@@ -45,7 +45,7 @@ def patch_once(owner: type, name: str, make: Callable[[Method], Method]) -> None
     at every call, so that what others replace it by counts.
     """
     names = _patched.setdefault(owner, set())
-    # Somebody who had replaced the method before us may have put back what was there before him: nothing of its own.
+    # Somebody who had replaced the method before us may have put back what was there before that: nothing of its own.
     if name in names and name in owner.__dict__:
         return
     names.add(name)

@@ -1,4 +1,4 @@
-"""Strangers: rows that begin to match a statement after the rows it concerns were looked at."""
+"""Phantom rows: rows that begin to match a statement after the rows it concerns were looked at."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def restrict_to_locked_rows(statement: Statement, count: int, keys: Callable[[],
 
 
 def last_recorded_values(plan: ModelPlan, pk: Any, new: Row, using: str) -> Row:
-    """Return what the trail says the row held before it got the new values.
+    """Return what the audit log says the row held before it got the new values.
 
-    The row was not there when it was looked for, and was when it was written: whoever made it has committed, with his
-    events, and the write has locked it since.
+    The row was not there when it was looked for, and was when it was written: its writer has committed, with
+    the events, and the write has locked it since.
 
     Args:
         plan: The plan of the row's model.
@@ -85,6 +85,6 @@ def recorded_keys(plan: ModelPlan, pks: Iterable[Any], using: str) -> set[Any]:
 
 def _old(plan: ModelPlan, pk: Any, name: str, recorded: Any, value: Any) -> Any:
     """Return the recorded value; the one it has now where only a tag was recorded and that is still the same."""
-    if any(stand_ins(recorded)) and decode_tag(plan.keepers[name](value, pk)) == recorded:
+    if any(stand_ins(recorded)) and decode_tag(plan.serializers[name](value, pk)) == recorded:
         return value
     return recorded

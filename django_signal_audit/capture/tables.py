@@ -202,7 +202,7 @@ def _ask(connection: Any, name: str) -> Table:
     connection.ensure_connection()
     if connection.vendor == "sqlite" and connection.in_atomic_block and is_ready(connection.alias):
         lock_database(connection.alias)  # a transaction that begins by reading may never write there
-    # Asked past Django's cursors: a project that counts its queries must count the same, whoever wrote first.
+    # Asked past Django's cursors: a project that counts its queries must count the same, whichever wrote first.
     cursor = connection.connection.cursor()
     try:
         with connection.wrap_database_errors:

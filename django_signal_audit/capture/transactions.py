@@ -12,8 +12,8 @@ from django_signal_audit.models.tables import LOCKING_STATEMENT
 class write_transaction:  # noqa: N801  # reads as the statement it is: with write_transaction(...)
     """Opens a transaction if there is none, and ends it.
 
-    Inside the caller's transaction nothing is opened: an exception that the caller handles there, such as one of his
-    own pre_save receivers, must leave his transaction as it would without us.
+    Inside the caller's transaction nothing is opened: an exception that the caller handles there, such as one of its
+    own pre_save receivers, must leave its transaction as it would without us.
 
     Args:
         using: The database.
@@ -71,7 +71,7 @@ def transaction_mode(connection: Any) -> str:
 class rollback_on_error:  # noqa: N801  # reads as the statement it is: with rollback_on_error(...)
     """Mark the transaction for rollback if a block fails that follows a write: the write must not stay without it.
 
-    The caller may catch the exception and go on in his transaction; it cannot commit then.
+    The caller may catch the exception and go on in the transaction, which cannot commit then.
     """
 
     def __init__(self, using: str) -> None:

@@ -91,7 +91,7 @@ class Channel(ABC):
     option_schema: ClassVar[Mapping[str, Option]] = RECIPIENT_OPTIONS
     # Does a message of this channel go to somebody in particular?
     needs_recipient: ClassVar[bool] = False
-    # Does a recipient have to be a user of this project? A plain recipient is his primary key then.
+    # Does a recipient have to be a user of this project? A plain recipient is their primary key then.
     recipients_are_users: ClassVar[bool] = False
     # Does the notification row keep subject and body, to be read there?
     keeps_message: ClassVar[bool] = False
@@ -122,11 +122,11 @@ class Channel(ABC):
 
     @property
     def checks_permission(self) -> bool:
-        """Return whether a user is sent only what he may view, by Django's permissions at the moment of sending."""
+        """Return whether a user is sent only what they may view, by Django's permissions at the moment of sending."""
         return bool(self.options.get("check_permission", True))
 
     def address(self, user: Model) -> str:
-        """Return where a user is reached on this channel, ``""`` if nowhere: his primary key unless overridden."""
+        """Return where a user is reached on this channel, ``""`` if nowhere: their primary key unless overridden."""
         return object_id(user.pk)
 
     def recipient_problem(self, recipient: str) -> tuple[str, str | None] | None:

@@ -81,7 +81,7 @@ class AddressPolicy:
     def resolve(self, host: str, port: int) -> list[str]:
         """Return the addresses of a host that may be connected to, best first.
 
-        Whoever connects has to connect to one of these: a name that is resolved again may resolve to another.
+        A connection has to be to one of these: a name that is resolved again may resolve to another.
 
         Raises:
             GiveUp: None of them may be.

@@ -114,7 +114,7 @@ def _in_scope(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @contextmanager
     def scope(kwargs: dict[str, Any]) -> Iterator[None]:
-        # Without it the function was called by hand, and acts for whoever called it.
+        # Without it the function was called by hand, and acts for its caller.
         packed = kwargs.pop(KEYWORD, None)
         with context_scope(task=name) if packed is None else task_scope(name, packed):
             yield

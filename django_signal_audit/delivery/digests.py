@@ -50,7 +50,7 @@ def close(row: Notification) -> bool:
 
 
 def _lock(using: str, key: str) -> Iterator[Notification]:
-    """Yield the rows of a window. Of two workers that close it, one has them all and the other finds his own gone.
+    """Yield the rows of a window. Of two workers that close it, one has them all and the other finds its own gone.
 
     They are locked by primary key in its order: workers do not deadlock, and nobody waits for a row that is being
     inserted, as MySQL would if it looked for the key under lock.
@@ -68,7 +68,7 @@ def _chunks(keys: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _merged(row: Notification, rows: Sequence[Notification]) -> dict[str, Any]:
-    """Return the columns of a row that tells of the events of all, which are in the order they were written in."""
+    """Return the columns of a row that describes the events of all, which are in the order they were written in."""
     if len(rows) == 1:
         return {}
     uids: list[str] = []

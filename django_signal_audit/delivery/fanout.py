@@ -116,7 +116,7 @@ def _fresh(targets: Iterable[Target], told: set[str]) -> list[Target]:
 
 
 def _first_permitted(targets: Sequence[Target], channel: Channel, using: str) -> tuple[Target, list[Target]]:
-    """Return the first target who may be told, and the others; of these only those before him have been asked for."""
+    """Return the first target who may be notified, and the others. Those after it have not been checked."""
     refused: list[Target] = []
     for position, target in enumerate(targets):
         asked = permitted(target, channel, using)
@@ -145,7 +145,7 @@ def _told(notification: Notification) -> set[str]:
 
 
 def _portion_of(notification: Notification, target: Target) -> dict[str, Any]:
-    """Return the columns of a target's row that say what it tells of and to whom."""
+    """Return the columns of a target's row that say what it describes and to whom."""
     data = notification.data
     uids = [event.uid for event in target.events]
     event = notification.event
@@ -186,7 +186,7 @@ def resolve(notification: Notification, channel: Channel, events: Events, users:
     Args:
         notification: A row that is claimed.
         channel: Its channel.
-        events: What it tells of.
+        events: What it describes.
         users: Those that rows name by key, as ``load_users`` returns them.
 
     Raises:
@@ -251,7 +251,7 @@ def _led_to(notification: Notification, events: Events) -> list[tuple[Named, Aud
 
 
 def _portions(found: Iterable[tuple[Named, AuditEvent]], channel: Channel, spec: str) -> list[Target]:
-    """Return a target for each one named, with the events he was named for: others may be of other people's objects."""
+    """Return a target for each person named, with the events that name them; others may concern other people."""
     everybody: dict[tuple[str, str], tuple[Named, list[AuditEvent]]] = {}
     for named, event in found:
         key = (object_id(named.user.pk) if named.user else "", named.address)

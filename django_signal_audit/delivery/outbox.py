@@ -1,8 +1,8 @@
 """The outbox: writing notifications with their events, claiming those that are due, finishing only what is still held.
 
 A claim is a short transaction of its own, the sending happens outside any. ``lease_no`` is the fence: each claim
-raises it, and a row is finished only by whoever holds its present number. ``update()`` passes model-utils' fields by,
-so the times are set here by name.
+raises it, and a row is finished only by the worker that holds its present number. ``update()`` passes model-utils'
+fields by, so the times are set here by name.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def change_held(row: Notification, changes: Mapping[str, Any]) -> bool:
 
 
 def change_all_held(rows: Sequence[Notification], changes: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Change many rows in one transaction, on PostgreSQL in one statement; tell of each whether it was still held.
+    """Change many rows in one transaction, on PostgreSQL in one statement; return for each whether it was still held.
 
     Args:
         rows: Rows of one database that were claimed.
@@ -310,7 +310,7 @@ def _take_locked(rows: Sequence[Notification], using: str) -> None:
 
 
 def _take_unlocked(rows: Sequence[Notification], using: str) -> list[Notification]:
-    """Claim without row locks, and return those claimed: what another took since it was read is left to him.
+    """Claim without row locks, and return those claimed: what another took since it was read is left to that worker.
 
     The rows were read before this transaction. One that begins with a write waits for SQLite's lock; one that read
     first would fail with "database is locked" instead.

@@ -100,7 +100,7 @@ def permission_problems() -> Iterator[Problem]:
 
 
 def _recipients() -> Iterator[tuple[str, str, Channel, Sequence[type[Model]]]]:
-    """Yield where each recipient stands, the recipient, its channel, and the models of the objects it is told of."""
+    """Yield where each recipient stands, the recipient, its channel, and the models of the objects they concern."""
     used: set[str] = set()
     for parsed in get_registry().parsed:
         for entry, path, unread in parsed.notify:

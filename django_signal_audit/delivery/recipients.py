@@ -160,7 +160,7 @@ def _private(spec: str, name: str) -> str:
 
 
 def _masked(model: type[Any]) -> Collection[str]:
-    """Return the fields of a model whose values the rules keep out of the trail, and so out of its messages."""
+    """Return the fields of a model whose values the rules keep out of the audit log, and so out of its messages."""
     plan = get_registry().plans.get(model)
     return plan.secret if plan else ()
 
@@ -241,7 +241,7 @@ Events: TypeAlias = Sequence[AuditEvent]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One who is meant by a recipient: his address, the events he is told of, and why he cannot be, if so."""
+    """One who is meant by a recipient: the address, the events to describe, and why it gets no message, if so."""
 
     recipient: str
     events: Events
@@ -252,7 +252,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Where a row goes, what it tells of, to which user, and the ids of the rows that were made for the others."""
+    """Where a row goes, what it describes, to which user, and the ids of the rows that were made for the others."""
 
     recipient: str
     events: Events
@@ -303,7 +303,7 @@ def _username(user: Model) -> str:
 
 
 def user_target(user: Model | None, channel: Channel, events: Events, name: str = "", address: str = "") -> Target:
-    """Return the target that a user is, with what is in the way but for his permissions, which cost queries."""
+    """Return the target that a user is, with what is in the way but for their permissions, which cost queries."""
     if user is None:
         return Target(name.strip('"'), events, obstacle=f"There is no user {name}.")
     obstacle = ""
@@ -318,7 +318,7 @@ def user_target(user: Model | None, channel: Channel, events: Events, name: str 
 
 
 def permitted(target: Target, channel: Channel, using: str) -> Target:
-    """Return the target with the events it may be told of, or with what is in the way if it may be told of none."""
+    """Return the target with the events it may be notified of, or with the reason if there are none."""
     if target.obstacle or target.user is None or not channel.checks_permission:
         return target
     events = visible_events(target.user, target.events, using)
@@ -340,7 +340,7 @@ CHUNK = 500
 
 
 def depends_on_event(spec: str) -> bool:
-    """Return whether a recipient is somebody else for each event, and cannot be told of several at once."""
+    """Return whether a recipient is somebody else for each event, and cannot be notified of several at once."""
     return spec == ACTOR
 
 

@@ -134,7 +134,7 @@ def render(
 
     Args:
         notification: The row.
-        events: What it tells of.
+        events: What it describes.
         recipient: The address it goes to.
         channel: The channel it goes by.
         user: Whose address it is, None if that is nobody's.
@@ -255,7 +255,7 @@ def _rows(model: type[Model], events: Sequence[AuditEvent], using: str) -> Itera
 
 
 def _stand_in(model: type[Model], event: AuditEvent, using: str) -> Model:
-    """Return an instance with what the trail knows of a row that is gone, to follow its relations from."""
+    """Return an instance with what the audit log knows of a row that is gone, to follow its relations from."""
     values = _recorded(model, event, using)
     known = {field.attname: values[field.name] for field in model._meta.concrete_fields if field.name in values}
     instance = model(**{name: value for name, value in known.items() if not isinstance(value, (Digest, Masked))})

@@ -100,10 +100,10 @@ class Loaded:
         self._single = {event.uid: event for event in events}
 
     def events(self, row: Notification) -> list[AuditEvent]:
-        """Return what the row tells of, oldest first.
+        """Return what the row describes, oldest first.
 
         Raises:
-            GiveUp: The events are gone from the trail, so there is nothing to tell.
+            GiveUp: The events are gone from the audit log, so there is nothing to tell.
 
         """
         if row.event is None:

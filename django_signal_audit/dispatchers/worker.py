@@ -8,7 +8,7 @@ from .base import Dispatcher
 
 
 class WorkerDispatcher(Dispatcher):
-    """Wakes nobody: a worker hears of the rows when they commit (PostgreSQL), or finds them when it polls next."""
+    """Wakes nobody: PostgreSQL notifies workers when the rows commit; elsewhere they find them at their next poll."""
 
     workers_listen = True
 

@@ -1,4 +1,4 @@
-"""The text by which the trail names an object: its primary key, readable and the same on every database."""
+"""The text by which the audit log names an object: its primary key, readable and the same on every database."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def object_id(pk: Any) -> str:
 
 
 def row_name(model: type[models.Model], pk: Any) -> str:
-    """Return the text by which the trail names a row of a model: its primary key, or a tag where that is a secret."""
+    """Return the text by which the audit log names a row: its primary key, or a tag where that is a secret."""
     name = object_id(pk)
     # A tag is the row's name already.
     if not name or not has_secret_key(model) or _TAG.fullmatch(name):
@@ -57,7 +57,7 @@ def _root(model: type[models.Model]) -> type[models.Model]:
 
 
 def row_id(model: type[models.Model], pk: Any) -> str:
-    """Return the text by which the trail names a row, however its key is spelled: ``"3"`` for 3, a UUID as text."""
+    """Return the text by which the audit log names a row, however its key is spelled: ``"3"`` for 3, a UUID as text."""
     fields = model._meta.pk_fields
     parts = pk if isinstance(pk, (tuple, list)) else (pk,)
     try:
@@ -68,7 +68,7 @@ def row_id(model: type[models.Model], pk: Any) -> str:
 
 
 def parse_id(model: type[models.Model], name: str) -> Any:
-    """Return the primary key behind a row's name in the trail.
+    """Return the primary key behind a row's name in the audit log.
 
     None if the name was cut, is a secret's tag, or is no key of the model now.
     """
@@ -85,7 +85,7 @@ def parse_id(model: type[models.Model], name: str) -> Any:
 
 
 def beginning(name: str) -> str:
-    """Return what a name in the trail keeps of a key that was too long for it, ``""`` if it keeps the whole key."""
+    """Return what a name in the audit log keeps of a key that was too long for it, ``""`` if it keeps the whole key."""
     was_cut = len(name) == _KEPT + 65 and name[_KEPT] == "…"
     return name[:_KEPT] if was_cut else ""
 

@@ -310,7 +310,7 @@ def _are_plain_keys(document: dict[Any, Any]) -> bool:
 
 
 def _is_plain_list(items: list[Any]) -> bool:
-    # A list is a pair only within a list of pairs; whoever looks closely finds out.
+    # A list is a pair only within a list of pairs; a closer look finds out.
     return not is_pair(items, is_secret) and next(secret_places(items, is_secret), None) is None
 
 

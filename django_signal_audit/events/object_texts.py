@@ -31,7 +31,7 @@ def texts_of(objects: Sequence[Model]) -> list[str]:
 
 
 def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
-    """Return the texts in order; each may tell of relations to fetch for the objects that are still to come."""
+    """Return the texts in order; each may describe relations to fetch for the objects that are still to come."""
     known: set[str] = set()
     for start in range(0, len(objects), _TOGETHER):
         peers = objects[start : start + _TOGETHER]

@@ -1,4 +1,4 @@
-"""Values as the trail keeps them: typed JSON, exact, and back to Python.
+"""Values as the audit log keeps them: typed JSON, exact, and back to Python.
 
 Decimals, floats, UUIDs, dates and durations become exact strings, aware datetimes ISO 8601 in UTC; what is binary
 or too long becomes a digest, and what is secret a tag. Both are dicts with one reserved key, so no string that a
@@ -38,7 +38,7 @@ from .documents import safe_str as safe_str
 
 
 def as_utc(moment: dt.datetime) -> dt.datetime:
-    """Return the moment with UTC as its zone; the trail's times are in UTC where the project keeps naive ones."""
+    """Return the moment with UTC as its zone; the audit log's times are in UTC where the project keeps naive ones."""
     return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 

@@ -1,4 +1,4 @@
-"""A user's mailbox: what the inbox channel has left for him, and nothing of anybody else's."""
+"""A user's mailbox: what the inbox channel has left for them, and nothing of anybody else's."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _one_line(*, show_all: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         _end("Interrupted.", INTERRUPTED)
     except BrokenPipeError:
-        discard_output()  # whoever reads (head, less) has seen enough
+        discard_output()  # the reader (head, less) has seen enough
     except OSError as error:
         discard_output()
         _end(f"The output cannot be written: {error.strerror or one_line(error)}.", 1)
@@ -187,4 +187,4 @@ def print_to(stdout: OutputWrapper, write: Callable[[TextIO], None]) -> None:
         write(cast("TextIO", stdout))
         stdout.flush()
     except BrokenPipeError:
-        discard_output()  # whoever reads (head, less) has seen enough
+        discard_output()  # the reader (head, less) has seen enough

@@ -84,7 +84,7 @@ def refuse(what: str) -> NoReturn:
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
-    """Questions to the trail, each a method named for it; newest first unless said otherwise."""
+    """Questions to the audit log, each a method named for it; newest first unless said otherwise."""
 
     def for_object(self, obj: models.Model) -> Self:
         """Return the events of one object, which may be deleted already if it still has its key."""
@@ -134,7 +134,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
             at: The moment asked for, that moment included; None for now.
 
         Returns:
-            None if the row was deleted by then, or is unknown to the trail.
+            None if the row was deleted by then, or is unknown to the audit log.
 
         """
         concrete = model._meta.concrete_model or model
@@ -171,7 +171,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
 
 def delete_pruned(events: AuditEventQuerySet) -> int:
-    """Delete the rows of what is being pruned and return how many they were: whoever calls it records that."""
+    """Delete the rows of what is being pruned and return how many they were: the caller records that."""
     token = _pruning.set(True)
     try:
         return models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)

@@ -1,4 +1,4 @@
-"""Multi-table inheritance in the trail: events of a child tell of its parent's row too."""
+"""Multi-table inheritance in the audit log: events of a child describe its parent's row too."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Model = type[models.Model]
 @cache
 def labels_including_children(model: Model) -> tuple[str, ...]:
     """Return the labels of the events that tell what rows of a concrete model hold: its own, and its children's."""
-    return tuple(known._meta.label_lower for known in (model, *heirs(model)))
+    return tuple(known._meta.label_lower for known in (model, *mti_children(model)))
 
 
-def heirs(model: Model) -> tuple[Model, ...]:
+def mti_children(model: Model) -> tuple[Model, ...]:
     """Return the multi-table children, near and far, whose rows have the primary key of this model's rows."""
     return tuple(
         child

@@ -52,7 +52,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
 
 class Notification(TimeStampedModel):
-    """A message that is owed to somebody, and how far it has come.
+    """A message to somebody, and how far it has come.
 
     ``available_at`` is when the row is due: for a claimed one, when the claim lapses. ``lease_no`` counts the claims;
     only the holder of the newest may finish the row.
@@ -125,7 +125,7 @@ class Notification(TimeStampedModel):
 
     @property
     def _document(self) -> dict[str, Any]:
-        # Whoever has the database can store any JSON.
+        # SQL can store any JSON.
         return self.data if isinstance(self.data, dict) else {}
 
     @property
@@ -140,12 +140,12 @@ class Notification(TimeStampedModel):
 
     @property
     def event_uids(self) -> list[Any]:
-        """Return the uids of the events it tells of: one, or a digest's several."""
+        """Return the uids of the events it describes: one, or a digest's several."""
         uids = self._document.get("events", ())
         return [self.event] if self.event else list(uids) if isinstance(uids, (list, tuple)) else []
 
     def audit_events(self) -> list[AuditEvent]:
-        """Return the events it tells of, oldest first; pruned ones are missing."""
+        """Return the events it describes, oldest first; pruned ones are missing."""
         events = AuditEvent.objects.using(self._state.db).filter(uid__in=self.event_uids)
         return list(events.order_by("id"))
 

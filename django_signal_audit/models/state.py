@@ -12,7 +12,7 @@ from django.db import models
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.events.values import decode
 
-# What events tell of a row: the names of its fields, and the JSON that events carry for their values.
+# What events describe a row: the names of its fields, and the JSON that events carry for their values.
 Recorded: TypeAlias = "dict[str, Any]"
 
 _SCALARS = (str, int, float, bool)
@@ -26,7 +26,7 @@ class RecordedState:
     def __init__(self) -> None:
         # None for a row that is not there.
         self.values: Recorded | None = None
-        # Did a create or a baseline tell of the row as a whole? Without, only the fields that changed are known.
+        # Did a create or a baseline describe the row as a whole? Without, only the fields that changed are known.
         self.has_start = False
         # Was there any event?
         self.is_told = False
@@ -111,7 +111,7 @@ def _apply(values: Recorded, name: str, change: Any) -> None:
     if isinstance(change, list):
         values[name] = change[1]
         return
-    # A baseline tells of members that m2m events may have told of before: it adds to them.
+    # A baseline names members that m2m events may have named before: it adds to them.
     known = {*_keys(values.get(name))}
     values[name] = sorted(known - {*change["removed"]} | {*change["added"]}, key=member_order)
 

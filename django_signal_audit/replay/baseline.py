@@ -20,7 +20,7 @@ from django_signal_audit.models.state import RecordedState
 from django_signal_audit.models.tables import table_exists
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.replay.comparison import Comparison, RowReader, StoredRow, first_row_name, rows_named
-from django_signal_audit.replay.replay import Trail
+from django_signal_audit.replay.replay import RecordedStates
 from django_signal_audit.rules.matching import match_baseline
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
@@ -87,7 +87,7 @@ class Baseline:
         self.using = using
         self._is_dry, self._only_wrong = is_dry, only_wrong
         self._reader = RowReader(plan, using, self.names & set(plan.all_members))
-        self._trail = Trail(plan.model, using)
+        self._recorded_states = RecordedStates(plan.model, using)
         self._comparison = Comparison(plan, using) if repair else None
 
     def count(self) -> int:
@@ -99,7 +99,7 @@ class Baseline:
         if not self.names:
             return
         if self._comparison is not None and self.plan.covered:
-            for gone in self._trail.vanished():
+            for gone in self._recorded_states.vanished():
                 for start in range(0, len(gone), batch_size):
                     yield Batch(gone=self._end(gone[start : start + batch_size]))
         for keys in self._reader.key_chunks(batch_size):
@@ -117,13 +117,13 @@ class Baseline:
     def _write(self, keys: Sequence[Any]) -> list[Change]:
         with transaction.atomic(using=self.using):
             lock_database(self.using)
-            # The locks come first: whoever held them has committed the events of the rows by then.
+            # The locks come first: those who held them have committed the events of the rows by then.
             changes = self._changes(keys, lock=True)
             return changes if len(record_changes(changes, self.using)) == len(changes) else []
 
     def _changes(self, keys: Sequence[Any], *, lock: bool) -> list[Change]:
         rows = self._reader.read(keys, lock=lock)
-        states = self._trail.states([row.name for row in rows])
+        states = self._recorded_states.states([row.name for row in rows])
         changes = [self._change(row, states[row.name]) for row in rows]
         return [change for change in changes if change is not None]
 
@@ -184,13 +184,13 @@ class Baseline:
         with transaction.atomic(using=self.using):
             lock_database(self.using)
             there = rows_named(self.plan.model, names, self.using)
-            states = self._trail.states(names)
+            states = self._recorded_states.states(names)
             changes = [self._deletion(name, states[name].values or {}) for name in names if name not in there]
             changes = [change for change in changes if states[str(change.pk)].values is not None]
             return len(record_changes(changes, self.using))
 
     def _deletion(self, name: str, known: Mapping[str, JSONValue]) -> Change:
-        """Return the deletion of a row by its name in the trail, with what is recorded of it as the old values."""
+        """Return the deletion of a row by its name in the audit log, with what is recorded of it as the old values."""
         fields = [field for field in self.plan.all_fields if field in known]
         members: dict[str, Any] = {field: known[field] for field in self.plan.all_members if field in known}
         return Change(
@@ -199,7 +199,7 @@ class Baseline:
             using=self.using,
             model=self.plan.model,
             pk=name,
-            object_repr=self._trail.last_text(name),
+            object_repr=self._recorded_states.last_text(name),
             fields={field: FieldChange(old=self._decode(field, known[field]), new=None) for field in fields},
             members={field: M2MChange(removed=tuple(keys)) for field, keys in members.items() if keys},
             data={REPAIR: {"reason": "gone"}},

@@ -136,7 +136,7 @@ _CONVERTERS: tuple[tuple[Any, Callable[[JSONValue], Any]], ...] = (
 
 
 class Kind(TextChoices):
-    """The ways in which trail and table can differ."""
+    """The ways in which audit log and table can differ."""
 
     VALUE = "value", _("the row's value differs from the recorded value")
     MEMBERS = "members", _("the row's members differ from the recorded members")
@@ -178,7 +178,7 @@ class StoredRow:
     """One row as its table has it."""
 
     pk: Any
-    # The text by which the trail names it.
+    # The text by which the audit log names it.
     name: str
     image: Image
     # The keys of its members by m2m field, as JSON and sorted.
@@ -274,13 +274,13 @@ class RowReader:
 
 
 def first_row_name(model: type[models.Model], using: str) -> str | None:
-    """Return the name in the trail of the first row by primary key, None if there is no row."""
+    """Return the name in the audit log of the first row by primary key, None if there is no row."""
     keys = rows_of(model, using).order_by("pk").values_list("pk", flat=True)[:1]
     return next(iter(map(object_id, keys)), None)
 
 
 def rows_named(model: type[models.Model], names: Sequence[str], using: str) -> set[str]:
-    """Return the names in the trail of the rows of a model that are there, out of these names."""
+    """Return the names in the audit log of the rows of a model that are there, out of these names."""
     every = rows_of(model, using).order_by()
     if has_secret_key(model):
         # A tag does not lead back to its key, so the tags of all rows are made.
@@ -329,7 +329,7 @@ class Comparison:
         for name, actual in self._images.row(row.image, self.plan.covered).items():
             recorded = [known[name] for known in values if name in known]
             if recorded and not any(self.is_recorded(name, row.pk, one, actual) for one in recorded):
-                shown = self.plan.keepers[name](actual, row.pk)
+                shown = self.plan.serializers[name](actual, row.pk)
                 yield self._difference(row.shown_pk(self.plan.model), Kind.VALUE, name, recorded[-1], shown)
 
     def _of_members(self, row: StoredRow, values: Sequence[dict[str, Any]]) -> Iterator[Difference]:
@@ -345,7 +345,7 @@ class Comparison:
         if not is_stand_in(recorded) and not isinstance(recorded, (dict, list)):
             return is_same(field, recorded, actual)
         # Inner secrets may lie in what is too long, so both what is kept now and what would be in clear are compared.
-        kept = self.plan.keepers[name](actual, pk)
+        kept = self.plan.serializers[name](actual, pk)
         return any(_agree(recorded, spelled, kept, scope) for spelled in spellings(field, actual))
 
     def _difference(
@@ -355,7 +355,7 @@ class Comparison:
 
 
 def _agree(recorded: JSONValue, actual: JSONValue, kept: JSONValue, scope: tuple[str, ...]) -> bool:
-    """Return whether a recorded value tells of the actual one, whichever of its parts are masked now or were then.
+    """Return whether a recorded value describes the actual one, whichever of its parts are masked now or were then.
 
     Args:
         recorded: What is recorded.

@@ -26,8 +26,8 @@ PAGE = 2000
 _COLUMNS = ("object_id", "model", "event_type", "changes")
 
 
-class Trail:
-    """The events that tell of the rows of one model.
+class RecordedStates:
+    """The events that describe the rows of one model.
 
     Args:
         model: The concrete model.
@@ -127,7 +127,7 @@ class TableReplay:
         self.rows = 0
         self._on_rows = on_rows
         self._reader = RowReader(plan, using, plan.covered & set(plan.all_members))
-        self._trail = Trail(plan.model, using)
+        self._recorded_states = RecordedStates(plan.model, using)
         self._comparison = Comparison(plan, using)
         # In how many rows a field is known to the model alone, and in how many to the events alone.
         self._untold: Counter[str] = Counter()
@@ -141,13 +141,13 @@ class TableReplay:
         """Return every difference: of the rows that are there, then of those that should be."""
         for keys in self._reader.key_chunks():
             rows = self._reader.read(keys)
-            states = self._trail.states([row.name for row in rows])
+            states = self._recorded_states.states([row.name for row in rows])
             for row in rows:
                 self._note(row, states[row.name])
                 if any(self._comparison.of_row(row, [states[row.name]])):
                     yield from self._look_again(row.pk, row.name)
             self._on_rows(len(keys))
-        for names in self._trail.vanished():
+        for names in self._recorded_states.vanished():
             for name in names:
                 yield from self._look_again(parse_id(self.plan.model, name), name)
 
@@ -156,10 +156,10 @@ class TableReplay:
 
         Every state between two looks at the events is one that the row may have been in when it was read in between.
         """
-        newest = self._trail.newest(name)
+        newest = self._recorded_states.newest(name)
         row = next(iter(self._reader.read([] if pk is None else [pk])), None)
         is_there = row is not None or bool(rows_named(self.plan.model, [name], self.using) & {name})
-        states = self._trail.states_since(name, newest)
+        states = self._recorded_states.states_since(name, newest)
         if row is not None:
             yield from self._comparison.of_row(row, states)
         elif not is_there:

@@ -84,7 +84,7 @@ def parse_model(text: str, using: str) -> str:
     A model that is gone from the project is known as long as there are events of it.
 
     Raises:
-        WrongArgument: Neither the project nor the trail knows it.
+        WrongArgument: Neither the project nor the audit log knows it.
 
     """
     label = text.lower()

@@ -1,4 +1,4 @@
-"""Who reads values: what he may know by name, and in which formats."""
+"""Who reads values: what they may know by name, and in which formats."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from .json_lookups import HasItem
 class EventFilter:
     """What events have to match; whatever is empty matches all.
 
-    ``actor`` is the actor's key or name. ``since`` is included, ``until`` is not. Texts are compared as the trail keeps
-    them, so that a NUL in one is no error of the database.
+    ``actor`` is the actor's key or name. ``since`` is included, ``until`` is not. Texts are compared as the audit log
+    keeps them, so that a NUL in one is no error of the database.
     """
 
     model: str = ""

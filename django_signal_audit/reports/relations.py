@@ -20,7 +20,7 @@ Target: TypeAlias = "models.Field[Any, Any]"
 # By the field that the keys are values of: the names of those looked up, None for a row that is gone.
 Names: TypeAlias = "Mapping[Target, Mapping[str, str | None]]"
 MayName: TypeAlias = Callable[[type[models.Model]], bool]
-# Returns those of some rows of one model that whoever reads the page may know by name.
+# Returns those of some rows of one model that the reader of the page may know by name.
 Readable: TypeAlias = Callable[[Sequence[models.Model]], Sequence[models.Model]]
 
 
@@ -41,7 +41,7 @@ def related_names(
 
     Args:
         events: The events of a page.
-        may_name: Tells of a model whether whoever reads the page may know what its rows are called; None for all.
+        may_name: Returns for a model whether the reader of the page may know what its rows are called; None for all.
         readable: Returns those of the rows that they may know by name; None for all.
 
     """

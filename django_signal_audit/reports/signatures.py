@@ -40,5 +40,5 @@ def known_signatures(using: str) -> dict[int, Signature]:
 
 
 def _names(rules: Any) -> tuple[str, ...]:
-    """Return the names of rules: whoever has the database can store any JSON."""
+    """Return the names of rules: SQL can store any JSON."""
     return tuple(name for name in rules if isinstance(name, str)) if isinstance(rules, list) else ()

@@ -1,4 +1,4 @@
-"""The archive: JSON lines that are on the disk before the rows they tell of are deleted."""
+"""The archive: JSON lines that are on the disk before the rows they describe are deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pruning: taking away, batch by batch, what has been kept long enough, and saying so in the trail."""
+"""Pruning: taking away, batch by batch, what has been kept long enough, and saying so in the audit log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from django_signal_audit.retention.archive import Archive
 from django_signal_audit.rules.durations import Period, parse_period
 from django_signal_audit.rules.schema import Rule
 
-# Tells of a batch that was pruned, in the transaction that took it away.
+# Describes a batch that was pruned, in the transaction that took it away.
 EVENTS_PRUNED = "events_pruned"
 
 
@@ -97,7 +97,7 @@ BATCH_SIZE = 1000
 # How many uids one question names.
 _CHUNK = 500
 _STATUS = Notification.STATUS
-# Nothing is owed to anybody any more.
+# Nothing is pending for anybody any more.
 FINISHED = (_STATUS.sent, _STATUS.skipped, _STATUS.dead)
 UNFINISHED = (_STATUS.pending, _STATUS.claimed, _STATUS.failed)
 

@@ -15,7 +15,7 @@ from django_signal_audit.plugins import load
 from django_signal_audit.rules.conditions import Condition, can_hold, compile_when
 from django_signal_audit.rules.patterns import Field, Model, key_fields, watchable_fields, watchable_members
 from django_signal_audit.rules.schema import NotifyEntry, Rule
-from django_signal_audit.rules.serializers import Keeper, make_keeper
+from django_signal_audit.rules.serializers import Serializer, make_serializer
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ class ModelPlan:
         return frozenset(changed & told[EventType.CREATE] & told[EventType.DELETE])
 
     @cached_property
-    def keepers(self) -> dict[str, Keeper]:
-        """Return, by field name, the function that makes of a value what the trail keeps of it."""
-        return {name: make_keeper(item, is_secret=name in self.secret) for name, item in self.all_fields.items()}
+    def serializers(self) -> dict[str, Serializer]:
+        """Return, by field name, the function that makes of a value what the audit log keeps of it."""
+        return {name: make_serializer(item, is_secret=name in self.secret) for name, item in self.all_fields.items()}
 
     def names_for(self, event_type: str) -> frozenset[str]:
         """Return the names of the fields that a change of this type has to carry, for rules and their conditions."""

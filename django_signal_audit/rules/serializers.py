@@ -1,4 +1,4 @@
-"""Keepers: per watched field, the function that makes of a value what the trail keeps of it."""
+"""Serializers: per watched field, the function that makes of a value what the audit log keeps of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from django_signal_audit.events.values import (
 from .patterns import Field
 
 # Takes a value and the primary key of its row, which is part of the scope of a secret's tag.
-Keeper: TypeAlias = Callable[[Any, Any], JSONValue]
+Serializer: TypeAlias = Callable[[Any, Any], JSONValue]
 
 _LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
 
@@ -37,8 +37,8 @@ def scope_of(field: Field, pk: Any) -> tuple[str, str, str]:
     return field.model._meta.label_lower, object_id(pk), field.name
 
 
-def make_keeper(field: Field, *, is_secret: bool) -> Keeper:
-    """Return the keeper of a field.
+def make_serializer(field: Field, *, is_secret: bool) -> Serializer:
+    """Return the serializer of a field.
 
     Args:
         field: The field.
@@ -61,8 +61,8 @@ def make_keeper(field: Field, *, is_secret: bool) -> Keeper:
     return _careful(field, limit)
 
 
-def _careful(field: Field, limit: int) -> Keeper:
-    """Return a keeper that is right for any value."""
+def _careful(field: Field, limit: int) -> Serializer:
+    """Return a serializer that is right for any value."""
 
     def keep(value: Any, pk: Any) -> JSONValue:
         if value.__class__ is Digest:
@@ -75,15 +75,15 @@ def _careful(field: Field, limit: int) -> Keeper:
     return keep
 
 
-# Each of these keepers knows the usual values of a kind of field, and leaves all others to the careful one.
+# Each of these serializers knows the usual values of a kind of field, and leaves all others to the careful one.
 
 
-def _whole(field: Field, _plain: Any, limit: int) -> Keeper:
+def _whole(field: Field, _plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: value if value.__class__ is int or value.__class__ is bool else careful(value, pk)
 
 
-def _text(field: Field, _plain: Any, limit: int) -> Keeper:
+def _text(field: Field, _plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     # A character takes four bytes of UTF-8 at most.
     sure = limit // 4
@@ -93,33 +93,33 @@ def _text(field: Field, _plain: Any, limit: int) -> Keeper:
     )
 
 
-def _decimal(field: Field, _plain: Any, limit: int) -> Keeper:
+def _decimal(field: Field, _plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: (
         format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value, pk)
     )
 
 
-def _float(field: Field, _plain: Any, limit: int) -> Keeper:
+def _float(field: Field, _plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     if limit < _LONGEST_FLOAT:
         return careful
     return lambda value, pk: repr(value) if value.__class__ is float else careful(value, pk)
 
 
-def _date(field: Field, _plain: Any, limit: int) -> Keeper:
+def _date(field: Field, _plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: value.isoformat() if value.__class__ is dt.date else careful(value, pk)
 
 
-def _datetime(field: Field, _plain: Any, limit: int) -> Keeper:
+def _datetime(field: Field, _plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: (
         value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value, pk)
     )
 
 
-def _document(field: Field, plain: Any, limit: int) -> Keeper:
+def _document(field: Field, plain: Any, limit: int) -> Serializer:
     careful = _careful(field, limit)
     # Django's encoder has a say in what is no JSON only.
     if plain.encoder not in (None, DjangoJSONEncoder):
@@ -133,7 +133,7 @@ def _document(field: Field, plain: Any, limit: int) -> Keeper:
 
 
 # By kind of field; the first that fits counts.
-_SHORTCUTS: dict[type[models.Field[Any, Any]], Callable[[Field, Any, int], Keeper]] = {
+_SHORTCUTS: dict[type[models.Field[Any, Any]], Callable[[Field, Any, int], Serializer]] = {
     models.IntegerField: _whole,
     models.BooleanField: _whole,
     models.CharField: _text,

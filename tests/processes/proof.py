@@ -126,7 +126,7 @@ def _compare_rows(proof: Proof, plan: ModelPlan, using: str) -> set[Key]:
         proof.rows += 1
         existing.add((plan.label, object_id(row["pk"])))
         wanted = {
-            name: decode(plan.fields[name], plan.keepers[name](row[attname], row["pk"]))
+            name: decode(plan.fields[name], plan.serializers[name](row[attname], row["pk"]))
             for name, attname in names.items()
         }
         members = {name: _members(plan, name, row["pk"], using) for name in plan.members}

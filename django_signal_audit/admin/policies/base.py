@@ -161,7 +161,7 @@ def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, Any]
 
 
 def existing(model: type[models.Model], keys: Iterable[str], using: str) -> set[str]:
-    """Return which rows are there, whoever may see them."""
+    """Return which rows are there, not asking who may see them."""
     found: set[str] = set()
     for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
         found.update(object_id(pk) for pk in rows_of(model, using).filter(pk__in=part).values_list("pk", flat=True))

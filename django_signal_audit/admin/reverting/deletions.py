@@ -115,7 +115,7 @@ class DeletionRevert(Revert):
         return {field: self.pk for field in self.model._meta.concrete_fields if field.primary_key}
 
     def _fields(self) -> list[Field]:
-        """Return the fields that the event tells of: its object_id is the key, and the database generates some."""
+        """Return the fields that the event describes: its object_id is the key, and the database generates some."""
         fields: list[Field] = list(self.model._meta.concrete_fields)
         key = self._key()
         return [field for field in fields if field not in key and not field.generated]

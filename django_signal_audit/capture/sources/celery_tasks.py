@@ -19,7 +19,7 @@ from .base import CaptureSource
 logger = logging.getLogger("django_signal_audit")
 
 HEADER = "django_signal_audit"
-# It delivers what anybody's changes made, whoever woke it.
+# It delivers what anybody's changes made, whatever woke it.
 DELIVERY = "django_signal_audit.deliver"
 
 

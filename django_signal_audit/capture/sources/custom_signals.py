@@ -67,7 +67,7 @@ class CustomSignalSource(CaptureSource):
         self._connected: list[tuple[Signal, str]] = []
 
     def connect(self, registry: Registry) -> None:
-        """Connect the signals the rules name; whoever sends them, for they are custom."""
+        """Connect the signals the rules name; whatever sends them: they are custom."""
         for path, event_type in dict.fromkeys((rule.signal, rule.event) for rule in registry.rules if rule.signal):
             signal: Signal = load(path, 'a rule\'s "signal"', "a signal", lambda found: isinstance(found, Signal))
             uid = f"{UID}.{event_type}"

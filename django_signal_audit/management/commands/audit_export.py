@@ -41,7 +41,7 @@ class Command(AuditCommand):
     """Writes the events of a range, oldest first, in constant memory."""
 
     help = "Export audit events as JSON lines, OCSF or CloudEvents."
-    requires_system_checks: list[str] = []  # the trail must be had while the settings are being mended
+    requires_system_checks: list[str] = []  # the audit log must be had while the settings are being mended
     exit_codes = (
         "Exit codes: 0 the export is complete (it may be empty), 1 a wrong argument, or it could not be completed, "
         "2 a wrong option."
@@ -127,7 +127,7 @@ class _Counted:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """Open the file for its owner alone: what is in it is as confidential as the trail."""
+    """Open the file for its owner alone: what is in it is as confidential as the audit log."""
     if path.suffix != ".gz":
         with open_text(path) as stream:
             yield stream

@@ -36,7 +36,7 @@ class JsonLinesExport(ExportFormat):
 
 
 def utc(moment: dt.datetime) -> dt.datetime:
-    """Return a moment of the trail as aware UTC, also where the project keeps naive times."""
+    """Return a moment of the audit log as aware UTC, also where the project keeps naive times."""
     return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 

@@ -21,7 +21,7 @@ class CloudEventsFormat(JsonLinesExport):
     prefix = "django_signal_audit"
 
     def record(self, event: AuditEvent) -> dict[str, Any]:
-        """Return the CloudEvent. What tells of people stands in its data alone, as attributes end up in headers."""
+        """Return the CloudEvent. What describes people stands in its data alone, as attributes end up in headers."""
         record: dict[str, Any] = {
             "specversion": "1.0",
             "id": str(event.uid),
