@@ -135,6 +135,16 @@ def test_a_document_of_sql_with_a_reserved_key_is_shown_whatever_its_shape(admin
             assert admin_client.get(url).status_code == 200, (odd, url)
 
 
+@pytest.mark.parametrize("key", ["9" * 40, f"-{'9' * 40}", str(2**63), "-0", "1e5", "0x10", "\uff11"])
+@pytest.mark.parametrize("model", ["app.restaurant", "app.product", "auth.user"])
+def test_a_key_that_no_column_holds_has_a_history(admin_client, model, key):
+    AuditEvent.objects.create(
+        event_type="create", source="orm", model=model, object_id=key, object_repr="x", recorded_at=NOON
+    )
+    page = reverse("admin:django_signal_audit_auditevent_object_history", args=(model, quote(key, safe="")))
+    assert admin_client.get(page).status_code == 200
+
+
 @given(
     changes=CHANGES, data=JSON, context=JSON, rules=JSON,
     model=st.sampled_from(["app.product", "auth.user", "app.line", "app.restaurant", "gone.thing", "odd", "..", ""]),

@@ -80,6 +80,8 @@ def parse_id(model: type[models.Model], name: str) -> Any:
         key = tuple(plain_field(field).to_python(part) for field, part in zip(fields, parts, strict=True))
     except (ValidationError, ValueError, TypeError):
         return None
+    if any(isinstance(part, int) and not -_MAX_INTEGER <= part < _MAX_INTEGER for part in key):
+        return None  # no column holds it, and SQLite's driver refuses it
     found = key if len(fields) > 1 else key[0]
     return found if object_id(found) == name else None
 
@@ -90,6 +92,7 @@ def beginning(name: str) -> str:
     return name[:_KEPT] if was_cut else ""
 
 
+_MAX_INTEGER = 1 << 63
 _NANOSECONDS = 1_000_000  # in a millisecond
 # The highest of the random bits behind the variant: without it, a series has room to count.
 _ROOM = 1 << 61
