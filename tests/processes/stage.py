@@ -78,7 +78,7 @@ def databases(folder: Path, **options: Any) -> dict[str, Any]:
 def _file_database(alias: str, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     path = folder / f"{alias}.sqlite3"
     shutil.copy(Path(_template().name) / path.name, path)
-    merged = _merged({"transaction_mode": "IMMEDIATE", "timeout": 20}, options)
+    merged = _merged({"transaction_mode": "IMMEDIATE", "timeout": 120}, options)
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path), "OPTIONS": merged}
 
 
