@@ -227,12 +227,21 @@ def _is_string_map(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
 
 
+def _is_channels(value: object) -> bool:
+    # {"BACKEND": "…"} is a channel without its alias.
+    return (
+        isinstance(value, Mapping)
+        and all(isinstance(alias, str) for alias in value)
+        and not isinstance(value.get("BACKEND"), str)
+    )
+
+
 # key -> (what it must be, in words; the test of it)
 KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "RULES": ("a list of rules", lambda value: isinstance(value, (list, tuple))),
     "CHANNELS": (
         "a dict of alias to {'BACKEND': dotted path, 'OPTIONS': dict}",
-        lambda value: isinstance(value, Mapping) and all(isinstance(alias, str) for alias in value),
+        _is_channels,
     ),
     "MASK_FIELDS": ("a list of words", _is_words),
     "MASK_KEY": ("a string or bytes", _is_key),

@@ -103,7 +103,7 @@ def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_i
         names = {path.rpartition(".")[2] for path in built_in if path.rpartition(".")[0] == ".".join(parts[:length])}
         near = nearest(parts[length], [*names, *_names_in(module, accepts, is_last=length == len(parts) - 1)])
         path = ".".join([*parts[:length], near or "", *parts[length + 1 :]])
-        if near:
+        if near and not (length == len(parts) - 1 and _is_class_of(known, parts[-1]) and near != parts[-1]):
             return f"Did you mean {path!r}?"
         break
     return CORRECT_PATH
@@ -117,6 +117,11 @@ def _built_in(parts: Sequence[str], paths: Iterable[str]) -> str:
         if last == name or (len(parts) == 1 and last and name.startswith(last)):
             return path
     return ""
+
+
+def _is_class_of(path: str, name: str) -> bool:
+    """Return whether a path of this package ends with exactly that class, which is nearer than any resemblance."""
+    return bool(path) and path.rpartition(".")[2].lower() == name.lower()
 
 
 def _names_in(module: ModuleType | None, accepts: Callable[[Any], bool], *, is_last: bool) -> list[str]:

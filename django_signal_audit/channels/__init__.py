@@ -8,7 +8,7 @@ from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.plugins import PluginError, load_class
-from django_signal_audit.problems import did_you_mean, entry_of, nearest_path, shown
+from django_signal_audit.problems import did_you_mean, entry_of, nearest, nearest_path, shown
 
 # Those of this package, named in hints.
 BUILT_IN = tuple(
@@ -16,6 +16,11 @@ BUILT_IN = tuple(
     for name in ("apprise", "callable", "email", "inbox", "log", "webhook")
 )
 
+_KEYS = ("BACKEND", "OPTIONS")
+_KEY_SYNONYMS = {
+    **dict.fromkeys(("class", "path", "type", "channel", "engine", "handler", "()"), "BACKEND"),
+    **dict.fromkeys(("args", "kwargs", "params", "settings", "config", "conf"), "OPTIONS"),
+}
 # What people call them.
 _SYNONYMS = {"mail": "email", "smtp": "email", "http": "webhook", "function": "callable", "logging": "log"}
 
@@ -49,11 +54,13 @@ def load_channel(alias: str, config: Any) -> Channel:
     path = f'SIGNAL_AUDIT["CHANNELS"]["{alias}"]'
     if not isinstance(config, Mapping):
         msg = f"{path} must be a dict, not {type(config).__name__}."
-        raise InvalidSettings(msg, "Write {'BACKEND': 'dotted.path', 'OPTIONS': {}}.")
-    unknown = [key for key in config if key not in ("BACKEND", "OPTIONS")]
+        dotted = config if isinstance(config, str) and config.replace(".", "").isidentifier() else "dotted.path"
+        raise InvalidSettings(msg, f"Write {{'BACKEND': {dotted!r}, 'OPTIONS': {{}}}}.")
+    unknown = [key for key in config if key not in _KEYS]
     if unknown:
-        msg = f"{entry_of(path, unknown[0])} isn't a key of a channel."
-        raise InvalidSettings(msg, did_you_mean(unknown[0], ("BACKEND", "OPTIONS")))
+        subject = entry_of(path, unknown[0])
+        msg = f"{subject} isn't a key of a channel."
+        raise InvalidSettings(msg, _key_hint(unknown))
     options = config.get("OPTIONS", {})
     if not isinstance(options, Mapping):
         msg = f'{path}["OPTIONS"] must be a dict, not {type(options).__name__}.'
@@ -64,6 +71,17 @@ def load_channel(alias: str, config: Any) -> Channel:
     except Exception as error:
         msg = f"{path} can't create {backend.__name__}: {type(error).__name__}: {error}."
         raise InvalidSettings(msg, "Fix the class or its OPTIONS.") from error
+
+
+def _key_hint(unknown: list[Any]) -> str:
+    """Return where the keys belong that a channel doesn't have: most likely they are its options."""
+    first = unknown[0]
+    word = first.lower() if isinstance(first, str) else ""
+    near = _KEY_SYNONYMS.get(word) or nearest(first, _KEYS, 0.7)
+    if near:
+        return f"Did you mean {near!r}?"
+    options = ", ".join(f'"{key}": …' for key in unknown if isinstance(key, str))
+    return f'Options of the channel go into OPTIONS: "OPTIONS": {{{options}}}.' if options else "Remove it."
 
 
 def _backend(dotted: Any, path: str) -> type[Channel]:

@@ -70,6 +70,9 @@ TO_OPTION = Option(expects="a recipient or a list of recipients", accepts=is_tex
 
 CHECK_PERMISSION_OPTION = Option(expects="True or False", accepts=lambda value: isinstance(value, bool))
 # What every channel that is about recipients has.
+# What people call "to".
+_TO_SYNONYMS = dict.fromkeys(("recipients", "recipient", "emails", "email", "addresses", "address", "users"), "to")
+
 RECIPIENT_OPTIONS: Mapping[str, Option] = {
     "to": TO_OPTION,
     "check_permission": CHECK_PERMISSION_OPTION,
@@ -167,7 +170,10 @@ class Channel(ABC):
     def _check_option(self, name: str) -> CheckMessage | None:
         option = self.option_schema.get(name)
         if option is None:
-            return self.error(name, "isn't an option of this channel", did_you_mean(name, self.option_schema))
+            synonyms = _TO_SYNONYMS if "to" in self.option_schema else None
+            return self.error(
+                name, "isn't an option of this channel", did_you_mean(name, self.option_schema, synonyms=synonyms)
+            )
         value = self.options[name]
         if not option.accepts(value):
             hidden = option.confidential or is_secret(str(name))

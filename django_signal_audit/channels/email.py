@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 from collections.abc import Iterator, Mapping
 from email.utils import parseaddr
@@ -59,7 +60,7 @@ class EmailChannel(Channel):
         """Report what no mail can go to. Of the channel's own recipients, ``check`` does."""
         if recipient in self.recipients() or _is_sound_recipient(recipient):
             return None
-        return "isn't an e-mail address", "Correct the address."
+        return "isn't an e-mail address", _address_hint(recipient)
 
     def mailbox_hint(self, recipient: str) -> str | None:
         """Return how to say that a name without a domain is meant: a mailbox on the mail server itself."""
@@ -108,7 +109,10 @@ class EmailChannel(Channel):
         try:
             get_template(template)
         except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
-            what = f"is {template!r}, which cannot be loaded: {type(error).__name__}: {error}"
+            line = getattr(getattr(error, "token", None), "lineno", None)
+            where = f" on line {line}" if line else ""
+            said = str(error).partition("\n")[0]
+            what = f"is {template!r}, which cannot be loaded: {type(error).__name__}{where}: {said}"
             yield self.error("html", what, "Write the name of a template that TEMPLATES can load.")
 
     def _address_problems(self) -> Iterator[CheckMessage]:
@@ -117,7 +121,7 @@ class EmailChannel(Channel):
             value = self.options.get(name, ())
             for text in (value,) if isinstance(value, str) else value if is_texts(value) else ():
                 if not is_sound(text):
-                    yield self.error(name, f"names {text!r}, which isn't an e-mail address", "Correct the address.")
+                    yield self.error(name, f"names {text!r}, which isn't an e-mail address", _address_hint(text))
                 elif name != "to" and "@" not in text:
                     yield self._header_warning(name, text)
 
@@ -160,9 +164,28 @@ def _engine() -> Engine:
     )
 
 
+def _several(text: str) -> list[str]:
+    """Return the addresses in a text that has several and nothing else, of which some versions of Python take one."""
+    parts = [part for part in re.split(r"[,;\s]+", text) if part]
+    is_list = len(parts) > 1 and all(re.fullmatch(r"[^@<>\"]+@[^@<>\"]+", part) for part in parts)
+    return parts if is_list else []
+
+
+def _address_hint(text: str) -> str:
+    """Return the edit to make to a text that is no address."""
+    if several := _several(text):
+        return f"Write a list: {several!r}."
+    if "{{" in text:
+        path = text.strip("{} ").removeprefix("object.").removeprefix("new.")
+        return f"Recipients are no templates. Write the path alone: {path!r}."
+    return "Correct the address."
+
+
 def _is_sound_recipient(text: str) -> bool:
     if text.startswith(("user:", "group:")) or ("@" not in text and len(text.split()) == 1):
         return True
+    if _several(text):
+        return False
     try:
         return bool(_checked(text))
     except GiveUp:

@@ -160,6 +160,9 @@ def _word_hint(spec: str, channel: Channel, models: Sequence[type[Model]]) -> st
         near = keyword or nearest(word, KEYWORDS, NEAR + 0.1)
         return f"Did you mean {near!r}?" if near else None
     near = keyword or _SYNONYMS.get(word.lower()) or _nearest_name(word, models)
+    path = word.replace("__", ".")
+    if path != word and any(is_field_path(path, model) for model in models):
+        return f"Did you mean {path!r}?"
     if near and "@" not in spec:
         return f"Did you mean {near!r}?"
     if word != spec:

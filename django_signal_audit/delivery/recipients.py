@@ -83,8 +83,14 @@ def path_problem(spec: str, models: Iterable[type[Model]]) -> tuple[str, str] | 
     """Return what is wrong with a path and the edit to make, None if it may lead to somebody from one of the models."""
     if secret := secret_name(spec):
         return f"passes {secret!r}, which is private", "Name the user it belongs to."
+    models = list(models)
     problems = [_walk(model, spec.split(".")) for model in models]
-    return None if None in problems else problems[0]
+    if None in problems:
+        return None
+    first, _, rest = spec.partition(".")
+    if rest and first in ("object", "instance", "obj", "self", "new", "old") and path_problem(rest, models) is None:
+        return "begins with a name that isn't needed", f"Paths begin at the object: write {rest!r}."
+    return problems[0]
 
 
 def attribute_names(model: type[Model]) -> set[str]:

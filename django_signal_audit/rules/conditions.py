@@ -234,6 +234,20 @@ OPERATOR_SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("increase_by", "rises_by", "up_by", "raised_by"), "increased_by"),
     **dict.fromkeys(("decrease_by", "drops_by", "falls_by", "down_by", "lowered_by"), "decreased_by"),
 }
+# What only a function can ask for.
+NO_OPERATORS = (
+    "and",
+    "or",
+    "not",
+    "between",
+    "range",
+    "contains",
+    "icontains",
+    "startswith",
+    "endswith",
+    "regex",
+    "!=",
+)
 NEAR = 0.7
 
 
@@ -373,6 +387,8 @@ def _operand_problems(key: Any, operand: Any, field: Field, path: str) -> list[P
         hint = f'"{near}" takes no value: write it alone.' if near in WORDS else f"Did you mean {near!r}?"
         if near is None:
             hint = did_you_mean(key, [*OPERATORS, *WORDS])
+        if isinstance(key, str) and key.strip().lower() in NO_OPERATORS:
+            hint = "Write a function that takes the change, and its dotted path as the condition of the rule."
         return [Problem("E012", path, f"has the key {shown(key)}, which isn't an operator that takes a value.", hint)]
     return _use_problems(key, operand, field, path)
 
@@ -396,9 +412,22 @@ def _use_problems(key: str, operand: Any, field: Field, path: str) -> list[Probl
         what = f"{type(field).__name__} {field.name!r}"
         if key in WORDS:
             return [Problem("E012", path, f"is {key!r}: {reason}.", f'Use "changed" for {what}.')]
-        hint = f"Give a value that {what} can be compared with."
+        hint = f"Give a value that {what} can be compared with. {_meant_operand(operator, field, operand)}".rstrip()
         return [Problem("E012", f'{path}["{key}"]', f"cannot be {shown(operand)}: {reason}.", hint)]
     return []
+
+
+def _meant_operand(operator: Operator, field: Field, operand: Any) -> str:
+    """Return the edit that makes ``"20%"`` or a negative number right: the operator says the direction."""
+    if not isinstance(operand, (str, int, float, Decimal)) or isinstance(operand, bool):
+        return ""
+    text = str(operand).strip().removesuffix("%").strip().removeprefix("-")
+    try:
+        number = Decimal(text)
+        operator.read(field, number)
+    except Exception:  # noqa: BLE001  # fields of all kinds convert the value, each fails in its own way
+        return ""
+    return f"Write {text}." if number else ""
 
 
 def _reason(error: Exception) -> str:

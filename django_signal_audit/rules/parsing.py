@@ -11,11 +11,18 @@ from django_signal_audit.conf import KEYS, raw_settings
 from django_signal_audit.enums import Level
 from django_signal_audit.events.keys import MAX_LENGTH
 from django_signal_audit.events.values import clean_text
-from django_signal_audit.problems import Problem, did_you_mean, entry_of, nearest, shown
+from django_signal_audit.problems import Problem, entry_of, shown
 from django_signal_audit.rules.durations import EXAMPLES, is_retention
+from django_signal_audit.rules.hints import (
+    key_hint,
+    meant_key,
+    rule_hint,
+    setting_hint,
+    unknown_setting_hint,
+    value_hint,
+)
 
 from .durations import parse_duration, parse_rate
-from .hints import value_hint
 from .schema import RULE_KEYS, NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.
@@ -147,9 +154,11 @@ def settings_problems() -> list[Problem]:
     for key, value in raw.items():
         path = entry_of("SIGNAL_AUDIT", key)
         if key not in KEYS:
-            problems.append(Problem("E002", path, "isn't a setting of this package.", did_you_mean(key, KEYS)))
+            hint = unknown_setting_hint(key, KEYS)
+            problems.append(Problem("E002", path, "isn't a setting of this package.", hint))
         elif not KEYS[key][1](value):
-            hint = f"It is of type {type(value).__name__}." if key in _UNSHOWN else f"It is {shown(value)}."
+            said = f"It is of type {type(value).__name__}." if key in _UNSHOWN else f"It is {shown(value)}."
+            hint = f"{said} {setting_hint(key, value)}".rstrip()
             problems.append(Problem("E003", path, f"must be {KEYS[key][0]}.", hint))
     return problems
 
@@ -169,7 +178,7 @@ def parse_rules(raw_rules: Iterable[Any]) -> tuple[list[ParsedRule], list[Proble
         entry = as_mapping(raw)
         if entry is None:
             message = f"must be a dict or a Rule, not {type(raw).__name__}."
-            problems.append(Problem("E004", path, message, 'Write {"name": …, "model": …}.'))
+            problems.append(Problem("E004", path, message, rule_hint(raw)))
             continue
         rule, found = _parse_rule(entry, path)
         parsed.append(rule)
@@ -242,8 +251,8 @@ def _read(
     for name, value in raw.items():
         where, key = entry_of(path, name), keys.get(name)
         if key is None:
-            unread.add(nearest(name, keys) or "")
-            problems.append(Problem("E005", where, f"isn't a key of {what}.", did_you_mean(name, keys)))
+            unread.add(meant_key(name, keys))
+            problems.append(Problem("E005", where, f"isn't a key of {what}.", key_hint(name, value, keys)))
         elif not key.accepts(value):
             unread.add(name)
             problems.append(Problem(key.code, where, f"must be {key.expects}.", value_hint(name, value)))
@@ -259,8 +268,20 @@ def _is_nameless(name: Any) -> bool:
 def _name_problems(name: Any, path: str, first: dict[str, str]) -> list[Problem]:
     if not isinstance(name, str) or not name.strip():
         return []
-    if name not in first:
-        first[name] = path
-        return []
-    hint = f"Rename one of them: {first[name]} has the same name."
-    return [Problem("E007", f'{path}["name"]', f"is {shown(name)}, a name that another rule has already.", hint)]
+    where = f'{path}["name"]'
+    if name in first:
+        hint = f"Rename one of them: {first[name]} has the same name."
+        return [Problem("E007", where, f"is {shown(name)}, a name that another rule has already.", hint)]
+    alike = next((other for other in first if _folded(other) == _folded(name)), None)
+    first[name] = path
+    if alike is not None:
+        hint = f"Rename one of them: {first[alike]} is named {shown(alike)}."
+        message = f"is {shown(name)}, which differs from the name of another rule only in case or spaces."
+        return [Problem("W010", where, message, hint)]
+    if name != name.strip():
+        return [Problem("W010", where, f"is {shown(name)}, with spaces around it.", f"Write {shown(name.strip())}.")]
+    return []
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()

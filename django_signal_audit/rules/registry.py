@@ -18,7 +18,7 @@ from .parsing import masks, parse_rules, settings_problems
 from .patterns import Model, concrete, resolve_all
 from .plans import CompiledRule, ModelPlan, build_plan, compile_condition, concerns
 from .schema import NotifyEntry, Rule
-from .validation import exclusion_problems, rule_problems
+from .validation import exclusion_problems, mask_word_problems, rule_problems
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -32,6 +32,7 @@ class Registry:
         raw_rules = get_settings().rules
         self.parsed, problems = parse_rules(raw_rules)
         self.problems: list[Problem] = [*settings_problems(), *exclusion_problems(), *problems]
+        self.problems += mask_word_problems()
         for item in self.parsed:
             self.problems += rule_problems(item)
         self.rules: tuple[Rule, ...] = tuple(

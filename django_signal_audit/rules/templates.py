@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -13,11 +14,20 @@ from django.template.defaulttags import FilterNode, ForNode
 from django.template.loader_tags import ExtendsNode, IncludeNode
 from django.templatetags.i18n import BlockTranslateNode
 
-from django_signal_audit.problems import Problem, did_you_mean
+from django_signal_audit.problems import Problem, did_you_mean, nearest
 from django_signal_audit.rules.parsing import ParsedRule
 from django_signal_audit.rules.patterns import Field, Model
 from django_signal_audit.rules.plans import condition_fields
 from django_signal_audit.rules.schema import RULE_KEYS
+
+# Tags that are there without {% load %}.
+_LOADED = ("i18n", "l10n", "tz")
+# {object}, {object.name!r}, {0}, ${object}, $object, %(object)s and %s, as other kinds of templates have them.
+_PLACEHOLDER = re.compile(
+    r"\$?(?<!\{)\{\s*([a-z_][\w.\[\]]*)\s*(?:[!:][^{}\n]*)?\}(?!\})|\$([a-z_]\w*)|%\((\w+)\)[sdr]"
+    r"|(?<![\d%])%s(?!\w)|(?<!\{)\{\d\}(?!\})"
+)
+_FILE = re.compile(r"[\w/.-]+\.(?:txt|html?|md|mjml|jinja2?|j2|djt|tpl)")
 
 # What a name stands for.
 ANYTHING, TEXT, FIELDS, EVENT, EVENTS, RULE = "anything", "text", "fields", "event", "events", "rule"
@@ -240,7 +250,7 @@ def _problems(source: str, fields: Mapping[str, Field], path: str) -> list[Probl
     try:
         template = compile_template(source)
     except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way
-        return [Problem("E017", path, f"does not compile: {error}.", "Fix the template.")]
+        return [_syntax_problem(error, path)]
     if any(template.nodelist.get_nodes_by_type(kind) for kind in (ExtendsNode, IncludeNode)):
         message = "includes another template, which a template in the settings can't."
         return [Problem("E017", path, message, "Write the text here instead.")]
@@ -249,4 +259,73 @@ def _problems(source: str, fields: Mapping[str, Field], path: str) -> list[Probl
         if any(opening in text for text in texts):
             message = f"has a {opening} that is not closed on its line."
             return [Problem("E017", path, message, f"Close it with {closing}.")]
-    return list(dict.fromkeys(filter(None, (use_problem(use, fields, path) for use in uses(template.nodelist)))))
+    found = [*(use_problem(use, fields, path) for use in uses(template.nodelist))]
+    found += [_placeholder_problem(text, fields, path) for text in texts]
+    found.append(_file_problem(source, path))
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _syntax_problem(error: Exception, path: str) -> Problem:
+    """Return what Django says of a template that doesn't compile, in which line, and the edit to make."""
+    text = str(error).partition(". Must be one of")[0].partition(". Did you forget")[0].partition("\n")[0].rstrip(".")
+    line = getattr(getattr(error, "token", None), "lineno", None)
+    where = f" on line {line}" if line and " on line " not in text else ""
+    return Problem("E017", path, f"does not compile{where}: {text}.", _syntax_hint(text))
+
+
+def _syntax_hint(text: str) -> str:
+    """Return the edit to make to a template that doesn't compile, by what Django says of it."""
+    if found := re.match(r"'(.+)' is not a registered tag library", text):
+        if found[1] in _LOADED:
+            return f"Remove {{% load {found[1]} %}}: its tags are there without it."
+        return "Remove the {% load %}: only Django's own tags and filters work in the settings."
+    if found := re.match(r"Invalid filter: '(.+)'", text):
+        names = [name for library in _engine().template_builtins for name in library.filters]
+        near = nearest(found[1], names, 0.75)
+        return f"Did you mean {near!r}?" if near else "Remove it: only Django's own filters work in the settings."
+    if found := re.match(r"Invalid block tag[^:]*: '(\w+)'", text):
+        names = [name for library in _engine().template_builtins for name in library.tags]
+        if found[1].startswith(("end", "el")):
+            return f"Remove {{% {found[1]} %}}, or open its block before it."
+        near = nearest(found[1], names, 0.6)
+        return f"Did you mean {near!r}?" if near else "Remove it: only Django's own tags work in the settings."
+    if found := re.match(r"Unclosed tag[^:]*: '(\w+)'", text):
+        return f"Close it with {{% end{found[1]} %}}."
+    if found := re.match(r"Could not parse the remainder: '(.*)' from '(.*)'", text):
+        return _remainder_hint(found[1], found[2].removesuffix(found[1]))
+    return "Fix the template."
+
+
+def _remainder_hint(rest: str, name: str) -> str:
+    """Return the edit to make to a variable that has more than Django reads."""
+    if rest.startswith("("):
+        return f"Write {{{{ {name} }}}}: Django calls methods by itself, without arguments."
+    if found := re.match(r"\[['\"]?(\w+)['\"]?\]", rest):
+        return f"Write {{{{ {name}.{found[1]} }}}}."
+    if found := re.match(r":\.(\d)f", rest):
+        return f"Write {{{{ {name}|floatformat:{found[1]} }}}}."
+    if re.match(r"\s*[-+*/%]", rest):
+        return "Templates don't calculate. Add with the filter add, or show the values alone."
+    return "Write a name, and filters after |."
+
+
+def _placeholder_problem(text: str, fields: Mapping[str, Field], path: str) -> Problem | None:
+    """Return a warning about a placeholder of another kind than Django's, which is sent as it stands."""
+    for found in _PLACEHOLDER.finditer(text):
+        name = next(filter(None, found.groups()), "")
+        first = name.partition(".")[0].partition("[")[0]
+        near = first if first in CONTEXT else _SYNONYMS.get(first, "")
+        if name and not near and first not in fields:
+            continue
+        variable = f"{near}{name[len(first) :]}" if near else f"new.{name}" if name else "object"
+        message = f"has {found[0]!r}, which isn't a placeholder of Django's templates: it is sent as it stands."
+        return Problem("W011", path, message, f"Write {{{{ {variable} }}}}.")
+    return None
+
+
+def _file_problem(source: str, path: str) -> Problem | None:
+    """Return a warning about the name of a template where its text belongs."""
+    if not _FILE.fullmatch(source.strip()):
+        return None
+    message = f"is {source!r}, which looks like the name of a file: it is sent as it stands."
+    return Problem("W011", path, message, "Write the text of the template here.")

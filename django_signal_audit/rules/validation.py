@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from django_signal_audit.problems import Problem, did_you_mean, nearest, shown
 from django_signal_audit.rules.choices import choice_problems
 from django_signal_audit.rules.conditions import when_problems
 from django_signal_audit.rules.durations import retention_problems
-from django_signal_audit.rules.hints import signal_hint, split
+from django_signal_audit.rules.hints import EVERY_FIELD, EVERYTHING, mask_mistake, path_mistake, signal_hint, split
 from django_signal_audit.rules.parsing import ParsedRule
 from django_signal_audit.rules.patterns import (
     Field,
@@ -34,7 +35,7 @@ from django_signal_audit.rules.patterns import (
     resolve_all,
     watchable_fields,
 )
-from django_signal_audit.rules.plans import condition_fields, obstacle
+from django_signal_audit.rules.plans import condition_fields, obstacle, watched_names
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.rules.templates import template_problems
 
@@ -61,7 +62,21 @@ def field_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
         problems += choice_problems(rule.when, list(known.by_model.values()), f'{path}["when"]')
     if problems or not parsed.unread.isdisjoint(_DECISIVE):
         return list(dict.fromkeys(problems))
-    return _reach_problems(rule, models, path)
+    return [*_reach_problems(rule, models, path), *_trigger_problems(rule, models, path)]
+
+
+def _trigger_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
+    """Warn of a condition on columns that the rule is not about: it holds only if one of its fields changes too."""
+    if not isinstance(rule.when, Mapping) or not rule.when:
+        return []
+    may_update = [model for model in models if not obstacle(rule, model, EventType.UPDATE.value)]
+    asked = set(rule.when)
+    if not may_update or any(asked & watched_names(rule, model) for model in may_update):
+        return []
+    name = next(iter(rule.when))
+    hint = f'Remove "{name}" from "exclude".' if name in rule.exclude else f'Add "{name}" to "fields".'
+    message = f'asks for "{name}", which isn\'t a field of the rule: it holds only if one of its fields changes too.'
+    return [Problem("W013", f'{path}["when"]', message, hint)]
 
 
 class _Known:
@@ -82,8 +97,20 @@ class _Known:
             hint = f'Add a rule with "model": "{label}": its rows hold the members.'
             return Problem("E018", path, f"names {shown(name)}, which has the through model {label}.", hint)
         near = self._columns.get(name) or self._meant(name)
-        hint = f"Did you mean {near!r}?" if near else did_you_mean(name, self._fields)
+        hint = f"Did you mean {near!r}?" if near else self._hint(name, path)
         return Problem("E010", path, f"names {shown(name)}, which isn't a field of the model.", hint)
+
+    def _hint(self, name: Any, path: str) -> str:
+        if name in EVERYTHING:
+            return EVERY_FIELD if path.endswith('["fields"]') else "Name each field."
+        if name == "pk":
+            return "Remove it: the primary key stands on every event."
+        for model in self.by_model:
+            for relation in model._meta.related_objects:
+                if name in (relation.name, relation.get_accessor_name()):
+                    label = relation.related_model._meta.label
+                    return f'Add a rule with "model": "{label}", whose rows hold that relation.'
+        return did_you_mean(name, self._fields)
 
     def _meant(self, name: Any) -> str | None:
         """Return the field that a lookup such as ``price__gt`` or a verbose name means, None if it is neither."""
@@ -91,7 +118,9 @@ class _Known:
             return None
         first = name.partition("__")[0].partition(".")[0]
         verbose = {str(field.verbose_name).lower(): found for found, field in self._fields.items()}
-        return first if first in self._fields else self._columns.get(first) or verbose.get(name.strip().lower())
+        last = name.rpartition(".")[2]
+        near = first if first in self._fields else last if last in self._fields else None
+        return near or self._columns.get(first) or verbose.get(name.strip().lower())
 
 
 def _mask_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
@@ -137,9 +166,23 @@ REQUEST_KEYS = ("paths", "methods")
 MODEL_KEYS = ("fields", "exclude")
 EVENT_SYNONYMS = {
     **dict.fromkeys(("add", "added", "insert", "inserted", "new", "save", "saved", "post_save", "pre_save"), "create"),
+    **dict.fromkeys(("creation", "created", "insertion", "bulk_create", "+", "c", "i"), "create"),
+    **dict.fromkeys(("changes", "modification", "updating", "bulk_update", "upsert", "~", "u"), "update"),
+    **dict.fromkeys(("soft_delete", "soft_deleted", "save_existing"), "update"),
+    **dict.fromkeys(("deleted", "deletion", "removal", "cascade", "truncate", "purge", "-", "d"), "delete"),
+    **dict.fromkeys(("clear", "set", "members", "relation", "relations"), "m2m"),
     **dict.fromkeys(("change", "changed", "edit", "edited", "modify", "modified", "write"), "update"),
     **dict.fromkeys(("remove", "removed", "destroy", "destroyed", "post_delete", "pre_delete"), "delete"),
     **dict.fromkeys(("m2m_changed", "many_to_many", "manytomany", "related"), "m2m"),
+}
+# Of those, the ones that hardly name an event of a project's own.
+SIGNAL_SYNONYMS = {
+    **dict.fromkeys(("created", "inserted", "insert", "post_save", "pre_save"), "create"),
+    "updated": "update",
+    "deleted": "delete",
+    "post_delete": "delete",
+    "pre_delete": "delete",
+    "m2m_changed": "m2m",
 }
 # Near misses of the events that this package makes without a model; any other name is one for ``record()``.
 LOGIN_SYNONYMS = {
@@ -190,13 +233,25 @@ def _kind_problems(parsed: ParsedRule) -> list[Problem]:
 def _path_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
     if isinstance(rule.when, str):
-        problems += import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function that takes a change")
+        found = import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function that takes a change")
+        hint = _expression_hint(rule) if found else ""
+        problems += [replace(problem, hint=hint) if hint else problem for problem in found]
     if rule.signal:
         expected = "a custom django.dispatch.Signal"
         found = import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
         hint = signal_hint(rule.signal, _is_custom_signal) if found else ""
         problems += [replace(problem, hint=hint) if hint else problem for problem in found]
     return problems
+
+
+def _expression_hint(rule: Rule) -> str:
+    """Return what to write in place of an expression, or of a field alone, as a condition; ``""`` if it is neither."""
+    text = str(rule.when)
+    names = [word for word in re.findall(r"[A-Za-z_]\w*", text) if word not in ("old", "new")]
+    fields = {name for model in resolve_all(rule.models) for name in condition_fields(model)}
+    if names and names[0] in fields and (names == [text] or re.search(r"[^\w.]", text)):
+        return f'Write a dict of field to operator, such as {{"{names[0]}": "changed"}}.'
+    return ""
 
 
 def import_problems(dotted: str, path: str, accepts: Callable[[Any], bool], expected: str) -> list[Problem]:
@@ -267,7 +322,8 @@ def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
             problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which needs a model.", hint))
         elif near := _meant_event(name):
             message = f"names {name!r}, which exists only if your code calls record() with that name."
-            problems.append(Problem("W031", f'{path}["events"]', message, f"Did you mean {near!r}?"))
+            hint = f"Did you mean {near!r}?" + (' It needs a "model".' if near in MODEL_EVENTS else "")
+            problems.append(Problem("W031", f'{path}["events"]', message, hint))
     problems += [
         Problem("W001", f'{path}["{key}"]', "has no effect without a model.", "Remove it, or add a model.")
         for key in MODEL_KEYS
@@ -286,7 +342,8 @@ def _meant_event(name: str) -> str:
     known = (*AUTH_EVENTS, EventType.REQUEST.value)
     if name in known:
         return ""
-    return LOGIN_SYNONYMS.get(name.strip().lower()) or nearest(name, known, NEAR) or ""
+    word = name.strip().lower()
+    return LOGIN_SYNONYMS.get(word) or SIGNAL_SYNONYMS.get(word) or nearest(name, known, NEAR) or ""
 
 
 def _request_problems(parsed: ParsedRule) -> list[Problem]:
@@ -297,13 +354,25 @@ def _request_problems(parsed: ParsedRule) -> list[Problem]:
             for key in REQUEST_KEYS
             if getattr(rule, key)
         ]
-    return [
-        Problem(
-            "W001", f'{path}["methods"]', f"names {name!r}, which isn't an HTTP method.", did_you_mean(name, METHODS)
-        )
-        for name in rule.methods
-        if name.upper() not in METHODS
-    ]
+    return [*_pattern_problems(rule.paths, path), *_method_problems(rule.methods, path)]
+
+
+def _pattern_problems(patterns: Iterable[str], path: str) -> Iterator[Problem]:
+    for position, pattern in enumerate(patterns):
+        if mistake := path_mistake(pattern):
+            what, hint = mistake
+            yield Problem("W009", f'{path}["paths"][{position}]', f"is {shown(pattern)}, which {what}.", hint)
+
+
+def _method_problems(methods: Iterable[str], path: str) -> Iterator[Problem]:
+    for name in methods:
+        if name.upper() in METHODS:
+            continue
+        several = split(name)
+        hint = f"Write {several!r}." if len(several) > 1 else did_you_mean(name, METHODS)
+        if name.strip().upper() in ("*", "ANY", "ALL"):
+            hint = "Remove the key: the rule is about all methods then."
+        yield Problem("W001", f'{path}["methods"]', f"names {name!r}, which isn't an HTTP method.", hint)
 
 
 def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
@@ -313,6 +382,10 @@ def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
     for name in rule.events:
         if name not in MODEL_EVENTS:
             hint = did_you_mean(name, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)
+            if name.strip().lower() in ("*", "all", "any", "__all__"):
+                hint = "Remove the key: the rule is about all of them then."
+            if name.strip().lower() in ("view", "viewed", "read", "access", "accessed", "select", "retrieve"):
+                hint = "Remove it: reading isn't recorded. Call record() where an object is shown."
             if name in (*AUTH_EVENTS, EventType.REQUEST):
                 hint = f"Move {name!r} to a rule of its own, without a model."
             problems.append(
@@ -341,6 +414,17 @@ def pattern_problems(pattern: str, path: str) -> list[Problem]:
     swapped = model._meta.swapped
     hint = f"Write {swapped!r}, which is used in its place." if swapped else "Remove it."
     return [Problem("E009", path, f"is {pattern!r}, which cannot be audited.", hint)]
+
+
+def mask_word_problems() -> list[Problem]:
+    """Return the entries of MASK_FIELDS that mask nothing, or something else than was meant."""
+    problems = []
+    for position, word in enumerate(get_settings().mask_fields):
+        if mistake := mask_mistake(word):
+            what, hint = mistake
+            path = f'SIGNAL_AUDIT["MASK_FIELDS"][{position}]'
+            problems.append(Problem("W012", path, f"is {shown(word)}, which {what}.", hint))
+    return problems
 
 
 def exclusion_problems() -> list[Problem]:
