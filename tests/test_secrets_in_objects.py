@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections import UserDict
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.contrib.auth.models import User
@@ -28,6 +28,11 @@ class Login:
     user: str = "ann"
 
 
+class Account(NamedTuple):
+    password: str
+    user: str = "ann"
+
+
 class Odd:
     def __repr__(self) -> str:
         return f"Odd(user='ann', password={SECRET!r})"
@@ -39,6 +44,9 @@ VALUES: dict[str, Any] = {
     "items": {"password": SECRET, "user": "ann"}.items(),
     "query": QueryDict(f"password={SECRET}&user=ann"),
     "dataclass": Login(SECRET),
+    "named tuple": Account(SECRET),
+    "named tuple in a dataclass": Login("", Account(SECRET)),  # type: ignore[arg-type]
+    "dataclass in a tuple": ("ann", Login(SECRET)),
     "namespace": SimpleNamespace(password=SECRET, user="ann"),
     "object": Odd(),
     "error": ValueError(f"user=ann password={SECRET}"),

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from django.utils.crypto import salted_hmac
@@ -82,6 +82,8 @@ def bounded(
     depth: int = MAX_DEPTH,
     name: Callable[[Any], str] = str,
     around: tuple[int, ...] = (),
+    *,
+    opens_tuples: bool = False,
 ) -> JSONValue:
     """Return a document as JSON, with objects that have a reserved key escaped and digests of what lies too deep.
 
@@ -91,6 +93,7 @@ def bounded(
         depth: How many lists and objects may lie in each other.
         name: Makes the text of a key.
         around: The ids of the containers that the value lies in.
+        opens_tuples: Whether a named tuple is an object of its fields rather than a list.
 
     """
     if not _is_container(value):
@@ -98,13 +101,14 @@ def bounded(
     if depth <= 0 or id(value) in around:
         return digest(_rest(value))
     around = (*around, id(value))
+    inner = partial(bounded, leaf=leaf, name=name, around=around, opens_tuples=opens_tuples)
+    if opens_tuples and isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if not isinstance(value, dict):
-        return [bounded(item, leaf, depth - 1, name, around) for item in value]
+        return [inner(item, depth=depth - 1) for item in value]
     keys = {name(key): item for key, item in value.items()}
     is_reserved = not RESERVED.isdisjoint(keys)
-    document: JSONValue = {
-        key: bounded(item, leaf, depth - 1 - is_reserved, name, around) for key, item in keys.items()
-    }
+    document: JSONValue = {key: inner(item, depth=depth - 1 - is_reserved) for key, item in keys.items()}
     return {ESCAPE_KEY: document} if is_reserved else document
 
 

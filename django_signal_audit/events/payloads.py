@@ -44,7 +44,7 @@ _SHORTEST = 4
 
 def payload(value: Any) -> JSONValue:
     """Return any object as JSON: what has no JSON form becomes its text."""
-    return bounded(value, _leaf, name=_key)
+    return bounded(value, _leaf, name=_key, opens_tuples=True)
 
 
 def _leaf(value: Any) -> JSONValue:
@@ -52,7 +52,7 @@ def _leaf(value: Any) -> JSONValue:
         inside = _opened(value)
     except Exception:  # noqa: BLE001  # a broken mapping, say, or a queryset of a table that is gone
         inside = None
-    return _closed(value) if inside is None else bounded(inside, _closed, _SHALLOW, _key)
+    return _closed(value) if inside is None else bounded(inside, _closed, _SHALLOW, _key, opens_tuples=True)
 
 
 def _closed(value: Any) -> JSONValue:
