@@ -1,4 +1,4 @@
-"""Processes that are killed at random moments: the tables and the trail agree, and every message is sent."""
+"""Processes that are killed at random moments: the tables and the audit log agree, and every message is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys in another spelling than the row's: the trail names the row."""
+"""Keys in another spelling than the row's: the audit log names the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay against trails that are true, and against every way in which one can be false."""
+"""The replay against audit logs that are true, and against every way in which one can be false."""
 
 from __future__ import annotations
 

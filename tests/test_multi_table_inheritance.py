@@ -1,4 +1,4 @@
-"""Multi-table children: whatever writes a part of the row, its story is told under the most derived ruled model."""
+"""Multi-table children: whatever writes a part of the row, its events are under the most derived ruled model."""
 
 from __future__ import annotations
 
