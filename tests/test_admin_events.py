@@ -192,7 +192,7 @@ class TestVisibility:
         return [make_event(model="auth.group", actor_id="7", correlation_id="0190"), make_event(model="gone.thing")]
 
     @pytest.mark.parametrize("query", ["", "q=3", "actor=7", "q=7", "q=0190", "model=auth.group", "event_type=update"])
-    def test_the_list(self, viewer, seen, hidden, query):
+    def test_the_list_has_no_event_that_the_user_may_not_view(self, viewer, seen, hidden, query):
         assert not {event.pk for event in hidden} & set(shown(viewer, query))
 
     def test_the_list_has_the_others(self, viewer, seen, hidden):
@@ -208,7 +208,7 @@ class TestVisibility:
         for event in hidden:
             assert viewer.get(page_of(event)).status_code == 302  # as if it were not there
 
-    def test_the_history(self, viewer, hidden):
+    def test_the_history_of_a_model_that_the_user_may_not_view_is_refused(self, viewer, hidden):
         for label, status in {"auth.user": 200, "auth.group": 403, "gone.thing": 403}.items():
             url = reverse("admin:django_signal_audit_auditevent_object_history", args=(label, "3"))
             assert viewer.get(url).status_code == status, label

@@ -78,7 +78,7 @@ class TestValues:
             ("1.5", None, None),
         ],
     )
-    def test_each_type(self, value, english, german):
+    def test_each_type_is_shown_in_the_language_in_force(self, value, english, german):
         with translation.override("en"):
             assert show_exactly(value) == english
         with translation.override("de"):
@@ -113,7 +113,7 @@ class TestPages:
             ("fr", ("1 234,50", "9 999,00", "0,25", "1 000", "1 février 2026")),
         ],
     )
-    def test_the_diff(self, admin_client, product, language, values):
+    def test_the_diff_is_shown_in_the_readers_language(self, admin_client, product, language, values):
         event = last()
         pages = [
             reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,)),

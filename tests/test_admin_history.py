@@ -172,7 +172,7 @@ class TestState:
             ("2026-03-01", None),
         ],
     )
-    def test_as_recorded(self, admin_client, address, at, state):
+    def test_the_state_at_a_moment_is_as_recorded(self, admin_client, address, at, state):
         response = admin_client.get(address, {"at": at})
         found = response.context["state"]
         assert (found if found is None else [value.text for _, value in found]) == state

@@ -114,7 +114,7 @@ class TestComesAgain:
         ],
         ids=["text", "uuid", "composite", "child", "grandchild", "generated"],
     )
-    def test_rows_of_every_shape(self, admin_client, audit, make):
+    def test_rows_of_every_kind_come_again(self, admin_client, audit, make):
         audit(PLAIN)
         obj = make()
         before = stored(obj)
@@ -158,7 +158,7 @@ class TestComesAgain:
 
 
 class TestRefusal:
-    def test_there_again(self, admin_client, product):
+    def test_an_object_that_exists_again_is_not_made_twice(self, admin_client, product):
         event = deletion(product)
         admin_client.post(address(event))
         refused(admin_client, event, "The object exists again.")

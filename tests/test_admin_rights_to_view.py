@@ -407,7 +407,7 @@ class TestOtherOwners:
             assert seen_by_ann.get(history_of(own, pk=own_key)).status_code == 200
             assert seen_by_ann.get(history_of(foreign, pk=foreign_key)).status_code == 403
 
-    def test_generic_inlines(self, seen_by_ann, rows):
+    def test_generic_inlines_show_what_their_parent_shows(self, seen_by_ann, rows):
         class Notes(GenericTabularInline):
             model = Note
 

@@ -119,7 +119,7 @@ def tables() -> dict[str, list[Any]]:
 @pytest.mark.usefixtures("agree", "stock")
 class TestRollbacks:
     @pytest.mark.parametrize("by_hand", [False, True])
-    def test_a_transaction(self, by_hand: bool) -> None:
+    def test_a_transaction_that_rolls_back_leaves_no_event(self, by_hand: bool) -> None:
         before = tables()
         for name, write in WRITES.items():
             with undone(by_hand=by_hand):
@@ -151,7 +151,7 @@ class TestRollbacks:
                 assert tables() == before, name
 
     @pytest.mark.parametrize("write", WRITES)
-    def test_without_autocommit(self, write: str) -> None:
+    def test_a_rollback_without_autocommit_leaves_no_event(self, write: str) -> None:
         if connection.vendor == "sqlite" and write in ("get_or_create", "update_or_create"):
             pytest.skip("the end of Django's own savepoint is a commit there, audited or not")
         before = tables()
@@ -491,7 +491,7 @@ async def write_all_ways() -> None:
 
 class TestAsync:
     @pytest.mark.usefixtures("agree")
-    def test_every_method(self) -> None:
+    def test_every_async_method_is_recorded(self) -> None:
         run_async(write_all_ways())
         assert [event.event_type for event in events(model="app.product")] == [
             *["create", "update", "update"],

@@ -56,7 +56,7 @@ def shop(audit: Audit) -> None:
 
 @pytest.mark.usefixtures("shop")
 class TestCoverage:
-    def test_models(self) -> None:
+    def test_each_model_has_its_events_and_fields(self) -> None:
         models = by("model", data()["models"])
         product = models["app.Product"]
         assert product["events"] == ["create", "update", "delete", "m2m"]
@@ -77,7 +77,7 @@ class TestCoverage:
         assert list(models) == sorted(models)
         assert not {"auth.User", "app.CheapProduct"} & set(models)
 
-    def test_rules(self) -> None:
+    def test_each_rule_has_what_it_watches(self) -> None:
         rules = by("rule", data()["rules"])
         assert list(rules) == ["catalogue", "drop", "new", "viewed", "break-in"]
         assert rules["catalogue"]["fields"] == ["all", "without modified"]
@@ -130,7 +130,7 @@ class TagsOnOther:
 
 
 class TestNothing:
-    def test_no_rules(self, settings: Any) -> None:
+    def test_without_rules_it_says_that_nothing_is_audited(self, settings: Any) -> None:
         settings.SIGNAL_AUDIT = {}
         out = run()
         assert "No model is audited." in out
@@ -196,7 +196,7 @@ class TestExplain:
             "notifies": ["take", "mail: actor"],
         }
 
-    def test_members(self) -> None:
+    def test_explain_names_the_m2m_fields_that_are_recorded(self) -> None:
         document = data("--explain", "app.Product", "m2m")
         assert [field["field"] for field in document["fields"]] == ["tags"]
         assert by("rule", document["rules"])["catalogue"]["matches"] is True
@@ -207,7 +207,7 @@ class TestExplain:
     def test_labels_in_any_case_and_proxies(self, label: str) -> None:
         assert run("--explain", label, "update") == run("--explain", "app.Product", "update")
 
-    def test_the_table(self) -> None:
+    def test_explain_prints_a_table_of_rules_and_fields(self) -> None:
         out = run("--explain", "app.Product", "update")
         assert out.startswith("What a change would do: update of app.Product\n")
         assert "if its condition holds" in out
@@ -242,7 +242,7 @@ class TestExplainReasons:
         assert why["asks"] == (False, 'its condition asks for "price", which app.Tag has not')
         assert why["drop"] == (False, "it audits other models")
 
-    def test_excluded_models(self, audit: Audit) -> None:
+    def test_explain_names_exclude_models_as_the_reason(self, audit: Audit) -> None:
         audit({"name": "all", "model": "*"}, {"name": "tags", "model": "app.Tag"}, EXCLUDE_MODELS=["app.Product"])
         assert self.why("create") == {
             "all": (False, "EXCLUDE_MODELS names the model"),

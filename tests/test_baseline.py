@@ -45,7 +45,7 @@ def differences() -> list[Any]:
 
 
 class TestStartingPoints:
-    def test_rows_of_every_shape(self, audit: Audit) -> None:
+    def test_rows_of_every_kind_get_a_starting_point(self, audit: Audit) -> None:
         world.furnish()
         audit()
         give(batch_size=2)
@@ -60,7 +60,7 @@ class TestStartingPoints:
         Person.objects.all()[0].friends.clear()
         assert differences() == []
 
-    def test_what_it_writes(self, audit: Audit) -> None:
+    def test_a_starting_point_names_every_recorded_field(self, audit: Audit) -> None:
         product = Product.objects.create(name="a", price=2, api_token="secret")
         tags = [Tag.objects.create(name=name) for name in "ab"]
         product.tags.set(tags)
@@ -172,7 +172,7 @@ class TestStartingPoints:
         assert "app.product: skipped, because every rule has a condition." in out
         assert [event.model for event in events()] == ["app.tag"]
 
-    def test_children(self, audit: Audit) -> None:
+    def test_a_childs_row_has_no_starting_point_under_its_parent(self, audit: Audit) -> None:
         pizzeria = Pizzeria.objects.create(name="a")
         audit({"name": "places", "model": "app.Place"}, {"name": "pizzas", "model": "app.Pizzeria"})
         give("app.Place")
@@ -270,7 +270,7 @@ class TestBaselineCommand:
 
 
 class TestReplayCommand:
-    def test_nothing_to_find(self, audit: Audit) -> None:
+    def test_a_clean_audit_log_has_no_difference(self, audit: Audit) -> None:
         audit({"name": "tags", "model": "app.Tag"})
         Tag.objects.create(name="a")
         assert replay("--check") == "1 rows compared with their recorded history, 0 differences.\n"

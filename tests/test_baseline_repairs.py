@@ -69,7 +69,7 @@ class bypass_capture(suspend_auditing):  # reads as the statement it is
 
 
 class TestRowsThatDiffer:
-    def test_another_value(self, audit: Audit) -> None:
+    def test_a_value_that_differs_is_repaired(self, audit: Audit) -> None:
         audit()
         product = Product.objects.create(name="a", price=2, stock=1)
         right = Product.objects.create(name="right")
@@ -255,7 +255,7 @@ class TestMembersFromBeforeThePackage:
         assert AuditEvent.objects.state_of(Product, product.pk)["tags"] == [tag.pk for tag in tags[1:]]
         assert differences() == []
 
-    def test_symmetrical_members(self, audit: Audit) -> None:
+    def test_symmetrical_m2m_pairs_from_before_the_package_are_added(self, audit: Audit) -> None:
         people = [Person.objects.create(name=name) for name in "abc"]
         people[0].friends.add(people[1])
         audit()

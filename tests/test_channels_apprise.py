@@ -153,7 +153,7 @@ class TestCheck:
     def check(self, **options):
         return " ".join(f"{problem.msg} {problem.hint}" for problem in AppriseChannel("chat", options).check())
 
-    def test_right_options(self):
+    def test_right_options_are_no_mistake(self):
         assert self.check(urls="json://e.org", timeout=5) == ""
         assert self.check(urls={"a": "json://e.org", "b": "mailto://u:p@e.org"}, to="a") == ""
 

@@ -87,7 +87,7 @@ class TestCheck:
     def check(self, **options):
         return " ".join(f"{problem.msg} {problem.hint}" for problem in InboxChannel("inbox", options).check())
 
-    def test_right_ones(self):
+    def test_right_options_are_no_mistake(self):
         assert self.check(language="de", time_zone="Europe/Vienna") == ""
         assert self.check(language="user.last_name", time_zone="user.groups.zone") == ""
 
@@ -101,5 +101,5 @@ class TestCheck:
             ({"language": 7}, '["language"] must be a language such as'),
         ],
     )
-    def test_wrong_ones(self, options, expected):
+    def test_wrong_options_are_named(self, options, expected):
         assert expected in self.check(**options)

@@ -610,14 +610,14 @@ class TestProject:
         assert "allow django_signal_audit" in hint
         assert not checks.check_databases(databases=["default"])
 
-    def test_another_django(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_django_that_behaves_otherwise_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(internals._EXPECTATIONS, "the order of Signal.receivers", lambda: False)
         ((code, message, hint),) = found()
         assert code == "E024"
         assert "the order of Signal.receivers" in message
         assert hint
 
-    def test_no_middleware(self, settings: Any) -> None:
+    def test_a_missing_middleware_is_a_warning(self, settings: Any) -> None:
         settings.SIGNAL_AUDIT = rule()
         settings.MIDDLEWARE = [path for path in settings.MIDDLEWARE if "audit" not in path]
         ((code, message, hint),) = found()

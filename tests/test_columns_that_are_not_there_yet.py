@@ -33,7 +33,7 @@ def pk() -> int:
 
 @pytest.mark.usefixtures("lacking")
 class TestWritesOfOtherColumns:
-    def test_update(self) -> None:
+    def test_an_update_of_another_column_is_recorded(self) -> None:
         Altered.objects.filter(pk=pk()).update(code="x")
         assert last().changes == {"code": ["0", "x"]}
 
@@ -47,7 +47,7 @@ class TestWritesOfOtherColumns:
         row.save(update_fields=["code"])
         assert last().changes == {"code": ["0", "x"]}
 
-    def test_bulk_update(self) -> None:
+    def test_a_bulk_update_of_another_column_is_recorded(self) -> None:
         row = Altered.objects.only("code").get(pk=pk())
         row.code = "x"
         Altered.objects.bulk_update([row], ["code"])
@@ -62,7 +62,7 @@ class TestWritesOfOtherColumns:
         Altered.objects.only("code").get(pk=pk()).delete()
         assert last().changes == {"code": ["0", None], "seen": [None, None]}
 
-    def test_raw_delete(self) -> None:
+    def test_a_raw_delete_is_recorded(self) -> None:
         rows = Altered.objects.filter(code="0")
         rows._raw_delete(rows.db)
         assert last().changes == {"code": ["0", None], "seen": [None, None]}

@@ -141,7 +141,7 @@ class TestATableThatDjangoDidNotMake:
         Narrow.objects.update_or_create(stamp="one", defaults={"price": Decimal("5.4321")})
         assert_true(Narrow, row.pk)
 
-    def test_triggers(self, audit: Audit, narrow: None) -> None:
+    def test_what_a_trigger_changes_in_an_unmanaged_table_is_recorded(self, audit: Audit, narrow: None) -> None:
         run_sql(*(one.format(table="columns_narrow") for one in TRIGGERS[connection.vendor]))
         try:
             audit(*RULES)
@@ -183,7 +183,7 @@ class TestATableThatWasAltered:
         Altered.objects.bulk_create([Altered(code="x ", price=Decimal("2.3456"))])
         assert_true(Altered, *Altered.objects.values_list("pk", flat=True))
 
-    def test_triggers(self, audit: Audit, altered) -> None:
+    def test_what_a_new_trigger_changes_is_recorded(self, audit: Audit, altered) -> None:
         altered(*TRIGGERS[connection.vendor])
         row = self.save(audit)
         assert last().changes["code"] == [None, "AB  "]
@@ -223,7 +223,7 @@ class TestADescriptorOnTheClass:
         assert set(last().changes) == {"name", "plain", "other"}
         assert_true(Described, pk)
 
-    def test_bulk(self, audit: Audit, kind) -> None:
+    def test_bulk_writes_record_what_the_descriptor_gave(self, audit: Audit, kind) -> None:
         audit(*RULES)
         kind.objects.bulk_create([kind(name="tea", plain="x"), kind(name="milk", other="jug")])
         rows = list(kind.objects.all())

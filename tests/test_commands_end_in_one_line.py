@@ -74,7 +74,7 @@ def test_every_command_has_the_common_base() -> None:
 @everywhere
 @pytest.mark.parametrize("name", COMMANDS)
 class TestEachCommand:
-    def test_ctrl_c(self, name: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ctrl_c_ends_a_command_with_130(self, name: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_: Any, **__: Any) -> None:
             raise KeyboardInterrupt
 
@@ -228,7 +228,7 @@ class TestProcesses:
         process.stdout = None
         assert end(process)[::2] == (0, "")
 
-    def test_closed_streams(self, tmp_path: Path) -> None:
+    def test_a_closed_standard_output_is_no_error(self, tmp_path: Path) -> None:
         process = start(tmp_path, "audit_rules", stdout=None, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1))
         code, _, err = end(process)
         assert (code, err) == (0, "")

@@ -58,7 +58,7 @@ class TestWords:
             ("decreased", "10", None, False),
         ],
     )
-    def test_on_update(self, word: str, old: Any, new: Any, expected: bool) -> None:
+    def test_words_compare_the_old_and_the_new_value(self, word: str, old: Any, new: Any, expected: bool) -> None:
         assert price(word, old, new) is expected
 
     def test_a_field_that_did_not_change_has_nothing_to_say(self) -> None:
@@ -91,7 +91,7 @@ class TestCreateAndDelete:
             ({"crosses_below": 4}, False, False),
         ],
     )
-    def test_every_operator(self, spec: Any, created: bool, deleted: bool) -> None:
+    def test_every_operator_at_a_creation_and_a_deletion(self, spec: Any, created: bool, deleted: bool) -> None:
         assert price(spec, None, "5", "create") is created
         assert price(spec, "5", None, "delete") is deleted
 
@@ -129,7 +129,7 @@ class TestFromAndTo:
         assert not holds({"category": {"to": 3}}, change(category=(3, 2)))
         assert holds({"content_type": {"to": "7"}}, change(content_type=(1, 7)), Note)
 
-    def test_other_types(self) -> None:
+    def test_from_and_to_take_values_of_every_type(self) -> None:
         key = "6fa459ea-ee8a-3ca4-894e-db77e160355e"
         assert holds({"is_active": {"to": False}}, change(is_active=(True, False)))
         assert holds({"name": {"to": ["Oil", "Gas"]}}, change(name=("Tar", "Gas")))
@@ -184,7 +184,7 @@ class TestSteps:
         moments = change(modified=(dt.datetime(2026, 3, 2, tzinfo=UTC), dt.datetime(2026, 3, 1, tzinfo=UTC)))
         assert holds({"modified": {"decreased_by": DAY}}, moments)
 
-    def test_whole_numbers(self) -> None:
+    def test_steps_of_whole_numbers_may_be_fractions(self) -> None:
         assert holds({"stock": {"decreased_by": "2.5"}}, change(stock=(10, 7)))
         assert not holds({"stock": {"decreased_by": "2.5"}}, change(stock=(10, 8)))
 
@@ -210,12 +210,12 @@ class TestPercent:
             ("10", "-1", 100, False, True),
         ],
     )
-    def test_boundaries(self, old: str, new: str, percent: Any, rose: bool, fell: bool) -> None:
+    def test_the_limit_itself_counts(self, old: str, new: str, percent: Any, rose: bool, fell: bool) -> None:
         made = change(price=(D(old), D(new)))
         assert holds({"price": {"increased_by_percent": percent}}, made) is rose
         assert holds({"price": {"decreased_by_percent": percent}}, made) is fell
 
-    def test_floats(self) -> None:
+    def test_percent_of_floats_is_exact(self) -> None:
         assert holds({"weight": {"increased_by_percent": 200}}, change(weight=(0.1, 0.3)))
         assert holds({"weight": {"decreased_by_percent": 50}}, change(weight=(0.3, 0.15)))
 
@@ -235,7 +235,7 @@ class TestThresholds:
             ("9.99", "9.98", False, False),
         ],
     )
-    def test_boundaries(self, line: Any, old: str, new: str, above: bool, below: bool) -> None:
+    def test_a_threshold_is_crossed_beyond_it(self, line: Any, old: str, new: str, above: bool, below: bool) -> None:
         assert price({"crosses_above": line}, old, new) is above
         assert price({"crosses_below": line}, old, new) is below
 
@@ -252,7 +252,7 @@ class TestMany:
         assert not holds(when, change(price=(D(11), D(9))))
         assert not holds(when, change(price=(D(9), D(7)), stock=(4, 0)))
 
-    def test_members_change(self) -> None:
+    def test_an_m2m_field_changed_if_anything_was_added_or_removed(self) -> None:
         made = change("m2m", tags=M2MChange(added=(3,)))
         assert holds({"tags": "changed"}, made)
         assert not holds({"tags": "changed"}, change("m2m", tags=M2MChange()))
@@ -274,7 +274,7 @@ class TestCanHold:
         assert self.possible("changed", "id") == []
         assert self.possible({"to": 3}, "code", Country) == []
 
-    def test_contradictions(self) -> None:
+    def test_contradictions_can_never_hold(self) -> None:
         assert self.possible({"increased_by": 1, "decreased_by": 1}, "price") == []
         assert self.possible({"crosses_above": 1, "decreased_by": 1}, "price") == []
         assert self.possible({"from": 1, "to": "1.00"}, "price") == []

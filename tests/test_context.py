@@ -37,7 +37,7 @@ def test_actor_reason_and_extra(audit: Audit, anna: User) -> None:
     assert "hunter2" not in str(event.context)
 
 
-def test_nesting_restores(audit: Audit, anna: User, bert: User) -> None:
+def test_an_inner_context_ends_where_its_block_does(audit: Audit, anna: User, bert: User) -> None:
     audit()
     with audit_context(actor=anna, reason="outer", a=1):
         Category.objects.create(name="1")
@@ -185,7 +185,7 @@ def test_a_reason_is_needed() -> None:
 
 
 @pytest.mark.django_db
-def test_record(audit: Audit, anna: User) -> None:
+def test_record_writes_an_event_with_its_data(audit: Audit, anna: User) -> None:
     audit({"name": "exports", "events": ["report_exported"], "level": "critical"})
     category = Category.objects.create(name="a")
     event = record("report_exported", category, data={"rows": 3, "password": "hunter2"}, actor=anna, level="warning")
@@ -234,7 +234,7 @@ def test_any_payload_can_be_recorded(audit: Audit, value: object) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_async_record(audit: Audit) -> None:
+def test_record_works_in_async_code(audit: Audit) -> None:
     audit()
 
     async def work() -> None:

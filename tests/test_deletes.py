@@ -118,7 +118,7 @@ def test_a_parents_rule_sees_an_unruled_child_go(audit: Audit) -> None:
     assert trail() == [("delete", {"name": ["Luigi", None]})]
 
 
-def test_proxies(audit: Audit) -> None:
+def test_the_deletion_of_a_proxy_is_recorded_under_its_model(audit: Audit) -> None:
     audit({"name": "p", "model": "app.Product", "events": ["delete"], "fields": ["name"]})
     CheapProduct.objects.create(name="a").delete()
     assert (last().model, last().changes) == ("app.product", {"name": ["a", None]})

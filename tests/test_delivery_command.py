@@ -47,7 +47,7 @@ class TestOnce:
         assert len(messages) == 2
         assert run(capsys, "--once").out == "0 sent\n"
 
-    def test_a_limit(self, capsys, messages):
+    def test_a_limit_ends_the_run(self, capsys, messages):
         event = make_event()
         for _ in range(3):
             make_notification(event)
@@ -70,7 +70,7 @@ class TestOnce:
         make_notification()
         assert "1/1" in run(capsys).err
 
-    def test_stats(self, capsys):
+    def test_stats_count_by_status(self, capsys):
         make_notification(channel="take")
         make_notification(status="dead")
         shown = run(capsys, "--stats").out

@@ -237,7 +237,7 @@ class TestCheck:
             f"{HERE}.boom",
         ],
     )
-    def test_right_ones(self, settings, to):
+    def test_right_paths_are_no_mistake(self, settings, to):
         assert self.problems(settings, to) == ""
 
     @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ class TestCheck:
             (f"{HERE}.bom", "is neither"),
         ],
     )
-    def test_wrong_ones(self, settings, to, expected):
+    def test_wrong_paths_are_named(self, settings, to, expected):
         text = self.problems(settings, to)
         assert expected in text
         assert 'SIGNAL_AUDIT["RULES"][0]["notify"][0]["to"]' in text

@@ -32,7 +32,7 @@ def message(event=None, *others, **values):
 
 
 class TestDefaults:
-    def test_an_update(self, rule):
+    def test_the_default_text_of_an_update(self, rule):
         made = message(make_event(actor_repr="ann", recorded_at=NOON))
         assert made.subject == "update Product: Oil"
         assert made.body == "Price: 10.00 → 9.00\nby ann\nat 2026-03-10 12:00:00 UTC"
@@ -84,7 +84,7 @@ class TestDefaults:
         assert "(9 bytes)" in body
         assert "hmac" not in body
 
-    def test_a_digest(self, rule):
+    def test_the_default_text_of_a_digest(self, rule):
         events = [make_event(object_repr=name) for name in ("Oil", "Gas")]
         made = message(*events)
         assert made.subject == "update Product: 2 events"

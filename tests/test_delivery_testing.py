@@ -113,17 +113,17 @@ class TestFixtures:
     def _settings(self, settings):
         settings.SIGNAL_AUDIT = SETTINGS
 
-    def test_of_events(self, db, audit_events):
+    def test_the_fixture_of_events_has_them(self, db, audit_events):
         happen()
         assert len(audit_events) == 1
 
-    def test_of_notifications(self, audit_notifications):
+    def test_the_fixture_of_notifications_asserts_on_them(self, audit_notifications):
         with receiving() as messages:
             happen()
             audit_notifications.assert_sent("watch", channel="take")
             assert messages == []
 
-    def test_of_draining(self, audit_drain):
+    def test_the_fixture_of_draining_delivers(self, audit_drain):
         with receiving() as messages:
             happen()
             assert audit_drain() == 1

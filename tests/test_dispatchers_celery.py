@@ -69,7 +69,7 @@ class TestWake:
 
 @committing
 class TestTask:
-    def test_it_delivers(self, messages):
+    def test_the_task_delivers_what_is_due(self, messages):
         make_notifications(3)
         assert deliver_notifications()["sent"] == 3
         assert len(messages) == 3

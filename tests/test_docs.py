@@ -35,7 +35,9 @@ def name(page: Path) -> str:
 
 @pytest.mark.django_db(reset_sequences=True, databases=["default", "other"])
 @pytest.mark.parametrize("page", SESSION_PAGES, ids=name)
-def test_code_runs(page: Path, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mailoutbox: Any) -> None:
+def test_the_code_of_a_page_runs_as_pasted(
+    page: Path, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mailoutbox: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     settings.MEDIA_ROOT = tmp_path / "media"
     session = Session(settings, monkeypatch)
@@ -73,7 +75,7 @@ class TestReference:
                 continue  # test_long_defaults looks at both lists
             assert ast.literal_eval(shown.strip("`")) == (list(default) if isinstance(default, tuple) else default), key
 
-    def test_long_defaults(self) -> None:
+    def test_long_defaults_are_listed(self) -> None:
         text = (REFERENCE / "settings.md").read_text(encoding="utf-8")
         for item in (*conf.DEFAULT_MASK_FIELDS, *conf.DEFAULT_EXCLUDE_MODELS):
             assert f'"{item}"' in text
@@ -83,19 +85,19 @@ class TestReference:
         assert headings(section_of(text, "## Keys"), 3) == set(RULE_KEYS)
         assert headings(section_of(text, "## Notify entries"), 3) == set(NOTIFY_KEYS) - set(RULE_KEYS)
 
-    def test_operators(self) -> None:
+    def test_each_operator_has_a_heading(self) -> None:
         text = (REFERENCE / "rules.md").read_text(encoding="utf-8")
         assert headings(section_of(text, "## Conditions"), 3) == {*conditions.WORDS, *conditions.OPERATORS}
 
-    def test_commands(self) -> None:
+    def test_each_command_has_a_heading(self) -> None:
         ours = {command for command, app in get_commands().items() if app == "django_signal_audit"}
         assert ours == headings((REFERENCE / "commands.md").read_text(encoding="utf-8"), 2)
 
-    def test_columns(self) -> None:
+    def test_each_column_is_explained(self) -> None:
         for model in (models.AuditEvent, models.Notification):
             explained(REFERENCE / "events.md", (field.name for field in model._meta.concrete_fields))
 
-    def test_vocabularies(self) -> None:
+    def test_each_word_of_the_vocabularies_is_explained(self) -> None:
         vocabularies = (enums.EventType, enums.Source, enums.Level)
         words = [word for vocabulary in vocabularies for word in vocabulary.values]
         explained(REFERENCE / "events.md", (*words, *(status for status, _ in models.Notification.STATUS)))
@@ -105,13 +107,13 @@ class TestReference:
             methods = [item for item, value in vars(queryset).items() if callable(value) and item[0] != "_"]
             explained(REFERENCE / "events.md", methods)
 
-    def test_fixtures(self) -> None:
+    def test_the_public_fixtures_are_all_known(self) -> None:
         assert set(FIXTURES) == set(public_names(pytest_plugin))
 
     @pytest.mark.parametrize(
         "module", ["", ".testing", ".dispatchers", ".signals", ".exceptions", ".pytest_plugin", ".channels.base"]
     )
-    def test_public_names(self, module: str) -> None:
+    def test_each_public_name_is_explained(self, module: str) -> None:
         found = importlib.import_module(f"django_signal_audit{module}")
         explained(REFERENCE / "api.md", (item for item in public_names(found) if item != "__version__"))
 
@@ -141,7 +143,7 @@ class TestReference:
         text = (REFERENCE / "commands.md").read_text(encoding="utf-8")
         assert set(re.findall(r"^## `(\w+)`", text, re.MULTILINE)) <= set(get_commands())
 
-    def test_layers(self) -> None:
+    def test_the_layers_are_those_of_importlinter(self) -> None:
         linter = configparser.ConfigParser()
         linter.read(ROOT / ".importlinter")
         layers = linter["importlinter:contract:layers"]["layers"].split("\n")

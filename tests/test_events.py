@@ -60,7 +60,7 @@ def test_no_foreign_key_leaves_an_event() -> None:
     assert not [field for field in AuditEvent._meta.get_fields() if field.is_relation]
 
 
-def test_questions(audit: Audit) -> None:
+def test_querysets_answer_by_object_actor_and_time(audit: Audit) -> None:
     audit({"name": "all", "model": "app.*"})
     anna, bert = User.objects.create_user("anna"), User.objects.create_user("bert")
     with audit_context(actor=anna):
@@ -81,7 +81,7 @@ def test_questions(audit: Audit) -> None:
     assert newest.recorded_at.utcoffset() == dt.timedelta()
 
 
-def test_typed_values(audit: Audit, settings: object) -> None:
+def test_old_and_new_are_typed_values(audit: Audit, settings: object) -> None:
     audit(
         {"name": "all", "model": "app.Product", "fields": ["price", "api_token", "blob", "released", "weight", "tags"]}
     )

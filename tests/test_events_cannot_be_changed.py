@@ -227,11 +227,11 @@ class TestTestCasesClean(TestCase):
     def setUpTestData(cls) -> None:
         cls.event = make_event()
 
-    def test_one(self) -> None:
+    def test_a_test_case_begins_clean(self) -> None:
         assert AuditEvent.objects.count() == 1
         make_event()
 
-    def test_two(self) -> None:
+    def test_the_next_test_case_begins_clean(self) -> None:
         assert AuditEvent.objects.count() == 1
 
 

@@ -62,7 +62,7 @@ class TestWhatIsExported:
         }
         assert export().isascii()
 
-    def test_filters(self) -> None:
+    def test_filters_narrow_what_is_exported(self) -> None:
         make_event(actor_id="7", actor_repr="root", rules=["r"], level="warning")
         make_event(model="auth.group", object_id="8", event_type="delete", recorded_at=NOON + dt.timedelta(days=9))
         for arguments in [
@@ -89,7 +89,7 @@ class TestWhatIsExported:
         assert len(exported("--until", "2100-01-01", "--event", "update")) == 1
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_another_database(self) -> None:
+    def test_events_of_another_database_are_exported(self) -> None:
         make_event()
         assert exported("--database", "other") == []
         assert len(exported("--database", "other")) == 1
@@ -297,7 +297,7 @@ class TestOcsf:
 
 
 @pytest.mark.usefixtures("life")
-def test_cloudevents() -> None:
+def test_cloudevents_are_as_the_specification_says() -> None:
     """By the text of CloudEvents 1.0.2: its attributes, their names and their types."""
     found = exported("--format", "cloudevents")
     assert len({(item["source"], item["id"]) for item in found}) == len(found)

@@ -73,7 +73,7 @@ class TestWhatIsRecorded:
         assert last().changes == {"color": [2, 1], "label": ["d", "f"]}
         call_command("audit_replay", "--check", verbosity=0)
 
-    def test_of_deletes(self, audit: Audit) -> None:
+    def test_deletions_record_what_the_column_held(self, audit: Audit) -> None:
         audit(*RULES)
         for delete in (lambda row: row.delete(), lambda row: Painted.objects.filter(pk=row.pk).delete()):
             row = painted()
@@ -97,7 +97,7 @@ class TestWhatIsRecorded:
         call_command("audit_baseline", verbosity=0)
         assert recorded() == HELD
 
-    def test_state_of(self, audit: Audit) -> None:
+    def test_state_of_has_what_the_column_holds(self, audit: Audit) -> None:
         audit(*RULES)
         row = painted()
         row.save()

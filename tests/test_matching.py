@@ -91,7 +91,7 @@ threshold = Threshold()
 
 
 class TestFunctions:
-    def test_it_decides(self, audit: Audit) -> None:
+    def test_a_function_decides_what_is_recorded(self, audit: Audit) -> None:
         audit({"name": "big", "model": "app.Product", "when": f"{HERE}.is_big", "fields": ["price"]})
         Product.objects.create(name="Oil", price=5)
         assert events() == []
@@ -292,14 +292,14 @@ class TestRequests:
             (["/admin/[kl]ogin?"], 1),
         ],
     )
-    def test_paths(self, recorded: Any, patterns: list[str], expected: int) -> None:
+    def test_paths_select_requests(self, recorded: Any, patterns: list[str], expected: int) -> None:
         assert recorded(paths=patterns) == expected
 
     @pytest.mark.parametrize(
         ("methods", "method", "expected"),
         [(["GET"], "get", 1), (["get"], "get", 1), (["POST", "PUT"], "get", 0), (["POST", "PUT"], "post", 1)],
     )
-    def test_methods(self, recorded: Any, methods: list[str], method: str, expected: int) -> None:
+    def test_methods_select_requests(self, recorded: Any, methods: list[str], method: str, expected: int) -> None:
         assert recorded(method=method, methods=methods) == expected
 
     def test_both_must_fit(self, recorded: Any) -> None:

@@ -82,7 +82,7 @@ def test_streamed_bodies_keep_the_actor(audit: Audit, client: Client, anna: User
     assert last().actor_repr == "anna"
 
 
-def test_asgi(audit: Audit, transactional_db: None) -> None:
+def test_concurrent_asgi_requests_name_their_own_users(audit: Audit, transactional_db: None) -> None:
     audit({"name": "c", "model": "app.Category"})
     users = [User.objects.create_user(name) for name in ("anna", "bert", "carl", "dora")]
 
@@ -115,7 +115,7 @@ def test_requests_are_events_where_a_rule_asks(audit: Audit, client: Client) -> 
     ] == [("request", "POST", "/create/b/", 200)]
 
 
-def test_accounts(audit: Audit, client: Client, anna: User) -> None:
+def test_logins_logouts_and_failures_are_recorded(audit: Audit, client: Client, anna: User) -> None:
     audit({"name": "accounts", "events": ["login", "logout", "login_failed"], "level": "warning"})
     client.login(username="anna", password="wrong")
     client.login(username="anna", password="x")
@@ -129,7 +129,7 @@ def test_accounts(audit: Audit, client: Client, anna: User) -> None:
     assert logout.actor_repr == "anna"
 
 
-def test_custom_signals(audit: Audit, anna: User) -> None:
+def test_custom_signals_are_recorded(audit: Audit, anna: User) -> None:
     audit(
         {"name": "viewed", "signal": "tests.app.signals.viewed", "event": "product_viewed"},
         {"name": "also", "events": ["product_viewed"], "level": "warning"},
@@ -166,7 +166,9 @@ def test_custom_signals(audit: Audit, anna: User) -> None:
         ("unix:", "9.9.9.9", [], ""),
     ],
 )
-def test_client_addresses(settings: object, remote: str, forwarded: str, trusted: list[str], expected: str) -> None:
+def test_the_clients_address_is_found_behind_trusted_proxies(
+    settings: object, remote: str, forwarded: str, trusted: list[str], expected: str
+) -> None:
     settings.SIGNAL_AUDIT = {"TRUSTED_PROXIES": trusted}
     request = RequestFactory().get("/", REMOTE_ADDR=remote, HTTP_X_FORWARDED_FOR=forwarded)
     assert client_ip(request) == expected

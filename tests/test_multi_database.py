@@ -94,7 +94,7 @@ class TestAliases:
         assert sorted(found("other")) == [("create", "a"), ("create", "b")]
         assert [prove(using).problems for using in ("default", "other")] == [[], []]
 
-    def test_the_commands(self) -> None:
+    def test_the_commands_take_a_database(self) -> None:
         Product.objects.using("other").create(name="there")
         key = Product.objects.using("other").get().pk
         models.QuerySet(Category, using="other").bulk_create([Category(name="bulk")])

@@ -111,12 +111,12 @@ ODD: dict[str, Callable[[], models.QuerySet[Any]]] = {
 @pytest.mark.usefixtures("stock")
 @pytest.mark.parametrize("rows", ODD)
 class TestOddQuerysets:
-    def test_an_update(self, rows: str) -> None:
+    def test_an_update_of_an_odd_queryset_is_recorded(self, rows: str) -> None:
         before = len(events())
         ODD[rows]().update(stock=50, name=F("name"))
         assert [(event.object_repr, event.changes) for event in events()[before:]] == [("p1", {"stock": [1, 50]})]
 
-    def test_a_delete(self, rows: str) -> None:
+    def test_a_delete_of_an_odd_queryset_is_recorded(self, rows: str) -> None:
         ODD[rows]().delete()
         assert [event.object_repr for event in events(event_type="delete", model="app.product")] == ["p1"]
         assert [event.source for event in events(event_type="delete", model="app.picture")] == ["cascade"]

@@ -158,7 +158,7 @@ def header(app):
 class TestCelery:
     """What workers make of it is tested with real ones, in test_dispatchers_celery."""
 
-    def test_the_header(self, app):
+    def test_the_header_of_a_task_carries_the_context(self, app):
         with audit_context(actor="ada", reason="Spelling", api_key="x"):
             jobs.rename.delay(1, "ash")
             sent = json.loads(header(app))

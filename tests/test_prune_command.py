@@ -51,7 +51,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 class TestWhatGoes:
-    def test_older_than(self) -> None:
+    def test_what_is_older_goes(self) -> None:
         aged(366, object_repr="old")
         aged(364, object_repr="young")
         assert prune("--older-than", "365d") == "1 events pruned.\n"
@@ -102,7 +102,7 @@ class TestWhatGoes:
         prune("--older-than", "60d")
         assert left() == ["long", "asked for more"]
 
-    def test_one_rule(self, audit: Audit) -> None:
+    def test_only_events_of_one_rule_go(self, audit: Audit) -> None:
         audit({"name": "a", "model": "app.Tag", "retention": "30d"}, {"name": "b", "model": "app.Tag"})
         for rules in (["a"], ["b"], ["a", "b"], []):
             aged(100, object_repr=", ".join(rules), rules=rules)
@@ -144,7 +144,7 @@ class TestWhatGoes:
         assert prune("--older-than", "999999999d") == "0 events pruned.\n"
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_another_database(self) -> None:
+    def test_events_of_another_database_go(self) -> None:
         aged(9)
         AuditEvent.objects.using("other").create(
             event_type="x", source="manual", recorded_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -202,7 +202,7 @@ class TestArchive:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert events()[0].data["archive"] == str(path)
 
-    def test_it_grows(self, tmp_path: Path, name: str) -> None:
+    def test_an_archive_grows_with_each_run(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         uids = []
         for _ in range(2):

@@ -44,7 +44,7 @@ def products(count: int = 3) -> list[Product]:
     return [Product.objects.create(name=f"p{number}", stock=number) for number in range(count)]
 
 
-def test_update(audit: Audit) -> None:
+def test_queryset_update_records_each_row_that_changes(audit: Audit) -> None:
     _one, _two, _three = products()
     audit(QUIET)
     assert Product.objects.filter(stock__gte=1).update(stock=F("stock") * 10, price="2.5") == 2
@@ -124,7 +124,7 @@ def test_slices_and_combinations_are_refused_as_ever(audit: Audit) -> None:
         Product.objects.union(Product.objects.all()).update(stock=1)
 
 
-def test_bulk_create(audit: Audit) -> None:
+def test_bulk_create_records_each_row(audit: Audit) -> None:
     audit(QUIET)
     objs = Product.objects.bulk_create([Product(name=f"p{number}", price="1.5") for number in range(3)], batch_size=2)
     assert [(event.event_type, event.source, event.object_repr) for event in events()] == [
@@ -184,7 +184,7 @@ def test_upserts_tell_inserts_from_updates(audit: Audit, count: int) -> None:
     ]
 
 
-def test_bulk_update(audit: Audit) -> None:
+def test_bulk_update_records_each_row_that_changes(audit: Audit) -> None:
     objs = products()
     audit(QUIET)
     for obj in objs:
@@ -199,7 +199,7 @@ def test_bulk_update(audit: Audit) -> None:
     ]
 
 
-def test_conditional_expressions(audit: Audit) -> None:
+def test_an_update_by_an_expression_records_its_result(audit: Audit) -> None:
     products()
     audit(QUIET)
     Product.objects.update(name=Case(When(stock=1, then=Upper("name")), default=F("name")))
@@ -233,7 +233,7 @@ def test_set_null_cascades(audit: Audit) -> None:
     ]
 
 
-def test_reverse_managers(audit: Audit) -> None:
+def test_reverse_managers_record_the_rows_they_change(audit: Audit) -> None:
     category = Category.objects.create(name="c")
     one, two, _ = products()
     audit(QUIET)
@@ -250,7 +250,7 @@ def test_reverse_managers(audit: Audit) -> None:
     ]
 
 
-def test_generic_relations(audit: Audit) -> None:
+def test_generic_relations_record_the_rows_they_change(audit: Audit) -> None:
     product, other, _ = products()
     note = Note.objects.create(about=product, text="n")
     audit({"name": "n", "model": "app.Note", "fields": ["object_id"]})
@@ -260,7 +260,7 @@ def test_generic_relations(audit: Audit) -> None:
     assert (last().event_type, last().source) == ("delete", "cascade")
 
 
-def test_queryset_delete(audit: Audit) -> None:
+def test_queryset_delete_records_rows_and_cascades(audit: Audit) -> None:
     one, two, _three = products()
     tags = [Tag.objects.create(name=name) for name in "ab"]
     one.tags.set(tags)
@@ -282,7 +282,7 @@ def test_queryset_delete(audit: Audit) -> None:
     )
 
 
-def test_raw_delete(audit: Audit) -> None:
+def test_a_raw_delete_is_recorded(audit: Audit) -> None:
     Category.objects.create(name="c")
     audit(QUIET)
     Category.objects.all()._raw_delete("default")
@@ -352,14 +352,14 @@ def test_an_unruled_model_in_between(audit: Audit, ruled: list[str], expected: l
     assert sorted((event.model, event.changes["name"][0]) for event in events()) == expected
 
 
-def test_hidden_rows(audit: Audit) -> None:
+def test_rows_that_a_manager_hides_are_recorded(audit: Audit) -> None:
     Hidden.objects.create(name="a", is_hidden=False)
     audit()
     Hidden.objects.update(is_hidden=True)
     assert found() == [("update", "bulk", "a", {"is_hidden": [False, True]})]
 
 
-def test_generated_columns(audit: Audit) -> None:
+def test_generated_columns_are_recorded(audit: Audit) -> None:
     Box.objects.create(width=2, height=3)
     audit()
     Box.objects.update(width=F("width") + 1)
@@ -411,7 +411,7 @@ def test_fixtures_make_one_event_per_table_row(audit: Audit) -> None:
     ]
 
 
-def test_async_methods(audit: Audit, transactional_db: None) -> None:
+def test_async_methods_are_recorded(audit: Audit, transactional_db: None) -> None:
     audit(QUIET)
 
     async def work() -> None:

@@ -56,7 +56,7 @@ def left_out() -> list[tuple[str, str, int | None]]:
 
 
 class TestTrueTrails:
-    def test_rows_of_every_shape(self, audit: Audit) -> None:
+    def test_rows_of_every_kind_have_no_difference(self, audit: Audit) -> None:
         audit()
         world.furnish()
         replay = run()
@@ -64,7 +64,7 @@ class TestTrueTrails:
         assert replay.left_out() == []
         assert replay.rows == len(oracle.tables())
 
-    def test_a_life(self, audit: Audit) -> None:
+    def test_a_row_with_every_kind_of_change_has_no_difference(self, audit: Audit) -> None:
         audit()
         product = Product.objects.create(name="a", price="1.005", weight=0.1, attributes={"a": [1.0, None]})
         Product.objects.update(stock=F("stock") + 1, price=F("price") * 3)
@@ -172,7 +172,7 @@ class TestTrueTrails:
 
 
 class TestFalseTrails:
-    def test_other_values(self, audit: Audit) -> None:
+    def test_an_unseen_change_of_values_is_a_difference(self, audit: Audit) -> None:
         audit()
         product = Product.objects.create(name="a", price=1)
         Product.objects.create(name="b")
@@ -190,7 +190,7 @@ class TestFalseTrails:
             Product.objects.update(attributes={"a": True})
         assert [item[3:] for item in differences()] == [({"a": 1}, {"a": True})]
 
-    def test_other_members(self, audit: Audit) -> None:
+    def test_an_unseen_change_of_m2m_pairs_is_a_difference(self, audit: Audit) -> None:
         audit()
         shelves = [Shelf.objects.create(code=code) for code in ("attic", "b", "c")]
         thing = Thing.objects.create(name="a")
@@ -354,7 +354,7 @@ class TestWritersMeanwhile:
 
 
 class TestStateOf:
-    def test_typed_values(self, audit: Audit) -> None:
+    def test_state_of_returns_typed_values(self, audit: Audit) -> None:
         audit()
         tags = [Tag.objects.create(name=str(number)) for number in range(12)]
         product = Product.objects.create(name="a", price=3, weight=1, released=dt.date(2026, 1, 31), api_token="x")
@@ -374,7 +374,7 @@ class TestStateOf:
         country.delete()
         assert AuditEvent.objects.state_of(Country, "at") is None
 
-    def test_a_moment(self, audit: Audit) -> None:
+    def test_state_of_a_moment_is_what_held_then(self, audit: Audit) -> None:
         audit()
         tag = Tag.objects.create(name="first")
         moments = [event.recorded_at for event in AuditEvent.objects.for_object(tag)]

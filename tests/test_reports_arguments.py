@@ -44,7 +44,7 @@ class TestMoments:
 @pytest.mark.django_db
 class TestModels:
     @pytest.mark.parametrize("text", ["auth.user", "auth.User", "AUTH.USER"])
-    def test_any_case(self, text):
+    def test_a_models_name_is_found_in_any_case(self, text):
         assert parse_model(text, "default") == "auth.user"
 
     @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_database_without_the_tables_is_told_how_to_get_them(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_databases():
+def test_an_unknown_database_names_the_nearest():
     assert check_database("default") == "default"
     with pytest.raises(WrongArgument, match=r"no database 'defualt'. Did you mean 'default'\?"):
         check_database("defualt")

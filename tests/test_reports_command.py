@@ -43,7 +43,7 @@ def test_by_is_repeatable_and_works_from_python():
     assert run(by="rule")[0].startswith("Audit events by rule")
 
 
-def test_filters_narrow():
+def test_filters_narrow_the_report():
     make_event(actor_id="7", actor_repr="root", rules=["r"], level="warning", recorded_at=NOON)
     make_event(model="auth.group", object_id="8", event_type="delete", recorded_at=timezone.now())
     narrow = [

@@ -112,7 +112,7 @@ class TestJson:
         made = report((Detail(lines=("price: 1 → 2",), data={"price": ["1", "2"]}), 1))
         assert json.loads(write("json", made))[0]["name"] == {"price": ["1", "2"]}
 
-    def test_json_lines(self):
+    def test_json_lines_are_one_object_a_row(self):
         lines = write("jsonl", report(("x", 1), ("y", 2))).splitlines()
         assert [json.loads(line) for line in lines] == [{"name": "x", "count": 1}, {"name": "y", "count": 2}]
 
@@ -149,6 +149,6 @@ class TestTexts:
     def test_printable_names_what_it_replaces(self):
         assert printable("a\x1b[0m\n\t\u202eb\x9b é ✓ 日本") == r"a\x1b[0m\n\t\u202eb\x9b é ✓ 日本"
 
-    def test_shorten(self):
+    def test_long_texts_are_cut_with_an_ellipsis(self):
         assert shorten("abcdef", 6) == "abcdef"
         assert shorten("abcdefg", 6) == "abcde…"

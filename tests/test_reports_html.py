@@ -135,7 +135,7 @@ class TestPage:
             text.startswith("model auth.user, rule r<, since 2026-03-10 00:00+01:00. As of ") for text in page.text
         )
 
-    def test_nothing(self) -> None:
+    def test_a_report_without_events_says_so(self) -> None:
         page = Page(html())
         assert "No events match." in page.text
         assert page.all("svg") == []

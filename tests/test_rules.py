@@ -97,14 +97,14 @@ class TestModels:
         Product.objects.create(name="Oil")
         assert last().rules == ["one"]
 
-    def test_a_list(self, audit: Audit) -> None:
+    def test_a_list_of_models_is_watched(self, audit: Audit) -> None:
         audit({"name": "some", "model": ["app.Tag", "app.Category", "app.Tag"]})
         assert watched_labels() == {"app.Tag", "app.Category"}
         Tag.objects.create(name="a")
         assert last().rules == ["some"]
 
     @pytest.mark.parametrize("pattern", ["app.*", "App.*", ["app.*", "app.Tag"]])
-    def test_an_app(self, audit: Audit, pattern: Any) -> None:
+    def test_an_apps_models_are_watched(self, audit: Audit, pattern: Any) -> None:
         audit({"name": "app", "model": pattern})
         assert {"app.Product", "app.Tag", "app.Unaudited", "app.Seat"} <= watched_labels()
         assert not {"auth.User", "app.CheapProduct", "app.Product_tags", "shop.Product"} & watched_labels()
@@ -116,7 +116,7 @@ class TestModels:
         assert not unwanted & watched_labels()
         assert not any(label.startswith("django_signal_audit.") for label in watched_labels())
 
-    def test_exclude_models(self, audit: Audit) -> None:
+    def test_excluded_models_are_not_watched(self, audit: Audit) -> None:
         audit({"name": "all", "model": "*"}, EXCLUDE_MODELS=["AUTH.*", "app.tag", "app.CheapProduct"])
         assert {"sessions.Session", "admin.LogEntry", "app.Category"} <= watched_labels()
         assert not {"auth.User", "auth.Group", "app.Tag", "app.Product"} & watched_labels()
@@ -197,7 +197,7 @@ class TestFields:
             ("delete", {"price": ["4.00", None], "tags": {"added": [], "removed": [tag.pk]}}),
         ]
 
-    def test_exclude(self, audit: Audit) -> None:
+    def test_excluded_fields_are_not_recorded(self, audit: Audit) -> None:
         audit({"name": "rest", "model": "app.Category", "exclude": ["name"]})
         category = Category.objects.create(name="a")
         category.name = "b"

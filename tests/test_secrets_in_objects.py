@@ -57,7 +57,7 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_they_are_masked(audit: Audit, value: Any) -> None:
+def test_secrets_in_objects_of_every_kind_are_masked(audit: Audit, value: Any) -> None:
     audit({"name": "said", "events": ["said"]})
     with audit_context(note=value):
         record("said", data={"value": value, "list": [value]})

@@ -58,7 +58,9 @@ def mute(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.django_db
 @pytest.mark.parametrize("capture_queries", [True, False])
 @pytest.mark.parametrize("names", EVERY, ids="+".join)
-def test_saves(audit: Audit, mute: Any, names: list[str], capture_queries: bool) -> None:
+def test_saves_with_muted_signals_are_recorded(
+    audit: Audit, mute: Any, names: list[str], capture_queries: bool
+) -> None:
     audit(RULE, CHANNELS=CHANNELS, CAPTURE_QUERIES=capture_queries)
     with mute(names):
         tag = Tag.objects.create(name="a")
@@ -79,7 +81,7 @@ def test_saves(audit: Audit, mute: Any, names: list[str], capture_queries: bool)
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("names", EVERY, ids="+".join)
-def test_deletions(audit: Audit, mute: Any, names: list[str]) -> None:
+def test_deletions_with_muted_signals_are_recorded(audit: Audit, mute: Any, names: list[str]) -> None:
     tag, other = Tag.objects.create(name="a"), Tag.objects.create(name="b")
     place = Place.objects.create(name="p")
     place.tags.set([tag, other])
@@ -109,7 +111,7 @@ def test_deletions(audit: Audit, mute: Any, names: list[str]) -> None:
 
 
 @pytest.mark.django_db
-def test_members(audit: Audit) -> None:
+def test_m2m_changes_with_muted_signals_are_recorded(audit: Audit) -> None:
     tag, place = Tag.objects.create(name="a"), Place.objects.create(name="p")
     audit()
     before, m2m_changed.receivers = m2m_changed.receivers, []

@@ -110,7 +110,9 @@ def rows(db: None) -> None:
 @pytest.mark.parametrize("on_error", ["raise", "log"])
 @pytest.mark.parametrize("capture_queries", [True, False])
 @pytest.mark.parametrize("name", WRITES)
-def test_broken_values(audit: Audit, settings: Any, name: str, capture_queries: bool, on_error: str) -> None:
+def test_broken_values_mark_the_transaction_as_plain_django_does(
+    audit: Audit, settings: Any, name: str, capture_queries: bool, on_error: str
+) -> None:
     settings.SIGNAL_AUDIT = {}
     plain = outcome(WRITES[name])
     audit(CAPTURE_QUERIES=capture_queries, ON_ERROR=on_error)

@@ -156,7 +156,7 @@ class TestEveryKind:
         if kind != "a text":  # which is no user
             assert (event.object_id, event.actor_id, event.actor_repr) == (pk if model else "", pk, text)
 
-    def test_acts(self, anna: User, kind: str, wrap: Any) -> None:
+    def test_a_user_of_any_kind_is_named_as_actor(self, anna: User, kind: str, wrap: Any) -> None:
         user, (_, pk, text) = self.user(kind, anna, wrap)
         record("thing_happened", actor=user)
         assert (last().actor_id, last().actor_repr) == (pk, text)

@@ -118,7 +118,7 @@ class TestEveryKind:
         assert last().event_type == "delete"
         call_command("audit_replay", "--check", verbosity=0)
 
-    def test_querysets(self, table: str) -> None:
+    def test_queryset_methods_are_recorded(self, table: str) -> None:
         Unmanaged.objects.bulk_create(rows(1, 2))
         Unmanaged.objects.filter(number=1).update(name="x", total=F("total") + 4)
         assert last().changes == {"name": ["row 1", "x"], "total": [1, 5]}
@@ -126,7 +126,7 @@ class TestEveryKind:
         assert last().changes == {"number": [1, None], "name": ["x", None], "total": [5, None]}
         call_command("audit_replay", "--check", verbosity=0)
 
-    def test_bulk_create(self, table: str) -> None:
+    def test_bulk_create_is_recorded(self, table: str) -> None:
         Unmanaged.objects.bulk_create(rows(1, 2))
         assert [event_type for event_type, _ in trail()] == ["create", "create"]
         call_command("audit_replay", "--check", verbosity=0)

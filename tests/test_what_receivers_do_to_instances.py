@@ -107,7 +107,7 @@ class TestPrimaryKeys:
         replays()
 
     @pytest.mark.parametrize("attribute", ["pk", "id"])
-    def test_of_children(self, audit: Audit, attribute: str) -> None:
+    def test_a_childs_primary_key_set_by_a_receiver_names_the_written_row(self, audit: Audit, attribute: str) -> None:
         audit()
         one, two = Restaurant.objects.create(name="a", stars=1), Restaurant.objects.create(name="b", stars=2)
 

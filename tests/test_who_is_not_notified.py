@@ -69,7 +69,7 @@ class TestExplain:
         User.objects.update(is_active=False)
         assert explained() == [("owner", "The user ann is not active.")]
 
-    def test_the_actor(self, audit: Audit) -> None:
+    def test_an_actor_without_permission_is_named_as_skipped(self, audit: Audit) -> None:
         rules(audit, "actor")
         assert explained() == [("actor", "An actor without the permission app.view_person is skipped.")]
 
