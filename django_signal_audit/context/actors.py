@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from django.utils.functional import LazyObject, Promise, empty
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.context.savepoints import own_queries_anywhere
-from django_signal_audit.context.scopes import current_context
+from django_signal_audit.context.scopes import asking_for_actor, current_context
 from django_signal_audit.events.documents import clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
 from django_signal_audit.events.payloads import text_of
@@ -28,9 +27,6 @@ from django_signal_audit.plugins import load
 logger = logging.getLogger("django_signal_audit")
 
 NOBODY = ("", "")
-
-# Set while the project's function is asked: an audited write inside it must not ask again.
-_is_asking: ContextVar[bool] = ContextVar("django_signal_audit_is_asking_for_the_actor", default=False)
 
 
 def resolve_actor(explicit: Any = None) -> tuple[str, str]:
@@ -105,18 +101,15 @@ def user_of_request(request: HttpRequest) -> tuple[str, str]:
 
 def _ask_project(request: HttpRequest) -> tuple[str, str] | None:
     """Return what the function of the setting ACTOR says, None if there is none or it does not know."""
-    if not get_settings().actor or _is_asking.get():
+    if not get_settings().actor:
         return None
-    token = _is_asking.set(True)
     try:
-        with own_queries_anywhere():
-            actor = _actor_function()(request)
+        with asking_for_actor() as may_ask, own_queries_anywhere():
+            actor = _actor_function()(request) if may_ask else None
             return None if actor is None else describe_actor(actor)
     except Exception:
         logger.exception('SIGNAL_AUDIT["ACTOR"] failed for %s; the event names the user of the request.', request.path)
         return None
-    finally:
-        _is_asking.reset(token)
 
 
 @cache

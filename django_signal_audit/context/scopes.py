@@ -1,4 +1,7 @@
-"""Who is acting, why, and in which request or command: carried in a context variable, read when an event is written."""
+"""Who is acting, why, and in which request or command; what is suspended; and how deep deliveries and receivers are.
+
+One context variable carries all of it, and it is read when an event is written.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
 from django.db import models
 from django.http import HttpRequest
@@ -78,12 +81,34 @@ def _describe(request: HttpRequest) -> dict[str, JSONValue]:
 
 
 NO_CONTEXT = AuditContext()
-_current: ContextVar[AuditContext] = ContextVar("django_signal_audit_context", default=NO_CONTEXT)
+Model: TypeAlias = type[models.Model]
+
+
+class _State(NamedTuple):
+    """All that depends on where the code runs: one context variable holds it."""
+
+    context: AuditContext = NO_CONTEXT
+    # The models whose changes go unrecorded.
+    suspended: frozenset[Model] = frozenset()
+    # How many deliveries, one after another, led to what is written now.
+    generation: int = 0
+    # How deep receivers of event_recorded are in what such receivers wrote.
+    receivers: int = 0
+    # Is the function of the setting ACTOR being asked?
+    asks_for_actor: bool = False
+
+
+_state: ContextVar[_State] = ContextVar("django_signal_audit", default=_State())  # noqa: B039  # it is immutable
+
+
+def _put(**values: Any) -> None:
+    # Each scope restores its own value alone, as scopes may end in another order than that in which they began.
+    _state.set(_state.get()._replace(**values))
 
 
 def current_context() -> AuditContext:
     """Return the context in force, NO_CONTEXT outside any."""
-    return _current.get()
+    return _state.get().context
 
 
 def new_correlation_id() -> str:
@@ -91,30 +116,33 @@ def new_correlation_id() -> str:
     return str(new_uid())
 
 
-def _enter(**changes: Any) -> Token[AuditContext]:
-    outer = _current.get()
+def _enter(**changes: Any) -> AuditContext:
+    """Replace attributes of the context, and return the one to restore."""
+    outer = current_context()
     changes.setdefault("correlation_id", outer.correlation_id or new_correlation_id())
-    return _current.set(replace(outer, **changes))
+    _put(context=replace(outer, **changes))
+    return outer
 
 
 @contextmanager
 def replaced_context(context: AuditContext) -> Iterator[None]:
     """Run a block in a context that takes nothing over from the one around it."""
-    token = _current.set(context)
+    outer = current_context()
+    _put(context=context)
     try:
         yield
     finally:
-        _current.reset(token)
+        _put(context=outer)
 
 
 @contextmanager
 def context_scope(**changes: Any) -> Iterator[AuditContext]:
     """Run a block with some attributes of the context replaced; the middleware and the command hook use it."""
-    token = _enter(**changes)
+    outer = _enter(**changes)
     try:
-        yield _current.get()
+        yield current_context()
     finally:
-        _current.reset(token)
+        _put(context=outer)
 
 
 class ScopeDecorator(ABC):
@@ -178,11 +206,11 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
     def __init__(self, actor: Any = None, reason: str = "", **extra: Any) -> None:
         super().__init__(actor, reason, **extra)
         self._actor, self._reason, self._extra = actor, reason, extra
-        self._tokens: list[Token[AuditContext]] = []
+        self._outer: list[AuditContext] = []
 
     def __enter__(self) -> Self:
-        outer = _current.get()
-        self._tokens.append(
+        outer = current_context()
+        self._outer.append(
             _enter(
                 actor=outer.actor if self._actor is None else self._actor,
                 reason=self._reason or outer.reason,
@@ -194,39 +222,38 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _current.reset(self._tokens.pop())
+        _put(context=self._outer.pop())
 
-
-Model: TypeAlias = type[models.Model]
 
 ALL_MODELS: frozenset[Model] = frozenset({models.Model})
-_suspended: ContextVar[frozenset[Model]] = ContextVar("django_signal_audit_suspended", default=frozenset())
 
 
-def suspend(suspended: Iterable[Model]) -> Token[frozenset[Model]]:
-    """Leave changes of these models unrecorded in this context until ``resume`` is called with the token."""
+def suspend(suspended: Iterable[Model]) -> frozenset[Model]:
+    """Leave changes of these models unrecorded in this context, and return what ``resume`` takes."""
     concrete = {model if model is models.Model else model._meta.concrete_model or model for model in suspended}
-    return _suspended.set(_suspended.get() | concrete)
+    before = _state.get().suspended
+    _put(suspended=before | concrete)
+    return before
 
 
-def resume(token: Token[frozenset[Model]]) -> None:
+def resume(before: frozenset[Model]) -> None:
     """Return to what was suspended before."""
-    _suspended.reset(token)
+    _put(suspended=before)
 
 
 @contextmanager
 def suspended() -> Iterator[None]:
     """Leave what a block changes unrecorded, and that too: for what this package sets off itself."""
-    token = suspend(ALL_MODELS)
+    before = suspend(ALL_MODELS)
     try:
         yield
     finally:
-        resume(token)
+        resume(before)
 
 
 def is_suspended(model: Model) -> bool:
     """Return whether changes of a concrete model go unrecorded right now."""
-    suspended = _suspended.get()
+    suspended = _state.get().suspended
     return bool(suspended) and (models.Model in suspended or model in suspended)
 
 
@@ -234,31 +261,41 @@ def is_suspended(model: Model) -> bool:
 MAX_GENERATION = 10
 # How deep receivers of event_recorded may be called for what such a receiver wrote.
 MAX_DEPTH = 3
-_generation: ContextVar[int] = ContextVar("django_signal_audit_generation", default=0)
-_depth: ContextVar[int] = ContextVar("django_signal_audit_receivers", default=0)
 
 
 def current_generation() -> int:
     """Return how many deliveries led to what is written now."""
-    return _generation.get()
+    return _state.get().generation
 
 
 @contextmanager
 def delivering(generation: int) -> Iterator[None]:
     """Note that what a block writes is written by the delivery of a notification of this generation."""
-    token = _generation.set(generation + 1)
+    before = _state.get().generation
+    _put(generation=generation + 1)
     try:
         yield
     finally:
-        _generation.reset(token)
+        _put(generation=before)
 
 
 @contextmanager
 def telling_receivers() -> Iterator[bool]:
     """Run a block that calls receivers; the value is whether to call them, or it has gone too deep."""
-    depth = _depth.get()
-    token = _depth.set(depth + 1)
+    depth = _state.get().receivers
+    _put(receivers=depth + 1)
     try:
         yield depth < MAX_DEPTH
     finally:
-        _depth.reset(token)
+        _put(receivers=depth)
+
+
+@contextmanager
+def asking_for_actor() -> Iterator[bool]:
+    """Run a block that asks the function of ACTOR; the value is whether to, or it is being asked already."""
+    before = _state.get().asks_for_actor
+    _put(asks_for_actor=True)
+    try:
+        yield not before
+    finally:
+        _put(asks_for_actor=before)

@@ -45,10 +45,10 @@ class Command(AuditCommand, _project_loaddata()):  # type: ignore[misc]  # known
             msg = f'The database "{using}" has no audit tables. Use loaddata.'
             raise CommandError(msg, returncode=WRONG)
         with context_scope(command="audit_loaddata", reason=reason), transaction.atomic(using=using):
-            token = suspend(ALL_MODELS)
+            before = suspend(ALL_MODELS)
             try:
                 found = super().handle(*args, **options)
             finally:
-                resume(token)
+                resume(before)
             record_suspension(reason, using, fixtures=list(args))
         return found
