@@ -45,28 +45,32 @@ def record(
 
     """
     _require_valid(event_type, level)
-    from .context.actors import unwrapped
-
-    # request.user is lazy, and may be nobody.
-    obj = unwrapped(obj)
-    obj = obj if isinstance(obj, models.Model) else None
-    change = Change(
-        event_type=event_type,
-        source=Source.MANUAL,
-        using=_alias(obj),
-        model=None if obj is None else obj._meta.concrete_model,
-        pk=None if obj is None else obj.pk,
-        instance=obj,
-        data=data or {},
-        actor=actor,
-        level=level,
-    )
+    change = _change(event_type, obj, data or {}, actor, level)
     # Models can be imported only once the apps are loaded, and this module is importable in settings.py.
     from .models import AuditEvent
     from .recorder import record_changes
 
     rows = record_changes([change], change.using)
     return AuditEvent.objects.using(change.using).get(uid=rows[0].uid) if rows else None
+
+
+def _change(event_type: str, obj: Any, data: Mapping[str, Any], actor: Any, level: str) -> Change:
+    from .context.actors import unwrapped
+
+    # request.user is lazy, and may be nobody.
+    obj = unwrapped(obj)
+    obj = obj if isinstance(obj, models.Model) else None
+    return Change(
+        event_type=event_type,
+        source=Source.MANUAL,
+        using=_alias(obj),
+        model=None if obj is None else obj._meta.concrete_model,
+        pk=None if obj is None else obj.pk,
+        instance=obj,
+        data=data,
+        actor=actor,
+        level=level,
+    )
 
 
 def _require_valid(event_type: str, level: str) -> None:
