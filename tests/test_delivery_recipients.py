@@ -166,7 +166,8 @@ class TestSeveral:
         members = list(User.objects.all())
         User.groups.through.objects.bulk_create(User.groups.through(user=member, group=staff) for member in members)
         row = make_notification(channel="mail", recipient="group:staff")
-        with django_assert_max_num_queries(40):
+        # Django 5.2 gives SQLite 999 parameters in one statement: 33 statements for 1200 rows.
+        with django_assert_max_num_queries(60):
             assert deliver(limit=1).sent == 1
         assert Notification.objects.count() == 1200
         assert deliver(ids=[row.pk]).attempted == 0

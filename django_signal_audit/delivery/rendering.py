@@ -150,18 +150,24 @@ def render(
     with translation.override(language), timezone.override(zone or default_zone()):
         subject = _render(rule, entry, "subject", events) or default_subject(events, rule.name)
         body = _render(rule, entry, "message", events) or default_body(events, zone or dt.UTC)
-        message = Message(
-            id=notification.message_id,
-            event=events[0],
-            events=events,
-            rule=notification.rule,
-            channel=notification.channel,
-            recipient=recipient,
-            subject=cut(" ".join(clean_text(subject).split()), MAX_SUBJECT),
-            body=cut(clean_text(body)),
-            attempt=notification.attempts,
-        )
+        message = _message(notification, events, recipient, subject, body)
         return replace(message, html=_html(channel, message)) if channel else message
+
+
+def _message(
+    notification: Notification, events: Sequence[AuditEvent], recipient: str, subject: str, body: str
+) -> Message:
+    return Message(
+        id=notification.message_id,
+        event=events[0],
+        events=events,
+        rule=notification.rule,
+        channel=notification.channel,
+        recipient=recipient,
+        subject=cut(" ".join(clean_text(subject).split()), MAX_SUBJECT),
+        body=cut(clean_text(body)),
+        attempt=notification.attempts,
+    )
 
 
 def _html(channel: Channel, message: Message) -> str:
