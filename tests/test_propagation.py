@@ -13,6 +13,7 @@ from django.test import RequestFactory
 from django_tasks_db.models import DBTaskResult
 
 from django_signal_audit import audit_context
+from django_signal_audit.context.propagation import task_scope
 from django_signal_audit.context.scopes import NO_CONTEXT, context_scope, current_context
 from django_signal_audit.events.values import mask
 
@@ -212,3 +213,11 @@ class TestCelery:
         task.pop_request()
         assert current_context() is NO_CONTEXT
         assert "cannot be read" in caplog.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("correlation_id", ["x" * 500, "a\0b", "\ud800" * 40, 7, ["x"]], ids=repr)
+def test_a_correlation_id_of_any_length_from_a_broker_is_recorded(correlation_id):
+    with task_scope("jobs.tag", {"correlation_id": correlation_id}):
+        Tag.objects.create(name="a")
+    assert 0 < len(last().correlation_id) <= 64

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from django.utils.module_loading import import_string
 
 from django_signal_audit.context.actors import resolve_impersonator
-from django_signal_audit.events.values import JSONValue
+from django_signal_audit.events.values import JSONValue, clean_text
 
 from .actors import resolve_actor
 from .scopes import AuditContext, context_scope, current_context, new_correlation_id, replaced_context
@@ -55,7 +55,8 @@ def pack() -> dict[str, JSONValue]:
 def task_scope(task: str, packed: Mapping[str, Any]) -> Iterator[None]:
     """Run a block in the context of a task, with what was packed when it was enqueued."""
     around = current_context()
-    correlation_id = str(packed.get("correlation_id") or new_correlation_id())
+    # What comes from a broker may be anything; the column takes 64 characters.
+    correlation_id = clean_text(str(packed.get("correlation_id") or new_correlation_id()))[:64]
     if correlation_id == around.correlation_id:
         # It runs where it was enqueued, and the request is still there.
         with context_scope(task=task):
