@@ -87,3 +87,15 @@ def test_ordinary_texts_stay(audit: Audit) -> None:
     texts = ["https://example.com/?page=2#top", "at 10:30: tea", "token count: 3"]
     record("said", data={"texts": texts})
     assert last().data == {"texts": texts}
+
+
+def test_a_tuple_that_only_resembles_a_named_one_is_recorded_as_a_list(audit: Audit) -> None:
+    class Resembling(tuple[Any, ...]):
+        _fields = ("one",)
+
+        def _asdict(self) -> dict[str, Any]:
+            raise RuntimeError("no")
+
+    audit({"name": "said", "events": ["said"]})
+    record("said", data={"value": Resembling(("ann", 2))})
+    assert last().data == {"value": ["ann", 2]}

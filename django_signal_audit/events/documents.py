@@ -102,14 +102,22 @@ def bounded(
         return digest(_rest(value))
     around = (*around, id(value))
     inner = partial(bounded, leaf=leaf, name=name, around=around, opens_tuples=opens_tuples)
-    if opens_tuples and isinstance(value, tuple) and hasattr(value, "_asdict"):
-        value = value._asdict()
+    if opens_tuples and isinstance(value, tuple):
+        value = _opened(value)
     if not isinstance(value, dict):
         return [inner(item, depth=depth - 1) for item in value]
     keys = {name(key): item for key, item in value.items()}
     is_reserved = not RESERVED.isdisjoint(keys)
     document: JSONValue = {key: inner(item, depth=depth - 1 - is_reserved) for key, item in keys.items()}
     return {ESCAPE_KEY: document} if is_reserved else document
+
+
+def _opened(value: tuple[Any, ...]) -> Any:
+    """Return the fields of a named tuple by name, any other tuple as it is."""
+    names = getattr(type(value), "_fields", None)
+    if not isinstance(names, tuple) or len(names) != len(value):
+        return value
+    return dict(zip(names, value, strict=True))
 
 
 def _is_container(value: Any) -> bool:
