@@ -6,16 +6,15 @@ What is to be notified goes to the outbox, ``delivery/outbox.py``, in the same t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from django.db import Error, connections, transaction
 
+from django_signal_audit.capture.scope import HeldBack, scope_of
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.actors import resolve_actor, resolve_impersonator
 from django_signal_audit.context.scopes import current_context, telling_receivers
@@ -162,30 +161,14 @@ logger = logging.getLogger("django_signal_audit")
 T = TypeVar("T")
 
 
-Savepoints: TypeAlias = tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Call:
-    """A call that records in several batches, and its notifications, held back until its end."""
-
-    # What a receiver of the project's records within a savepoint of its own may be rolled back, and is not the call's.
-    savepoints: Savepoints
-    pending: Pending = field(default_factory=Pending)
-
-
-# The calls under way, by database.
-_calls: ContextVar[Mapping[str, Call]] = ContextVar("django_signal_audit_calls", default={})  # noqa: B039  # never changed
-
-
-def _savepoints(using: str) -> Savepoints:
+def _savepoints(using: str) -> tuple[str, ...]:
     return tuple(mark for mark in connections[using].savepoint_ids if mark is not None)
 
 
-def _call(using: str) -> Call | None:
-    """Return the call that what is recorded now belongs to."""
-    call = _calls.get().get(using)
-    return call if call is not None and call.savepoints == _savepoints(using) else None
+def _held_back(using: str) -> HeldBack | None:
+    """Return what the notifications of what is recorded now are held back with; None if they are not."""
+    held_back = scope_of(using).held_back
+    return held_back if held_back is not None and held_back.savepoints == _savepoints(using) else None
 
 
 @contextmanager
@@ -194,25 +177,14 @@ def one_call(using: str) -> Iterator[None]:
 
     The caller holds a transaction open around it.
     """
-    if _call(using) is not None or not storage.is_ready(using):
+    if _held_back(using) is not None or not storage.is_ready(using):
         yield
         return
-    call = Call(_savepoints(using))
-    token = _calls.set({**_calls.get(), using: call})
-    try:
+    held_back = HeldBack(_savepoints(using), Pending())
+    with scope_of(using).within(held_back=held_back):
         yield
-    finally:
-        _calls.reset(token)
-    if call.pending:
-        _write(partial(outbox.enqueue, call.pending, using), lambda: "The notifications of a call", using)
-
-
-_count: ContextVar[int] = ContextVar("django_signal_audit_count", default=0)
-
-
-def recorded_count() -> int:
-    """Return a number that has grown if anything was recorded in this context since it was asked for last."""
-    return _count.get()
+    if held_back.pending:
+        _write(partial(outbox.enqueue, held_back.pending, using), lambda: "The notifications of a call", using)
 
 
 def record_changes(changes: Sequence[Change], using: str) -> list[EventRow]:
@@ -233,7 +205,7 @@ def record_changes(changes: Sequence[Change], using: str) -> list[EventRow]:
     if not changes or not storage.is_ready(using):
         return []
     # Asked for here, as "log" adds a savepoint.
-    return _write(partial(_record, changes, using, _call(using)), partial(_name, changes[0]), using) or []
+    return _write(partial(_record, changes, using, _held_back(using)), partial(_name, changes[0]), using) or []
 
 
 def _write(write: Callable[[], T], name: Callable[[], str], using: str) -> T | None:
@@ -283,7 +255,7 @@ def _name(change: Change) -> str:
         return name
 
 
-def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[EventRow]:
+def _record(changes: Sequence[Change], using: str, held_back: HeldBack | None) -> list[EventRow]:
     describer = EventBuilder()
     matched = [(change, match) for change in changes if (match := match_change(change)) is not None]
     if not matched:
@@ -291,11 +263,11 @@ def _record(changes: Sequence[Change], using: str, call: Call | None) -> list[Ev
     texts = _texts([change for change, _ in matched])
     rows = [describer.describe(change, match, text) for (change, match), text in zip(matched, texts, strict=True)]
     key = _insert(rows, using)
-    _count.set(_count.get() + 1)
-    pending = Pending() if call is None else call.pending
+    scope_of(using).recorded += 1
+    pending = Pending() if held_back is None else held_back.pending
     for row, (_, match) in zip(rows, matched, strict=True):
         pending.add(row.uid, match.level, match.notify)
-    if call is None:
+    if held_back is None:
         outbox.enqueue(pending, using)
     _tell_listeners(rows, using, key)
     return rows

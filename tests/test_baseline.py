@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.db.models import F
 
-from django_signal_audit.capture.compilers import bypass_capture
+from django_signal_audit.context.scopes import suspended
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.replay import Replay, baseline
 from django_signal_audit.replay import replay as replay_module
@@ -122,7 +122,7 @@ class TestStartingPoints:
         audit({"name": "all", "model": "app.Product", "fields": ["name", "price", "tags"]})
         Product.objects.update(price=3)
         Product.objects.create(name="new")
-        with bypass_capture():
+        with suspended():
             Product.objects.update(price=F("price") + 1)
         give()
         assert [event.changes for event in events(source="baseline")] == [
@@ -155,7 +155,7 @@ class TestStartingPoints:
         audit()
         country = Country.objects.create(code="a", name="b")
         country.delete()
-        with bypass_capture():
+        with suspended():
             Country.objects.bulk_create([Country(code="a", name="c")])
         give()
         assert AuditEvent.objects.state_of(Country, "a") == {"name": "c"}
@@ -279,7 +279,7 @@ class TestReplayCommand:
     def test_each_difference_is_named(self, audit: Audit) -> None:
         audit()
         product = Product.objects.create(name="\x1b[31m<old>", price=1)
-        with bypass_capture():
+        with suspended():
             Product.objects.update(name="x" * 50, price=2)
         out = replay()
         assert f"app.product  {product.pk}" in out

@@ -10,7 +10,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage, default_storage
 
-from django_signal_audit.capture.compilers import bypass_capture
+from django_signal_audit.context.scopes import suspended
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 
@@ -60,7 +60,7 @@ def delete(name: str) -> Notification:
 )
 def test_a_file_that_another_row_names_in_another_spelling_stays(other: str) -> None:
     default_storage.save("photos/1.pdf", ContentFile(b"x"))
-    with bypass_capture():
+    with suspended():
         product = Product.objects.create(name="other")
         Picture.objects.create(product=product, file=other)
     assert delete("photos/1.pdf").status == "sent"
@@ -114,7 +114,7 @@ def test_nothing_is_deleted_through_a_link_out_of_the_storage(settings: Any, tmp
 def test_a_file_that_another_row_names_through_a_folder_that_is_a_link_stays(settings: Any) -> None:
     default_storage.save("photos/1.pdf", ContentFile(b"x"))
     (Path(settings.MEDIA_ROOT) / "alias").symlink_to("photos")
-    with bypass_capture():
+    with suspended():
         Product.objects.create(name="other", photo="alias/1.pdf")
     assert delete("photos/1.pdf").status == "sent"
     assert default_storage.exists("photos/1.pdf")
@@ -128,7 +128,7 @@ def test_a_storage_without_paths_may_not_care_for_case_and_accents(monkeypatch: 
     storage = Remote()
     monkeypatch.setattr(Product._meta.get_field("photo"), "storage", storage)
     storage.names.add("photos/\u00e4.pdf")
-    with bypass_capture():
+    with suspended():
         Product.objects.create(name="other", photo=other)
     assert delete("photos/\u00e4.pdf").status == "sent"
     assert storage.exists("photos/\u00e4.pdf")
@@ -137,7 +137,7 @@ def test_a_storage_without_paths_may_not_care_for_case_and_accents(monkeypatch: 
 def test_a_file_that_nobody_names_goes() -> None:
     default_storage.save("photos/1.pdf", ContentFile(b"x"))
     default_storage.save("photos/11.pdf", ContentFile(b"x"))
-    with bypass_capture():
+    with suspended():
         Product.objects.create(name="other", photo="photos/11.pdf")
     assert delete("photos/1.pdf").status == "sent"
     assert not default_storage.exists("photos/1.pdf")
@@ -155,7 +155,7 @@ def test_two_storages_may_be_one_bucket(monkeypatch: Any) -> None:
     monkeypatch.setattr(Product._meta.get_field("photo"), "storage", storage)
     monkeypatch.setattr(Picture._meta.get_field("file"), "storage", part)
     storage.names.add("photos/1.pdf")
-    with bypass_capture():
+    with suspended():
         Picture.objects.create(product=Product.objects.create(name="other"), file="1.pdf")
     assert delete("photos/1.pdf").status == "sent"
     assert storage.exists("photos/1.pdf")
@@ -167,7 +167,7 @@ def test_the_folder_of_all_files_may_be_a_link(settings: Any, tmp_path: Path) ->
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     settings.MEDIA_ROOT = str(tmp_path / "link")
     default_storage.save("photos/1.pdf", ContentFile(b"x"))
-    with bypass_capture():
+    with suspended():
         other = Product.objects.create(name="other", photo=str(tmp_path / "link" / "photos" / "1.pdf"))
     assert delete("photos/1.pdf").status == "sent"
     assert default_storage.exists("photos/1.pdf")

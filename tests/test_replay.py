@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from django_signal_audit.capture.compilers import bypass_capture
+from django_signal_audit.context.scopes import suspended
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay import Kind, Replay
 from django_signal_audit.replay import replay as replay_module
@@ -100,7 +100,7 @@ class TestTrueTrails:
         if not is_told_first:
             make_event(**came, **about)
         Product.objects.create(pk=product.pk, name="second")
-        with bypass_capture():
+        with suspended():
             Product.tags.through.objects.create(product_id=product.pk, tag=tag)
         assert differences() == []
 
@@ -133,7 +133,7 @@ class TestTrueTrails:
             Country.objects.create(code=key, name="old")
             Country.objects.filter(code=key).update(name=f"name of {key[:9]}")
         assert differences() == []
-        with bypass_capture():
+        with suspended():
             Country.objects.filter(code__in=keys[:2])._raw_delete("default")
         gone = [(item[0], item[1][:9]) for item in differences()]
         assert sorted(gone) == [(Kind.GONE, "k" * 9), (Kind.GONE, "ä")]
@@ -152,7 +152,7 @@ class TestTrueTrails:
         product = Product.objects.create(name="a" * 50, **values)
         audit(MAX_VALUE_BYTES=limit)
         assert differences() == []
-        with bypass_capture():
+        with suspended():
             Product.objects.update(api_token="other", blob=b"\0", attributes={"a": "y" * 300})
         found = {field: (kind, pk, set(actual)) for kind, pk, field, _recorded, actual in differences()}
         assert found["api_token"] == (Kind.VALUE, product.pk, {"$masked"})
@@ -164,7 +164,7 @@ class TestTrueTrails:
         Product.objects.create(name="open")
         audit({"name": "all", "model": "app.*", "mask": ["name"]})
         assert differences() == []
-        with bypass_capture():
+        with suspended():
             Product.objects.update(name="secret")
         ((kind, _pk, field, recorded, actual),) = differences()
         assert (kind, field, recorded) == (Kind.VALUE, "name", "open")
@@ -176,7 +176,7 @@ class TestFalseTrails:
         audit()
         product = Product.objects.create(name="a", price=1)
         Product.objects.create(name="b")
-        with bypass_capture():
+        with suspended():
             Product.objects.filter(pk=product.pk).update(price="2.5", attributes={"a": True})
         assert differences() == [
             (Kind.VALUE, product.pk, "price", "1.00", "2.50"),
@@ -186,7 +186,7 @@ class TestFalseTrails:
     def test_one_and_true_are_not_the_same(self, audit: Audit) -> None:
         audit()
         Product.objects.create(name="a", attributes={"a": 1})
-        with bypass_capture():
+        with suspended():
             Product.objects.update(attributes={"a": True})
         assert [item[3:] for item in differences()] == [({"a": 1}, {"a": True})]
 
@@ -196,7 +196,7 @@ class TestFalseTrails:
         thing = Thing.objects.create(name="a")
         thing.shelves.set(shelves[:2])
         other = Thing.objects.create(name="b")
-        with bypass_capture():
+        with suspended():
             thing.shelves.through.objects.filter(shelf="b").update(shelf="c")
             other.shelves.through.objects.create(thing=other, shelf=shelves[0])
         assert differences() == [
@@ -219,7 +219,7 @@ class TestFalseTrails:
         gone, back, deleted = (Category.objects.create(name=name) for name in "abc")
         deleted.delete()
         Category(pk=back.pk).delete()
-        with bypass_capture():
+        with suspended():
             Category.objects.filter(pk=gone.pk)._raw_delete("default")
             Category.objects.bulk_create([Category(pk=back.pk, name="b")])
         assert differences() == [
@@ -231,7 +231,7 @@ class TestFalseTrails:
         audit()
         document, line = Document.objects.create(title="a"), Line.objects.create(order=1, number=2, text="a")
         Line.objects.create(order=1, number=3, text="b")
-        with bypass_capture():
+        with suspended():
             Document.objects.update(title="b")
             Line.objects.filter(pk=line.pk)._raw_delete("default")
         assert differences() == [
@@ -242,7 +242,7 @@ class TestFalseTrails:
     def test_children_are_told_of_as_what_they_are(self, audit: Audit) -> None:
         audit()
         place, club, kiosk, pizzeria = (model.objects.create(name="a") for model in (Place, Club, Kiosk, Pizzeria))
-        with bypass_capture():
+        with suspended():
             Place.objects.update(name="b")
             Venue.objects.update(seats=1)
         found = [(item.model, item.pk, item.field) for item in run().differences()]
@@ -347,7 +347,7 @@ class TestWritersMeanwhile:
     def test_what_is_wrong_stays_wrong(self, audit: Audit, meanwhile: Any) -> None:
         audit({"name": "all", "model": "app.Product", "fields": ["price", "stock"]})
         Product.objects.create(name="a")
-        with bypass_capture():
+        with suspended():
             Product.objects.update(price=3)
         meanwhile(lambda: Product.objects.update(stock=5))
         assert [item[2:] for item in differences()] == [("price", "0.00", "3.00")]

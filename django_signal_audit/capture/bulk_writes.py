@@ -12,12 +12,12 @@ from django.db import connections, models
 from django.db.models import F, Value
 
 from django_signal_audit.capture.compilers import InsertStatement, Rows, UpdateStatement
-from django_signal_audit.capture.deletes import current_deletion
 from django_signal_audit.capture.extensions import inherited_members
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader, RawImageReader, Spool, chunks
 from django_signal_audit.capture.inheritance import Owner, owner_of, with_tables
 from django_signal_audit.capture.phantom_rows import last_recorded_values, recorded_keys, restrict_to_locked_rows
 from django_signal_audit.capture.rows import certainties_of, current, differences, raw_rows, rows_of
+from django_signal_audit.capture.scope import scope_of
 from django_signal_audit.capture.stored_values import NOT_KNOWN, stored_values
 from django_signal_audit.capture.tables import converted, is_converted, stored, table_of
 from django_signal_audit.capture.transactions import (
@@ -358,8 +358,8 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
                 for target in targets:
                     target.look_for_newcomers()
             result = _execute(statement, targets)
-            scope = current_deletion()
-            source = Source.BULK if scope is None else scope.source_of_update(fields)
+            deletion = scope_of(statement.using).deletion
+            source = Source.BULK if deletion is None else deletion.source_of_update(fields)
             seen: set[tuple[type[models.Model], Any]] = set()
             with rollback_on_error(statement.using):
                 for target in targets:

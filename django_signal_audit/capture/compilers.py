@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial, wraps
 from itertools import chain
 from typing import Any, Protocol, TypeAlias
@@ -26,28 +25,10 @@ from django_signal_audit.capture.internals import patch_once
 from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
 from django_signal_audit.capture.tables import is_lockable, stored_converters
 
-# Set while statements run that somebody else records.
-passing: ContextVar[bool] = ContextVar("django_signal_audit_passing", default=False)
-
-
-class bypass_capture:  # noqa: N801  # reads as the statement it is: with bypass_capture()
-    """Lets the statements of a block pass unseen."""
-
-    __slots__ = ("_token",)
-
-    def __enter__(self) -> None:
-        """Begin the block."""
-        self._token = passing.set(True)
-
-    def __exit__(self, *_: object) -> None:
-        """End the block."""
-        passing.reset(self._token)
-
-
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]
-# The compiler whose statement is running: what it runs of itself is part of it.
-_running: ContextVar[Any] = ContextVar("django_signal_audit_running", default=None)
+# Marks a compiler whose statement is running, and the query of a statement that another one runs as its part.
+_IS_PART = "audit_is_part"
 
 
 class TableWatcher(Protocol):
@@ -61,6 +42,20 @@ class TableWatcher(Protocol):
 
     def on_delete(self, statement: DeleteStatement) -> Any:
         """Run and record a DELETE."""
+
+
+@contextmanager
+def _altered(altered: Any, **attributes: Any) -> Iterator[None]:
+    """Give a compiler or a query other attributes for a block."""
+    own = vars(altered)
+    before = {name: own[name] for name in attributes if name in own}
+    own.update(attributes)
+    try:
+        yield
+    finally:
+        for name in attributes:
+            del own[name]
+        own.update(before)
 
 
 class _Statement:
@@ -79,24 +74,8 @@ class _Statement:
         return self._run(*self._args, **self._kwargs)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        token = _running.set(self.compiler)
-        try:
+        with _altered(self.compiler, **{_IS_PART: True}):
             return self._original(self.compiler, *args, **kwargs)
-        finally:
-            _running.reset(token)
-
-    @contextmanager
-    def _altered(self, **methods: Callable[..., Any]) -> Iterator[None]:
-        """Give the compiler other methods for a block."""
-        own = vars(self.compiler)
-        before = {name: own[name] for name in methods if name in own}
-        own.update(methods)
-        try:
-            yield
-        finally:
-            for name in methods:
-                del own[name]
-            own.update(before)
 
     def matching(self, name: str = "pk") -> Query:
         """Return the statement's condition as a query for one field of the rows it concerns."""
@@ -168,7 +147,7 @@ class DeleteStatement(_Statement):
             sql, params = self.compiler.as_sql()
         except EmptyResultSet:
             return
-        with self._altered(as_sql=lambda: (f"{sql} RETURNING {names}", params)):
+        with _altered(self.compiler, as_sql=lambda: (f"{sql} RETURNING {names}", params)):
             cursor = self._run(CURSOR)
         with cursor:
             while rows := cursor.fetchmany(GET_ITERATOR_CHUNK_SIZE):
@@ -181,6 +160,19 @@ class DeleteStatement(_Statement):
 
 class UpdateStatement(_Statement):
     """An UPDATE that is about to run, with those of the parents' tables that belong to it."""
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.query.related_updates:
+            return super()._run(*args, **kwargs)
+        with _altered(self.query, get_related_updates=self._parts):
+            return super()._run(*args, **kwargs)
+
+    def _parts(self) -> list[Any]:
+        """Return the UPDATEs of the parents' tables, which are recorded with this one."""
+        parts: list[Any] = type(self.query).get_related_updates(self.query)
+        for part in parts:
+            vars(part)[_IS_PART] = True
+        return parts
 
     def values(self) -> list[tuple[Field, Any]]:
         """Return the fields it sets, and to what: a value or an expression."""
@@ -232,7 +224,7 @@ class InsertStatement(_Statement):
             return [(f"{sql}, {extra_sql}" if extra_sql else sql, params)]
 
         # Converted here: a single row that was not written comes as None on Django 5.2.
-        with self._altered(as_sql=extended, get_converters=lambda _: {}):
+        with _altered(self.compiler, as_sql=extended, get_converters=lambda _: {}):
             rows = self._run(list(fields))
         return self._converted([tuple(row) for row in rows if row is not None], fields)
 
@@ -281,20 +273,11 @@ def _wrap_execute(kind: type[Statement], watcher_of: WatcherOf, original: Callab
         statement = kind(self, original, args, kwargs)
         if asked is not None:
             asked(statement)  # of a part too: a child's UPDATE may concern the table
-        if watcher is None or passing.get() or _is_part(self):
+        if watcher is None or _IS_PART in vars(self) or _IS_PART in vars(self.query):
             return original(self, *args, **kwargs)
         return _tell(watcher, statement)
 
     return execute
-
-
-def _is_part(compiler: Any) -> bool:
-    """Return whether a statement is part of the one that is running, such as the UPDATE of a parent's table."""
-    running = _running.get()
-    if running is None or running is compiler:
-        return running is compiler
-    is_update = isinstance(compiler, SQLUpdateCompiler) and isinstance(running, SQLUpdateCompiler)
-    return is_update and compiler.query.model in running.query.related_updates
 
 
 def _tell(watcher: TableWatcher, statement: Statement) -> Any:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 from django.db import models
 from django.db.models.signals import post_delete, pre_delete
 
 from django_signal_audit.capture.inheritance import is_most_derived
 from django_signal_audit.capture.internals import connect_first
-from django_signal_audit.capture.memberships import Pair, members_of
+from django_signal_audit.capture.memberships import members_of
 from django_signal_audit.capture.notes import Notes
-from django_signal_audit.capture.rows import Row, read_row, row_key
+from django_signal_audit.capture.rows import read_row, row_key
+from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Row, are_kin, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
@@ -27,76 +25,6 @@ from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry, get_registry
-
-Identity: TypeAlias = tuple[type[models.Model], Any]
-
-
-@dataclass(slots=True)
-class Doomed:
-    """What pre_delete told of a row that is about to go, and the members it loses first."""
-
-    source: Source
-    instance: models.Model | None = None
-    object_repr: str | None = None
-    members: dict[str, set[Pair]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class DeletionScope:
-    """One run of ``Collector.delete``."""
-
-    collector: Any
-    doomed: dict[Identity, Doomed] = field(default_factory=dict)
-    # Parents' rows whose deletion is part of their child's event.
-    covered: set[Identity] = field(default_factory=set)
-    # Parents' rows that stay when the child's row goes.
-    kept: set[Identity] = field(default_factory=set)
-
-    def source_of_update(self, fields: set[models.Field[Any, Any]]) -> Source:
-        """Return whether an UPDATE is one of the deletion's own, such as SET_NULL."""
-        own = {updated for updated, _ in self.collector.field_updates}
-        return Source.CASCADE if fields <= own else Source.BULK
-
-    def source_of_delete(self, model: type[models.Model]) -> Source:
-        """Tell how the deletion came to rows that it has no objects of: asked for as a queryset, or along with it."""
-        origin = self.collector.origin
-        return Source.BULK if isinstance(origin, models.QuerySet) and are_kin(model, origin.model) else Source.CASCADE
-
-    def takes(self, model: type[models.Model]) -> bool:
-        """Return whether the deletion takes rows of this model too: ``keep_parents`` spares the parents'."""
-        taken = (*self.collector.data, *(rows.model for rows in self.collector.fast_deletes))
-        return any(one._meta.concrete_model is model for one in taken)
-
-    def asked_for(self, model: type[models.Model]) -> bool:
-        """Return whether the deletion was asked for on rows of this model itself."""
-        origin = self.collector.origin
-        return origin is not None and getattr(origin, "model", type(origin)) is model
-
-
-def are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
-    """Return whether rows of one model may be rows of the other, or parts of them."""
-    one, other = concrete(one), concrete(other)
-    return issubclass(one, other) or issubclass(other, one)
-
-
-_scope: ContextVar[DeletionScope | None] = ContextVar("django_signal_audit_deletion", default=None)
-
-
-def current_deletion() -> DeletionScope | None:
-    """Return the deletion that is running, None outside any."""
-    return _scope.get()
-
-
-@contextmanager
-def deletion(collector: Any) -> Iterator[DeletionScope]:
-    """Run a block as one deletion."""
-    scope = DeletionScope(collector)
-    token = _scope.set(scope)
-    try:
-        yield scope
-    finally:
-        _scope.reset(token)
-
 
 UID = "django_signal_audit.deletes"
 # Django always tells what the deletion was asked for on, if only None; who sends the signals by hand does not, and
@@ -119,17 +47,17 @@ class DoomedRow:
 _doomed: Notes[DoomedRow] = Notes()
 
 
-def note_doomed(scope: DeletionScope) -> None:
+def note_doomed(deletion: DeletionScope) -> None:
     """Note the objects that a deletion is about to take, for the query hook, also where the signals are muted."""
-    registry, collector = get_registry(), scope.collector
+    registry, collector = get_registry(), deletion.collector
     for model, instances in collector.data.items():
         plan = registry.plan_for(model)
         if plan is None or not plan.by_event[EventType.DELETE]:
             continue
         found = list(instances)
         for instance, text in zip(found, texts_of(found), strict=True):
-            noted = Doomed(_source(instance, collector.origin), instance, text)
-            scope.doomed[plan.model, row_key(instance, plan.model)] = noted
+            noted = DoomedObject(_source(instance, collector.origin), instance, text)
+            deletion.doomed[plan.model, row_key(instance, plan.model)] = noted
 
 
 def look_before_delete(
@@ -137,7 +65,7 @@ def look_before_delete(
 ) -> None:
     """Read the row and its m2m members, where no query hook does so (receiver of pre_delete)."""
     plan = get_registry().plan_for(sender)
-    if origin is NOT_TOLD or plan is None or current_deletion() is not None:
+    if origin is NOT_TOLD or plan is None or scope_of(using).deletion is not None:
         return
     if is_suspended(plan.model) or not is_ready(using):
         return

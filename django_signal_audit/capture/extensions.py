@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import models
 
-from django_signal_audit.capture.deletes import Identity
+from django_signal_audit.capture.scope import Identity
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, FieldChange, M2MChange
 from django_signal_audit.rules.matching import match_baseline

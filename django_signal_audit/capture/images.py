@@ -19,7 +19,6 @@ from django.db import models
 from django_signal_audit.capture.internals import is_plain, plain_object
 from django_signal_audit.capture.rows import (
     Convert,
-    Row,
     converters_of,
     current,
     is_one_of,
@@ -28,6 +27,7 @@ from django_signal_audit.capture.rows import (
     rows_of,
     same,
 )
+from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.tables import converted, converted_fields, missing_columns, stored
 from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.events.changes import FieldChange

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 from weakref import WeakSet
@@ -16,13 +14,14 @@ from django.db.models.fields.related_descriptors import ManyToManyDescriptor
 from django.db.models.signals import m2m_changed, post_delete, pre_delete
 
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
-from django_signal_audit.capture.deletes import NOT_TOLD, current_deletion
+from django_signal_audit.capture.deletes import NOT_TOLD
 from django_signal_audit.capture.inheritance import Owner, owners_of
 from django_signal_audit.capture.internals import connect_first, patch_once
-from django_signal_audit.capture.memberships import Membership, Pair, sorted_keys, watched_memberships
+from django_signal_audit.capture.memberships import Membership, sorted_keys, watched_memberships
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import locked, rows_of
+from django_signal_audit.capture.scope import ManagerCall, Pair, ThroughRowsChange, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
@@ -44,49 +43,24 @@ _memberships: dict[type[models.Model], Membership] = {}
 _wrapped: WeakSet[type] = WeakSet()
 
 
-@dataclass(frozen=True, slots=True)
-class ThroughRowsChange:
-    """Pairs that came and went by one signal."""
-
-    membership: Membership
-    using: str
-    instance: models.Model | None = None
-    added: frozenset[Pair] = frozenset()
-    removed: frozenset[Pair] = frozenset()
-    source: Source = Source.ORM
-
-
 _expected: Notes[tuple[type[models.Model], frozenset[Pair]]] = Notes()
 _lost: Notes[list[ThroughRowsChange]] = Notes()
-_call: ContextVar[ManagerCall | None] = ContextVar("django_signal_audit_m2m_call", default=None)
-
-
-@dataclass(slots=True)
-class ManagerCall:
-    """One call of a manager's method, and what it has done so far."""
-
-    through: type[models.Model]
-    instance: models.Model
-    gathered: list[ThroughRowsChange]
 
 
 @contextmanager
 def manager_call(manager: Any) -> Iterator[None]:
     """Gather what is reported inside and record it as one call, in one transaction."""
-    outer = _call.get()
-    if outer is not None and outer.through is manager.through:
+    using = router.db_for_write(manager.through, instance=manager.instance)
+    scope = scope_of(using)
+    if scope.manager_call is not None and scope.manager_call.through is manager.through:
         yield
         return
-    using = router.db_for_write(manager.through, instance=manager.instance)
     # The caller may handle what fails before anything is written, such as members that are none; of what fails later,
     # the method's own transaction takes care.
     with write_transaction(using):
-        call = ManagerCall(manager.through, manager.instance, [])
-        token = _call.set(call)
-        try:
+        call = ManagerCall(manager.through, manager.instance)
+        with scope.within(manager_call=call):
             yield
-        finally:
-            _call.reset(token)
         with rollback_on_error(using):
             _record(call.gathered, call.instance)
 
@@ -191,7 +165,7 @@ def record_after_member_delete(sender: type[models.Model], instance: models.Mode
 
 def report(change: ThroughRowsChange) -> None:
     """Record pairs that came or went, at once or at the end of the manager's call that made them."""
-    call = _call.get()
+    call = scope_of(change.using).manager_call
     if call is None or call.through is not change.membership.through:
         _record([change], change.instance)
     else:
@@ -333,8 +307,8 @@ def delete_pairs(statement: DeleteStatement, membership: Membership) -> Any:
             looked = _touched_pairs(statement, membership)
             result = restrict_to_locked_rows(statement, len(looked), lambda: looked)
             pairs = set(looked.values())
-        scope = current_deletion()
-        source = Source.ORM if scope is None or scope.asked_for(membership.through) else Source.CASCADE
+        deletion = scope_of(statement.using).deletion
+        source = Source.ORM if deletion is None or deletion.asked_for(membership.through) else Source.CASCADE
         with rollback_on_error(statement.using):
             left = pairs if source == Source.ORM else pairs - _of_doomed_owners(membership, pairs, statement.using)
             report(ThroughRowsChange(membership, statement.using, removed=frozenset(left), source=source))
@@ -360,14 +334,14 @@ def _links(membership: Membership) -> tuple[str, str]:
 
 def _of_doomed_owners(membership: Membership, pairs: set[Pair], using: str) -> set[Pair]:
     """Return the pairs whose owner is about to be deleted too, after noting them for its event."""
-    scope = current_deletion()
-    if scope is None or not pairs:
+    deletion = scope_of(using).deletion
+    if deletion is None or not pairs:
         return set()
     owners = owners_of(membership.plans, membership.owner_link.target_field, {owner for owner, _ in pairs}, using)
     found = set()
     for pair in pairs:
         owner = owners.get(pair[0])
-        noted = scope.doomed.get((owner.plan.model, owner.pk)) if owner else None
+        noted = deletion.doomed.get((owner.plan.model, owner.pk)) if owner else None
         if noted is not None:
             noted.members.setdefault(membership.field.name, set()).add(pair)
             found.add(pair)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.db import models
 
@@ -13,10 +13,8 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
 
 from .rows import locked, rows_of
+from .scope import Pair
 from .transactions import lock_database
-
-# (key of the owner, key of the member)
-Pair: TypeAlias = tuple[Any, Any]
 
 
 def through_of(field: models.ManyToManyField[Any, Any]) -> type[models.Model]:

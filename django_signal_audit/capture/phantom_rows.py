@@ -9,7 +9,7 @@ from django.db import transaction
 
 from django_signal_audit.capture.compilers import DeleteStatement, UpdateStatement
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.capture.rows import Row
+from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.transactions import is_single_writer
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.events.documents import stand_ins

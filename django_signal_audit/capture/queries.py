@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db import models
 from django.db.models.deletion import Collector
 
+from django_signal_audit.capture.before_images import is_a_saves_own, read_again
 from django_signal_audit.capture.bulk_writes import insert_and_record, update_and_record
 from django_signal_audit.capture.compilers import (
     DeleteStatement,
@@ -20,15 +21,15 @@ from django_signal_audit.capture.compilers import (
     UpdateStatement,
     install,
 )
-from django_signal_audit.capture.deletes import DeletionScope, Doomed, current_deletion, deletion, note_doomed
+from django_signal_audit.capture.deletes import note_doomed
 from django_signal_audit.capture.extensions import members_left, survivors
 from django_signal_audit.capture.images import Image, RawImageReader, Spool
 from django_signal_audit.capture.internals import patch_once
-from django_signal_audit.capture.looks import is_a_saves_own, look_again
 from django_signal_audit.capture.members import delete_pairs, insert_pairs, update_pairs
 from django_signal_audit.capture.memberships import Membership, sorted_keys, watched_memberships
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import raw_rows
+from django_signal_audit.capture.scope import DeletionScope, DoomedObject, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.stored_values import self_check, unseen_problems
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
@@ -77,7 +78,7 @@ def _images(statement: DeleteStatement, reader: RawImageReader) -> Iterable[Imag
 
 def _deletes(reader: RawImageReader, chunk: Sequence[Image]) -> list[Change]:
     changes = []
-    scope = current_deletion()
+    scope = scope_of(reader.using).deletion
     texts = _texts(reader, chunk, scope)
     for image in chunk:
         if scope is not None and (reader.plan.model, reader.key(image)) in scope.covered:
@@ -93,10 +94,10 @@ def _deletes(reader: RawImageReader, chunk: Sequence[Image]) -> list[Change]:
     return changes
 
 
-def _noted(plan: ModelPlan, pk: Any, scope: DeletionScope | None) -> Doomed:
+def _noted(plan: ModelPlan, pk: Any, scope: DeletionScope | None) -> DoomedObject:
     if scope is None:
-        return Doomed(Source.BULK)
-    return scope.doomed.get((plan.model, pk)) or Doomed(scope.source_of_delete(plan.model))
+        return DoomedObject(Source.BULK)
+    return scope.doomed.get((plan.model, pk)) or DoomedObject(scope.source_of_delete(plan.model))
 
 
 def _texts(reader: RawImageReader, chunk: Sequence[Image], scope: DeletionScope | None) -> dict[int, str]:
@@ -190,7 +191,7 @@ class PairTable:
 
 def _execute_own(statement: InsertStatement | UpdateStatement) -> Any:
     """Run a statement of a save, which records itself."""
-    look_again()
+    read_again(statement.using)
     return statement.execute()
 
 
@@ -255,11 +256,12 @@ def _wrap_collector(original: Callable[..., Any]) -> Callable[..., Any]:
     def delete(self: Any) -> Any:
         if not _watchers or not _concerns(self):
             return original(self)
-        with write_transaction(self.using), one_call(self.using), deletion(self) as scope:
-            note_doomed(scope)
+        deletion = DeletionScope(self)
+        with write_transaction(self.using), one_call(self.using), scope_of(self.using).within(deletion=deletion):
+            note_doomed(deletion)
             result = original(self)
-            if scope.kept:
-                record_changes(survivors(scope.kept, self.using), self.using)
+            if deletion.kept:
+                record_changes(survivors(deletion.kept, self.using), self.using)
             return result
 
     return delete

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import connections, models
 from django.db.models import Lookup
 
+from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.stored_values import NOT_KNOWN, Certainty, certainty
 from django_signal_audit.capture.tables import is_lockable, stored, stored_converters
 from django_signal_audit.capture.transactions import lock_database
@@ -168,7 +169,6 @@ def _parameters(fields: Sequence[Any], pk: Any, connection: Any) -> tuple[Any, .
     )
 
 
-Row = dict[str, Any]
 # Two values of one of these types are the same if they are equal.
 _COMPARABLE = frozenset({int, str, bool, Decimal, dt.date, dt.datetime})
 

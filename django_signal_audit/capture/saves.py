@@ -15,18 +15,10 @@ from typing import Any
 from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
+from django_signal_audit.capture.before_images import changes_of, decide, look_before_save, save_of
 from django_signal_audit.capture.internals import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
-from django_signal_audit.capture.looks import (
-    PendingSave,
-    changes_of,
-    close_save,
-    decide,
-    look_before_save,
-    pending_save,
-    saving,
-    updating,
-)
 from django_signal_audit.capture.notes import Notes
+from django_signal_audit.capture.scope import SaveScope, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.transactions import rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
@@ -35,13 +27,13 @@ from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.registry import Registry
 
-_writes: Notes[PendingSave] = Notes()
+_writes: Notes[SaveScope] = Notes()
 
 
 def look_before_write(instance: models.Model, using: str, update_fields: Any) -> None:
     """Read what a write is about to change, with what arguments its pre_save is sent."""
-    write = PendingSave(instance, raw=False, force_insert=False, force_update=False, writes_more=True)
-    look_before_save(write, using or router.db_for_write(type(instance), instance=instance), update_fields)
+    write = SaveScope(instance, using, raw=False, force_insert=False, force_update=False, writes_more=True)
+    look_before_save(write, using, update_fields)
     _writes.put(instance, write)
 
 
@@ -75,8 +67,9 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
             original(self, *args, **kwargs)
             return
         given = _given(SAVE_BASE_PARAMETERS, args, kwargs)
-        forces = {name: bool(given(name)) for name in ("raw", "force_insert", "force_update")}
-        with saving(self, **forces):
+        using = given("using") or router.db_for_write(type(self), instance=self)
+        raw, force_insert, force_update = map(given, ("raw", "force_insert", "force_update"))
+        with scope_of(using).within(save=SaveScope(self, using, bool(raw), bool(force_insert), bool(force_update))):
             original(self, *args, **kwargs)
 
     return save_base
@@ -89,9 +82,9 @@ def wrap_save_parents(original: Callable[..., Any]) -> Callable[..., Any]:
     def save_parents(
         self: models.Model, cls: Any, using: str, update_fields: Any, force_insert: Any, updated_parents: Any = None
     ) -> Any:
-        pending = pending_save(self)
-        if pending is not None and pending.before is None and cls._meta.parents:
-            look_before_save(pending, using, update_fields)
+        save = save_of(self, using)
+        if save is not None and save.before is None and cls._meta.parents:
+            look_before_save(save, using, update_fields)
         return original(self, cls, using, update_fields, force_insert, updated_parents)
 
     return save_parents
@@ -102,21 +95,21 @@ def wrap_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def save_table(self: models.Model, *args: Any, **kwargs: Any) -> Any:
-        pending = pending_save(self)
-        # Of fixtures, which save once for every table, the query hook records what they write.
-        if pending is None or (pending.raw and get_settings().capture_queries):
-            return original(self, *args, **kwargs)
         given = _given(SAVE_TABLE_PARAMETERS, args, kwargs)
         table, using = given("cls"), given("using")
+        save = save_of(self, using)
+        # Of fixtures, which save once for every table, the query hook records what they write.
+        if save is None or (save.raw and get_settings().capture_queries):
+            return original(self, *args, **kwargs)
         if table is not concrete(type(self)):
-            with _writing(pending, table):
+            with _writing(save, table):
                 return original(self, *args, **kwargs)
         with write_transaction(using):
-            if pending.before is None:
-                look_before_save(pending, using, given("update_fields"))
-            with _writing(pending, table):
+            if save.before is None:
+                look_before_save(save, using, given("update_fields"))
+            with _writing(save, table):
                 updated = original(self, *args, **kwargs)
-            _record(pending, created=not updated)
+            _record(save, created=not updated)
         return updated
 
     return save_table
@@ -127,24 +120,31 @@ def wrap_update(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def update(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with updating(self.model):
+        # A save names the database; whoever calls this by hand and does not is no save.
+        save = scope_of(self._db).save if self._db else None
+        if save is None or save.writing is not concrete(self.model):
             return original(self, *args, **kwargs)
+        save.is_updating = True
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            save.is_updating = False
 
     return update
 
 
 @contextmanager
-def _writing(pending: PendingSave, model: type[models.Model]) -> Iterator[None]:
-    outer, pending.writing = pending.writing, model
+def _writing(save: SaveScope, model: type[models.Model]) -> Iterator[None]:
+    outer, save.writing = save.writing, model
     try:
         yield
     finally:
-        pending.writing = outer
+        save.writing = outer
 
 
-def _record(pending: PendingSave, *, created: bool) -> None:
+def _record(save: SaveScope, *, created: bool) -> None:
     """Record what the save changed."""
-    before, using, instance = pending.before or (), pending.using, pending.instance
+    before, using, instance = save.before or (), save.using, save.instance
     if not before:
         return
     state = instance._state
@@ -163,18 +163,23 @@ def decide_before_save(
     sender: type[models.Model], instance: models.Model, using: str = "", update_fields: Any = None, **_: Any
 ) -> None:
     """Decide what is audited of a save (receiver of pre_save)."""
-    pending = pending_save(instance)
-    if pending is not None and pending.plans is None:
-        decide(pending, using, update_fields)
+    using = using or router.db_for_write(type(instance), instance=instance)
+    save = save_of(instance, using)
+    if save is not None and save.plans is None:
+        decide(save, using, update_fields)
     elif not get_settings().capture_queries:
         look_before_write(instance, using, update_fields)
 
 
-def end_after_save(sender: type[models.Model], instance: models.Model, created: bool = False, **_: Any) -> None:
+def end_after_save(
+    sender: type[models.Model], instance: models.Model, created: bool = False, using: str = "", **_: Any
+) -> None:
     """End a save ahead of the project's receivers, which may write the instance anew (receiver of post_save)."""
-    pending = pending_save(instance)
-    if pending is not None and pending.before is not None:
-        close_save()
+    using = using or router.db_for_write(type(instance), instance=instance)
+    save = save_of(instance, using)
+    if save is not None and save.before is not None:
+        # What the instance writes from here on is another save's.
+        scope_of(using).save = None
     elif not get_settings().capture_queries:
         record_after_write(sender, instance, created)
 

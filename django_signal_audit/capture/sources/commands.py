@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -17,6 +16,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils.module_loading import import_string
 
 from django_signal_audit.capture.internals import patch_once
+from django_signal_audit.capture.scope import scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.context.scopes import ALL_MODELS, Model, context_scope, current_context, resume, suspend
 from django_signal_audit.models import AuditEvent, Notification
@@ -76,9 +76,6 @@ class Loading:
             self._suspension = None
 
 
-_loading: ContextVar[Loading | None] = ContextVar("django_signal_audit_loading", default=None)
-
-
 @contextmanager
 def loading_scope(command: Any, using: str) -> Iterator[None]:
     """Be around a run of ``loaddata``, or of what another package has made of it."""
@@ -86,7 +83,6 @@ def loading_scope(command: Any, using: str) -> Iterator[None]:
         yield
         return
     loading = Loading(using)
-    token = _loading.set(loading)
     original: Callable[..., Any] = command.loaddata
 
     def loaddata(*args: Any, **kwargs: Any) -> Any:
@@ -97,27 +93,27 @@ def loading_scope(command: Any, using: str) -> Iterator[None]:
     command.loaddata = loaddata
     post_save.connect(_note, dispatch_uid="django_signal_audit.capture.fixtures")
     try:
-        yield
+        with scope_of(using).within(loading=loading):
+            yield
     finally:
         post_save.disconnect(_note, dispatch_uid="django_signal_audit.capture.fixtures")
         del command.loaddata
         loading.end()
-        _loading.reset(token)
 
 
-def _note(sender: type[models.Model], instance: models.Model, raw: bool = False, **_: Any) -> None:
-    loading = _loading.get()
+def _note(sender: type[models.Model], instance: models.Model, using: str, raw: bool = False, **_: Any) -> None:
+    loading = scope_of(using).loading
     if raw and loading is not None:
         loading.note(sender, instance.pk)
 
 
-def before_raw_save(instance: Any, raw: bool = False, **_: Any) -> None:
+def before_raw_save(instance: Any, raw: bool = False, using: str = "", **_: Any) -> None:
     """Prepare an event or notification that a fixture brings: raw saves don't call the methods of its fields."""
     if not raw:
         return
     if isinstance(instance, AuditEvent):
         SignatureField.number(instance)
-    loading = _loading.get()
+    loading = scope_of(using).loading if using else None
     if loading is not None:
         loading.meet_history()
 

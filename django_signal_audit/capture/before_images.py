@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.db import models
 
@@ -16,207 +13,128 @@ from django_signal_audit.capture.extensions import inherited_members, may_extend
 from django_signal_audit.capture.inheritance import Owner, owner_of
 from django_signal_audit.capture.internals import keeps_values, writes_as_told
 from django_signal_audit.capture.phantom_rows import last_recorded_values
-from django_signal_audit.capture.rows import Row, differences, read_row, row_key, rows_of, stored_key, written_row
+from django_signal_audit.capture.rows import differences, read_row, row_key, rows_of, stored_key, written_row
+from django_signal_audit.capture.scope import BeforeImage, Fields, Row, SaveScope, scope_of
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, M2MChange, field_change
 from django_signal_audit.models.tables import is_ready
-from django_signal_audit.recorder import recorded_count
-from django_signal_audit.rules.patterns import Field, concrete
+from django_signal_audit.rules.patterns import concrete
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
-Fields: TypeAlias = Mapping[str, Field]
 
-
-@dataclass(slots=True)
-class Before:
-    """What was found of one plan's row before the save: ``row`` is None if there was none."""
-
-    plan: ModelPlan
-    # None for a row that is certain to be inserted.
-    pk: Any
-    fields: Fields
-    row: Row | None
-    # Did anybody look? Not before an insert that is certain, and not if no watched field is written.
-    was_read: bool
-    # Is it sure that the instance is what was written?
-    is_own: bool = True
-    # May the row that is inserted extend a parent's that is there?
-    may_extend: bool = False
-    # What was found of the parents' rows, if they may be all that is updated because the child's row is gone.
-    parts: Sequence[Before] | None = None
-    is_part: bool = False
-
-
-@dataclass(slots=True)
-class PendingSave:
-    """One run of ``save_base``."""
-
-    instance: models.Model
-    raw: bool
-    force_insert: bool
-    force_update: bool
-    # What pre_save decides: the plans that the save concerns, and the fields that it names. None if it was muted.
-    plans: Sequence[ModelPlan] | None = None
-    update_fields: Collection[str] | None = None
-    # May something else be written than what the instance has, or more than the save names?
-    writes_more: bool = False
-    using: str = ""
-    # None until somebody has looked, which is when the project's receivers of pre_save have run.
-    before: Sequence[Before] | None = None
-    # What had been recorded when the rows were read.
-    count: int = 0
-    # The model whose table is being written.
-    writing: type[models.Model] | None = None
-    # Is the next UPDATE of that table the save's own?
-    is_updating: bool = False
-
-
-_innermost: ContextVar[PendingSave | None] = ContextVar("django_signal_audit_save", default=None)
-
-
-def pending_save(instance: models.Model) -> PendingSave | None:
+def save_of(instance: models.Model, using: str) -> SaveScope | None:
     """Return the save of the instance that is under way; None if there is none, or another's within it."""
-    pending = _innermost.get()
-    return pending if pending is not None and pending.instance is instance else None
-
-
-@contextmanager
-def saving(instance: models.Model, *, raw: bool, force_insert: bool, force_update: bool) -> Iterator[None]:
-    """Run a block as a save of the instance."""
-    token = _innermost.set(PendingSave(instance, raw, force_insert, force_update))
-    try:
-        yield
-    finally:
-        _innermost.reset(token)
-
-
-def close_save() -> None:
-    """End the innermost save ahead of its ``save_base``: what its instance writes from here on is another's."""
-    _innermost.set(None)
-
-
-@contextmanager
-def updating(model: type[models.Model]) -> Iterator[None]:
-    """Run a block in which a save updates the table that it is writing, if that is the model's."""
-    pending = _innermost.get()
-    if pending is None or pending.writing is not concrete(model):
-        yield
-        return
-    pending.is_updating = True
-    try:
-        yield
-    finally:
-        pending.is_updating = False
+    save = scope_of(using).save
+    return save if save is not None and save.instance is instance else None
 
 
 def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
     """Return whether a statement is the one of the save under way, which records it."""
-    pending = _innermost.get()
-    if pending is None or pending.before is None or pending.writing is not concrete(statement.model):
+    save = scope_of(statement.using).save
+    if save is None or save.before is None or save.writing is not concrete(statement.model):
         return False
     if isinstance(statement, InsertStatement):
-        return len(statement.objs) == 1 and statement.objs[0] is pending.instance
-    is_own, pending.is_updating = pending.is_updating, False
+        return len(statement.objs) == 1 and statement.objs[0] is save.instance
+    is_own, save.is_updating = save.is_updating, False
     return is_own
 
 
-def look_again() -> None:
-    """Read the rows anew if anything was recorded since: what runs between may have written them."""
-    pending = _innermost.get()
-    if pending is None or pending.count == recorded_count():
+def read_again(using: str) -> None:
+    """Read the rows of the save under way anew if anything was recorded since: what runs between may write them."""
+    scope = scope_of(using)
+    save = scope.save
+    if save is None or save.count == scope.recorded:
         return
-    for before in pending.before or ():
+    for before in save.before or ():
         if before.was_read:
-            before.row = read_row(before.plan.model, before.pk, before.fields, pending.using)
+            before.row = read_row(before.plan.model, before.pk, before.fields, using)
 
 
 # How often the owner of a row is asked for while others change it.
 _LOOKS = 5
 
 
-def decide(pending: PendingSave, using: str, update_fields: Collection[str] | None) -> None:
+def decide(save: SaveScope, using: str, update_fields: Collection[str] | None) -> None:
     """Decide what is audited of a save: the plans of which it names a watched field, and whether it says all it writes.
 
     Without ``update_fields``, a save names every field, and may create rows. The database is not asked for anything:
     the transaction of the save has not begun.
     """
-    instance = pending.instance
+    instance = save.instance
     # The model or its manager may write more than the save names, or something else than the object has.
-    pending.writes_more = pending.writes_more or not writes_as_told(type(instance), using)
-    if pending.writes_more:
+    save.writes_more = save.writes_more or not writes_as_told(type(instance), using)
+    if save.writes_more:
         update_fields = {field.name for field in instance._meta.concrete_fields}
-    pending.using, pending.update_fields = using, update_fields
-    pending.plans = [
+    save.using, save.update_fields = using, update_fields
+    save.plans = [
         plan
         for plan in get_registry().senders.get(type(instance), ())
         if not is_suspended(plan.model)
         # A raw save writes no parent's table.
-        and (not pending.raw or plan.model is concrete(type(instance)))
-        and (update_fields is None or pending.writes_more or _named_fields(plan, instance, update_fields))
+        and (not save.raw or plan.model is concrete(type(instance)))
+        and (update_fields is None or save.writes_more or _named_fields(plan, instance, update_fields))
     ]
 
 
-def look_before_save(pending: PendingSave, using: str, update_fields: Collection[str] | None) -> None:
+def look_before_save(save: SaveScope, using: str, update_fields: Collection[str] | None) -> None:
     """Read the stored values of the watched fields that a save is about to write, under lock."""
-    if pending.plans is None or pending.using != using:
-        decide(pending, using, update_fields)
-    pending.before = before_all = []
-    instance = pending.instance
-    for plan in pending.plans or ():
+    if save.plans is None or save.using != using:
+        decide(save, using, update_fields)
+    save.before = before_all = []
+    instance = save.instance
+    for plan in save.plans or ():
         if not is_ready(using):
             break
-        before = _look(plan, pending)
+        before = _look(plan, save)
         before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
         # A fixture's instance knows its own table's columns only.
-        before.is_own = not (pending.writes_more or (pending.raw and plan.model._meta.parents))
+        before.is_own = not (save.writes_more or (save.raw and plan.model._meta.parents))
         before_all.append(before)
-    pending.count = recorded_count()
+    save.count = scope_of(using).recorded
 
 
-def _look(plan: ModelPlan, pending: PendingSave) -> Before:
-    instance = pending.instance
-    keys = instance if pending.raw else _synced(instance, plan.model)
-    if _is_insert(plan, keys, pending):
-        return Before(plan, None, {}, None, was_read=False)
-    owner, fields, row = _look_at_owner(plan, row_key(keys, plan.model), pending)
+def _look(plan: ModelPlan, save: SaveScope) -> BeforeImage:
+    instance = save.instance
+    keys = instance if save.raw else _synced(instance, plan.model)
+    if _is_insert(plan, keys, save):
+        return BeforeImage(plan, None, {}, None, was_read=False)
+    owner, fields, row = _look_at_owner(plan, row_key(keys, plan.model), save)
     # Only a save of some fields updates the parents' rows where the child's is gone.
-    is_partial = row is None and pending.update_fields is not None and bool(plan.model._meta.parents)
-    parts = _look_at_parents(plan, pending) if is_partial else None
-    if not fields and not _may_be_new(owner.plan, pending):
-        return Before(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
-    key = (
-        owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, pending.using)
-    )
-    return Before(owner.plan, key, fields, row, was_read=True, parts=parts)
+    is_partial = row is None and save.update_fields is not None and bool(plan.model._meta.parents)
+    parts = _look_at_parents(plan, save) if is_partial else None
+    if not fields and not _may_be_new(owner.plan, save):
+        return BeforeImage(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
+    key = owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, save.using)
+    return BeforeImage(owner.plan, key, fields, row, was_read=True, parts=parts)
 
 
-def _look_at_owner(plan: ModelPlan, pk: Any, pending: PendingSave) -> tuple[Owner, Fields, Row | None]:
+def _look_at_owner(plan: ModelPlan, pk: Any, save: SaveScope) -> tuple[Owner, Fields, Row | None]:
     """Read the row, and that of the child that extends it: that may come or go until one of them is locked."""
-    owner = owner_of(plan, pk, pending.using)
-    fields, row = _read(owner, pending)
+    owner = owner_of(plan, pk, save.using)
+    fields, row = _read(owner, save)
     for _ in range(_LOOKS if plan.descendants and fields else 0):
         is_settled = (owner.plan is plan) == (row is None)
-        found = owner if is_settled else owner_of(plan, pk, pending.using)
+        found = owner if is_settled else owner_of(plan, pk, save.using)
         if found == owner:
             break
         owner = found
-        fields, row = _read(owner, pending)
+        fields, row = _read(owner, save)
     return owner, fields, row
 
 
-def _look_at_parents(plan: ModelPlan, pending: PendingSave) -> Sequence[Before]:
+def _look_at_parents(plan: ModelPlan, save: SaveScope) -> Sequence[BeforeImage]:
     """Read the parents' rows of a child's row that is not there: the instance may be older than its deletion."""
     senders = get_registry().senders
     plans = {found.model: found for parent in plan.model._meta.parents for found in senders.get(parent, ())}
     found = [
-        _look(found, pending)
+        _look(found, save)
         for found in plans.values()
-        if not pending.raw and found.by_event[EventType.UPDATE] and not is_suspended(found.model)
+        if not save.raw and found.by_event[EventType.UPDATE] and not is_suspended(found.model)
     ]
     for before in found:
-        before.is_part, before.is_own = True, not pending.writes_more
+        before.is_part, before.is_own = True, not save.writes_more
     return [before for before in found if before.was_read or before.parts]
 
 
@@ -239,32 +157,32 @@ def _synced_value(instance: models.Model, field: Any) -> Any:
     return value
 
 
-def _read(owner: Owner, pending: PendingSave) -> tuple[Fields, Row | None]:
+def _read(owner: Owner, save: SaveScope) -> tuple[Fields, Row | None]:
     """Return the watched fields of the owner's plan that the save writes, and what the row holds of them."""
-    fields = _written_fields(owner.plan, pending.instance, pending.update_fields)
-    is_asked_for = fields or _may_be_new(owner.plan, pending)
-    return fields, read_row(owner.plan.model, owner.pk, fields, pending.using) if is_asked_for else None
+    fields = _written_fields(owner.plan, save.instance, save.update_fields)
+    is_asked_for = fields or _may_be_new(owner.plan, save)
+    return fields, read_row(owner.plan.model, owner.pk, fields, save.using) if is_asked_for else None
 
 
-def _may_be_new(plan: ModelPlan, pending: PendingSave) -> bool:
+def _may_be_new(plan: ModelPlan, save: SaveScope) -> bool:
     """Return whether only the table tells if the save creates the row: Django tells it of the instance's own alone."""
-    is_part = concrete(type(pending.instance)) is not plan.model
-    return is_part and pending.update_fields is None and bool(plan.by_event[EventType.CREATE])
+    is_part = concrete(type(save.instance)) is not plan.model
+    return is_part and save.update_fields is None and bool(plan.by_event[EventType.CREATE])
 
 
-def _is_insert(plan: ModelPlan, keys: Any, pending: PendingSave) -> bool:
+def _is_insert(plan: ModelPlan, keys: Any, save: SaveScope) -> bool:
     """Return whether Django is sure to insert: it asks the same questions before it tries an update."""
-    instance = pending.instance
+    instance = save.instance
     for field in plan.model._meta.pk_fields:
         value = getattr(keys, field.attname)
         if value is None or hasattr(value, "resolve_expression"):
             return True
     if concrete(type(instance)) is not plan.model:
         return False  # a parent's row may exist even where the child's is inserted
-    if pending.force_insert:
+    if save.force_insert:
         return True
     has_default = all(field.has_default() or field.has_db_default() for field in plan.model._meta.pk_fields)
-    return instance._state.adding and has_default and not pending.raw and not pending.force_update
+    return instance._state.adding and has_default and not save.raw and not save.force_update
 
 
 def _named_fields(plan: ModelPlan, instance: models.Model, update_fields: Collection[str] | None) -> Fields:
@@ -297,7 +215,7 @@ def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Coll
 
 
 def changes_of(
-    found: Sequence[Before], instance: models.Model, sender: type[models.Model], using: str, *, created: bool
+    found: Sequence[BeforeImage], instance: models.Model, sender: type[models.Model], using: str, *, created: bool
 ) -> list[Change]:
     """Return what a save changed of the rows that were looked at before it."""
     changes: list[Change | None] = []
@@ -310,7 +228,7 @@ def changes_of(
     return [change for change in changes if change is not None]
 
 
-def _change(before: Before, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:
+def _change(before: BeforeImage, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:
     plan, pk = before.plan, before.pk
     event_type = EventType.UPDATE
     members: dict[str, M2MChange] = {}
@@ -344,19 +262,19 @@ def _change(before: Before, instance: models.Model, created: bool, using: str, *
     )
 
 
-def _is_new(before: Before) -> bool:
+def _is_new(before: BeforeImage) -> bool:
     """Return whether a save created the row of a parent."""
     return before.row is None and (before.was_read or before.pk is None)
 
 
-def _stored(before: Before, instance: models.Model, pk: Any, fields: Fields, using: str) -> Row:
+def _stored(before: BeforeImage, instance: models.Model, pk: Any, fields: Fields, using: str) -> Row:
     """Return what the row holds now."""
     if before.is_own:
         return written_row(instance, before.plan, pk, fields, using)
     return read_row(before.plan.model, pk, fields, using) or {}
 
 
-def _object(before: Before, instance: models.Model, pk: Any, using: str) -> models.Model | None:
+def _object(before: BeforeImage, instance: models.Model, pk: Any, using: str) -> models.Model | None:
     """Return the object that the event is about: the instance, unless that stands for more or less than the row."""
     model = before.plan.model
     if isinstance(instance, model) and not before.is_part:

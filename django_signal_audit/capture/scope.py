@@ -1,0 +1,188 @@
+"""What is under way on a connection: the save, deletion, m2m call or bulk call that a statement belongs to.
+
+A WriteScope has no behaviour of its own. Those who begin something note it here and end it; the hook at the compilers
+and the recorder look it up. Connections are not shared between threads, so neither is what is noted of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from django.db import connections, models
+
+from django_signal_audit.enums import Source
+from django_signal_audit.rules.patterns import Field, concrete
+from django_signal_audit.rules.plans import ModelPlan
+
+if TYPE_CHECKING:
+    from django_signal_audit.capture.memberships import Membership
+    from django_signal_audit.capture.sources.commands import Loading
+    from django_signal_audit.delivery.outbox import Pending
+
+Row: TypeAlias = dict[str, Any]
+Fields: TypeAlias = Mapping[str, Field]
+# A row, by its model and primary key.
+Identity: TypeAlias = tuple[type[models.Model], Any]
+# (primary key of the owner, primary key of the related object)
+Pair: TypeAlias = tuple[Any, Any]
+
+
+@dataclass(slots=True)
+class BeforeImage:
+    """What was found of one plan's row before the save: ``row`` is None if there was none."""
+
+    plan: ModelPlan
+    # None for a row that is certain to be inserted.
+    pk: Any
+    fields: Fields
+    row: Row | None
+    # Did anybody look? Not before an insert that is certain, and not if no watched field is written.
+    was_read: bool
+    # Is it sure that the instance is what was written?
+    is_own: bool = True
+    # May the row that is inserted extend a parent's that is there?
+    may_extend: bool = False
+    # What was found of the parents' rows, if they may be all that is updated because the child's row is gone.
+    parts: Sequence[BeforeImage] | None = None
+    is_part: bool = False
+
+
+@dataclass(slots=True)
+class SaveScope:
+    """One run of ``save_base``."""
+
+    instance: models.Model
+    using: str
+    raw: bool
+    force_insert: bool
+    force_update: bool
+    # What pre_save decides: the plans that the save concerns, and the fields that it names. None if it was muted.
+    plans: Sequence[ModelPlan] | None = None
+    update_fields: Collection[str] | None = None
+    # May something else be written than what the instance has, or more than the save names?
+    writes_more: bool = False
+    # None until somebody has looked, which is when the project's receivers of pre_save have run.
+    before: Sequence[BeforeImage] | None = None
+    # What had been recorded on the connection when the rows were read.
+    count: int = 0
+    # The model whose table is being written.
+    writing: type[models.Model] | None = None
+    # Is the next UPDATE of that table the save's own?
+    is_updating: bool = False
+
+
+@dataclass(slots=True)
+class DoomedObject:
+    """What Django told of a row that is about to go, and the related objects that it loses first."""
+
+    source: Source
+    instance: models.Model | None = None
+    object_repr: str | None = None
+    members: dict[str, set[Pair]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class DeletionScope:
+    """One run of ``Collector.delete``."""
+
+    collector: Any
+    doomed: dict[Identity, DoomedObject] = field(default_factory=dict)
+    # Parents' rows whose deletion is part of their child's event.
+    covered: set[Identity] = field(default_factory=set)
+    # Parents' rows that stay when the child's row goes.
+    kept: set[Identity] = field(default_factory=set)
+
+    def source_of_update(self, fields: set[models.Field[Any, Any]]) -> Source:
+        """Return whether an UPDATE is one of the deletion's own, such as SET_NULL."""
+        own = {updated for updated, _ in self.collector.field_updates}
+        return Source.CASCADE if fields <= own else Source.BULK
+
+    def source_of_delete(self, model: type[models.Model]) -> Source:
+        """Return how the deletion came to rows that it has no objects of: as its queryset, or along with that."""
+        origin = self.collector.origin
+        return Source.BULK if isinstance(origin, models.QuerySet) and are_kin(model, origin.model) else Source.CASCADE
+
+    def takes(self, model: type[models.Model]) -> bool:
+        """Return whether the deletion takes rows of this model too: ``keep_parents`` spares the parents'."""
+        taken = (*self.collector.data, *(rows.model for rows in self.collector.fast_deletes))
+        return any(one._meta.concrete_model is model for one in taken)
+
+    def asked_for(self, model: type[models.Model]) -> bool:
+        """Return whether the deletion was asked for on rows of this model itself."""
+        origin = self.collector.origin
+        return origin is not None and getattr(origin, "model", type(origin)) is model
+
+
+def are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
+    """Return whether rows of one model may be rows of the other, or parts of them."""
+    one, other = concrete(one), concrete(other)
+    return issubclass(one, other) or issubclass(other, one)
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughRowsChange:
+    """Pairs that came and went by one statement or signal."""
+
+    membership: Membership
+    using: str
+    instance: models.Model | None = None
+    added: frozenset[Pair] = frozenset()
+    removed: frozenset[Pair] = frozenset()
+    source: Source = Source.ORM
+
+
+@dataclass(slots=True)
+class ManagerCall:
+    """One call of an m2m manager's method, and what it has done so far."""
+
+    through: type[models.Model]
+    instance: models.Model
+    gathered: list[ThroughRowsChange] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class HeldBack:
+    """The notifications of a call that records in several batches, which are written at its end."""
+
+    # What a receiver of the project's records within a savepoint of its own may be rolled back, and is not the call's.
+    savepoints: tuple[str, ...]
+    pending: Pending
+
+
+@dataclass(slots=True)
+class WriteScope:
+    """What is under way on one connection."""
+
+    save: SaveScope | None = None
+    deletion: DeletionScope | None = None
+    manager_call: ManagerCall | None = None
+    held_back: HeldBack | None = None
+    loading: Loading | None = None
+    # How often something was recorded.
+    recorded: int = 0
+
+    @contextmanager
+    def within(self, **noted: Any) -> Iterator[None]:
+        """Note what is under way during a block."""
+        outer = {name: getattr(self, name) for name in noted}
+        self._note(noted)
+        try:
+            yield
+        finally:
+            self._note(outer)
+
+    def _note(self, noted: Mapping[str, Any]) -> None:
+        for name, value in noted.items():
+            setattr(self, name, value)
+
+
+def scope_of(using: str) -> WriteScope:
+    """Return what is under way on the connection to a database that this thread has."""
+    kept = vars(connections[using])
+    scope: WriteScope | None = kept.get("audit_scope")
+    if scope is None:
+        scope = kept["audit_scope"] = WriteScope()
+    return scope
