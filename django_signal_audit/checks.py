@@ -14,7 +14,7 @@ from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
-from django_signal_audit.capture.internals import self_check
+from django_signal_audit.capture.hooks import self_check
 from django_signal_audit.capture.sources.base import registered_sources
 from django_signal_audit.channels import load_channel
 from django_signal_audit.channels.base import Channel
@@ -223,7 +223,12 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
 
 def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
     """Report what is wrong with the project around the rules, and with the Django it runs on."""
-    problems = [*self_check(), *app_order_problems(), *middleware_problems(), *_sqlite_problems()]
+    problems = [
+        *self_check(queries=get_settings().capture_queries),
+        *app_order_problems(),
+        *middleware_problems(),
+        *_sqlite_problems(),
+    ]
     problems += [*_unseen_problems(), *secret_problems()]
     for source in registered_sources():
         problems += source.problems()

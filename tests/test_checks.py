@@ -14,7 +14,7 @@ from django.db import connection, connections, models
 from django.dispatch import Signal
 
 from django_signal_audit import Rule, checks
-from django_signal_audit.capture import internals
+from django_signal_audit.capture import hooks
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.dispatchers.base import Dispatcher
 
@@ -611,11 +611,25 @@ class TestProject:
         assert not checks.check_databases(databases=["default"])
 
     def test_a_django_that_behaves_otherwise_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(internals._EXPECTATIONS, "the order of Signal.receivers", lambda: False)
+        monkeypatch.setitem(hooks._EXPECTATIONS, "the order of Signal.receivers", lambda: False)
         ((code, message, hint),) = found()
         assert code == "E024"
         assert "the order of Signal.receivers" in message
         assert hint
+
+    @pytest.mark.parametrize("owner", ["Options", "Query", "Collector", "SQLDeleteCompiler"])
+    def test_a_django_without_what_capture_uses_is_an_error(self, monkeypatch: pytest.MonkeyPatch, owner: str) -> None:
+        used = "_USED" if owner in hooks._USED else "_USED_BY_QUERIES"
+        monkeypatch.setattr(hooks, used, {**getattr(hooks, used), owner: "chain no_such_thing"})
+        missing = [message for code, message, _ in found() if code == "E024"]
+        assert f"Django: {owner}.no_such_thing isn't as capture relies on." in missing
+
+    def test_where_queries_are_not_captured_nothing_of_theirs_has_to_be_there(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hooks, "_USED_BY_QUERIES", {"Query": "no_such_thing"})
+        settings.SIGNAL_AUDIT = {"CAPTURE_QUERIES": False}
+        assert not [code for code, _, _ in found() if code == "E024"]
 
     def test_a_missing_middleware_is_a_warning(self, settings: Any) -> None:
         settings.SIGNAL_AUDIT = rule()

@@ -9,9 +9,8 @@ from typing import Any
 from django.db import models
 
 from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
-from django_signal_audit.capture.extensions import inherited_members, may_extend
-from django_signal_audit.capture.inheritance import Owner, owner_of
-from django_signal_audit.capture.internals import keeps_values, writes_as_told
+from django_signal_audit.capture.hooks import keeps_values, writes_as_told
+from django_signal_audit.capture.inheritance import Owner, inherited_members, may_extend, owner_of
 from django_signal_audit.capture.phantom_rows import last_recorded_values
 from django_signal_audit.capture.rows import differences, read_row, row_key, rows_of, stored_key, written_row
 from django_signal_audit.capture.scope import BeforeImage, Fields, Row, SaveScope, scope_of

@@ -12,9 +12,8 @@ from django.db import connections, models
 from django.db.models import F, Value
 
 from django_signal_audit.capture.compilers import InsertStatement, Rows, UpdateStatement
-from django_signal_audit.capture.extensions import inherited_members
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader, RawImageReader, Spool, chunks
-from django_signal_audit.capture.inheritance import Owner, owner_of, with_tables
+from django_signal_audit.capture.inheritance import Owner, inherited_members, owner_of, with_tables
 from django_signal_audit.capture.phantom_rows import last_recorded_values, recorded_keys, restrict_to_locked_rows
 from django_signal_audit.capture.rows import certainties_of, current, differences, raw_rows, rows_of
 from django_signal_audit.capture.scope import scope_of

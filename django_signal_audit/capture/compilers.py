@@ -21,7 +21,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
-from django_signal_audit.capture.internals import patch_once
+from django_signal_audit.capture.hooks import patch_once
 from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
 from django_signal_audit.capture.tables import is_lockable, stored_converters
 

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models.signals import class_prepared
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from django_signal_audit.capture import deletes, members, queries, saves
+from django_signal_audit.capture import deletes, m2m, queries, saves
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, Statement, UpdateStatement, guard
 from django_signal_audit.capture.sources import accounts, commands, custom_signals
 from django_signal_audit.capture.sources.base import register_source, registered_sources
@@ -46,7 +46,7 @@ guard(AuditEvent, refuse_changes)
 
 
 # Importing them registers their sources, and the guard of our own table.
-BUILT_IN = (saves, deletes, members, queries, custom_signals, accounts, commands)
+BUILT_IN = (saves, deletes, m2m, queries, custom_signals, accounts, commands)
 
 # Sources for packages that not everybody has; where one has not been imported, nothing of it is in use.
 OPTIONAL = {"celery": "django_signal_audit.capture.sources.celery_tasks.CeleryTaskSource"}

@@ -8,13 +8,13 @@ from typing import Any
 from django.db import models
 from django.db.models.signals import post_delete, pre_delete
 
+from django_signal_audit.capture.hooks import connect_first
 from django_signal_audit.capture.inheritance import is_most_derived
-from django_signal_audit.capture.internals import connect_first
-from django_signal_audit.capture.memberships import members_of
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.rows import read_row, row_key
 from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Row, are_kin, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
+from django_signal_audit.capture.through_rows import members_of
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, M2MChange, field_change

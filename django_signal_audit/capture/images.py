@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from django.db import models
 
-from django_signal_audit.capture.internals import is_plain, plain_object
+from django_signal_audit.capture.hooks import is_plain, plain_object
 from django_signal_audit.capture.rows import (
     Convert,
     converters_of,

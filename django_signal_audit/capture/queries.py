@@ -22,16 +22,16 @@ from django_signal_audit.capture.compilers import (
     install,
 )
 from django_signal_audit.capture.deletes import note_doomed
-from django_signal_audit.capture.extensions import members_left, survivors
+from django_signal_audit.capture.hooks import patch_once, self_check
 from django_signal_audit.capture.images import Image, RawImageReader, Spool
-from django_signal_audit.capture.internals import patch_once
-from django_signal_audit.capture.members import delete_pairs, insert_pairs, update_pairs
-from django_signal_audit.capture.memberships import Membership, sorted_keys, watched_memberships
+from django_signal_audit.capture.inheritance import members_left, survivors
+from django_signal_audit.capture.m2m import delete_through_rows, insert_through_rows, update_through_rows
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import raw_rows
 from django_signal_audit.capture.scope import DeletionScope, DoomedObject, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
-from django_signal_audit.capture.stored_values import self_check, unseen_problems
+from django_signal_audit.capture.stored_values import unseen_problems
+from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, watched_m2m_fields
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import is_suspended
@@ -171,22 +171,22 @@ class RowTable:
 
 
 @dataclass(frozen=True, slots=True)
-class PairTable:
+class ThroughTable:
     """The table of an automatic through model."""
 
-    membership: Membership
+    watched: WatchedM2M
 
     def on_insert(self, statement: InsertStatement) -> Any:
         """Record the pairs that came."""
-        return insert_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+        return insert_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
 
     def on_update(self, statement: UpdateStatement) -> Any:
         """Record the pairs that changed."""
-        return update_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+        return update_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
 
     def on_delete(self, statement: DeleteStatement) -> Any:
         """Record the pairs that went."""
-        return delete_pairs(statement, self.membership) if is_ready(statement.using) else statement.execute()
+        return delete_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
 
 
 def _execute_own(statement: InsertStatement | UpdateStatement) -> Any:
@@ -292,15 +292,15 @@ class QuerySource(CaptureSource):
             patch_once(models.QuerySet, name, _wrap_bulk)
         patch_once(Collector, "delete", _wrap_collector)
         _watchers.update(_row_tables(registry))
-        _watchers.update({one.through: PairTable(one) for one in watched_memberships(registry)})
+        _watchers.update({one.through: ThroughTable(one) for one in watched_m2m_fields(registry)})
 
     def disconnect(self) -> None:
         """Watch nothing. The hook itself stays, and lets everything pass."""
         _watchers.clear()
 
     def problems(self) -> list[Problem]:
-        """Report a Django that the hook does not fit, and compilers that it cannot see."""
-        return [*self_check(), *unseen_problems()] if get_settings().capture_queries else []
+        """Report compilers that the hook cannot see."""
+        return unseen_problems() if get_settings().capture_queries else []
 
 
 def _row_tables(registry: Registry) -> dict[Model, RowTable]:

@@ -16,7 +16,7 @@ from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
 from django_signal_audit.capture.before_images import changes_of, decide, look_before_save, save_of
-from django_signal_audit.capture.internals import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
+from django_signal_audit.capture.hooks import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.scope import SaveScope, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source

@@ -18,8 +18,8 @@ from django_signal_audit.rules.patterns import Field, concrete
 from django_signal_audit.rules.plans import ModelPlan
 
 if TYPE_CHECKING:
-    from django_signal_audit.capture.memberships import Membership
     from django_signal_audit.capture.sources.commands import Loading
+    from django_signal_audit.capture.through_rows import WatchedM2M
     from django_signal_audit.delivery.outbox import Pending
 
 Row: TypeAlias = dict[str, Any]
@@ -27,7 +27,7 @@ Fields: TypeAlias = Mapping[str, Field]
 # A row, by its model and primary key.
 Identity: TypeAlias = tuple[type[models.Model], Any]
 # (primary key of the owner, primary key of the related object)
-Pair: TypeAlias = tuple[Any, Any]
+ThroughRow: TypeAlias = tuple[Any, Any]
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class DoomedObject:
     source: Source
     instance: models.Model | None = None
     object_repr: str | None = None
-    members: dict[str, set[Pair]] = field(default_factory=dict)
+    members: dict[str, set[ThroughRow]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -126,11 +126,11 @@ def are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
 class ThroughRowsChange:
     """Pairs that came and went by one statement or signal."""
 
-    membership: Membership
+    watched: WatchedM2M
     using: str
     instance: models.Model | None = None
-    added: frozenset[Pair] = frozenset()
-    removed: frozenset[Pair] = frozenset()
+    added: frozenset[ThroughRow] = frozenset()
+    removed: frozenset[ThroughRow] = frozenset()
     source: Source = Source.ORM
 
 

@@ -17,12 +17,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, models
-from django.db.models.deletion import Collector
 from django.db.models.fields.files import FieldFile
 from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
-from django_signal_audit.capture.internals import is_changed, keeps_values
+from django_signal_audit.capture.hooks import keeps_values
 from django_signal_audit.capture.tables import is_as_declared
 from django_signal_audit.events.values import plain_field
 from django_signal_audit.models import AuditEvent
@@ -196,34 +195,6 @@ def stored_values(certain: Certainty, values: Iterable[Any], vendor: str) -> lis
         NOT_KNOWN if rule is None or value is NOT_KNOWN else None if value is None else rule(plain, value, vendor)
         for value in values
     ]
-
-
-_PARAMETERS: dict[str, tuple[Callable[..., Any], list[str]]] = {
-    "SQLInsertCompiler.execute_sql": (SQLInsertCompiler.execute_sql, ["self", "returning_fields"]),
-    "SQLUpdateCompiler.execute_sql": (SQLUpdateCompiler.execute_sql, ["self", "result_type"]),
-    "Collector.delete": (Collector.delete, ["self"]),
-}
-_METHODS: tuple[tuple[type, str], ...] = (
-    (models.QuerySet, "bulk_create"),
-    (models.QuerySet, "bulk_update"),
-    (SQLDeleteCompiler, "execute_sql"),
-    (SQLInsertCompiler, "as_sql"),
-    (SQLInsertCompiler, "get_converters"),
-    (SQLInsertCompiler, "apply_converters"),
-    (UpdateQuery, "add_related_update"),
-)
-
-
-def self_check() -> list[Problem]:
-    """Return what this version of Django does differently from what the hook relies on."""
-    broken = [
-        f"the parameters of {name}"
-        for name, (function, expected) in _PARAMETERS.items()
-        if is_changed(function, expected)
-    ]
-    broken += [f"{owner.__name__}.{name}" for owner, name in _METHODS if not callable(getattr(owner, name, None))]
-    hint = 'Use a Django version this package supports, or set SIGNAL_AUDIT["CAPTURE_QUERIES"] = False.'
-    return [Problem("E024", f"Django: {what}", "is not as capture of queries relies on.", hint) for what in broken]
 
 
 _COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)

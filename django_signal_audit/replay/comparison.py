@@ -16,8 +16,8 @@ from django.utils.dateparse import parse_date, parse_datetime, parse_duration, p
 from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader
-from django_signal_audit.capture.memberships import Membership
 from django_signal_audit.capture.rows import rows_of
+from django_signal_audit.capture.through_rows import WatchedM2M
 from django_signal_audit.events.documents import MASK_KEY, JSONValue, canonical_json, mask, unescaped
 from django_signal_audit.events.keys import beginning, object_id, parse_id, row_name
 from django_signal_audit.events.masking import is_stand_in
@@ -203,7 +203,7 @@ class RowReader:
         self.plan = plan
         self.using = using
         self.images = ImageReader(plan, using)
-        self._memberships = [Membership(plan.all_members[name], (plan,)) for name in sorted(members)]
+        self._memberships = [WatchedM2M(plan.all_members[name], (plan,)) for name in sorted(members)]
 
     def count(self) -> int:
         """Return the number of rows in the table, children's among them."""
@@ -265,7 +265,7 @@ class RowReader:
         fields = self.plan.all_members
         return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
 
-    def _pairs(self, membership: Membership, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
+    def _pairs(self, membership: WatchedM2M, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
         condition = membership.of_owner(*owners)
         if lock:
             return membership.pairs(self.using, condition)

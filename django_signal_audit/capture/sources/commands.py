@@ -15,7 +15,7 @@ from django.db.models import Max
 from django.db.models.signals import post_save, pre_save
 from django.utils.module_loading import import_string
 
-from django_signal_audit.capture.internals import patch_once
+from django_signal_audit.capture.hooks import patch_once
 from django_signal_audit.capture.scope import scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.context.scopes import ALL_MODELS, Model, context_scope, current_context, resume, suspend

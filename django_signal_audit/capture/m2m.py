@@ -17,12 +17,12 @@ from django_signal_audit.capture.compilers import DeleteStatement, InsertStateme
 from django_signal_audit.capture.deletes import NOT_TOLD
 from django_signal_audit.capture.inheritance import Owner, owners_of
 from django_signal_audit.capture.internals import connect_first, patch_once
-from django_signal_audit.capture.memberships import Membership, sorted_keys, watched_memberships
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import locked, rows_of
-from django_signal_audit.capture.scope import ManagerCall, Pair, ThroughRowsChange, scope_of
+from django_signal_audit.capture.scope import ManagerCall, ThroughRow, ThroughRowsChange, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
+from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, watched_m2m_fields
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import is_suspended
@@ -36,14 +36,14 @@ from django_signal_audit.rules.registry import Registry
 
 UID = "django_signal_audit.members"
 
-# The watched ones, and their memberships where no query hook sees the pairs.
-_watched: set[type[models.Model]] = set()
-_memberships: dict[type[models.Model], Membership] = {}
+# The through models of watched fields, and these fields where no query hook sees the through rows.
+_through_models: set[type[models.Model]] = set()
+_by_signal: dict[type[models.Model], WatchedM2M] = {}
 # The classes of managers whose methods are ours.
 _wrapped: WeakSet[type] = WeakSet()
 
 
-_expected: Notes[tuple[type[models.Model], frozenset[Pair]]] = Notes()
+_expected: Notes[tuple[type[models.Model], frozenset[ThroughRow]]] = Notes()
 _lost: Notes[list[ThroughRowsChange]] = Notes()
 
 
@@ -74,7 +74,7 @@ def wrap_manager_method(original: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> None:
-        if self.through not in _watched:
+        if self.through not in _through_models:
             original(self, *args, **kwargs)
             return
         with manager_call(self):
@@ -92,7 +92,7 @@ def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def get(self: Any, instance: Any, owner: Any = None) -> Any:
         manager = original(self, instance, owner)
-        if instance is not None and self.through in _watched and (kind := type(manager)) not in _wrapped:
+        if instance is not None and self.through in _through_models and (kind := type(manager)) not in _wrapped:
             for name in MANAGER_METHODS:
                 patch_once(kind, name, wrap_manager_method)
             _wrapped.add(kind)
@@ -105,40 +105,40 @@ def follow_members(
     sender: type[models.Model], instance: models.Model, action: str, reverse: bool, pk_set: Any, using: str, **__: Any
 ) -> None:
     """Read the pairs before they change and record them after (receiver of m2m_changed)."""
-    membership = _memberships.get(sender)
-    if membership is None or not is_ready(using):
+    watched = _by_signal.get(sender)
+    if watched is None or not is_ready(using):
         return
     when, _, what = action.partition("_")
     if when == "pre":
-        pairs = _expected_pairs(membership, instance, what, pk_set, using, reverse=reverse)
+        pairs = _expected_pairs(watched, instance, what, pk_set, using, reverse=reverse)
         _expected.put(instance, (sender, pairs))
         return
-    nothing: frozenset[Pair] = frozenset()
+    nothing: frozenset[ThroughRow] = frozenset()
     noted, pairs = _expected.take(instance) or (None, nothing)
     if noted is sender and pairs:
         added, removed = (pairs, nothing) if what == "add" else (nothing, pairs)
-        report(ThroughRowsChange(membership, using, instance, added=added, removed=removed))
+        report(ThroughRowsChange(watched, using, instance, added=added, removed=removed))
 
 
 def _expected_pairs(
-    membership: Membership, instance: models.Model, what: str, pk_set: Any, using: str, *, reverse: bool
-) -> frozenset[Pair]:
+    watched: WatchedM2M, instance: models.Model, what: str, pk_set: Any, using: str, *, reverse: bool
+) -> frozenset[ThroughRow]:
     """Return the pairs that are about to be added or removed, mirror images included."""
-    link = membership.member_link if reverse else membership.owner_link
+    link = watched.member_link if reverse else watched.owner_link
     own_key = getattr(instance, link.target_field.attname)
     others = None if pk_set is None else set(pk_set)
-    forward, backward = membership.of_owner(own_key), membership.of_member(own_key)
+    forward, backward = watched.of_owner(own_key), watched.of_member(own_key)
     if others is not None:
-        forward, backward = forward & membership.of_member(*others), backward & membership.of_owner(*others)
+        forward, backward = forward & watched.of_member(*others), backward & watched.of_owner(*others)
     if what == "add":
         pairs = {(other, own_key) if reverse else (own_key, other) for other in others or ()}
-        if membership.is_symmetrical and pairs:
+        if watched.is_symmetrical and pairs:
             mirrored = {(member, owner) for owner, member in pairs}
-            pairs |= mirrored - membership.pairs(using, backward)
+            pairs |= mirrored - watched.pairs(using, backward)
         return frozenset(pairs)
-    if membership.is_symmetrical:
-        return frozenset(membership.pairs(using, forward, backward))
-    return frozenset(membership.pairs(using, backward if reverse else forward))
+    if watched.is_symmetrical:
+        return frozenset(watched.pairs(using, forward, backward))
+    return frozenset(watched.pairs(using, backward if reverse else forward))
 
 
 def look_before_member_delete(
@@ -148,12 +148,12 @@ def look_before_member_delete(
     if origin is NOT_TOLD:
         return
     lost = []
-    for membership in _memberships.values():
-        member = membership.member_link.target_field
+    for watched in _by_signal.values():
+        member = watched.member_link.target_field
         if isinstance(instance, member.model) and is_ready(using):
             key = getattr(instance, member.attname)
-            pairs = membership.pairs(using, membership.of_member(key))
-            lost.append(ThroughRowsChange(membership, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
+            pairs = watched.pairs(using, watched.of_member(key))
+            lost.append(ThroughRowsChange(watched, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
     _lost.put(instance, lost)
 
 
@@ -166,7 +166,7 @@ def record_after_member_delete(sender: type[models.Model], instance: models.Mode
 def report(change: ThroughRowsChange) -> None:
     """Record pairs that came or went, at once or at the end of the manager's call that made them."""
     call = scope_of(change.using).manager_call
-    if call is None or call.through is not change.membership.through:
+    if call is None or call.through is not change.watched.through:
         _record([change], change.instance)
     else:
         call.gathered.append(change)
@@ -174,16 +174,16 @@ def report(change: ThroughRowsChange) -> None:
 
 def _record(gathered: list[ThroughRowsChange], instance: models.Model | None) -> None:
     """Record the net effect of what was gathered: one event per owner."""
-    for membership, using, source in dict.fromkeys((item.membership, item.using, item.source) for item in gathered):
-        own = [item for item in gathered if (item.membership, item.using, item.source) == (membership, using, source)]
+    for watched, using, source in dict.fromkeys((item.watched, item.using, item.source) for item in gathered):
+        own = [item for item in gathered if (item.watched, item.using, item.source) == (watched, using, source)]
         added, removed = _net(own)
         if added or removed:
-            record_changes(_changes(membership, added, removed, using, source, instance), using)
+            record_changes(_changes(watched, added, removed, using, source, instance), using)
 
 
-def _net(gathered: Iterable[ThroughRowsChange]) -> tuple[set[Pair], set[Pair]]:
-    added: set[Pair] = set()
-    removed: set[Pair] = set()
+def _net(gathered: Iterable[ThroughRowsChange]) -> tuple[set[ThroughRow], set[ThroughRow]]:
+    added: set[ThroughRow] = set()
+    removed: set[ThroughRow] = set()
     for item in gathered:
         for gone in item.removed:
             (added.discard if gone in added else removed.add)(gone)
@@ -193,16 +193,16 @@ def _net(gathered: Iterable[ThroughRowsChange]) -> tuple[set[Pair], set[Pair]]:
 
 
 def _changes(
-    membership: Membership,
-    added: set[Pair],
-    removed: set[Pair],
+    watched: WatchedM2M,
+    added: set[ThroughRow],
+    removed: set[ThroughRow],
     using: str,
     source: Source,
     instance: models.Model | None,
 ) -> list[Change]:
-    target = membership.owner_link.target_field
+    target = watched.owner_link.target_field
     keys = sorted({owner for owner, _ in added | removed})
-    found = owners_of(membership.plans, target, keys, using)
+    found = owners_of(watched.plans, target, keys, using)
     owners = {key: found[key] for key in keys if key in found and not is_suspended(found[key].plan.model)}
     instances = _instances(owners.values(), instance, using)
     return [
@@ -214,7 +214,7 @@ def _changes(
             pk=owner.pk,
             instance=instances[owner],
             members={
-                membership.field.name: M2MChange(
+                watched.field.name: M2MChange(
                     added=sorted_keys(member for other, member in added if other == key),
                     removed=sorted_keys(member for other, member in removed if other == key),
                 )
@@ -253,13 +253,13 @@ class MemberSource(CaptureSource):
 
     def connect(self, registry: Registry) -> None:
         """Connect the watched m2m fields, each once however many models inherit it."""
-        for membership in watched_memberships(registry):
+        for watched in watched_m2m_fields(registry):
             patch_once(ManyToManyDescriptor, "__get__", wrap_get)
-            _watched.add(membership.through)
+            _through_models.add(watched.through)
             if not get_settings().capture_queries:
-                _memberships[membership.through] = membership
-                connect_first(m2m_changed, follow_members, membership.through, UID)
-                self._connect_members(membership.member_link.target_field.model)
+                _by_signal[watched.through] = watched
+                connect_first(m2m_changed, follow_members, watched.through, UID)
+                self._connect_members(watched.member_link.target_field.model)
 
     def _connect_members(self, model: type[models.Model]) -> None:
         for sender in apps.get_models():
@@ -270,19 +270,19 @@ class MemberSource(CaptureSource):
 
     def disconnect(self) -> None:
         """Leave no receiver behind."""
-        for through in _memberships:
+        for through in _by_signal:
             m2m_changed.disconnect(sender=through, dispatch_uid=UID)
         for sender in self._member_models:
             pre_delete.disconnect(sender=sender, dispatch_uid=UID)
             post_delete.disconnect(sender=sender, dispatch_uid=UID)
-        for kept in (_memberships, self._member_models, _watched):
+        for kept in (_by_signal, self._member_models, _through_models):
             kept.clear()
 
 
-def insert_pairs(statement: InsertStatement, membership: Membership) -> Any:
+def insert_through_rows(statement: InsertStatement, watched: WatchedM2M) -> Any:
     """Run an INSERT of pairs and report those that were really inserted."""
     with write_transaction(statement.using):
-        links = [membership.owner_link, membership.member_link]
+        links = [watched.owner_link, watched.member_link]
         if not statement.can_return:
             result = statement.execute()
             pairs = {tuple(getattr(obj, link.attname) for link in links) for obj in statement.objs}
@@ -292,72 +292,72 @@ def insert_pairs(statement: InsertStatement, membership: Membership) -> Any:
             result = [row[2:] for row in rows] if statement.returning else []
             pairs = {row[:2] for row in rows}
         with rollback_on_error(statement.using):
-            report(ThroughRowsChange(membership, statement.using, added=frozenset(pairs)))
+            report(ThroughRowsChange(watched, statement.using, added=frozenset(pairs)))
         return result
 
 
-def delete_pairs(statement: DeleteStatement, membership: Membership) -> Any:
+def delete_through_rows(statement: DeleteStatement, watched: WatchedM2M) -> Any:
     """Run a DELETE of pairs and report them, or keep them for the delete event of their owner."""
     with write_transaction(statement.using):
         if statement.can_return():
-            rows = statement.execute_returning([membership.owner_link, membership.member_link])
+            rows = statement.execute_returning([watched.owner_link, watched.member_link])
             result, pairs = len(rows), set(rows)
         else:
             lock_database(statement.using)
-            looked = _touched_pairs(statement, membership)
+            looked = _touched_pairs(statement, watched)
             result = restrict_to_locked_rows(statement, len(looked), lambda: looked)
             pairs = set(looked.values())
         deletion = scope_of(statement.using).deletion
-        source = Source.ORM if deletion is None or deletion.asked_for(membership.through) else Source.CASCADE
+        source = Source.ORM if deletion is None or deletion.asked_for(watched.through) else Source.CASCADE
         with rollback_on_error(statement.using):
-            left = pairs if source == Source.ORM else pairs - _of_doomed_owners(membership, pairs, statement.using)
-            report(ThroughRowsChange(membership, statement.using, removed=frozenset(left), source=source))
+            left = pairs if source == Source.ORM else pairs - _of_doomed_owners(watched, pairs, statement.using)
+            report(ThroughRowsChange(watched, statement.using, removed=frozenset(left), source=source))
         return result
 
 
-def _touched_pairs(statement: DeleteStatement | UpdateStatement, membership: Membership) -> dict[Any, Pair]:
+def _touched_pairs(statement: DeleteStatement | UpdateStatement, watched: WatchedM2M) -> dict[Any, ThroughRow]:
     """Return the pairs that a statement concerns, by their own keys, under lock."""
     if not statement.is_simple():
-        return _pairs_by_key(membership, statement.using, statement.matching())
-    rows = statement.read(("pk", *_links(membership)), deleting=True)
+        return _pairs_by_key(watched, statement.using, statement.matching())
+    rows = statement.read(("pk", *_links(watched)), deleting=True)
     return {pk: (owner, member) for pk, owner, member in rows}
 
 
-def _pairs_by_key(membership: Membership, using: str, keys: Any) -> dict[Any, Pair]:
-    rows = locked(rows_of(membership.through, using), using, deleting=True).filter(pk__in=keys).order_by("pk")
-    return {pk: (owner, member) for pk, owner, member in rows.values_list("pk", *_links(membership))}
+def _pairs_by_key(watched: WatchedM2M, using: str, keys: Any) -> dict[Any, ThroughRow]:
+    rows = locked(rows_of(watched.through, using), using, deleting=True).filter(pk__in=keys).order_by("pk")
+    return {pk: (owner, member) for pk, owner, member in rows.values_list("pk", *_links(watched))}
 
 
-def _links(membership: Membership) -> tuple[str, str]:
-    return membership.owner_link.attname, membership.member_link.attname
+def _links(watched: WatchedM2M) -> tuple[str, str]:
+    return watched.owner_link.attname, watched.member_link.attname
 
 
-def _of_doomed_owners(membership: Membership, pairs: set[Pair], using: str) -> set[Pair]:
+def _of_doomed_owners(watched: WatchedM2M, pairs: set[ThroughRow], using: str) -> set[ThroughRow]:
     """Return the pairs whose owner is about to be deleted too, after noting them for its event."""
     deletion = scope_of(using).deletion
     if deletion is None or not pairs:
         return set()
-    owners = owners_of(membership.plans, membership.owner_link.target_field, {owner for owner, _ in pairs}, using)
+    owners = owners_of(watched.plans, watched.owner_link.target_field, {owner for owner, _ in pairs}, using)
     found = set()
     for pair in pairs:
         owner = owners.get(pair[0])
         noted = deletion.doomed.get((owner.plan.model, owner.pk)) if owner else None
         if noted is not None:
-            noted.members.setdefault(membership.field.name, set()).add(pair)
+            noted.members.setdefault(watched.field.name, set()).add(pair)
             found.add(pair)
     return found
 
 
-def update_pairs(statement: UpdateStatement, membership: Membership) -> Any:
+def update_through_rows(statement: UpdateStatement, watched: WatchedM2M) -> Any:
     """Run an UPDATE of pairs: the old ones go and the new ones come."""
     with write_transaction(statement.using):
         lock_database(statement.using)
-        before = _touched_pairs(statement, membership)
+        before = _touched_pairs(statement, watched)
         result = restrict_to_locked_rows(statement, len(before), lambda: before)
         with rollback_on_error(statement.using):
-            after = _pairs_by_key(membership, statement.using, list(before))
+            after = _pairs_by_key(watched, statement.using, list(before))
             old, new = set(before.values()), set(after.values())
             report(
-                ThroughRowsChange(membership, statement.using, added=frozenset(new - old), removed=frozenset(old - new))
+                ThroughRowsChange(watched, statement.using, added=frozenset(new - old), removed=frozenset(old - new))
             )
         return result

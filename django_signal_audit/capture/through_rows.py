@@ -13,7 +13,7 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
 
 from .rows import locked, rows_of
-from .scope import Pair
+from .scope import ThroughRow
 from .transactions import lock_database
 
 
@@ -24,7 +24,7 @@ def through_of(field: models.ManyToManyField[Any, Any]) -> type[models.Model]:
 
 
 @dataclass(frozen=True, eq=False)
-class Membership:
+class WatchedM2M:
     """One watched m2m field: its automatic through model, and the plans of the models that have the field."""
 
     field: models.ManyToManyField[Any, Any]
@@ -50,7 +50,7 @@ class Membership:
         """Return whether every pair has a mirror image."""
         return bool(self.field.remote_field.symmetrical)
 
-    def pairs(self, using: str, *conditions: models.Q) -> set[Pair]:
+    def pairs(self, using: str, *conditions: models.Q) -> set[ThroughRow]:
         """Return the pairs that meet any of the conditions, locked until the transaction ends."""
         lock_database(using)
         wanted = conditions[0]
@@ -70,13 +70,13 @@ class Membership:
 
 def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: Any, using: str) -> tuple[Any, ...]:
     """Return the sorted keys of an owner's members."""
-    membership = Membership(field, (plan,))
-    target = membership.owner_link.target_field
+    watched = WatchedM2M(field, (plan,))
+    target = watched.owner_link.target_field
     key = pk
     if target.model is not plan.model or not target.primary_key:
         rows = rows_of(plan.model, using).filter(pk=pk)
         key = rows.values_list(target.attname, flat=True).get()
-    return sorted_keys(member for _, member in membership.pairs(using, membership.of_owner(key)))
+    return sorted_keys(member for _, member in watched.pairs(using, watched.of_owner(key)))
 
 
 def sorted_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
@@ -84,7 +84,7 @@ def sorted_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(sorted(keys))
 
 
-def watched_memberships(registry: Registry) -> list[Membership]:
+def watched_m2m_fields(registry: Registry) -> list[WatchedM2M]:
     """Return the m2m fields that rules watch, each once however many models inherit it."""
     found: dict[type[models.Model], list[tuple[models.ManyToManyField[Any, Any], ModelPlan]]] = {}
     for plan in registry.plans.values():
@@ -92,4 +92,4 @@ def watched_memberships(registry: Registry) -> list[Membership]:
         for name, field in plan.all_members.items():
             if name in names:
                 found.setdefault(through_of(field), []).append((field, plan))
-    return [Membership(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]
+    return [WatchedM2M(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]

@@ -1,10 +1,9 @@
-"""The one place that relies on how Django works inside, with a check that it still does.
+"""How capture hooks into Django, and the one check that Django still works as capture relies on.
 
-- The order of ``Signal.receivers``: ours has to see a write before the project's own receivers react to it.
-- ``ManyToManyDescriptor.__get__`` gives the managers: their ``set()`` is one call to its caller and two statements.
-- ``Model.__init__`` does nothing with the columns of a plain model but to keep them, and ``refresh_from_db`` gives an
-  object what it lacks of them.
-- ``Model.save_base`` and its steps are those of a save, ``BaseCommand.execute`` is the entry point of commands.
+Methods of Django's are replaced by ``patch_once`` alone: the steps of a save, ``Collector.delete``, ``bulk_create`` and
+``bulk_update``, the methods of m2m managers, ``execute_sql`` of the query compilers and ``BaseCommand.execute``.
+Receivers that have to see a write before the project's own do are connected by ``connect_first``. ``self_check`` covers
+all of Django that capture uses and that Django's documentation does not name.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from django.core.management.base import BaseCommand
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models.base import ModelState
+from django.db.models.deletion import Collector
 from django.db.models.fields.files import FileDescriptor, ImageFileDescriptor
 from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute, ManyToManyDescriptor
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import ModelSignal, post_init, pre_init
+from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
+from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.dispatch import Signal
 
 from django_signal_audit.events.values import is_djangos
+from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import Problem
 
 SAVE_BASE_PARAMETERS = ["self", "raw", "force_insert", "force_update", "using", "update_fields"]
@@ -143,11 +146,21 @@ def plain_object(model: type[models.Model], using: str, columns: Mapping[str, An
     return made  # type: ignore[no-any-return]
 
 
-def self_check() -> list[Problem]:
-    """Return what this version of Django does differently from what capture relies on."""
+def self_check(*, queries: bool = True) -> list[Problem]:
+    """Return what this version of Django does differently from what capture relies on.
+
+    Args:
+        queries: Whether queries are captured, and so whether what that alone relies on counts.
+
+    """
     broken = [what for what, holds in _EXPECTATIONS.items() if not holds()]
+    broken += _missing(_USED)
     hint = "Use a Django version this package supports, or a version of this package made for your Django."
-    return [Problem("E024", f"Django: {what}", "is not as capture of changes relies on.", hint) for what in broken]
+    if not broken and queries:
+        broken = [f"the parameters of {name}" for name, given in _PARAMETERS.items() if is_changed(*given)]
+        broken += _missing(_USED_BY_QUERIES)
+        hint = 'Use a Django version this package supports, or set SIGNAL_AUDIT["CAPTURE_QUERIES"] = False.'
+    return [Problem("E024", f"Django: {what}", "is not as capture relies on.", hint) for what in broken]
 
 
 def _receivers_are_ordered() -> bool:
@@ -180,5 +193,61 @@ _EXPECTATIONS: dict[str, Callable[[], bool]] = {
     "the parameters of the steps of Model.save_base": lambda: (
         not any(is_changed(getattr(models.Model, name), parameters) for name, parameters in _STEPS.items())
     ),
-    "BaseCommand.execute": lambda: callable(getattr(BaseCommand, "execute", None)),
 }
+_PARAMETERS: dict[str, tuple[Method, list[str]]] = {
+    "SQLInsertCompiler.execute_sql": (SQLInsertCompiler.execute_sql, ["self", "returning_fields"]),
+    "SQLUpdateCompiler.execute_sql": (SQLUpdateCompiler.execute_sql, ["self", "result_type"]),
+    "Collector.delete": (Collector.delete, ["self"]),
+}
+
+# What is used of Django that its documentation does not name, by the class whose objects have it.
+_USED = {
+    "BaseCommand": "execute",
+    "Model": "_do_insert _do_update _base_manager _default_manager",
+    "Options": "pk_fields get_parent_list get_ancestor_link concrete_model concrete_fields local_concrete_fields apps "
+    "auto_created private_fields related_objects parents",
+    "ModelState": "adding db",
+    "Field": "cached_col",
+    "QuerySet": "_update _insert _db _for_write _iterable_class",
+    "connection": "savepoint_ids in_atomic_block needs_rollback wrap_database_errors execute_wrapper ensure_connection",
+    "transaction": "mark_for_rollback_on_error set_rollback get_rollback savepoint_commit savepoint_rollback",
+}
+_USED_BY_QUERIES = {
+    "QuerySet": "bulk_create bulk_update",
+    "Query": "chain clear_ordering clear_select_clause get_initial_alias add_fields count_active_tables distinct "
+    "group_by add_q add_ordering get_compiler select_related select_for_update select_for_no_key_update get_meta",
+    "UpdateQuery": "values related_updates get_related_updates add_related_update",
+    "InsertQuery": "objs fields on_conflict unique_fields",
+    "SQLCompiler": "results_iter get_converters apply_converters setup_query select has_results",
+    "SQLInsertCompiler": "as_sql execute_sql",
+    "SQLUpdateCompiler": "as_sql execute_sql",
+    "SQLDeleteCompiler": "as_sql execute_sql",
+    "Collector": "data fast_deletes field_updates origin delete",
+}
+
+
+def _samples() -> dict[str, Any]:
+    """Return an object of each of these classes."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    queries = [Query(AuditEvent), InsertQuery(AuditEvent), UpdateQuery(AuditEvent), DeleteQuery(AuditEvent)]
+    compilers = [query.get_compiler(DEFAULT_DB_ALIAS) for query in queries]
+    kinds = (SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
+    return {
+        "BaseCommand": BaseCommand(),
+        "Model": AuditEvent,
+        "Options": AuditEvent._meta,
+        "ModelState": ModelState(),
+        "Field": AuditEvent._meta.get_field("uid"),
+        "QuerySet": models.QuerySet(AuditEvent),
+        "connection": connection,
+        "transaction": transaction,
+        "Collector": Collector(DEFAULT_DB_ALIAS),
+        **{type(query).__name__: query for query in queries},
+        **{kind.__name__: compiler for kind, compiler in zip(kinds, compilers, strict=True)},
+    }
+
+
+def _missing(used: Mapping[str, str]) -> list[str]:
+    samples = _samples()
+    named = [(owner, name) for owner, names in used.items() for name in names.split()]
+    return [f"{owner}.{name}" for owner, name in named if not hasattr(samples[owner], name)]
