@@ -63,7 +63,7 @@ def main() -> None:
     private = [one for one in every if one.name.startswith("_") and not one.name.startswith("__")]
     longest = max(every, key=_length)
     uses_any = sum(bool(re.search(r"\bAny\b", line)) for _, _, text, _ in found for line in text.split("\n"))
-    states = sum(len(re.findall(r"\bContextVar\(|\bthreading\.local\(|= local\(\)", text)) for _, _, text, _ in found)
+    states = sum(len(re.findall(r"\bContextVar\(|\bthreading\.local\b|= local\(\)", text)) for _, _, text, _ in found)
     print(f"modules                       {len(found)}")
     print(f"lines                         {lines}")
     print(f"imports per module            {sum(map(len, edges.values())) / len(found):.2f}")

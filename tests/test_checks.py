@@ -622,7 +622,7 @@ class TestProject:
         used = "_USED" if owner in hooks._USED else "_USED_BY_QUERIES"
         monkeypatch.setattr(hooks, used, {**getattr(hooks, used), owner: "chain no_such_thing"})
         missing = [message for code, message, _ in found() if code == "E024"]
-        assert f"Django: {owner}.no_such_thing isn't as capture relies on." in missing
+        assert f"Django: {owner}.no_such_thing is not as capture relies on." in missing
 
     def test_where_queries_are_not_captured_nothing_of_theirs_has_to_be_there(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch

@@ -15,8 +15,8 @@ from django.db.models.signals import m2m_changed, post_delete, pre_delete
 
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
 from django_signal_audit.capture.deletes import NOT_TOLD
+from django_signal_audit.capture.hooks import connect_first, patch_once
 from django_signal_audit.capture.inheritance import Owner, owners_of
-from django_signal_audit.capture.internals import connect_first, patch_once
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import locked, rows_of

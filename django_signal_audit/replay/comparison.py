@@ -203,7 +203,7 @@ class RowReader:
         self.plan = plan
         self.using = using
         self.images = ImageReader(plan, using)
-        self._memberships = [WatchedM2M(plan.all_members[name], (plan,)) for name in sorted(members)]
+        self._watched = [WatchedM2M(plan.all_members[name], (plan,)) for name in sorted(members)]
 
     def count(self) -> int:
         """Return the number of rows in the table, children's among them."""
@@ -254,23 +254,23 @@ class RowReader:
     def _members(self, images: Sequence[Image], *, lock: bool) -> dict[str, list[list[Any]]]:
         """Return the members' keys by field, for each image in turn."""
         found = {}
-        for membership in self._memberships:
-            attname = membership.owner_link.target_field.attname
+        for watched in self._watched:
+            attname = watched.owner_link.target_field.attname
             owners = [self.images.value(image, attname) for image in images]
             by_owner: dict[Any, list[Any]] = {}
             for start in range(0, len(owners), CHUNK):
-                for owner, member in self._pairs(membership, owners[start : start + CHUNK], lock=lock):
+                for owner, member in self._pairs(watched, owners[start : start + CHUNK], lock=lock):
                     by_owner.setdefault(owner, []).append(member)
-            found[membership.field.name] = [sorted(by_owner.get(owner, ())) for owner in owners]
+            found[watched.field.name] = [sorted(by_owner.get(owner, ())) for owner in owners]
         fields = self.plan.all_members
         return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
 
-    def _pairs(self, membership: WatchedM2M, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
-        condition = membership.of_owner(*owners)
+    def _pairs(self, watched: WatchedM2M, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
+        condition = watched.of_owner(*owners)
         if lock:
-            return membership.pairs(self.using, condition)
-        links = (membership.owner_link.attname, membership.member_link.attname)
-        return rows_of(membership.through, self.using).filter(condition).order_by().values_list(*links)
+            return watched.pairs(self.using, condition)
+        links = (watched.owner_link.attname, watched.member_link.attname)
+        return rows_of(watched.through, self.using).filter(condition).order_by().values_list(*links)
 
 
 def first_row_name(model: type[models.Model], using: str) -> str | None:
