@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from asgiref.sync import sync_to_async
 from django.db import connections, models, router
@@ -23,8 +23,8 @@ def record(
     event_type: str,
     obj: models.Model | None = None,
     *,
-    data: Mapping[str, Any] | None = None,
-    actor: Any = None,
+    data: Mapping[str, object] | None = None,
+    actor: object = None,
     level: str = Level.INFO.value,
 ) -> AuditEvent | None:
     """Record an event of your own; rules that name it in ``events`` add their level and notify.
@@ -54,7 +54,7 @@ def record(
     return AuditEvent.objects.using(change.using).get(uid=rows[0].uid) if rows else None
 
 
-def _change(event_type: str, obj: Any, data: Mapping[str, Any], actor: Any, level: str) -> Change:
+def _change(event_type: str, obj: object, data: Mapping[str, object], actor: object, level: str) -> Change:
     from .context.actors import unwrapped
 
     # request.user is lazy, and may be nobody.
@@ -93,7 +93,7 @@ def _alias(obj: models.Model | None) -> str:
     return router.db_for_write(AuditEvent)
 
 
-def record_suspension(reason: str, using: str, **data: Any) -> None:
+def record_suspension(reason: str, using: str, **data: object) -> None:
     """Record on a database that auditing of all models was suspended, and that it is resumed."""
     from .recorder import record_changes
 

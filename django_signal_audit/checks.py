@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
@@ -199,14 +198,14 @@ def register_all() -> None:
     register(check_permissions, Tags.signals)
 
 
-def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
     """Report what is wrong with SIGNAL_AUDIT and its rules."""
     registry = get_registry()
     registry.are_reported = True
     return [problem.as_check() for problem in registry.problems]
 
 
-def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
     """Report what is wrong with channels, dispatcher, formats and proxies."""
     settings = get_settings()
     problems = [
@@ -221,7 +220,7 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> l
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
 
-def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
     """Report what is wrong with the project around the rules, and with the Django it runs on."""
     problems = [
         *self_check(queries=get_settings().capture_queries),
@@ -236,7 +235,7 @@ def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: Any)
 
 
 def check_databases(
-    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: Any
+    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: object
 ) -> list[CheckMessage]:
     """Report databases that are not supported, and audited models on a database that the audit tables are kept from.
 
@@ -259,7 +258,7 @@ def check_databases(
     return [problem.as_check() for problem in problems]
 
 
-def check_permissions(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def check_permissions(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
     """Report recipients who are skipped unless they have a permission, where nobody has decided that."""
     return [problem.as_check() for problem in permission_problems()]
 

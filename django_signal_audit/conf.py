@@ -296,7 +296,7 @@ def on_settings_changed(listener: Callable[[], None]) -> Callable[[], None]:
 _WATCHED_SETTINGS = {SETTING, "SECRET_KEY", "INSTALLED_APPS", "MIDDLEWARE", "DATABASES", "USE_TZ", "TIME_ZONE"}
 
 
-def _setting_changed(*, setting: str, **_: Any) -> None:
+def _setting_changed(*, setting: str, **_: object) -> None:
     if setting in _WATCHED_SETTINGS:
         get_settings.cache_clear()
         for listener in _listeners:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error
@@ -82,7 +81,7 @@ def did_you_mean(
     return otherwise or f"Known are: {listed or 'none'}."
 
 
-def nearest_path(dotted: str, accepts: Callable[[Any], bool] = callable, built_in: Iterable[str] = ()) -> str:
+def nearest_path(dotted: str, accepts: Callable[[object], bool] = callable, built_in: Iterable[str] = ()) -> str:
     """Return a hint with the dotted path nearest to one that cannot be imported.
 
     Args:
@@ -124,7 +123,7 @@ def _is_class_of(path: str, name: str) -> bool:
     return bool(path) and path.rpartition(".")[2].lower() == name.lower()
 
 
-def _names_in(module: ModuleType | None, accepts: Callable[[Any], bool], *, is_last: bool) -> list[str]:
+def _names_in(module: ModuleType | None, accepts: Callable[[object], bool], *, is_last: bool) -> list[str]:
     """Return what the next part of a dotted path may be: an object of a module, a submodule, or a top-level package."""
     if module is None:
         return [config.name.partition(".")[0] for config in apps.get_app_configs()]

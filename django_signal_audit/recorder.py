@@ -88,7 +88,7 @@ class EventBuilder:
             signature_hash(Signature(event_type, match.level, label, tuple(rules))),
         )
 
-    def _resolve(self, explicit: Any) -> tuple[str, str]:
+    def _resolve(self, explicit: object) -> tuple[str, str]:
         if explicit is not None:
             return _cut(*resolve_actor(explicit))
         if self._actor is None:
@@ -121,7 +121,7 @@ def _object_repr(change: Change, text: str | None) -> str:
     return "" if change.instance is None else _shorten(text_of(change.instance, values))
 
 
-def _masked_values(change: Change) -> list[Any]:
+def _masked_values(change: Change) -> list[object]:
     """Return the values of masked fields that a change carries: its object may hold others, and hides these itself."""
     found: list[Any] = []
     if change.model is None:

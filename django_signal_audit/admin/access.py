@@ -318,7 +318,7 @@ class Access(ModelAccess):
         """Return how the user reads the events of a page: keys have the names of those rows that they may view."""
         return Reader(related_names(events, self._may_name, self.readable), is_localised=True)
 
-    def reader_of_state(self, event: AuditEvent, state: Mapping[str, Any]) -> Reader:
+    def reader_of_state(self, event: AuditEvent, state: Mapping[str, object]) -> Reader:
         """Return how the user reads a recorded state of the event's object."""
         return Reader(names_in(event, state, self._may_name, self.readable), is_localised=True)
 

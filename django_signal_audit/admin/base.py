@@ -77,7 +77,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
         request.GET = _declared(self, request)  # type: ignore[assignment]  # the stubs tell mutable ones apart
         return super().get_changelist_instance(request)
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
         """Return the list, with unseen characters spelled out."""
         return spell_out(super().changelist_view(request, extra_context))
 
@@ -124,7 +124,7 @@ def _declared_names(model_admin: ModelAdmin[Any], request: HttpRequest) -> set[s
     return names
 
 
-def _filter_of(model_admin: ModelAdmin[Any], request: HttpRequest, declared: Any) -> Any:
+def _filter_of(model_admin: ModelAdmin[Any], request: HttpRequest, declared: object) -> Any:
     """Return a filter as the list makes it, of an address without parameters; subclasses may add those of fields."""
     if callable(declared):
         return declared(request, {}, model_admin.model, model_admin)
@@ -158,7 +158,7 @@ def render_page(
     model_admin: ModelAdmin[Any],
     request: HttpRequest,
     template: str,
-    context: Mapping[str, Any],
+    context: Mapping[str, object],
     *,
     crumbs: Sequence[Crumb],
     here: str = "",

@@ -100,7 +100,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         found = readable(access, AuditEvent.objects.all()).filter(pk=pk)
         return next(iter(access.filter(found)), None)
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
         """Return the list that pages by where one is."""
         return EventChangeList
 

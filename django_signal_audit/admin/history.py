@@ -99,7 +99,7 @@ def _read(access: Access, using: str, scans: Sequence[HistoryScan], cursor: Curs
     return find_visible(scan, cursor, [scan.label for scan in scans])
 
 
-def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text: str) -> dict[str, Any]:
+def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text: str) -> dict[str, object]:
     """Return what the object was at the moment that was typed in, or what is wrong with that."""
     model = _model(label)
     if newest is None or model is None or not text:
@@ -119,7 +119,7 @@ def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text
         return {"at_error": _("The history of this object can't be read.")}
 
 
-def _shown_state(access: Access, newest: AuditEvent, values: dict[str, Any] | None) -> dict[str, Any]:
+def _shown_state(access: Access, newest: AuditEvent, values: dict[str, object] | None) -> dict[str, object]:
     if values is None:
         return {"state": None}
     values = {name: value for name, value in values.items() if access.shows(newest, name)}
@@ -127,7 +127,7 @@ def _shown_state(access: Access, newest: AuditEvent, values: dict[str, Any] | No
     return {"state": shown, "uncertain": [label_of(newest.field(name), name) for name in uncertain(newest, values)]}
 
 
-def _present(site: str, newest: AuditEvent | None) -> dict[str, Any]:
+def _present(site: str, newest: AuditEvent | None) -> dict[str, object]:
     """Return whether the object is there still, and where."""
     is_deleted = newest is not None and newest.event_type == EventType.DELETE
     return {"is_deleted": is_deleted, "object_url": "" if newest is None or is_deleted else object_url(site, newest)}

@@ -177,17 +177,17 @@ class HistoryScan:
 
 
 def _between(
-    events: AuditEventQuerySet, columns: Sequence[Any], time_range: TimeRange, *value: Any
+    events: AuditEventQuerySet, columns: Sequence[object], time_range: TimeRange, *value: object
 ) -> AuditEventQuerySet:
     return _within(events, columns, (*value, *time_range.after), (*value, *time_range.before))
 
 
-def _within(events: AuditEventQuerySet, columns: Sequence[Any], *ends: tuple[Any, ...]) -> AuditEventQuerySet:
+def _within(events: AuditEventQuerySet, columns: Sequence[object], *ends: tuple[object, ...]) -> AuditEventQuerySet:
     after, before = (Row(*map(_typed, end)) for end in ends)
     return events.filter(Above(Row(*columns), after), Below(Row(*columns), before))
 
 
-def _typed(value: Any) -> Value:
+def _typed(value: object) -> Value:
     return Value(value, output_field=UtcDateTimeField() if isinstance(value, dt.datetime) else None)
 
 

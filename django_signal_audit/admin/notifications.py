@@ -216,7 +216,7 @@ class NotificationAdmin(ReadOnlyAdmin):
             *super().get_urls(),
         ]
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
         """Show the list, with a way to send all of it again."""
         may = {"may_retry": self.has_retry_permission(request)}
         return super().changelist_view(request, {**may, **(extra_context or {})})
@@ -227,7 +227,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         may_be_keys = all(key.isascii() and key.isdigit() and len(key) <= MOST_DIGITS for key in keys)
         return super().response_action(request, queryset, *args, **kwargs) if may_be_keys else None
 
-    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: object) -> Any:
         """Show the notification, its message and the events it describes instead of a form."""
         row = shaped_notification(context["original"])
         events, access = first_events(row), access_of(request, self.admin_site)

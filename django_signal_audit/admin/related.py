@@ -49,7 +49,7 @@ class Reference:
         return [row_name(self.rows.model, pk) for pk in self.rows[:most]]
 
 
-def _old_and_new(change: Any) -> list[Any]:
+def _old_and_new(change: Any) -> list[object]:
     return [*change["added"], *change["removed"]] if isinstance(change, dict) else change
 
 
@@ -112,7 +112,7 @@ def _generic(model: Model, value_of: ValueOf, using: str) -> Iterator[Reference]
                 yield from _of_generic(key, model, value, using)
 
 
-def _of_generic(key: GenericForeignKey, model: Model, value: Any, using: str) -> Iterator[Reference]:
+def _of_generic(key: GenericForeignKey, model: Model, value: object, using: str) -> Iterator[Reference]:
     source: Any = key.model
     field: Any = source._meta.get_field(key.fk_field)
     try:

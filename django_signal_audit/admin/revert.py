@@ -111,7 +111,7 @@ def _render(
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs, status=status)
 
 
-def revert_change(revert: Revert, user: Any) -> None:
+def revert_change(revert: Revert, user: object) -> None:
     """Undo a change, in one transaction that is itself recorded.
 
     Raises:

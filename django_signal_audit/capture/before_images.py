@@ -109,7 +109,7 @@ def _look(plan: ModelPlan, save: SaveScope) -> BeforeImage:
     return BeforeImage(owner.plan, key, fields, row, was_read=True, parts=parts)
 
 
-def _look_at_owner(plan: ModelPlan, pk: Any, save: SaveScope) -> tuple[Owner, Fields, Row | None]:
+def _look_at_owner(plan: ModelPlan, pk: object, save: SaveScope) -> tuple[Owner, Fields, Row | None]:
     """Read the row, and that of the child that extends it: that may come or go until one of them is locked."""
     owner = owner_of(plan, pk, save.using)
     fields, row = _read(owner, save)
@@ -144,7 +144,7 @@ def _synced(instance: models.Model, model: type[models.Model]) -> Any:
     return SimpleNamespace(**{field.attname: _synced_value(instance, field) for field in model._meta.pk_fields})
 
 
-def _synced_value(instance: models.Model, field: Any) -> Any:
+def _synced_value(instance: models.Model, field: Any) -> object:
     value = None
     if getattr(field.remote_field, "parent_link", False):
         value = _synced_value(instance, field.target_field)
@@ -169,7 +169,7 @@ def _may_be_new(plan: ModelPlan, save: SaveScope) -> bool:
     return is_part and save.update_fields is None and bool(plan.by_event[EventType.CREATE])
 
 
-def _is_insert(plan: ModelPlan, keys: Any, save: SaveScope) -> bool:
+def _is_insert(plan: ModelPlan, keys: object, save: SaveScope) -> bool:
     """Return whether Django is sure to insert: it asks the same questions before it tries an update."""
     instance = save.instance
     for field in plan.model._meta.pk_fields:
@@ -266,14 +266,14 @@ def _is_new(before: BeforeImage) -> bool:
     return before.row is None and (before.was_read or before.pk is None)
 
 
-def _stored(before: BeforeImage, instance: models.Model, pk: Any, fields: Fields, using: str) -> Row:
+def _stored(before: BeforeImage, instance: models.Model, pk: object, fields: Fields, using: str) -> Row:
     """Return what the row holds now."""
     if before.is_own:
         return written_row(instance, before.plan, pk, fields, using)
     return read_row(before.plan.model, pk, fields, using) or {}
 
 
-def _object(before: BeforeImage, instance: models.Model, pk: Any, using: str) -> models.Model | None:
+def _object(before: BeforeImage, instance: models.Model, pk: object, using: str) -> models.Model | None:
     """Return the object that the event is about: the instance, unless that stands for more or less than the row."""
     model = before.plan.model
     if isinstance(instance, model) and not before.is_part:

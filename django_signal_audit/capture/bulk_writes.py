@@ -87,13 +87,13 @@ class _Insert:
     def _keys(self) -> Sequence[Any]:
         return self.reader.plan.model._meta.pk_fields
 
-    def _untold(self) -> list[Any]:
+    def _untold(self) -> list[object]:
         """Return the columns that are not inserted, or of which the first object does not tell what they will hold."""
         given = set(self.statement.query.fields)
         sample = self.statement.objs[:1]
         return [field for field in self.reader.fields if field not in given or NOT_KNOWN in self._told(field, sample)]
 
-    def _told(self, field: Any, objs: Sequence[models.Model]) -> list[Any]:
+    def _told(self, field: Any, objs: Sequence[models.Model]) -> list[object]:
         """Return what a column holds according to the objects, NOT_KNOWN where they cannot tell."""
         name, certain = field.attname, self.certain.get(field.name, (field, None))
         return stored_values(certain, [obj.__dict__.get(name, NOT_KNOWN) for obj in objs], self.vendor)
@@ -111,12 +111,12 @@ def _execute_insert(statement: InsertStatement, reader: ImageReader) -> tuple[Ro
         return result, _images_by_key(reader, [row[keys[0]] for row in rows])
 
 
-def _for_django(rows: Rows, fields: Sequence[Any], statement: InsertStatement) -> Rows:
+def _for_django(rows: Rows, fields: Sequence[object], statement: InsertStatement) -> Rows:
     """Return what Django wants of rows of these fields: what objects have for their values."""
     wanted = [(fields.index(field), field) for field in statement.returning]
     odd = {field for _, field in wanted if is_converted(field, statement.using)}
 
-    def of_object(field: Any, value: Any) -> Any:
+    def of_object(field: object, value: object) -> Any:
         return converted(field, value, statement.using) if field in odd else value
 
     return [tuple(of_object(field, row[at]) for at, field in wanted) for row in rows] if wanted else []
@@ -126,7 +126,7 @@ def _table_model(plan: ModelPlan) -> type[models.Model]:
     return plan.model._meta.concrete_model or plan.model
 
 
-def _images_by_key(reader: ImageReader, pks: Sequence[Any]) -> list[Image]:
+def _images_by_key(reader: ImageReader, pks: Sequence[object]) -> list[Image]:
     found: dict[Any, Image] = {}
     for chunk in chunks(pks):
         found |= reader.by_key(chunk)
@@ -187,7 +187,9 @@ class _Upsert:
         written = {self.reader.key(row[:width]): (row[:width], bool(row[width:] and row[width])) for row in rows}
         return list(written.values())
 
-    def _with_newcomers(self, before: dict[Any, Image], written: list[tuple[Image, bool]]) -> list[tuple[Image, bool]]:
+    def _with_newcomers(
+        self, before: dict[object, Image], written: list[tuple[Image, bool]]
+    ) -> list[tuple[Image, bool]]:
         """Return the rows with what the audit log says of those that nobody found there and the database tells not of.
 
         The one who inserted a row between our look and our statement has committed, with the event of it.
@@ -196,7 +198,7 @@ class _Upsert:
         known = recorded_keys(self.plan, new, self.statement.using)
         return [(image, self.reader.key(image) in known) for image, _ in written]
 
-    def _existing(self) -> dict[Any, Image]:
+    def _existing(self) -> dict[object, Image]:
         """Return the images of the rows that the statement will find in its way, locked."""
         lock_database(self.statement.using)
         found: dict[Any, Image] = {}
@@ -223,7 +225,7 @@ class _Upsert:
         sets += [[meta.get_field(name) for name in group] for group in names]
         return [*sets, list(meta.pk_fields)]
 
-    def _change(self, before: dict[Any, Image], image: Image, was_there: bool) -> Change | None:
+    def _change(self, before: dict[object, Image], image: Image, was_there: bool) -> Change | None:
         pk, using = self.reader.key(image), self.statement.using
         if pk not in before and not was_there:
             return _create(self.reader, image)
@@ -280,7 +282,7 @@ def move_and_record(statement: UpdateStatement, plan: ModelPlan) -> Any:
     return result
 
 
-def _new_keys(statement: UpdateStatement, plan: ModelPlan) -> dict[str, Any]:
+def _new_keys(statement: UpdateStatement, plan: ModelPlan) -> dict[str, object]:
     """Return the expressions that give the columns of the key which a row is going to have."""
     values = dict(statement.values())
     found: dict[str, Any] = {}
@@ -298,17 +300,17 @@ def _plain(field: Any) -> Any:
     return target.clone() if not isinstance(target, models.AutoField) else models.BigIntegerField()
 
 
-def _went(reader: ImageReader, pk: Any, image: Image) -> Change:
+def _went(reader: ImageReader, pk: object, image: Image) -> Change:
     row = reader.row(image, reader.plan.names_for(EventType.DELETE))
     return _change(reader, EventType.DELETE, pk, image, {name: FieldChange(value, None) for name, value in row.items()})
 
 
-def _came(reader: ImageReader, pk: Any, image: Image) -> Change:
+def _came(reader: ImageReader, pk: object, image: Image) -> Change:
     row = reader.row(image, reader.plan.names_for(EventType.CREATE))
     return _change(reader, EventType.CREATE, pk, image, {name: FieldChange(None, value) for name, value in row.items()})
 
 
-def _stayed(reader: ImageReader, pk: Any, old: Image, new: Image) -> Change | None:
+def _stayed(reader: ImageReader, pk: object, old: Image, new: Image) -> Change | None:
     names = reader.plan.names_for(EventType.UPDATE)
     fields = {name: field for name, field in reader.plan.all_fields.items() if name in names}
     changed = differences(fields, reader.row(old, names), reader.row(new, names))
@@ -316,7 +318,7 @@ def _stayed(reader: ImageReader, pk: Any, old: Image, new: Image) -> Change | No
 
 
 def _change(
-    reader: ImageReader, event_type: EventType, pk: Any, image: Image, fields: dict[str, FieldChange]
+    reader: ImageReader, event_type: EventType, pk: object, image: Image, fields: dict[str, FieldChange]
 ) -> Change:
     return Change(
         event_type=event_type,
@@ -377,7 +379,7 @@ def _affected(plan: ModelPlan, fields: set[Any]) -> frozenset[str]:
     return frozenset(updated | generated)
 
 
-def _execute(statement: UpdateStatement, targets: Sequence[_Target]) -> Any:
+def _execute(statement: UpdateStatement, targets: Sequence[_Target]) -> object:
     """Run the statement on the rows that were looked at; those of other models are named by their own tables."""
     for target in targets:
         if target.plan.model is statement.model:
@@ -422,7 +424,7 @@ class _Target:
             new = set(rows).difference(self.keys())
             self.before.extend(self.reader.images(self.reader.rows().filter(pk__in=new)))
 
-    def _concerned(self, rows: models.QuerySet[Any, Any]) -> models.QuerySet[Any, Any]:
+    def _concerned(self, rows: models.QuerySet[Any, object]) -> models.QuerySet[Any, object]:
         table, own = self.statement.model, self.plan.model
         lookup = selected = "pk"
         if issubclass(own, table) and own is not table and table._meta.pk is not None:
@@ -435,7 +437,7 @@ class _Target:
         """Return the keys of the rows that were read."""
         return (self.reader.key(image) for chunk in self.before for image in chunk)
 
-    def record(self, source: Source, seen: set[tuple[type[models.Model], Any]]) -> None:
+    def record(self, source: Source, seen: set[tuple[type[models.Model], object]]) -> None:
         """Read the rows again and record the differences, but for those that a more derived plan has recorded."""
         for chunk in self.before:
             after = self.reader.again(chunk, self.touched)

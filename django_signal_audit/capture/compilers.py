@@ -45,7 +45,7 @@ class TableWatcher(Protocol):
 
 
 @contextmanager
-def _altered(altered: Any, **attributes: Any) -> Iterator[None]:
+def _altered(altered: object, **attributes: object) -> Iterator[None]:
     """Give a compiler or a query other attributes for a block."""
     own = vars(altered)
     before = {name: own[name] for name in attributes if name in own}
@@ -73,7 +73,7 @@ class _Statement:
         """Run the statement as Django would, and return what Django would."""
         return self._run(*self._args, **self._kwargs)
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, *args: object, **kwargs: object) -> Any:
         with _altered(self.compiler, **{_IS_PART: True}):
             return self._original(self.compiler, *args, **kwargs)
 
@@ -125,7 +125,7 @@ class _Statement:
         heads = self.compiler.apply_converters([row[: len(fields)] for row in rows], converters)
         return [(*head, *tail) for head, tail in zip(heads, tails, strict=True)]
 
-    def restrict(self, pks: Sequence[Any]) -> None:
+    def restrict(self, pks: Sequence[object]) -> None:
         """Keep the statement from rows that were not looked at, such as others have inserted meanwhile."""
         self.query.add_q(is_one_of(self.model, pks, self.using))
 
@@ -161,13 +161,13 @@ class DeleteStatement(_Statement):
 class UpdateStatement(_Statement):
     """An UPDATE that is about to run, with those of the parents' tables that belong to it."""
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, *args: object, **kwargs: object) -> object:
         if not self.query.related_updates:
             return super()._run(*args, **kwargs)
         with _altered(self.query, get_related_updates=self._parts):
             return super()._run(*args, **kwargs)
 
-    def _parts(self) -> list[Any]:
+    def _parts(self) -> list[object]:
         """Return the UPDATEs of the parents' tables, which are recorded with this one."""
         parts: list[Any] = type(self.query).get_related_updates(self.query)
         for part in parts:
@@ -184,7 +184,7 @@ class UpdateStatement(_Statement):
 class InsertStatement(_Statement):
     """An INSERT that is about to run."""
 
-    def __init__(self, compiler: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    def __init__(self, compiler: Any, original: Callable[..., object], args: Any, kwargs: Any) -> None:
         super().__init__(compiler, original, args, kwargs)
         self.returning: Sequence[Field] = (args[0] if args else kwargs.get("returning_fields")) or ()
         self.objs: list[models.Model] = list(compiler.query.objs)
@@ -263,9 +263,11 @@ def install(watcher_of: WatcherOf) -> None:
                 patch_once(compiler, name, partial(_wrap_execute, kind, watcher_of))
 
 
-def _wrap_execute(kind: type[Statement], watcher_of: WatcherOf, original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_execute(
+    kind: type[Statement], watcher_of: WatcherOf, original: Callable[..., object]
+) -> Callable[..., object]:
     @wraps(original)
-    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def execute(self: Any, *args: object, **kwargs: object) -> Any:
         model = self.query.model
         watcher, asked = watcher_of(model), _guards.get(model._meta.db_table)
         if watcher is None and asked is None:
@@ -280,7 +282,7 @@ def _wrap_execute(kind: type[Statement], watcher_of: WatcherOf, original: Callab
     return execute
 
 
-def _tell(watcher: TableWatcher, statement: Statement) -> Any:
+def _tell(watcher: TableWatcher, statement: Statement) -> object:
     if isinstance(statement, InsertStatement):
         return watcher.on_insert(statement)
     if isinstance(statement, UpdateStatement):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from django.apps import apps
 from django.core.signals import request_started
@@ -65,7 +64,7 @@ def start() -> None:
     class_prepared.connect(_await_registration, dispatch_uid="django_signal_audit.capture.connection")
 
 
-def _log_mistakes(**_: Any) -> None:
+def _log_mistakes(**_: object) -> None:
     """Log at the first request that rules are left out; no other needs to know."""
     get_registry().log_mistakes()
     request_started.disconnect(dispatch_uid="django_signal_audit.capture.connection")
@@ -84,7 +83,7 @@ def reconnect() -> None:
             source.connect(registry)
 
 
-def _await_registration(sender: type[models.Model], **_: Any) -> None:
+def _await_registration(sender: type[models.Model], **_: object) -> None:
     """Have a model watched that is defined after the start, in a module that nobody had imported until then."""
     options = sender._meta
     # An automatic through model is prepared before the model that has the field, and watched along with it.

@@ -61,7 +61,7 @@ def note_doomed(deletion: DeletionScope) -> None:
 
 
 def look_before_delete(
-    sender: type[models.Model], instance: models.Model, using: str = "", origin: Any = NOT_TOLD, **_: Any
+    sender: type[models.Model], instance: models.Model, using: str = "", origin: object = NOT_TOLD, **_: object
 ) -> None:
     """Read the row and its m2m members, where no query hook does so (receiver of pre_delete)."""
     plan = get_registry().plan_for(sender)
@@ -77,7 +77,7 @@ def look_before_delete(
             _doomed.put(instance, doomed)
 
 
-def _look(plan: ModelPlan, instance: models.Model, pk: Any, using: str, origin: Any) -> DoomedRow | None:
+def _look(plan: ModelPlan, instance: models.Model, pk: object, using: str, origin: Any) -> DoomedRow | None:
     names = plan.names_for(EventType.DELETE)
     fields = {name: field for name, field in plan.all_fields.items() if name in names}
     row = read_row(plan.model, pk, fields, using, deleting=True)
@@ -102,7 +102,7 @@ def _same_row(instance: models.Model, origin: models.Model) -> bool:
     return bool(row_key(instance, base) == row_key(origin, base))
 
 
-def record_after_delete(sender: type[models.Model], instance: models.Model, using: str = "", **_: Any) -> None:
+def record_after_delete(sender: type[models.Model], instance: models.Model, using: str = "", **_: object) -> None:
     """Record that the row is gone (receiver of post_delete)."""
     doomed = _doomed.take(instance)
     if doomed is not None:

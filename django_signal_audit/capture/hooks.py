@@ -57,7 +57,7 @@ def patch_once(owner: type, name: str, make: Callable[[Method], Method]) -> None
         return
 
     @wraps(getattr(owner, name))
-    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def inherited(self: object, *args: object, **kwargs: object) -> Any:
         return getattr(super(owner, self), name)(*args, **kwargs)
 
     setattr(owner, name, make(inherited))
@@ -136,7 +136,7 @@ def is_plain(model: type[models.Model]) -> bool:
     )
 
 
-def plain_object(model: type[models.Model], using: str, columns: Mapping[str, Any]) -> models.Model:
+def plain_object(model: type[models.Model], using: str, columns: Mapping[str, object]) -> models.Model:
     """Return what ``from_db`` would make of all columns of a row of a plain model, in a fifth of the time."""
     made: Any = model.__new__(model)
     made._state = ModelState()
@@ -166,10 +166,10 @@ def self_check(*, queries: bool = True) -> list[Problem]:
 def _receivers_are_ordered() -> bool:
     signal, order = ModelSignal(), []
 
-    def first(**_: Any) -> None:
+    def first(**_: object) -> None:
         order.append("first")
 
-    def second(**_: Any) -> None:
+    def second(**_: object) -> None:
         order.append("second")
 
     signal.connect(second, sender=models.Model)
@@ -226,7 +226,7 @@ _USED_BY_QUERIES = {
 }
 
 
-def _samples() -> dict[str, Any]:
+def _samples() -> dict[str, object]:
     """Return an object of each of these classes."""
     connection = connections[DEFAULT_DB_ALIAS]
     queries = [Query(AuditEvent), InsertQuery(AuditEvent), UpdateQuery(AuditEvent), DeleteQuery(AuditEvent)]

@@ -46,7 +46,7 @@ _MEMORY_BYTES = 16 * 2**20
 _CHUNK_BYTES = 4 * 2**20
 
 
-def chunks(items: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
+def chunks(items: Iterable[object], size: int = CHUNK) -> Iterator[list[Any]]:
     """Return the items in lists of at most ``size``."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
@@ -131,7 +131,7 @@ class _Layout(NamedTuple):
 
 
 @lru_cache(1024)
-def _layout(model: type[models.Model], missing: frozenset[Any], using: str) -> _Layout:
+def _layout(model: type[models.Model], missing: frozenset[object], using: str) -> _Layout:
     fields = tuple(field for field in model._meta.concrete_fields if field.column and field not in missing)
     position = {field.attname: position for position, field in enumerate(fields)}
     keys = tuple(position[one.attname] for one in model._meta.pk_fields)
@@ -165,7 +165,7 @@ class ImageReader:
         rows = locked(rows, self.using, deleting=deleting).order_by("pk") if lock else rows.order_by()
         return stored(rows.values_list(*self.attnames))
 
-    def by_key(self, pks: Sequence[Any]) -> dict[Any, Image]:
+    def by_key(self, pks: Sequence[object]) -> dict[Any, Image]:
         """Return the images of the rows with these keys, which are locked already."""
         found = current(self.rows(lock=False), self.using).filter(pk__in=list(pks))
         return {self.key(image): image for image in found}
@@ -229,7 +229,7 @@ class RawImageReader(ImageReader):
         unconverted = self._converters.keys() | self.converted.keys()
         self._held = [(name, at) for at, name in enumerate(self.attnames) if at not in unconverted]
 
-    def images(self, rows: models.QuerySet[Any, Any]) -> Iterator[Image]:
+    def images(self, rows: models.QuerySet[Any, object]) -> Iterator[Image]:
         """Return the images of the rows in a queryset that ``rows`` gave."""
         return raw_rows(rows.query, self.using)
 
@@ -257,7 +257,7 @@ class RawImageReader(ImageReader):
         """Return the value of one column."""
         return self._convert(image, self.position[attname])
 
-    def _convert(self, image: Image, position: int) -> Any:
+    def _convert(self, image: Image, position: int) -> object:
         convert = self._converters.get(position)
         return image[position] if convert is None else convert(image[position])
 
@@ -300,7 +300,7 @@ class RawImageReader(ImageReader):
             columns[self.attnames[position]] = self._convert(image, position)
         made: Any = plain_object(self.plan.model, self.using, columns)
 
-        def load(*_: Any, **__: Any) -> None:
+        def load(*_: object, **__: object) -> None:
             values = self.as_objects_have_it(self._converted(image))
             made.__dict__.update(zip(self.attnames, values, strict=True))
 

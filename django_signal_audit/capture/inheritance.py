@@ -32,7 +32,7 @@ def with_tables(plans: Iterable[ModelPlan], using: str) -> list[ModelPlan]:
     return [plan for plan in plans if not plan.model._meta.parents or has_table(plan.model, using)]
 
 
-def is_most_derived(plan: ModelPlan, pk: Any, using: str) -> bool:
+def is_most_derived(plan: ModelPlan, pk: object, using: str) -> bool:
     """Return whether no ruled child extends the row."""
     names = [field.name for field in plan.model._meta.pk_fields]
     values = pk if isinstance(pk, tuple) else (pk,)
@@ -41,7 +41,7 @@ def is_most_derived(plan: ModelPlan, pk: Any, using: str) -> bool:
     return not any(rows_of(child.model, using).filter(**identity).exists() for child in children)
 
 
-def owner_of(plan: ModelPlan, pk: Any, using: str) -> Owner:
+def owner_of(plan: ModelPlan, pk: object, using: str) -> Owner:
     """Return the row of the most derived ruled model that the row of the plan's model is part of; itself for most."""
     key = plan.model._meta.pk
     if not plan.descendants or key is None:
@@ -51,7 +51,7 @@ def owner_of(plan: ModelPlan, pk: Any, using: str) -> Owner:
 
 
 def owners_of(
-    plans: Sequence[ModelPlan], target: models.Field[Any, Any], keys: Iterable[Any], using: str
+    plans: Sequence[ModelPlan], target: models.Field[object, object], keys: Iterable[object], using: str
 ) -> dict[Any, Owner]:
     """Return the ruled row behind each key, the most derived one; keys behind which there is none are left out.
 
@@ -75,7 +75,7 @@ def owners_of(
     return found
 
 
-def inherited_members(plan: ModelPlan, pk: Any, names: Iterable[str], using: str) -> dict[str, M2MChange]:
+def inherited_members(plan: ModelPlan, pk: object, names: Iterable[str], using: str) -> dict[str, M2MChange]:
     """Return the members that a parent's row brings along into the child's row that has just extended it."""
     inherited = {name: field for name, field in plan.all_members.items() if field.model is not plan.model}
     found = {name: members_of(field, plan, pk, using) for name, field in inherited.items() if name in names}

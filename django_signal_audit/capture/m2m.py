@@ -73,7 +73,7 @@ def wrap_manager_method(original: Callable[..., None]) -> Callable[..., None]:
     """Return a method of a many-to-many manager as one call, though it may send several signals or statements."""
 
     @wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+    def method(self: Any, *args: object, **kwargs: object) -> None:
         if self.through not in _through_models:
             original(self, *args, **kwargs)
             return
@@ -83,14 +83,14 @@ def wrap_manager_method(original: Callable[..., None]) -> Callable[..., None]:
     return method
 
 
-def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_get(original: Callable[..., object]) -> Callable[..., Any]:
     """Return ``__get__`` of the many-to-many descriptors such that managers of watched fields have our methods.
 
     Their class is made when it is first asked for: not before the project's apps have had their say on the models.
     """
 
     @wraps(original)
-    def get(self: Any, instance: Any, owner: Any = None) -> Any:
+    def get(self: Any, instance: object, owner: object = None) -> Any:
         manager = original(self, instance, owner)
         if instance is not None and self.through in _through_models and (kind := type(manager)) not in _wrapped:
             for name in MANAGER_METHODS:
@@ -102,7 +102,13 @@ def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def follow_members(
-    sender: type[models.Model], instance: models.Model, action: str, reverse: bool, pk_set: Any, using: str, **__: Any
+    sender: type[models.Model],
+    instance: models.Model,
+    action: str,
+    reverse: bool,
+    pk_set: object,
+    using: str,
+    **__: Any,
 ) -> None:
     """Read the pairs before they change and record them after (receiver of m2m_changed)."""
     watched = _by_signal.get(sender)
@@ -157,7 +163,7 @@ def look_before_member_delete(
     _lost.put(instance, lost)
 
 
-def record_after_member_delete(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
+def record_after_member_delete(sender: type[models.Model], instance: models.Model, **_: object) -> None:
     """Record the loss for the owners that are still there (receiver of post_delete on the members' model)."""
     for change in _lost.take(instance) or ():
         _record([change], instance)
@@ -315,7 +321,7 @@ def delete_through_rows(statement: DeleteStatement, watched: WatchedM2M) -> Any:
         return result
 
 
-def _touched_pairs(statement: DeleteStatement | UpdateStatement, watched: WatchedM2M) -> dict[Any, ThroughRow]:
+def _touched_pairs(statement: DeleteStatement | UpdateStatement, watched: WatchedM2M) -> dict[object, ThroughRow]:
     """Return the pairs that a statement concerns, by their own keys, under lock."""
     if not statement.is_simple():
         return _pairs_by_key(watched, statement.using, statement.matching())
@@ -323,7 +329,7 @@ def _touched_pairs(statement: DeleteStatement | UpdateStatement, watched: Watche
     return {pk: (owner, member) for pk, owner, member in rows}
 
 
-def _pairs_by_key(watched: WatchedM2M, using: str, keys: Any) -> dict[Any, ThroughRow]:
+def _pairs_by_key(watched: WatchedM2M, using: str, keys: object) -> dict[object, ThroughRow]:
     rows = locked(rows_of(watched.through, using), using, deleting=True).filter(pk__in=keys).order_by("pk")
     return {pk: (owner, member) for pk, owner, member in rows.values_list("pk", *_links(watched))}
 

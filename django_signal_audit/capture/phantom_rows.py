@@ -25,7 +25,7 @@ Statement: TypeAlias = UpdateStatement | DeleteStatement
 _NAMED = 20_000
 
 
-def restrict_to_locked_rows(statement: Statement, count: int, keys: Callable[[], Iterable[Any]]) -> Any:
+def restrict_to_locked_rows(statement: Statement, count: int, keys: Callable[[], Iterable[object]]) -> Any:
     """Run a statement on the rows that were looked at, and on no others.
 
     The rows are locked, but others may insert some that match as well, or put back one that was there before. SQLite
@@ -55,7 +55,7 @@ def restrict_to_locked_rows(statement: Statement, count: int, keys: Callable[[],
     return result
 
 
-def last_recorded_values(plan: ModelPlan, pk: Any, new: Row, using: str) -> Row:
+def last_recorded_values(plan: ModelPlan, pk: object, new: Row, using: str) -> Row:
     """Return what the audit log says the row held before it got the new values.
 
     The row was not there when it was looked for, and was when it was written: its writer has committed, with
@@ -72,7 +72,7 @@ def last_recorded_values(plan: ModelPlan, pk: Any, new: Row, using: str) -> Row:
     return {name: _old(plan, pk, name, state.get(name), value) for name, value in new.items()}
 
 
-def recorded_keys(plan: ModelPlan, pks: Iterable[Any], using: str) -> set[Any]:
+def recorded_keys(plan: ModelPlan, pks: Iterable[object], using: str) -> set[Any]:
     """Return which of the primary keys have a row according to the audit log."""
     found: set[Any] = set()
     for chunk in chunks(pks):
@@ -83,7 +83,7 @@ def recorded_keys(plan: ModelPlan, pks: Iterable[Any], using: str) -> set[Any]:
     return found
 
 
-def _old(plan: ModelPlan, pk: Any, name: str, recorded: Any, value: Any) -> Any:
+def _old(plan: ModelPlan, pk: object, name: str, recorded: object, value: object) -> object:
     """Return the recorded value; the one it has now where only a tag was recorded and that is still the same."""
     if any(stand_ins(recorded)) and decode_tag(plan.serializers[name](value, pk)) == recorded:
         return value

@@ -60,7 +60,7 @@ def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
         return result
 
 
-def _execute(statement: DeleteStatement, reader: RawImageReader, spool: Spool) -> Any:
+def _execute(statement: DeleteStatement, reader: RawImageReader, spool: Spool) -> object:
     """Run the statement, and leave the images of the rows it deleted in the spool."""
     if not reader.plan.model._meta.parents and statement.can_return():
         spool.extend(statement.execute_returning_raw(reader.fields))
@@ -94,7 +94,7 @@ def _deletes(reader: RawImageReader, chunk: Sequence[Image]) -> list[Change]:
     return changes
 
 
-def _noted(plan: ModelPlan, pk: Any, scope: DeletionScope | None) -> DoomedObject:
+def _noted(plan: ModelPlan, pk: object, scope: DeletionScope | None) -> DoomedObject:
     if scope is None:
         return DoomedObject(Source.BULK)
     return scope.doomed.get((plan.model, pk)) or DoomedObject(scope.source_of_delete(plan.model))
@@ -189,7 +189,7 @@ class ThroughTable:
         return delete_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
 
 
-def _execute_own(statement: InsertStatement | UpdateStatement) -> Any:
+def _execute_own(statement: InsertStatement | UpdateStatement) -> object:
     """Run a statement of a save, which records itself."""
     read_again(statement.using)
     return statement.execute()
@@ -234,11 +234,11 @@ def _historical_watcher(model: Model) -> TableWatcher | None:
     return None
 
 
-def _wrap_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_bulk(original: Callable[..., object]) -> Callable[..., object]:
     """Return a bulk method of QuerySet whose batches are one call."""
 
     @wraps(original)
-    def bulk(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def bulk(self: Any, *args: object, **kwargs: object) -> Any:
         if watcher_of(self.model) is None:
             return original(self, *args, **kwargs)
         self._for_write = True
@@ -249,7 +249,7 @@ def _wrap_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
     return bulk
 
 
-def _wrap_collector(original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_collector(original: Callable[..., object]) -> Callable[..., object]:
     """Return ``Collector.delete`` as one call that its statements can look up."""
 
     @wraps(original)

@@ -35,7 +35,7 @@ def _compiled(using: str) -> dict[Any, Any]:
 
 def fetch_row(
     model: type[models.Model],
-    pk: Any,
+    pk: object,
     columns: tuple[str, ...],
     using: str,
     *,
@@ -62,7 +62,7 @@ def fetch_row(
     return fetch(pk)
 
 
-def _query(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> models.QuerySet[Any, tuple[Any, ...]]:
+def _query(rows: models.QuerySet[Any], pk: object, columns: Sequence[str]) -> models.QuerySet[Any, tuple[object, ...]]:
     return rows.filter(pk=pk).order_by().values_list(*columns)
 
 
@@ -99,8 +99,8 @@ def _converters(compiler: Any) -> dict[int, Convert]:
     connection = compiler.connection
     selected = [column for column, *_ in compiler.select or ()]
 
-    def converter(functions: Sequence[Callable[..., Any]], expression: Any) -> Convert:
-        def convert(value: Any) -> Any:
+    def converter(functions: Sequence[Callable[..., Any]], expression: object) -> Convert:
+        def convert(value: object) -> Any:
             for function in functions:
                 value = function(value, expression, connection)
             return value
@@ -146,7 +146,7 @@ class IsOneOf(Lookup):
         """Leave the list as it is."""
         return self.rhs
 
-    def as_sql(self, compiler: Any, connection: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: object) -> Any:
         """Return the comparison."""
         field = self.lhs.output_field
         left, params = compiler.compile(self.lhs)
@@ -179,7 +179,7 @@ def rows_of(model: type[models.Model], using: str) -> models.QuerySet[Any]:
 
 
 def read_row(
-    model: type[models.Model], pk: Any, fields: Mapping[str, Field], using: str, *, deleting: bool = False
+    model: type[models.Model], pk: object, fields: Mapping[str, Field], using: str, *, deleting: bool = False
 ) -> Row | None:
     """Return the columns of one row by field name, locked until the transaction ends; None if there is no such row.
 
@@ -219,7 +219,7 @@ def current(rows: models.QuerySet[Any], using: str) -> models.QuerySet[Any]:
     return rows.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
 
 
-def written_row(instance: models.Model, plan: ModelPlan, pk: Any, fields: Mapping[str, Field], using: str) -> Row:
+def written_row(instance: models.Model, plan: ModelPlan, pk: object, fields: Mapping[str, Field], using: str) -> Row:
     """Return what the database holds of the fields after the instance was saved.
 
     Values that the database returns as they were given are taken from the instance. All others (expressions, defaults
@@ -260,7 +260,7 @@ def row_key(instance: models.Model, model: type[models.Model]) -> Any:
     return values if len(values) > 1 else values[0]
 
 
-def stored_key(model: type[models.Model], pk: Any, using: str) -> Any:
+def stored_key(model: type[models.Model], pk: object, using: str) -> Any:
     """Return the key of a row as the row holds it: where "ä" is found by "A", the event is about "ä"."""
     is_text = any(isinstance(plain_field(field), models.CharField) for field in model._meta.pk_fields)
     if not is_text or connections[using].vendor != "mysql":
@@ -268,7 +268,7 @@ def stored_key(model: type[models.Model], pk: Any, using: str) -> Any:
     return rows_of(model, using).filter(pk=pk).values_list("pk", flat=True).first()
 
 
-def _key_value(field: Field, value: Any) -> Any:
+def _key_value(field: Field, value: object) -> object:
     if value is None or (value.__class__ is int and isinstance(field, models.IntegerField)):
         return value
     if hasattr(value, "resolve_expression"):
@@ -289,7 +289,7 @@ def differences(fields: Mapping[str, Field], old: Row, new: Row) -> dict[str, Fi
     }
 
 
-def same(field: Field, old: Any, new: Any) -> bool:
+def same(field: Field, old: object, new: object) -> bool:
     """Return whether two values of a field are the same in the database."""
     kind = old.__class__
     if kind is new.__class__ and kind in _COMPARABLE:

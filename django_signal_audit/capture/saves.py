@@ -62,7 +62,7 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
     """Return ``save_base`` as one save that its steps can look up."""
 
     @wraps(original)
-    def save_base(self: models.Model, *args: Any, **kwargs: Any) -> None:
+    def save_base(self: models.Model, *args: Any, **kwargs: object) -> None:
         if type(self) not in _senders:
             original(self, *args, **kwargs)
             return
@@ -80,7 +80,12 @@ def wrap_save_parents(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def save_parents(
-        self: models.Model, cls: Any, using: str, update_fields: Any, force_insert: Any, updated_parents: Any = None
+        self: models.Model,
+        cls: Any,
+        using: str,
+        update_fields: Any,
+        force_insert: object,
+        updated_parents: object = None,
     ) -> Any:
         save = save_of(self, using)
         if save is not None and save.before is None and cls._meta.parents:
@@ -90,11 +95,11 @@ def wrap_save_parents(original: Callable[..., Any]) -> Callable[..., Any]:
     return save_parents
 
 
-def wrap_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
     """Return ``_save_table``, which writes one table: the look comes before the first, the event after the last."""
 
     @wraps(original)
-    def save_table(self: models.Model, *args: Any, **kwargs: Any) -> Any:
+    def save_table(self: models.Model, *args: object, **kwargs: object) -> Any:
         given = _given(SAVE_TABLE_PARAMETERS, args, kwargs)
         table, using = given("cls"), given("using")
         save = save_of(self, using)
@@ -119,7 +124,7 @@ def wrap_update(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``QuerySet._update``, by which saves update."""
 
     @wraps(original)
-    def update(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def update(self: Any, *args: object, **kwargs: object) -> Any:
         # A save names the database; whoever calls this by hand and does not is no save.
         save = scope_of(self._db).save if self._db else None
         if save is None or save.writing is not concrete(self.model):
@@ -160,7 +165,7 @@ def _record(save: SaveScope, *, created: bool) -> None:
 
 
 def decide_before_save(
-    sender: type[models.Model], instance: models.Model, using: str = "", update_fields: Any = None, **_: Any
+    sender: type[models.Model], instance: models.Model, using: str = "", update_fields: Any = None, **_: object
 ) -> None:
     """Decide what is audited of a save (receiver of pre_save)."""
     using = using or router.db_for_write(type(instance), instance=instance)
@@ -172,7 +177,7 @@ def decide_before_save(
 
 
 def end_after_save(
-    sender: type[models.Model], instance: models.Model, created: bool = False, using: str = "", **_: Any
+    sender: type[models.Model], instance: models.Model, created: bool = False, using: str = "", **_: object
 ) -> None:
     """End a save ahead of the project's receivers, which may write the instance anew (receiver of post_save)."""
     using = using or router.db_for_write(type(instance), instance=instance)

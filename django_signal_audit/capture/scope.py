@@ -95,7 +95,7 @@ class DeletionScope:
     # Parents' rows that stay when the child's row goes.
     kept: set[Identity] = field(default_factory=set)
 
-    def source_of_update(self, fields: set[models.Field[Any, Any]]) -> Source:
+    def source_of_update(self, fields: set[models.Field[object, object]]) -> Source:
         """Return whether an UPDATE is one of the deletion's own, such as SET_NULL."""
         own = {updated for updated, _ in self.collector.field_updates}
         return Source.CASCADE if fields <= own else Source.BULK
@@ -165,7 +165,7 @@ class WriteScope:
     recorded: int = 0
 
     @contextmanager
-    def within(self, **noted: Any) -> Iterator[None]:
+    def within(self, **noted: object) -> Iterator[None]:
         """Note what is under way during a block."""
         outer = {name: getattr(self, name) for name in noted}
         self._note(noted)
@@ -174,7 +174,7 @@ class WriteScope:
         finally:
             self._note(outer)
 
-    def _note(self, noted: Mapping[str, Any]) -> None:
+    def _note(self, noted: Mapping[str, object]) -> None:
         for name, value in noted.items():
             setattr(self, name, value)
 

@@ -41,22 +41,22 @@ _DOUBLE_DIGITS = 15
 _SAFE_INTEGER = 2**53
 
 
-def _integer(_field: Field, value: Any, _vendor: str) -> Any:
+def _integer(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is int else NOT_KNOWN
 
 
-def _boolean(_field: Field, value: Any, _vendor: str) -> Any:
+def _boolean(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is bool else NOT_KNOWN
 
 
-def _text(field: Field, value: Any, _vendor: str) -> Any:
+def _text(field: Field, value: object, _vendor: str) -> object:
     if value.__class__ is not str:
         return NOT_KNOWN
     # Some databases cut the blanks that exceed a column, silently.
     return value if field.max_length is None or len(value) <= field.max_length else NOT_KNOWN
 
 
-def _decimal(field: Any, value: Any, vendor: str) -> Any:
+def _decimal(field: Any, value: object, vendor: str) -> object:
     if value.__class__ is not Decimal or not value.is_finite() or (not value and value.is_signed()):
         return NOT_KNOWN
     exponent = int(value.as_tuple().exponent)
@@ -68,37 +68,37 @@ def _decimal(field: Any, value: Any, vendor: str) -> Any:
     return value.quantize(Decimal(1).scaleb(-places)) if -exponent != places else value
 
 
-def _float(_field: Field, value: Any, _vendor: str) -> Any:
+def _float(_field: Field, value: object, _vendor: str) -> object:
     # NaN, infinities and the negative zero come back as something else from one database or another.
     plain = value.__class__ is float and math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0)
     return value if plain else NOT_KNOWN
 
 
-def _uuid(_field: Field, value: Any, _vendor: str) -> Any:
+def _uuid(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is UUID else NOT_KNOWN
 
 
-def _datetime(_field: Field, value: Any, _vendor: str) -> Any:
+def _datetime(_field: Field, value: object, _vendor: str) -> object:
     if value.__class__ is not dt.datetime or (value.tzinfo is None) is settings.USE_TZ:
         return NOT_KNOWN
     return value.astimezone(dt.UTC) if value.tzinfo else value
 
 
-def _date(_field: Field, value: Any, _vendor: str) -> Any:
+def _date(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is dt.date else NOT_KNOWN
 
 
-def _time(_field: Field, value: Any, _vendor: str) -> Any:
+def _time(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is dt.time and value.tzinfo is None else NOT_KNOWN
 
 
-def _file(_field: Field, value: Any, _vendor: str) -> Any:
+def _file(_field: Field, value: object, _vendor: str) -> object:
     if isinstance(value, FieldFile):
         value = value.name or ""
     return value if value.__class__ is str else NOT_KNOWN
 
 
-def _document(field: Any, value: Any, _vendor: str) -> Any:
+def _document(field: Any, value: Any, _vendor: str) -> object:
     try:
         is_plain = field.encoder is None and field.decoder is None and _is_plain_document(value)
     except RecursionError:
@@ -181,7 +181,7 @@ def _is_own(field: Field) -> bool:
     return field.__class__ in _CERTAIN and _DECISIVE.isdisjoint(vars(field))
 
 
-def stored_values(certain: Certainty, values: Iterable[Any], vendor: str) -> list[Any]:
+def stored_values(certain: Certainty, values: Iterable[object], vendor: str) -> list[Any]:
     """Return what the column will give back for each value, NOT_KNOWN for those of which only the database can tell.
 
     Args:

@@ -41,7 +41,7 @@ _complete: set[tuple[type[models.Model], str, str]] = set()
 
 
 @on_settings_changed
-def _forget(**_: Any) -> None:
+def _forget(**_: object) -> None:
     _tables.clear()
     _complete.clear()
 
@@ -67,7 +67,7 @@ def _columns(model: type[models.Model]) -> list[str]:
     return [_column(field) for field in model._meta.local_concrete_fields if field.column]
 
 
-def _column(field: models.Field[Any, Any]) -> str:
+def _column(field: models.Field[object, object]) -> str:
     return str(field.column).lower()
 
 
@@ -97,7 +97,7 @@ def is_lockable(model: type[models.Model], using: str) -> bool:
     return all(table_of(one, using).is_lockable for one in (model, *model._meta.get_parent_list()))
 
 
-def is_as_declared(field: models.Field[Any, Any], using: str) -> bool:
+def is_as_declared(field: models.Field[object, object], using: str) -> bool:
     """Return whether the field's column is what Django would have made, in a table that nobody else has a say in."""
     if not field.model._meta.managed:
         return False
@@ -222,7 +222,7 @@ def _as_asked_for(connection: Any, name: str) -> str:
     return name.strip('"`')
 
 
-def _text(kind: Any) -> str:
+def _text(kind: object) -> str:
     return kind.decode() if isinstance(kind, bytes) else str(kind)
 
 
@@ -231,7 +231,7 @@ Converter: TypeAlias = Callable[[Any, Any, Any], Any]
 Q = TypeVar("Q", bound="models.QuerySet[Any, Any]")
 
 
-def _document(value: Any, *_: Any) -> Any:
+def _document(value: object, *_: object) -> object:
     """Return a JSON document as any reader finds it, without the field's decoder."""
     if not isinstance(value, str):
         return value
@@ -241,7 +241,7 @@ def _document(value: Any, *_: Any) -> Any:
         return value
 
 
-def _text_of(field: Field, value: Any) -> Any:
+def _text_of(field: Field, value: object) -> object:
     """Return what the driver gives for a stored value: the text of a document, the same for all else."""
     if value is None:
         return None
@@ -267,7 +267,7 @@ def _plain(field: Field, convert: Converter) -> Converter | None:
     return convert if is_djangos(convert) else None
 
 
-def _each(plain: Converter | None, value: Any, expression: Any, connection: Any) -> Any:
+def _each(plain: Converter | None, value: Any, expression: object, connection: object) -> object:
     if plain is None or value is None:
         return value
     return [None if item is None else plain(item, expression, connection) for item in value]
@@ -277,7 +277,7 @@ def _is_key(field: Field) -> bool:
     return field.is_relation or field.primary_key or field in field.model._meta.pk_fields
 
 
-def stored_converters(compiler: Any, expressions: Sequence[Any]) -> dict[int, tuple[Sequence[Converter], Any]]:
+def stored_converters(compiler: Any, expressions: Sequence[object]) -> dict[int, tuple[Sequence[Converter], Any]]:
     """Return the converters of a compiler's columns, without what the project's own fields make of the values."""
     converters: dict[int, tuple[Sequence[Converter], Any]] = compiler.get_converters(expressions)
     for position, (functions, expression) in list(converters.items()):
@@ -325,7 +325,7 @@ def is_converted(field: Field, using: str) -> bool:
     return bool([_plain(column.output_field, convert) for convert in own] != own)
 
 
-def converted(field: Field, value: Any, using: str) -> Any:
+def converted(field: Field, value: object, using: str) -> Any:
     """Return what objects have for a value that the column holds; the same value if the field refuses it."""
     column: Any = field.cached_col
     connection = connections[using]
@@ -343,7 +343,7 @@ def converted_fields(fields: Iterable[Field], using: str) -> Mapping[int, Field]
     return {position: field for position, field in enumerate(fields) if is_converted(field, using)}
 
 
-def assignable(field: Field, value: Any, using: str) -> Any:
+def assignable(field: Field, value: object, using: str) -> Any:
     """Return what an object has to be given so that its column gets a value again."""
     # A decoder may make of a document what cannot be saved again; the document itself always can.
     if not is_converted(field, using) or (_is_document(field) and is_djangos(getattr(field, "from_db_value", None))):

@@ -68,7 +68,7 @@ class WatchedM2M:
         return models.Q(**{f"{self.member_link.attname}__in": members})
 
 
-def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: Any, using: str) -> tuple[Any, ...]:
+def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: object, using: str) -> tuple[Any, ...]:
     """Return the sorted keys of an owner's members."""
     watched = WatchedM2M(field, (plan,))
     target = watched.owner_link.target_field
@@ -79,7 +79,7 @@ def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: Any
     return sorted_keys(member for _, member in watched.pairs(using, watched.of_owner(key)))
 
 
-def sorted_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
+def sorted_keys(keys: Iterable[object]) -> tuple[Any, ...]:
     """Return the keys as a sorted tuple."""
     return tuple(sorted(keys))
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings, on_settings_changed
@@ -44,7 +43,7 @@ def get_channel(alias: str) -> Channel:
 on_settings_changed(get_channel.cache_clear)
 
 
-def load_channel(alias: str, config: Any) -> Channel:
+def load_channel(alias: str, config: object) -> Channel:
     """Return a new channel made from an entry of CHANNELS.
 
     Raises:
@@ -73,7 +72,7 @@ def load_channel(alias: str, config: Any) -> Channel:
         raise InvalidSettings(msg, "Fix the class or its OPTIONS.") from error
 
 
-def _key_hint(unknown: list[Any]) -> str:
+def _key_hint(unknown: list[object]) -> str:
     """Return where the keys belong that a channel doesn't have: most likely they are its options."""
     first = unknown[0]
     word = first.lower() if isinstance(first, str) else ""
@@ -84,7 +83,7 @@ def _key_hint(unknown: list[Any]) -> str:
     return f'Options of the channel go into OPTIONS: "OPTIONS": {{{options}}}.' if options else "Remove it."
 
 
-def _backend(dotted: Any, path: str) -> type[Channel]:
+def _backend(dotted: object, path: str) -> type[Channel]:
     if not isinstance(dotted, str) or "." not in dotted:
         msg = f"{path} must be the dotted path of a channel class, not {shown(dotted)}."
         such = 'Such as "django_signal_audit.channels.email.EmailChannel".'

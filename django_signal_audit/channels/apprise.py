@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import unquote
 
 import apprise
@@ -33,14 +33,14 @@ TYPES = {
 }
 
 
-def is_urls(value: Any) -> bool:
+def is_urls(value: object) -> bool:
     """Return whether the value is a text, or a dict of names to texts."""
     if isinstance(value, Mapping):
         return bool(value) and all(is_text(item) for pair in value.items() for item in pair)
     return is_text(value)
 
 
-def is_timeout(value: Any) -> bool:
+def is_timeout(value: object) -> bool:
     """Return whether the value is a number of seconds that a worker can wait while it holds a message."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT_SECONDS
 

@@ -55,12 +55,12 @@ class Option:
     confidential: bool = False
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: object) -> bool:
     """Return whether the value is a string with something in it."""
     return isinstance(value, str) and bool(value)
 
 
-def is_texts(value: Any) -> bool:
+def is_texts(value: object) -> bool:
     """Return whether the value is a non-empty string or a list of them."""
     return is_text(value) or (isinstance(value, (list, tuple)) and bool(value) and all(map(is_text, value)))
 
@@ -102,7 +102,7 @@ class Channel(ABC):
     # was sent is noted many at a time, which is several times as fast.
     is_repeatable: ClassVar[bool] = False
 
-    def __init__(self, alias: str, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, alias: str, options: Mapping[str, object] | None = None) -> None:
         self.alias = alias
         self.options: Mapping[str, Any] = options or {}
 

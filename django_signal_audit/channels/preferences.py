@@ -45,7 +45,7 @@ def default_zone() -> dt.tzinfo | None:
     return timezone.get_default_timezone() if settings.USE_TZ else None
 
 
-def _value(option: str, user: Model | None) -> Any:
+def _value(option: str, user: Model | None) -> object:
     if not option.startswith(OF_USER):
         return option
     value: Any = user

@@ -241,7 +241,7 @@ def is_timeout(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT_SECONDS
 
 
-def is_headers(value: Any) -> bool:
+def is_headers(value: object) -> bool:
     """Return whether the value is a mapping of names to texts that can stand in a header."""
     return isinstance(value, Mapping) and all(
         isinstance(name, str)
@@ -364,7 +364,7 @@ def payload(message: Message) -> dict[str, Any]:
     }
 
 
-def _events(events: Sequence[Any]) -> list[dict[str, Any]]:
+def _events(events: Sequence[Any]) -> list[dict[str, object]]:
     names = ("event_type", "level", "model", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id")
     return [
         {

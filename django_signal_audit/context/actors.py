@@ -29,7 +29,7 @@ logger = logging.getLogger("django_signal_audit")
 NOBODY = ("", "")
 
 
-def resolve_actor(explicit: Any = None) -> tuple[str, str]:
+def resolve_actor(explicit: object = None) -> tuple[str, str]:
     """Return ``(actor_id, actor_repr)``, both ``""`` if nobody is known.
 
     Args:
@@ -51,7 +51,7 @@ def resolve_actor(explicit: Any = None) -> tuple[str, str]:
     return NOBODY
 
 
-def unwrapped(value: Any) -> Any:
+def unwrapped(value: object) -> Any:
     """Return what stands behind a lazy object such as ``request.user``; None if it cannot be loaded."""
     try:
         return _loaded(value)
@@ -60,7 +60,7 @@ def unwrapped(value: Any) -> Any:
         return None
 
 
-def _loaded(value: Any) -> Any:
+def _loaded(value: object) -> object:
     # Asked in this order: about anything else, a lazy object asks what it stands for.
     if not isinstance(value, LazyObject):
         return safe_str(value) if isinstance(value, Promise) else value
@@ -120,7 +120,7 @@ def _actor_function() -> Any:
 on_settings_changed(_actor_function.cache_clear)
 
 
-def _users(request: HttpRequest) -> Iterator[Any]:
+def _users(request: HttpRequest) -> Iterator[object]:
     """Return whom the request may act for, the likeliest first.
 
     A view that authenticates on its own says so in ``request.auth``: django-ninja puts the user or a token there and
@@ -141,12 +141,12 @@ def _users(request: HttpRequest) -> Iterator[Any]:
     yield scope.get("user") if isinstance(scope, dict) else None
 
 
-def is_user(value: Any) -> bool:
+def is_user(value: object) -> bool:
     """Return whether a value is an authenticated user: of the user model, or one that stands for it as tokens' do."""
     return getattr(value, "is_authenticated", False) is True and getattr(value, "pk", None) is not None
 
 
-def _user_of(request: HttpRequest) -> Any:
+def _user_of(request: HttpRequest) -> object:
     user = getattr(request, "user", None)
     # request.auser() keeps its result apart from request.user; asking the latter would query a second time.
     if isinstance(user, LazyObject) and user.__dict__.get("_wrapped") is empty:
@@ -204,7 +204,7 @@ def _packages() -> frozenset[str]:
 on_settings_changed(_packages.cache_clear)
 
 
-def _describe(user: Any) -> dict[str, JSONValue]:
+def _describe(user: object) -> dict[str, JSONValue]:
     pk, text = describe_actor(user)
     return {"id": pk, "repr": text}
 

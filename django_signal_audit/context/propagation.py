@@ -93,10 +93,10 @@ def _kind(kind: Any) -> Any:
     """Return the class of tasks, of whichever backend, that pack the context as they are enqueued."""
 
     class AuditedTask(kind):  # type: ignore[misc]
-        def enqueue(self, *args: Any, **kwargs: Any) -> Any:
+        def enqueue(self, *args: object, **kwargs: object) -> Any:
             return super().enqueue(*args, **{KEYWORD: pack(), **kwargs})
 
-        async def aenqueue(self, *args: Any, **kwargs: Any) -> Any:
+        async def aenqueue(self, *args: object, **kwargs: object) -> Any:
             return await super().aenqueue(*args, **{KEYWORD: pack(), **kwargs})
 
         def __reduce__(self) -> Any:
@@ -106,7 +106,7 @@ def _kind(kind: Any) -> Any:
     return AuditedTask
 
 
-def _find(path: str, given: Mapping[str, Any]) -> Any:
+def _find(path: str, given: Mapping[str, object]) -> Any:
     return replace(import_string(path), **given)
 
 
@@ -123,14 +123,14 @@ def _in_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     if iscoroutinefunction(function):
 
         @wraps(function)
-        async def run_async(*args: Any, **kwargs: Any) -> Any:
+        async def run_async(*args: object, **kwargs: object) -> Any:
             with scope(kwargs):
                 return await function(*args, **kwargs)
 
         return run_async
 
     @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         with scope(kwargs):
             return function(*args, **kwargs)
 

@@ -28,7 +28,7 @@ def own_queries(using: str) -> Iterator[None]:
     savepoints: list[str] = []
     is_first = True
 
-    def set_savepoint(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+    def set_savepoint(execute: Callable[..., object], sql: str, params: object, many: bool, context: object) -> Any:
         nonlocal is_first
         if is_first:
             is_first = False

@@ -64,7 +64,7 @@ class AuditContext:
         return limited(together if RESERVED.isdisjoint(together) else {ESCAPE_KEY: together})
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return cut(clean_text(safe_str(value))) if value else ""
 
 
@@ -136,7 +136,7 @@ def replaced_context(context: AuditContext) -> Iterator[None]:
 
 
 @contextmanager
-def context_scope(**changes: Any) -> Iterator[AuditContext]:
+def context_scope(**changes: object) -> Iterator[AuditContext]:
     """Run a block with some attributes of the context replaced; the middleware and the command hook use it."""
     outer = _enter(**changes)
     try:
@@ -148,7 +148,7 @@ def context_scope(**changes: Any) -> Iterator[AuditContext]:
 class ScopeDecorator(ABC):
     """Makes a scope usable as ``with``, ``async with`` and decorator of sync and async functions."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         self._arguments = args, kwargs
 
     @abstractmethod
@@ -203,7 +203,7 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
 
     """
 
-    def __init__(self, actor: Any = None, reason: str = "", **extra: Any) -> None:
+    def __init__(self, actor: object = None, reason: str = "", **extra: object) -> None:
         super().__init__(actor, reason, **extra)
         self._actor, self._reason, self._extra = actor, reason, extra
         self._outer: list[AuditContext] = []

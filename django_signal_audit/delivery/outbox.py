@@ -176,7 +176,7 @@ def begin_claim(using: str) -> None:
             cursor.execute(_CLAIM_SETTINGS)
 
 
-def change_held(row: Notification, changes: Mapping[str, Any]) -> bool:
+def change_held(row: Notification, changes: Mapping[str, object]) -> bool:
     """Change the columns of a row if the claim that ``row`` knows of is the present one; tell whether it is.
 
     Args:
@@ -194,7 +194,7 @@ def change_held(row: Notification, changes: Mapping[str, Any]) -> bool:
         return bool(cursor.rowcount)
 
 
-def change_all_held(rows: Sequence[Notification], changes: Sequence[Mapping[str, Any]]) -> list[bool]:
+def change_all_held(rows: Sequence[Notification], changes: Sequence[Mapping[str, object]]) -> list[bool]:
     """Change many rows in one transaction, on PostgreSQL in one statement; return for each whether it was still held.
 
     Args:
@@ -330,21 +330,21 @@ def _take_unlocked(rows: Sequence[Notification], using: str) -> list[Notificatio
     return taken
 
 
-def _claim_changes() -> dict[str, Any]:
+def _claim_changes() -> dict[str, object]:
     return {**_status(STATUS.claimed), "available_at": utc_now() + LEASE}
 
 
-def _status(status: str) -> dict[str, Any]:
+def _status(status: str) -> dict[str, object]:
     now = timezone.now()
     return {"status": status, "status_changed": now, "modified": now}
 
 
-def _note(row: Notification, **changes: Any) -> None:
+def _note(row: Notification, **changes: object) -> None:
     for name, value in changes.items():
         setattr(row, name, value)
 
 
-def _update_held(row: Notification, **changes: Any) -> bool:
+def _update_held(row: Notification, **changes: object) -> bool:
     """Change the row if it is still held by the claim that ``row`` knows of; tell whether it is."""
     if not change_held(row, changes):
         return False
@@ -352,7 +352,7 @@ def _update_held(row: Notification, **changes: Any) -> bool:
     return True
 
 
-def hold(row: Notification, **changes: Any) -> bool:
+def hold(row: Notification, **changes: object) -> bool:
     """Lengthen the claim, and change other columns with it; False if the row is not held any more."""
     return _update_held(row, modified=timezone.now(), available_at=utc_now() + LEASE, **changes)
 
@@ -362,12 +362,12 @@ def is_half_over(row: Notification) -> bool:
     return row.available_at - utc_now() < LEASE / 2
 
 
-def finish(row: Notification, status: str, **changes: Any) -> bool:
+def finish(row: Notification, status: str, **changes: object) -> bool:
     """End the claim with a status; False if the row was not held any more, and then nothing is changed."""
     return _update_held(row, **_status(status), **changes)
 
 
-def finish_all(rows: Sequence[Notification], status: str, changes: Sequence[dict[str, Any]]) -> list[bool]:
+def finish_all(rows: Sequence[Notification], status: str, changes: Sequence[dict[str, object]]) -> list[bool]:
     """End the claims of many rows; of each, tell whether it was still held, and so changed."""
     common = _status(status)
     complete = [{**common, **change} for change in changes]
@@ -385,7 +385,7 @@ def release(rows: Iterable[Notification]) -> None:
         _update_held(row, **_status(status), attempts=row.attempts - 1, available_at=utc_now())
 
 
-def postpone(row: Notification, until: dt.datetime, **changes: Any) -> bool:
+def postpone(row: Notification, until: dt.datetime, **changes: object) -> bool:
     """Give back a row that is not to be sent before then, the attempt unspent; False if it is not held any more."""
     return _update_held(row, **_status(STATUS.pending), attempts=row.attempts - 1, available_at=until, **changes)
 
@@ -450,7 +450,7 @@ def _insert_batch(rows: Sequence[Notification], using: str, tell_workers: bool) 
         return [key for key, *_ in cursor.fetchall()]
 
 
-def _fields() -> list[Field[Any, Any]]:
+def _fields() -> list[Field[object, object]]:
     return [field for field in Notification._meta.local_concrete_fields if not field.primary_key]
 
 

@@ -171,7 +171,7 @@ def _masked(model: type[Any]) -> Collection[str]:
     return plan.secret if plan else ()
 
 
-def _step(item: Any, name: str, user: Model | None, spec: str) -> Iterator[tuple[Any, Model | None]]:
+def _step(item: object, name: str, user: Model | None, spec: str) -> Iterator[tuple[object, Model | None]]:
     """Yield what an attribute holds, with the user it belongs to."""
     if item is None:
         return
@@ -189,7 +189,7 @@ def _step(item: Any, name: str, user: Model | None, spec: str) -> Iterator[tuple
     yield from ((found, owner) for found in values)
 
 
-def _named(item: Any, user: Model | None, spec: str) -> Iterator[Named]:
+def _named(item: object, user: Model | None, spec: str) -> Iterator[Named]:
     if item is None or item == "":
         return
     if isinstance(item, get_user_model()):
@@ -280,7 +280,7 @@ def all_users() -> QuerySet[Model]:
     return get_user_model()._default_manager.all()
 
 
-def _to_pk(key: str) -> Any:
+def _to_pk(key: str) -> object:
     try:
         return get_user_model()._meta.pk.to_python(key)
     except ValidationError:

@@ -107,7 +107,7 @@ def _of_project() -> Iterator[str]:
         yield from _pieces(text)
 
 
-def _setting(name: str) -> Any:
+def _setting(name: str) -> object:
     if not cast("Any", settings).is_overridden(name):
         return None
     with warnings.catch_warnings():
@@ -116,7 +116,7 @@ def _setting(name: str) -> Any:
         return getattr(settings, name, None)
 
 
-def _texts(options: Any, secret: bool = False) -> Iterator[str]:
+def _texts(options: object, secret: bool = False) -> Iterator[str]:
     """Yield the texts under secret names, at any depth."""
     if isinstance(options, Mapping):
         for name, value in options.items():

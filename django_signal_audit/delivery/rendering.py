@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from django.conf import settings
 from django.db.models import Model, prefetch_related_objects
@@ -93,7 +93,7 @@ def _change(event: AuditEvent, field: Field | None, change: FieldChange) -> str:
     return old if event.event_type == EventType.DELETE else f"{old} → {new}"
 
 
-def _named(field: Field | None, value: Any) -> str:
+def _named(field: Field | None, value: object) -> str:
     """Return the text of a field's value, of a choice its label."""
     choices = dict(getattr(field, "flatchoices", None) or ())
     is_choice = isinstance(value, (str, int)) and value in choices
@@ -107,7 +107,7 @@ def _members(members: M2MChange) -> str:
     return ", ".join([*signed, "…"] if hidden else signed)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -270,7 +270,7 @@ def _stand_in(model: type[Model], event: AuditEvent, using: str) -> Model:
     return instance
 
 
-def _recorded(model: type[Model], event: AuditEvent, using: str) -> dict[str, Any]:
+def _recorded(model: type[Model], event: AuditEvent, using: str) -> dict[str, object]:
     if event.event_type == EventType.DELETE:
         return event.old
     named = AuditEvent.objects.using(using).filter(model=model._meta.label_lower, object_id=event.object_id)

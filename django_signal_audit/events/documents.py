@@ -80,7 +80,7 @@ def bounded(
     value: Any,
     leaf: Callable[[Any], Any],
     depth: int = MAX_DEPTH,
-    name: Callable[[Any], str] = str,
+    name: Callable[[object], str] = str,
     around: tuple[int, ...] = (),
     *,
     opens_tuples: bool = False,
@@ -112,7 +112,7 @@ def bounded(
     return {ESCAPE_KEY: document} if is_reserved else document
 
 
-def _opened(value: tuple[Any, ...]) -> Any:
+def _opened(value: tuple[object, ...]) -> object:
     """Return the fields of a named tuple by name, any other tuple as it is."""
     names = getattr(type(value), "_fields", None)
     if not isinstance(names, tuple) or len(names) != len(value):
@@ -120,7 +120,7 @@ def _opened(value: tuple[Any, ...]) -> Any:
     return dict(zip(names, value, strict=True))
 
 
-def _is_container(value: Any) -> bool:
+def _is_container(value: object) -> bool:
     try:
         return isinstance(value, CONTAINERS)
     except Exception:  # noqa: BLE001  # a lazy object is asked for its class, and may fail
@@ -149,14 +149,14 @@ def shallow(value: JSONValue, depth: int) -> JSONValue:
     return {key: shallow(item, depth - 1) for key, item in value.items()}
 
 
-def _rest(value: Any) -> bytes:
+def _rest(value: object) -> bytes:
     try:
         return canonical_json(value, safe_str)
     except (ValueError, TypeError):
         return b""  # it contains itself, or has keys that no JSON has
 
 
-def canonical_json(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+def canonical_json(value: object, default: Callable[[object], object] | None = None) -> bytes:
     """Return the JSON text of a value with sorted keys and no white space, as ASCII bytes, however deep it is."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), default=default).encode()
@@ -170,7 +170,7 @@ class _Written(str):
     __slots__ = ()
 
 
-def _pieces(value: Any, default: Callable[[Any], Any] | None) -> Iterator[str]:
+def _pieces(value: object, default: Callable[[object], object] | None) -> Iterator[str]:
     """Yield the JSON text of a value piece by piece, without a call for each level of it."""
     # What is still to be written, the next piece last.
     waiting: list[Any] = [value]
@@ -239,7 +239,7 @@ def unescaped(value: dict[str, JSONValue]) -> dict[str, JSONValue]:
     return inner if isinstance(inner, dict) else value
 
 
-def stand_ins(value: Any) -> Iterator[Digest | Masked]:
+def stand_ins(value: object) -> Iterator[Digest | Masked]:
     """Yield what stands for other values in a decoded value, at any depth."""
     if isinstance(value, (Digest, Masked)):
         yield value

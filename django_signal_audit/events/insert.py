@@ -108,7 +108,7 @@ def _batches(
     yield batch
 
 
-def _unnested(prepared: Sequence[tuple[Any, ...]], using: str) -> tuple[str, list[Any]]:
+def _unnested(prepared: Sequence[tuple[object, ...]], using: str) -> tuple[str, list[Any]]:
     """Return the statement and its parameters: an array per column, one value where all rows have the same."""
     columns = list(zip(*prepared, strict=True))
     is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
@@ -157,7 +157,7 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
     moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection, prepared=True)
     shared: dict[int, str] = {}
 
-    def dumped(value: Any) -> str:
+    def dumped(value: object) -> str:
         # Context and empty data are the same objects on every row of a call.
         if not value:
             return "{}"

@@ -24,7 +24,7 @@ _KEPT = 180
 _TAG = re.compile(r"hmac-sha256:[0-9a-f]{32}")
 
 
-def object_id(pk: Any) -> str:
+def object_id(pk: object) -> str:
     """Return the text of a primary key, ``""`` for None.
 
     A composite key gives ``json.dumps(list(pk))``. A text longer than the column keeps its beginning and the SHA-256
@@ -39,7 +39,7 @@ def object_id(pk: Any) -> str:
     return f"{text[:_KEPT]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def row_name(model: type[models.Model], pk: Any) -> str:
+def row_name(model: type[models.Model], pk: object) -> str:
     """Return the text by which the audit log names a row: its primary key, or a tag where that is a secret."""
     name = object_id(pk)
     # A tag is the row's name already.
@@ -56,7 +56,7 @@ def _root(model: type[models.Model]) -> type[models.Model]:
     return field.model
 
 
-def row_id(model: type[models.Model], pk: Any) -> str:
+def row_id(model: type[models.Model], pk: object) -> str:
     """Return the text by which the audit log names a row, however its key is spelled: ``"3"`` for 3, a UUID as text."""
     fields = model._meta.pk_fields
     parts = pk if isinstance(pk, (tuple, list)) else (pk,)

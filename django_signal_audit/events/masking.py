@@ -65,7 +65,7 @@ def secret_places(items: list[Any], is_secret: IsSecret) -> Iterator[int]:
             yield place + 1
 
 
-def is_pair(item: Any, is_secret: IsSecret) -> bool:
+def is_pair(item: object, is_secret: IsSecret) -> bool:
     """Return whether a part of a list is a secret's name and its value."""
     return isinstance(item, list) and len(item) == 2 and _is_name(item[0], is_secret)
 
@@ -85,7 +85,7 @@ def parsed(text: str) -> Any:
         return None
 
 
-def _is_name(item: Any, is_secret: IsSecret) -> bool:
+def _is_name(item: object, is_secret: IsSecret) -> bool:
     return isinstance(item, str) and len(item) <= _LONGEST_NAME and is_secret(item)
 
 
@@ -300,7 +300,7 @@ _CONTAINERS = frozenset({dict, list})
 _PLAIN = frozenset({*_CONTAINERS, str, int, float, bool, type(None)})
 
 
-def _are_plain_keys(document: dict[Any, Any]) -> bool:
+def _are_plain_keys(document: dict[Any, object]) -> bool:
     return (
         _TEXTS.issuperset(map(type, document))
         and RESERVED.isdisjoint(document)
@@ -309,7 +309,7 @@ def _are_plain_keys(document: dict[Any, Any]) -> bool:
     )
 
 
-def _is_plain_list(items: list[Any]) -> bool:
+def _is_plain_list(items: list[object]) -> bool:
     # A list is a pair only within a list of pairs; a closer look finds out.
     return not is_pair(items, is_secret) and next(secret_places(items, is_secret), None) is None
 
@@ -339,12 +339,12 @@ def without_secrets(value: JSONValue) -> JSONValue:
     return shown if inner is value else {ESCAPE_KEY: shown}
 
 
-def _is_hidden(key: str, item: Any) -> bool:
+def _is_hidden(key: str, item: object) -> bool:
     # An object under a secret key was looked through when it was written: the credentials of a failed login are one.
     return is_secret(key) and not isinstance(item, dict)
 
 
-def with_stars(value: Any) -> Any:
+def with_stars(value: object) -> Any:
     """Return a decoded value as a message may show it, with stars for what is masked or under a secret key."""
     if isinstance(value, dict):
         return {key: HIDDEN if _is_hidden(str(key), item) else with_stars(item) for key, item in value.items()}

@@ -42,12 +42,12 @@ _SHALLOW = 5
 _SHORTEST = 4
 
 
-def payload(value: Any) -> JSONValue:
+def payload(value: object) -> JSONValue:
     """Return any object as JSON: what has no JSON form becomes its text."""
     return bounded(value, _leaf, name=_key, opens_tuples=True)
 
 
-def _leaf(value: Any) -> JSONValue:
+def _leaf(value: object) -> JSONValue:
     try:
         inside = _opened(value)
     except Exception:  # noqa: BLE001  # a broken mapping, say, or a queryset of a table that is gone
@@ -55,14 +55,14 @@ def _leaf(value: Any) -> JSONValue:
     return _closed(value) if inside is None else bounded(inside, _closed, _SHALLOW, _key, opens_tuples=True)
 
 
-def _closed(value: Any) -> JSONValue:
+def _closed(value: object) -> JSONValue:
     try:
         return _json(value)
     except Exception:  # noqa: BLE001  # a lazy user, say, whose session is gone
         return without_values(clean_text(safe_str(value)), is_secret)
 
 
-def _opened(value: Any) -> Any:
+def _opened(value: object) -> object:
     """Return what is in an object that holds names and values, None for any other."""
     if isinstance(value, (Mapping, ItemsView)):
         return dict(value)
@@ -73,7 +73,7 @@ def _opened(value: Any) -> Any:
     return None
 
 
-def _json(value: Any) -> JSONValue:
+def _json(value: object) -> JSONValue:
     if isinstance(value, models.Model):
         pk = row_name(value._meta.model, value.pk) if has_secret_key(value._meta.model) else payload(value.pk)
         return {"model": value._meta.label_lower, "pk": pk, "repr": text_of(value)}
@@ -84,12 +84,12 @@ def _json(value: Any) -> JSONValue:
     return harmless_url(text, is_secret) if isinstance(value, str) else without_values(text, is_secret)
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     text = clean_text(safe_str(key))
     return text if len(text) <= MAX_KEY else f"{text[:180]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def member_names(field: models.ManyToManyField[Any, Any], keys: Iterable[Any]) -> list[JSONValue]:
+def member_names(field: models.ManyToManyField[Any, Any], keys: Iterable[object]) -> list[JSONValue]:
     """Return keys of a m2m field's members as JSON, with tags in place of keys that are secret."""
     target: Any = field.target_field
     if is_masked(target):
@@ -98,7 +98,7 @@ def member_names(field: models.ManyToManyField[Any, Any], keys: Iterable[Any]) -
 
 
 def masked_payload(
-    value: Mapping[str, Any],
+    value: Mapping[str, object],
     scope: tuple[str, ...],
     names: Collection[str] = (),
     containers: Collection[str] = (),
@@ -146,7 +146,7 @@ def cut(text: str, limit: int | None = None) -> str:
     return text if len(data) <= limit else data[: max(limit - 3, 0)].decode("utf-8", "ignore") + "…"
 
 
-def text_of(instance: Any, values: Iterable[Any] = ()) -> str:
+def text_of(instance: object, values: Iterable[object] = ()) -> str:
     """Return the text of an object, with stars for values of masked fields in it.
 
     Args:
@@ -158,7 +158,7 @@ def text_of(instance: Any, values: Iterable[Any] = ()) -> str:
     return hide(text, [*_secret_values(instance), *values]) if isinstance(instance, models.Model) else text
 
 
-def _secret_values(instance: models.Model) -> list[Any]:
+def _secret_values(instance: models.Model) -> list[object]:
     """Return the values of masked fields of an object, and of the related objects that it has loaded."""
     found: list[Any] = []
     for known in (instance, *instance._state.fields_cache.values()):
@@ -173,7 +173,7 @@ def _secret_values(instance: models.Model) -> list[Any]:
     return found
 
 
-def secrets_in(value: Any) -> Iterator[Any]:
+def secrets_in(value: object) -> Iterator[Any]:
     """Yield the secrets in a document, or in a text that is JSON."""
     if value.__class__ is str:
         document = parsed(value)
@@ -185,7 +185,7 @@ def secrets_in(value: Any) -> Iterator[Any]:
         yield from _hidden_in(document, mask_document(document, ()))
 
 
-def _hidden_in(value: JSONValue, masked: JSONValue) -> Iterator[Any]:
+def _hidden_in(value: JSONValue, masked: JSONValue) -> Iterator[object]:
     """Yield the parts of a document that its masked form has tags for."""
     if value == masked:
         return
@@ -209,7 +209,7 @@ def leaves(value: JSONValue) -> Iterator[Any]:
         yield value
 
 
-def hide(text: str, values: Collection[Any]) -> str:
+def hide(text: str, values: Collection[object]) -> str:
     """Return the text with stars in place of the values."""
     if not values:
         return text

@@ -142,7 +142,7 @@ def _says_so(name: str) -> bool:
 def _names(field: models.GeneratedField) -> set[str]:
     """Return the names of the columns that a generated one is computed from."""
 
-    def walk(expression: Any) -> Iterator[str]:
+    def walk(expression: object) -> Iterator[str]:
         if isinstance(expression, models.F):
             yield str(expression.name)  # type: ignore[attr-defined]
         for part in getattr(expression, "get_source_expressions", list)():

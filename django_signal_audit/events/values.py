@@ -60,7 +60,7 @@ _CONVERTERS: tuple[tuple[type | tuple[type, ...], Any], ...] = (
 )
 
 
-def to_json(value: Any) -> JSONValue:
+def to_json(value: object) -> JSONValue:
     """Return one column value as typed JSON.
 
     Args:
@@ -84,7 +84,7 @@ def to_json(value: Any) -> JSONValue:
     return safe_str(value)
 
 
-def _as_it_is(value: Any) -> Any:
+def _as_it_is(value: object) -> object:
     return value
 
 
@@ -92,7 +92,7 @@ def _as_it_is(value: Any) -> Any:
 SCALARS = frozenset({str, int, bool, type(None)})
 
 
-def _json_document(field: models.JSONField, value: Any) -> JSONValue:
+def _json_document(field: models.JSONField, value: object) -> JSONValue:
     if value.__class__ is dict and all(
         key.__class__ is str and item.__class__ in SCALARS for key, item in value.items()
     ):
@@ -100,7 +100,7 @@ def _json_document(field: models.JSONField, value: Any) -> JSONValue:
         return document if RESERVED.isdisjoint(value) else {ESCAPE_KEY: document}
     encoder = field.encoder or json.JSONEncoder
 
-    def leaf(item: Any) -> JSONValue:
+    def leaf(item: object) -> JSONValue:
         if isinstance(item, (Digest, Masked)):
             return encode_tag(item)
         try:
@@ -115,7 +115,7 @@ def _json_document(field: models.JSONField, value: Any) -> JSONValue:
         return bounded(value, leaf)
 
 
-def plain_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
+def plain_field(field: models.Field[object, object]) -> models.Field[Any, Any]:
     """Return the field whose type the values have: a foreign key's target, a generated field's output."""
     while True:
         if isinstance(field, models.ForeignKey):
@@ -126,7 +126,7 @@ def plain_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
             return field
 
 
-def is_djangos(function: Any) -> bool:
+def is_djangos(function: object) -> bool:
     """Return whether Django defines a function or method, rather than the project or a package."""
     return str(getattr(function, "__module__", "")).startswith("django.")
 
@@ -134,12 +134,12 @@ def is_djangos(function: Any) -> bool:
 _CONVERSIONS = ("from_db_value", "to_python", "get_prep_value", "get_db_prep_value")
 
 
-def converts_by_itself(field: models.Field[Any, Any]) -> bool:
+def converts_by_itself(field: models.Field[object, object]) -> bool:
     """Return whether the field has a say of its own in what its column holds of a value."""
     return not all(is_djangos(getattr(field, name)) for name in _CONVERSIONS if hasattr(field, name))
 
 
-def encode(field: models.Field[Any, Any], value: Any) -> JSONValue:
+def encode(field: models.Field[object, object], value: object) -> JSONValue:
     """Return a value of the field as typed JSON, however long."""
     if value is None:
         return None
@@ -185,7 +185,7 @@ _DECODERS: tuple[tuple[type[models.Field[Any, Any]], Any], ...] = (
 )
 
 
-def decode(field: models.Field[Any, Any] | None, value: JSONValue) -> Any:
+def decode(field: models.Field[object, object] | None, value: JSONValue) -> Any:
     """Return the Python value of the field's type that ``encode`` made the JSON from.
 
     A field that is gone (None) or that changed its type since leaves the JSON value as it is.

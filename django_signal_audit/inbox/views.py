@@ -70,7 +70,7 @@ def _form(request: HttpRequest) -> Mapping[str, Any]:
     return {"ids": request.POST.getlist("ids"), "up_to": request.POST.get("up_to")}
 
 
-def _json(request: HttpRequest) -> Mapping[str, Any]:
+def _json(request: HttpRequest) -> Mapping[str, object]:
     try:
         said = json.loads(request.body)
     except (ValueError, RecursionError, UnreadablePostError):

@@ -36,7 +36,7 @@ class AuditCommand(BaseCommand):
     # The exit code where the database cannot be used.
     database_code: ClassVar[int] = 1
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: object) -> CommandParser:
         """Return the parser with the exit codes at the end of its help, and with errors that propose what is right."""
         parser = super().create_parser(prog_name, subcommand, **{"epilog": self.exit_codes, **kwargs})
         original: Callable[[str], NoReturn] = parser.error
@@ -56,7 +56,7 @@ class AuditCommand(BaseCommand):
         with _one_line(show_all="--traceback" in argv):
             super().run_from_argv(argv)
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    def execute(self, *args: object, **options: object) -> str | None:
         """Run the command; a database that cannot be used is a CommandError."""
         try:
             return super().execute(*args, **options)
@@ -167,7 +167,7 @@ class ReportCommand(AuditCommand, ABC):
             print_to(self.stdout, partial(report_format.write, report))
 
     @abstractmethod
-    def make_report(self, options: dict[str, Any]) -> Report:
+    def make_report(self, options: dict[str, object]) -> Report:
         """Return the report that the options ask for, or raise WrongArgument."""
 
     def _write_file(self, report_format: ReportFormat, report: Report, path: Path) -> None:

@@ -125,7 +125,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
             # What the OR says already is said again, as a bound that every database looks up in the index.
             page = list(rows.filter(after, recorded_at__gte=moment)[:size]) if len(page) == size else []
 
-    def state_of(self, model: type[models.Model], pk: Any, at: dt.datetime | None = None) -> dict[str, Any] | None:
+    def state_of(self, model: type[models.Model], pk: object, at: dt.datetime | None = None) -> dict[str, Any] | None:
         """Return the recorded state of one row: typed values by field name, m2m as sorted lists of keys.
 
         Args:
@@ -155,7 +155,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """
         return int(import_string("django_signal_audit.retention.pruning.prune")(self))
 
-    def update(self, **kwargs: Any) -> NoReturn:
+    def update(self, **kwargs: object) -> NoReturn:
         """Refuse: events are immutable."""
         refuse("updated")
 
@@ -226,14 +226,14 @@ class AuditEvent(models.Model):
         subject = self.object_repr or self.model
         return f"{self.event_type} {subject}".rstrip()
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
+    def save(self, *args: object, **kwargs: Any) -> None:
         """Insert the event; raise ImmutableEvent if it exists already."""
         if not self._state.adding:
             refuse("changed")
         kwargs["force_insert"] = True
         super().save(*args, **kwargs)
 
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def delete(self, *args: object, **kwargs: object) -> NoReturn:
         """Refuse: events are deleted by ``AuditEvent.objects.filter(...).prune()`` alone."""
         refuse("deleted")
 
@@ -275,7 +275,7 @@ class AuditEvent(models.Model):
             if isinstance(members, dict)
         }
 
-    def _changes(self) -> list[tuple[str, Any]]:
+    def _changes(self) -> list[tuple[str, object]]:
         return [(name, self.changes[name]) for name in in_order(self.model_class, self.changes)]
 
     @property

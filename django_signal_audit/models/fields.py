@@ -132,7 +132,7 @@ class AnyText(models.Field):  # type: ignore[type-arg]  # generic in the stubs o
         name, _path, args, kwargs = super().deconstruct()
         return name, f"django.db.models.{self.get_internal_type()}", args, kwargs
 
-    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+    def get_db_prep_value(self, value: object, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         """Return the parameter."""
         value = super().get_db_prep_value(value, connection, prepared)
         if connection.vendor != "mysql" or not isinstance(value, str) or value.isascii():
@@ -160,7 +160,7 @@ class NameField(AnyText, models.CharField):  # type: ignore[type-arg]
         digest = hashlib.sha256(text.encode()).hexdigest()
         return f"{text[: min(_KEPT, most - len(digest) - 1)]}…{digest}"
 
-    def _unescaped(self, value: Any, _expression: Any, connection: BaseDatabaseWrapper) -> Any:
+    def _unescaped(self, value: object, _expression: object, connection: BaseDatabaseWrapper) -> object:
         if not isinstance(value, str) or "\\" not in value or not _codec(connection, self):
             return value
         return _ESCAPE.sub(_character, value)
@@ -171,7 +171,7 @@ def _character(match: re.Match[str]) -> str:
     return chr(code) if code and not 0xD800 <= code <= 0xDFFF and code <= 0x10FFFF else match[0]
 
 
-def _codec(connection: BaseDatabaseWrapper, field: models.Field[Any, Any]) -> str:
+def _codec(connection: BaseDatabaseWrapper, field: models.Field[object, object]) -> str:
     return codec_of(connection.alias, str(connection.settings_dict["NAME"]), field.model._meta.db_table)
 
 

@@ -124,7 +124,7 @@ class Notification(TimeStampedModel):
         return f"{self.rule} → {self.channel} {self.recipient}".rstrip()
 
     @property
-    def _document(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, object]:
         # SQL can store any JSON.
         return self.data if isinstance(self.data, dict) else {}
 

@@ -116,7 +116,7 @@ def _apply(values: Recorded, name: str, change: Any) -> None:
     values[name] = sorted(known - {*change["removed"]} | {*change["added"]}, key=member_order)
 
 
-def well_formed(changes: Any) -> Recorded:
+def well_formed(changes: object) -> Recorded:
     """Return the changes of an event without what is none: SQL can store any JSON."""
     if not isinstance(changes, dict):
         return {}
@@ -125,7 +125,7 @@ def well_formed(changes: Any) -> Recorded:
     return {name: change for name, change in changes.items() if _is_change(change)}
 
 
-def _is_change(change: Any) -> bool:
+def _is_change(change: object) -> bool:
     """Return whether JSON is a pair of an old and a new value, or what an m2m field gained and lost."""
     if isinstance(change, list):
         return len(change) == 2  # a pair
@@ -135,11 +135,11 @@ def _is_change(change: Any) -> bool:
     )
 
 
-def _keys(value: Any) -> list[Any]:
+def _keys(value: object) -> list[Any]:
     return [key for key in value if isinstance(key, _SCALARS)] if isinstance(value, list) else []
 
 
-def member_order(key: Any) -> tuple[str, Any]:
+def member_order(key: object) -> tuple[str, Any]:
     """Return what the keys of an m2m field's members are sorted by; their type may have changed with time."""
     return type(key).__name__, key
 
@@ -166,7 +166,7 @@ def _places(model: type[models.Model]) -> dict[str, int]:
     return {field.name: place for place, field in enumerate(fields)}
 
 
-def _typed(model: type[models.Model], name: str, value: Any) -> Any:
+def _typed(model: type[models.Model], name: str, value: Any) -> object:
     try:
         field = model._meta.get_field(name)
     except FieldDoesNotExist:

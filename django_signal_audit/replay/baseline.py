@@ -30,7 +30,7 @@ BATCH_SIZE = 500
 REPAIR = "repair"
 
 
-def complete_history(loaded: Mapping[type[Model], Iterable[Any]], using: str) -> None:
+def complete_history(loaded: Mapping[type[Model], Iterable[object]], using: str) -> None:
     """Give a starting point to rows without any history, and to those that differ from the recorded one.
 
     Args:
@@ -109,19 +109,19 @@ class Baseline:
                 missing = self._write([change.pk for change in missing])
             yield Batch(len(keys), len(missing), sum(REPAIR in change.data for change in missing))
 
-    def complete(self, keys: Sequence[Any]) -> None:
+    def complete(self, keys: Sequence[object]) -> None:
         """Write what is missing of some rows."""
         for start in range(0, len(keys) if self.names else 0, BATCH_SIZE):
             self._write(keys[start : start + BATCH_SIZE])
 
-    def _write(self, keys: Sequence[Any]) -> list[Change]:
+    def _write(self, keys: Sequence[object]) -> list[Change]:
         with transaction.atomic(using=self.using):
             lock_database(self.using)
             # The locks come first: those who held them have committed the events of the rows by then.
             changes = self._changes(keys, lock=True)
             return changes if len(record_changes(changes, self.using)) == len(changes) else []
 
-    def _changes(self, keys: Sequence[Any], *, lock: bool) -> list[Change]:
+    def _changes(self, keys: Sequence[object], *, lock: bool) -> list[Change]:
         rows = self._reader.read(keys, lock=lock)
         states = self._recorded_states.states([row.name for row in rows])
         changes = [self._change(row, states[row.name]) for row in rows]
@@ -152,7 +152,7 @@ class Baseline:
         )
 
     def _wrong_fields(
-        self, pk: Any, values: Mapping[str, Any], known: Mapping[str, JSONValue]
+        self, pk: object, values: Mapping[str, object], known: Mapping[str, JSONValue]
     ) -> dict[str, FieldChange]:
         """Return the fields that hold another value than is recorded, with the recorded one as the old value."""
         if self._comparison is None:

@@ -34,7 +34,7 @@ Field: TypeAlias = "models.Field[Any, Any]"
 _MOST_PLACES = 20
 
 
-def is_same(field: Field, recorded: JSONValue, actual: Any) -> bool:
+def is_same(field: Field, recorded: JSONValue, actual: object) -> bool:
     """Return whether a recorded value that is neither masked nor a digest is the value of a column.
 
     A migration that alters the type of a column leaves the recorded values as they were: ``"1.50"`` is the 1.5000 of
@@ -61,7 +61,7 @@ def is_same(field: Field, recorded: JSONValue, actual: Any) -> bool:
         return False
 
 
-def spellings(field: Field, actual: Any) -> Iterator[JSONValue]:
+def spellings(field: Field, actual: object) -> Iterator[JSONValue]:
     """Yield the JSON that a value of the column may have been recorded as before its column was altered.
 
     Tags and digests can be compared only with tags and digests of the same text.
@@ -217,7 +217,7 @@ class RowReader:
             yield keys
             keys = list(rows.filter(pk__gt=keys[-1])[:size]) if len(keys) == size else []
 
-    def read(self, keys: Sequence[Any], *, lock: bool = False) -> list[StoredRow]:
+    def read(self, keys: Sequence[object], *, lock: bool = False) -> list[StoredRow]:
         """Return the rows with these keys that are there and the plan's own, in the order of the keys.
 
         Args:
@@ -243,7 +243,7 @@ class RowReader:
             )
         return rows
 
-    def _extended(self, keys: Sequence[Any]) -> set[Any]:
+    def _extended(self, keys: Sequence[object]) -> set[object]:
         found: set[Any] = set()
         for child in self.plan.descendants:
             link = self.plan.model._meta.pk_fields[0]
@@ -265,7 +265,7 @@ class RowReader:
         fields = self.plan.all_members
         return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
 
-    def _pairs(self, watched: WatchedM2M, owners: Sequence[Any], *, lock: bool) -> Iterable[Any]:
+    def _pairs(self, watched: WatchedM2M, owners: Sequence[object], *, lock: bool) -> Iterable[Any]:
         condition = watched.of_owner(*owners)
         if lock:
             return watched.pairs(self.using, condition)
@@ -315,7 +315,7 @@ class Comparison:
         yield from self._of_fields(row, values)
         yield from self._of_members(row, values)
 
-    def of_nothing(self, pk: Any, states: Sequence[RecordedState]) -> Iterator[Difference]:
+    def of_nothing(self, pk: object, states: Sequence[RecordedState]) -> Iterator[Difference]:
         """Return how a row that is not there differs from all of the states it may have been in."""
         if all(state.values is not None for state in states):
             yield self._difference(pk, Kind.GONE)
@@ -339,7 +339,7 @@ class Comparison:
             if actual not in recorded:
                 yield self._difference(row.shown_pk(self.plan.model), Kind.MEMBERS, name, recorded[-1], actual)
 
-    def is_recorded(self, name: str, pk: Any, recorded: JSONValue, actual: Any) -> bool:
+    def is_recorded(self, name: str, pk: object, recorded: JSONValue, actual: object) -> bool:
         """Return whether the value is the recorded one; tags and digests are compared with those of the value."""
         field, scope = self._fields[name], scope_of(self._fields[name], pk)
         if not is_stand_in(recorded) and not isinstance(recorded, (dict, list)):
@@ -349,7 +349,7 @@ class Comparison:
         return any(_agree(recorded, spelled, kept, scope) for spelled in spellings(field, actual))
 
     def _difference(
-        self, pk: Any, kind: Kind, field: str = "", recorded: JSONValue = None, actual: JSONValue = None
+        self, pk: object, kind: Kind, field: str = "", recorded: JSONValue = None, actual: JSONValue = None
     ) -> Difference:
         return Difference(model=self.plan.model, pk=pk, kind=kind, field=field, recorded=recorded, actual=actual)
 

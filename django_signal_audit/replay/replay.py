@@ -121,7 +121,7 @@ class TableReplay:
 
     """
 
-    def __init__(self, plan: ModelPlan, using: str, on_rows: Callable[[int], Any]) -> None:
+    def __init__(self, plan: ModelPlan, using: str, on_rows: Callable[[int], object]) -> None:
         self.plan = plan
         self.using = using
         self.rows = 0
@@ -151,7 +151,7 @@ class TableReplay:
             for name in names:
                 yield from self._look_again(parse_id(self.plan.model, name), name)
 
-    def _look_again(self, pk: Any, name: str) -> Iterator[Difference]:
+    def _look_again(self, pk: object, name: str) -> Iterator[Difference]:
         """Return how a row differs, though somebody may be writing it.
 
         Every state between two looks at the events is one that the row may have been in when it was read in between.
@@ -199,7 +199,7 @@ class Replay:
 
     """
 
-    def __init__(self, plans: Iterable[ModelPlan], using: str, on_rows: Callable[[int], Any] = _ignore) -> None:
+    def __init__(self, plans: Iterable[ModelPlan], using: str, on_rows: Callable[[int], object] = _ignore) -> None:
         self._skipped: list[LeftOut] = []
         self._tables: list[TableReplay] = []
         self._has_tables = False

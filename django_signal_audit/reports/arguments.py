@@ -115,7 +115,7 @@ def parse_key(label: str, text: str) -> Any:
         return text
 
 
-def _typed_key(model: type[models.Model], text: str) -> Any:
+def _typed_key(model: type[models.Model], text: str) -> object:
     fields = model._meta.pk_fields
     if len(fields) == 1:
         return fields[0].to_python(text)

@@ -27,7 +27,7 @@ except ImportError as error:
 
 if not hasattr(pygal.PluginImportFixer, "find_spec"):
 
-    def _find_spec(finder: Any, name: str, *_: Any) -> ModuleSpec | None:
+    def _find_spec(finder: Any, name: str, *_: object) -> ModuleSpec | None:
         return ModuleSpec(name, finder) if finder.find_module(name) else None
 
     # pygal adds a finder of modules by a protocol that Python 3.12 knows no longer, and of whose use, by every import

@@ -159,7 +159,7 @@ class ShownField:
         return bool(self.added or self.removed)
 
 
-def _plain(value: Any, column: models.Field[Any, Any] | None = None, reader: Reader = ANYBODY) -> ShownValue:
+def _plain(value: object, column: models.Field[object, object] | None = None, reader: Reader = ANYBODY) -> ShownValue:
     if value is None:
         return NOTHING
     if value == "":
@@ -180,7 +180,7 @@ def _digest(value: Digest) -> str:
     return text % {"digest": shorten(value.digest, DIGEST_WIDTH), "count": number_format(value.length)}
 
 
-def show_value(field: models.Field[Any, Any] | None, value: Any, reader: Reader = ANYBODY) -> ShownValue:
+def show_value(field: models.Field[object, object] | None, value: object, reader: Reader = ANYBODY) -> ShownValue:
     """Return a typed value of a field, which may be gone (None), as text; a choice by its label and value."""
     shown = _plain(value)
     if shown.kind in ("text", "none", "empty") and getattr(field, "choices", None):
@@ -190,12 +190,12 @@ def show_value(field: models.Field[Any, Any] | None, value: Any, reader: Reader 
     return _plain(value, field, reader)
 
 
-def label_of(field: models.Field[Any, Any] | None, name: str) -> str:
+def label_of(field: models.Field[object, object] | None, name: str) -> str:
     """Return a field's label, the name it had when it is gone."""
     return capfirst(str(field.verbose_name)) if field is not None else name
 
 
-def _show_key(field: models.Field[Any, Any] | None, key: Any, reader: Reader) -> ShownValue:
+def _show_key(field: models.Field[object, object] | None, key: object, reader: Reader) -> ShownValue:
     """Return the key of another row with the name of that row, where it was looked up."""
     shown = show_value(field, key, reader)
     target = target_of(field)
@@ -208,12 +208,16 @@ def _show_key(field: models.Field[Any, Any] | None, key: Any, reader: Reader) ->
     return ShownValue(shown.text if name == shown.text else f"{name} ({shown.text})")
 
 
-def _show_members(field: models.Field[Any, Any] | None, name: str, change: M2MChange, reader: Reader) -> ShownField:
+def _show_members(
+    field: models.Field[object, object] | None, name: str, change: M2MChange, reader: Reader
+) -> ShownField:
     added, removed = (_show_keys(field, keys, reader) for keys in (change.added, change.removed))
     return ShownField(name=name, label=label_of(field, name), added=added, removed=removed)
 
 
-def _show_keys(field: models.Field[Any, Any] | None, keys: Sequence[Any], reader: Reader) -> tuple[ShownValue, ...]:
+def _show_keys(
+    field: models.Field[object, object] | None, keys: Sequence[object], reader: Reader
+) -> tuple[ShownValue, ...]:
     shown = tuple(_show_key(field, key, reader) for key in keys[:MAX_MEMBERS])
     more = len(keys) - len(shown)
     if more <= 0:
@@ -222,7 +226,7 @@ def _show_keys(field: models.Field[Any, Any] | None, keys: Sequence[Any], reader
 
 
 def _show_change(
-    field: models.Field[Any, Any] | None, name: str, change: FieldChange, reader: Reader
+    field: models.Field[object, object] | None, name: str, change: FieldChange, reader: Reader
 ) -> Iterator[ShownField]:
     """Yield the line of a field, or a line per changed key of a JSON object."""
     label, (old, new) = label_of(field, name), change
@@ -235,7 +239,7 @@ def _show_change(
     yield ShownField(name=name, label=label, old=shown[0], new=shown[1], old_parts=parts[0], new_parts=parts[1])
 
 
-def _show_document(name: str, label: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[ShownField]:
+def _show_document(name: str, label: str, old: dict[str, object], new: dict[str, object]) -> Iterator[ShownField]:
     for key in dict.fromkeys((*old, *new)):
         before, after = old.get(key), new.get(key)
         if key in old and key in new and before == after and isinstance(before, type(after)):
@@ -263,13 +267,13 @@ def show_fields(event: AuditEvent, reader: Reader = ANYBODY) -> list[ShownField]
     return lines + [_show_members(event.field(name), name, change, reader) for name, change in members]
 
 
-def show_state(event: AuditEvent, state: dict[str, Any], reader: Reader = ANYBODY) -> list[tuple[str, ShownValue]]:
+def show_state(event: AuditEvent, state: dict[str, object], reader: Reader = ANYBODY) -> list[tuple[str, ShownValue]]:
     """Return label and value of each field of a recorded state; ``event`` is any event of the same model."""
     fields = {name: event.field(name) for name in state}
     return [(label_of(fields[name], name), _show_held(fields[name], value, reader)) for name, value in state.items()]
 
 
-def _show_held(field: models.Field[Any, Any] | None, value: Any, reader: Reader) -> ShownValue:
+def _show_held(field: models.Field[object, object] | None, value: Any, reader: Reader) -> ShownValue:
     """Return a value of a state; the members of a m2m field one below the other where somebody reads their names."""
     if not (is_members(field) and reader.is_localised):
         return _show_key(field, value, reader)
@@ -282,7 +286,7 @@ def show_payload(payload: dict[str, Any]) -> list[tuple[str, ShownValue]]:
     return list(_pairs(decoded, "")) if isinstance(decoded, dict) else [(_("value"), _plain(decoded))]
 
 
-def _pairs(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, ShownValue]]:
+def _pairs(values: dict[str, object], prefix: str) -> Iterator[tuple[str, ShownValue]]:
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from _pairs(value, f"{prefix}{key}.")

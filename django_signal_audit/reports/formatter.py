@@ -6,7 +6,6 @@ import datetime as dt
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from django.db import models
 from django.utils import timezone
@@ -50,7 +49,7 @@ def show_brief(moment: dt.datetime) -> str:
     return f"{show_date(here)} {show_clock(here)}"
 
 
-def show_exactly(value: Any) -> str | None:
+def show_exactly(value: object) -> str | None:
     """Return a date, time or number with all that it holds, None for values of other types."""
     if isinstance(value, dt.datetime):
         return _show_moment(value, _fraction(value))
@@ -90,7 +89,7 @@ def show_time(moment: dt.datetime) -> str:
     return local(moment).isoformat(sep=" ")
 
 
-def _exact(value: Any) -> str:
+def _exact(value: object) -> str:
     if isinstance(value, dt.datetime):
         return show_time(value)
     return format(value, "f") if isinstance(value, Decimal) and value.is_finite() else safe_str(value)
@@ -109,7 +108,7 @@ class Reader:
     names: Names = field(default_factory=dict)
     is_localised: bool = False
 
-    def write(self, column: models.Field[Any, Any] | None, value: Any) -> str:
+    def write(self, column: models.Field[object, object] | None, value: object) -> str:
         """Return the text of a single value of a field, which may be gone (None)."""
         is_known = self.is_localised and column is not None and target_of(column) is None
         if is_known and isinstance(plain_field(column), _LOCALISED):  # type: ignore[arg-type]

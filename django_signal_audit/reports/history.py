@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -45,7 +44,7 @@ def life(title: str, events: Iterable[AuditEvent]) -> Report:
     return Report(title=title, columns=LIFE, rows=rows, empty=_("No events are recorded."))
 
 
-def state(title: str, event: AuditEvent, values: dict[str, Any], empty: str = "") -> Report:
+def state(title: str, event: AuditEvent, values: dict[str, object], empty: str = "") -> Report:
     """Return one recorded state, a row per field; ``event`` is any event of the same model."""
     doubtful = uncertain(event, values)
     rows = [
@@ -73,6 +72,6 @@ def uncertain(event: AuditEvent, names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in covered]
 
 
-def _data(value: Any, shown: ShownValue) -> JSONValue:
+def _data(value: object, shown: ShownValue) -> JSONValue:
     """Return the value for machines; a masked or digested one has nothing but its text."""
     return shown.text if isinstance(value, (Masked, Digest)) else to_json(value)

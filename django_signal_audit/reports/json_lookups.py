@@ -20,7 +20,7 @@ class HasItem(Lookup):
     lookup_name = "has_item"
     prepare_rhs = False
 
-    def _sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, template: str, item: str) -> Any:
+    def _sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, template: str, item: str) -> object:
         left, params = self.process_lhs(compiler, connection)
         return template % left, (*params, item)
 

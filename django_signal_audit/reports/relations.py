@@ -24,7 +24,7 @@ MayName: TypeAlias = Callable[[type[models.Model]], bool]
 Readable: TypeAlias = Callable[[Sequence[models.Model]], Sequence[models.Model]]
 
 
-def target_of(field: models.Field[Any, Any] | None) -> Target | None:
+def target_of(field: models.Field[object, object] | None) -> Target | None:
     """Return the field whose values a foreign key or a many-to-many field holds, None for other fields."""
     if not isinstance(field, (models.ForeignKey, models.ManyToManyField)):
         return None
@@ -60,13 +60,13 @@ def names_in(
     return _names(found, may_name, readable)
 
 
-def is_members(field: models.Field[Any, Any] | None) -> bool:
+def is_members(field: models.Field[object, object] | None) -> bool:
     """Return whether it is a many-to-many field, whose value is a list of keys."""
     return isinstance(field, models.ManyToManyField)
 
 
 def _names(
-    keys: Iterable[tuple[str | None, models.Field[Any, Any] | None, Any]],
+    keys: Iterable[tuple[str | None, models.Field[object, object] | None, object]],
     may_name: MayName | None = None,
     readable: Readable | None = None,
 ) -> Names:
@@ -80,7 +80,7 @@ def _names(
     return {target: _look_up(using, target, found, readable) for (using, target), found in wanted.items()}
 
 
-def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[Any, Any] | None, Any]]:
+def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[object, object] | None, object]]:
     for name, (old, new) in event.field_changes.items():
         field = event.field(name)
         yield from ((field, key) for key in (old, new) if isinstance(field, models.ForeignKey) and _is_key(key))
@@ -88,7 +88,7 @@ def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[Any, Any] | None, An
         yield from ((event.field(name), key) for key in (*members.added, *members.removed))
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: object) -> bool:
     return value is not None and not isinstance(value, (Digest, Masked))
 
 

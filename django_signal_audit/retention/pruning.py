@@ -188,7 +188,7 @@ class Pruning:
         record_pruned(self._using, data)
 
 
-def record_pruned(using: str, data: dict[str, Any]) -> None:
+def record_pruned(using: str, data: dict[str, object]) -> None:
     """Record that events were pruned, or raise EventNotWritten: what is not recorded does not happen."""
     change = Change(event_type=EVENTS_PRUNED, source=Source.MANUAL, using=using, data=data)
     if not record_changes([change], using):
@@ -206,7 +206,7 @@ def _uids_of_digests(using: str) -> Iterator[str]:
         yield from map(str, row.event_uids)
 
 
-def prune_digests(using: str, **which: Any) -> None:
+def prune_digests(using: str, **which: object) -> None:
     """Delete what was sent about several events of which none is left.
 
     Args:
@@ -223,7 +223,7 @@ def prune_digests(using: str, **which: Any) -> None:
             Notification.objects.using(using).filter(pk__in=gone, status__in=FINISHED).delete()
 
 
-def _any_left(uids: Sequence[Any], using: str) -> bool:
+def _any_left(uids: Sequence[object], using: str) -> bool:
     # The last ones are the newest, and the likeliest to be there.
     for end in range(len(uids), 0, -_CHUNK):
         some = [UUID(str(uid)) for uid in uids[max(0, end - _CHUNK) : end]]

@@ -22,7 +22,9 @@ def choices_of(field: Field) -> dict[Any, str] | None:
         return None
 
 
-def choice_problems(when: Mapping[Any, Any], models_fields: Sequence[Mapping[str, Field]], path: str) -> list[Problem]:
+def choice_problems(
+    when: Mapping[Any, object], models_fields: Sequence[Mapping[str, Field]], path: str
+) -> list[Problem]:
     """Return warnings about values after ``from`` and ``to`` that no field of that name can have.
 
     Args:
@@ -44,7 +46,7 @@ def choice_problems(when: Mapping[Any, Any], models_fields: Sequence[Mapping[str
     return problems
 
 
-def _known(value: Any, fields: Iterable[Field]) -> dict[Any, str] | None:
+def _known(value: object, fields: Iterable[Field]) -> dict[object, str] | None:
     """Return the choices of the fields if none of them can have the value, None if one can."""
     every: dict[Any, str] = {}
     for field in fields:
@@ -55,20 +57,20 @@ def _known(value: Any, fields: Iterable[Field]) -> dict[Any, str] | None:
     return every or None
 
 
-def _is_among(value: Any, choices: Iterable[Any], field: Field) -> bool:
+def _is_among(value: object, choices: Iterable[object], field: Field) -> bool:
     plain = plain_field(field)
     read = _read(plain, value)
     return any(choice in (value, read) or _read(plain, choice) == read for choice in choices)
 
 
-def _read(plain: Field, value: Any) -> Any:
+def _read(plain: Field, value: object) -> object:
     try:
         return plain.to_python(value)
     except Exception:  # noqa: BLE001  # fields of all kinds convert the value, each fails in its own way
         return value
 
 
-def _hint(value: Any, choices: Mapping[Any, str]) -> str:
+def _hint(value: object, choices: Mapping[object, str]) -> str:
     by_label = {label.lower(): choice for choice, label in choices.items()}
     word = str(value).strip().lower()
     if word in by_label:
@@ -80,5 +82,5 @@ def _hint(value: Any, choices: Mapping[Any, str]) -> str:
     return f"Its choices are: {listed}{', …' if len(choices) > 20 else ''}."
 
 
-def _shown(choice: Any) -> str:
+def _shown(choice: object) -> str:
     return repr(str(choice)) if isinstance(choice, str) else shown(choice)

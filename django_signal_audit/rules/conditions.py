@@ -74,7 +74,7 @@ def _column_value(plain: Any, operand: Any) -> Any:
         raise
 
 
-def _moment(plain: models.DateTimeField[Any, Any], operand: Any) -> Any:
+def _moment(plain: models.DateTimeField[Any, object], operand: object) -> object:
     """Return a moment that can be compared with stored ones: aware where the project's are, in its time zone."""
     if isinstance(operand, dt.date) and not isinstance(operand, dt.datetime):
         operand = dt.datetime.combine(operand, dt.time())  # its zone comes next
@@ -87,7 +87,7 @@ def _moment(plain: models.DateTimeField[Any, Any], operand: Any) -> Any:
     return value
 
 
-def read_values(field: Field, operand: Any) -> tuple[Any, ...]:
+def read_values(field: Field, operand: object) -> tuple[Any, ...]:
     """Return the operand, one value or a list of them, as values of the field."""
     several = operand if isinstance(operand, (list, tuple, set, frozenset)) else [operand]
     if not several:
@@ -96,14 +96,14 @@ def read_values(field: Field, operand: Any) -> tuple[Any, ...]:
     return tuple(read_value(field, item) for item in several)
 
 
-def require_order(field: Field, operand: Any) -> None:
+def require_order(field: Field, operand: object) -> None:
     """Raise unless one value of the field can be greater than another; there is no operand."""
     if isinstance(plain_field(field), _UNORDERED):
         msg = "its values can't be ordered"
         raise ValueError(msg)
 
 
-def read_threshold(field: Field, operand: Any) -> Any:
+def read_threshold(field: Field, operand: object) -> Any:
     """Return the operand as a value of the field that others lie above and below of."""
     require_order(field, operand)
     value = read_value(field, operand)
@@ -113,7 +113,7 @@ def read_threshold(field: Field, operand: Any) -> Any:
     return value
 
 
-def read_step(field: Field, operand: Any) -> Decimal | dt.timedelta:
+def read_step(field: Field, operand: object) -> Decimal | dt.timedelta:
     """Return the operand as a difference of two values of the field."""
     if isinstance(plain_field(field), _SPANS):
         if not isinstance(operand, dt.timedelta) or not operand > dt.timedelta():
@@ -123,7 +123,7 @@ def read_step(field: Field, operand: Any) -> Decimal | dt.timedelta:
     return read_amount(field, operand)
 
 
-def read_amount(field: Field, operand: Any) -> Decimal:
+def read_amount(field: Field, operand: object) -> Decimal:
     """Return the operand as the positive number by which a numeric field rises or falls."""
     if isinstance(plain_field(field), (*_STEPLESS, *_SPANS)):
         msg = "its values aren't numbers"
@@ -135,7 +135,7 @@ def read_amount(field: Field, operand: Any) -> Decimal:
     return number
 
 
-def _number(operand: Any) -> Decimal:
+def _number(operand: object) -> Decimal:
     try:
         number = None if isinstance(operand, bool) else Decimal(str(operand))
     except InvalidOperation:
@@ -146,12 +146,12 @@ def _number(operand: Any) -> Decimal:
     return number
 
 
-def _exact(value: Any) -> Any:
+def _exact(value: object) -> Any:
     # 0.3 - 0.1 is not 0.2 in binary.
     return Decimal(repr(value)) if isinstance(value, float) and math.isfinite(value) else value
 
 
-def rose_by(old: Any, new: Any, by: Any) -> bool:
+def rose_by(old: Any, new: Any, by: object) -> bool:
     """Return whether the value rose at least so far."""
     old, new = _exact(old), _exact(new)
     if isinstance(old, float) or isinstance(new, float):
@@ -159,7 +159,7 @@ def rose_by(old: Any, new: Any, by: Any) -> bool:
     return bool(new - old >= by)
 
 
-def rose_by_percent(old: Any, new: Any, percent: Decimal) -> bool:
+def rose_by_percent(old: Any, new: object, percent: Decimal) -> bool:
     """Return whether the value rose by so many percent of what it was; from zero, every rise is more than that."""
     old, new = _exact(old), _exact(new)
     if isinstance(old, float) or isinstance(new, float):
@@ -285,13 +285,13 @@ class AllOf:
         return all(test(change) for test in self.tests)
 
 
-def _parts(spec: Any) -> list[tuple[str, Operator, Any]]:
+def _parts(spec: Any) -> list[tuple[str, Operator, object]]:
     """Return the operators of one field with their operands, once they are known to be right."""
     pairs: Mapping[str, Any] = {spec: None} if isinstance(spec, str) else spec
     return [(key, WORDS.get(key) or OPERATORS[key], operand) for key, operand in pairs.items()]
 
 
-def compile_when(when: Mapping[str, Any], fields: Mapping[str, Field]) -> Condition:
+def compile_when(when: Mapping[str, object], fields: Mapping[str, Field]) -> Condition:
     """Return the condition for a ``when`` mapping whose problems were ruled out.
 
     Args:
@@ -308,7 +308,7 @@ def compile_when(when: Mapping[str, Any], fields: Mapping[str, Field]) -> Condit
     )
 
 
-def can_hold(spec: Any, field: Field, event_type: str) -> bool:
+def can_hold(spec: object, field: Field, event_type: str) -> bool:
     """Return whether the operators of one field, known to be right, can hold for any change of this type."""
     if isinstance(field, models.ManyToManyField):
         return event_type in (EventType.M2M, EventType.DELETE)
@@ -322,7 +322,7 @@ def can_hold(spec: Any, field: Field, event_type: str) -> bool:
     return {1, -1} - {operator.direction for operator in operators} != set() and not _stays(spec, field)
 
 
-def _stays(spec: Any, field: Field) -> bool:
+def _stays(spec: object, field: Field) -> bool:
     """Return whether the value is to change from one value to the same one."""
     if not isinstance(spec, Mapping) or not {"from", "to"} <= set(spec):
         return False
@@ -340,7 +340,7 @@ def when_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: st
     ]
 
 
-def _spec_problems(spec: Any, field: Field, path: str) -> list[Problem]:
+def _spec_problems(spec: object, field: Field, path: str) -> list[Problem]:
     if isinstance(spec, str):
         if spec in WORDS:
             return _use_problems(spec, None, field, path)
@@ -374,14 +374,14 @@ def _quoted(word: str) -> str:
     return f'"{text[1:-1]}"' if text[0] == text[-1] == "'" and '"' not in text else text
 
 
-def _is_value(spec: Any) -> bool:
+def _is_value(spec: object) -> bool:
     """Return whether something that is no operator may be the value that somebody waits for."""
     if isinstance(spec, (list, tuple, set, frozenset)):
         return bool(spec) and all(map(_is_value, spec))
     return spec is None or isinstance(spec, (str, bool, int, float, Decimal, dt.date, dt.timedelta, UUID))
 
 
-def _operand_problems(key: Any, operand: Any, field: Field, path: str) -> list[Problem]:
+def _operand_problems(key: object, operand: object, field: Field, path: str) -> list[Problem]:
     if key not in OPERATORS:
         near = key if key in WORDS else nearest_operator(key)
         hint = f'"{near}" takes no value: write it alone.' if near in WORDS else f"Did you mean {near!r}?"
@@ -393,13 +393,13 @@ def _operand_problems(key: Any, operand: Any, field: Field, path: str) -> list[P
     return _use_problems(key, operand, field, path)
 
 
-def nearest_operator(key: Any) -> str | None:
+def nearest_operator(key: object) -> str | None:
     """Return the operator that a key of a condition most likely means, None if none is near."""
     word = key.strip().lower() if isinstance(key, str) else ""
     return OPERATOR_SYNONYMS.get(word) or WORD_SYNONYMS.get(word) or nearest(key, [*OPERATORS, *WORDS])
 
 
-def _use_problems(key: str, operand: Any, field: Field, path: str) -> list[Problem]:
+def _use_problems(key: str, operand: object, field: Field, path: str) -> list[Problem]:
     """Return why the field cannot have this operator, or the operator this operand."""
     if isinstance(field, models.ManyToManyField):
         message = f"is {key!r}, which doesn't work for a many-to-many field."
@@ -417,7 +417,7 @@ def _use_problems(key: str, operand: Any, field: Field, path: str) -> list[Probl
     return []
 
 
-def _meant_operand(operator: Operator, field: Field, operand: Any) -> str:
+def _meant_operand(operator: Operator, field: Field, operand: object) -> str:
     """Return the edit that makes ``"20%"`` or a negative number right: the operator says the direction."""
     if not isinstance(operand, (str, int, float, Decimal)) or isinstance(operand, bool):
         return ""

@@ -7,7 +7,7 @@ import re
 from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django_signal_audit.problems import Problem, shown
 from django_signal_audit.rules.schema import Rule
@@ -86,7 +86,7 @@ class Period:
         return not self.months and self.rest < dt.timedelta(days=1)
 
 
-def parse_period(value: Any) -> Period | None:
+def parse_period(value: object) -> Period | None:
     """Return the period that a text or a timedelta means, None if it means none or one that is not above zero."""
     if isinstance(value, dt.timedelta):
         return Period(rest=value) if value > dt.timedelta() else None
@@ -102,7 +102,7 @@ def parse_period(value: Any) -> Period | None:
         return None
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: object) -> bool:
     """Return whether the value means to keep a number of events per object: ``{"last": 50}``."""
     if not isinstance(value, Mapping) or set(value) != {"last"}:
         return False
@@ -110,12 +110,12 @@ def is_count(value: Any) -> bool:
     return isinstance(last, int) and not isinstance(last, bool) and last > 0
 
 
-def is_retention(value: Any) -> bool:
+def is_retention(value: object) -> bool:
     """Return whether the value may stand as the ``retention`` of a rule."""
     return value == "" or parse_period(value) is not None or is_count(value)
 
 
-def period_hint(value: Any) -> str:
+def period_hint(value: object) -> str:
     """Return what to write in place of a value that is no period."""
     said = f"It is {shown(value)}."
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:

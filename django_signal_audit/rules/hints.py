@@ -64,7 +64,7 @@ _SIZE = re.compile(r"\s*(\d+)\s*([km]?)i?b?(?:ytes?)?\s*", re.IGNORECASE)
 _SIZES = {"": 1, "k": 1024, "m": 1024**2}
 
 
-def unknown_setting_hint(key: Any, known: Collection[str]) -> str:
+def unknown_setting_hint(key: object, known: Collection[str]) -> str:
     """Return the edit to make to a key of SIGNAL_AUDIT that doesn't exist."""
     if isinstance(key, str) and key.lower() in RULE_KEYS and key.lower() != "notify" and key.upper() not in known:
         near = SETTING_SYNONYMS.get(key.lower())
@@ -75,7 +75,7 @@ def unknown_setting_hint(key: Any, known: Collection[str]) -> str:
     return did_you_mean(key, known, synonyms=SETTING_SYNONYMS)
 
 
-def setting_hint(key: str, value: Any) -> str:
+def setting_hint(key: str, value: object) -> str:
     """Return the edit to make to a value that a setting cannot have, ``""`` if it isn't known; it shows no secret."""
     if key == "RULES":
         return _rules_hint(value)
@@ -97,7 +97,7 @@ def setting_hint(key: str, value: Any) -> str:
     return ""
 
 
-def _rules_hint(value: Any) -> str:
+def _rules_hint(value: object) -> str:
     if not isinstance(value, Mapping):
         return ""
     if "name" in value or "model" in value:
@@ -106,21 +106,21 @@ def _rules_hint(value: Any) -> str:
     return f"Write a list, with the name in each rule: {shown(rules)}." if rules else "Write a list of dicts."
 
 
-def _channels_hint(value: Any) -> str:
+def _channels_hint(value: object) -> str:
     form = '{"BACKEND": "dotted.path", "OPTIONS": {…}}'
     if isinstance(value, Mapping) and "BACKEND" not in value:
         return "Aliases are strings."
     return f'Write a dict of alias to channel: "CHANNELS": {{"mail": {form}}}.'
 
 
-def _names_hint(value: Any) -> str:
+def _names_hint(value: object) -> str:
     inside = list(value.values()) if isinstance(value, Mapping) else value
     names = [value] if isinstance(value, (str, type)) else _flat(inside)
     found = [part for name in names for part in (split(name) if isinstance(name, str) else [_label_of(name)])]
     return f"Write {shown(found)}." if found and all(found) and found != value else ""
 
 
-def rule_hint(value: Any) -> str:
+def rule_hint(value: object) -> str:
     """Return the edit to make to an entry of RULES that is no rule."""
     label = value if isinstance(value, str) and "." in value and " " not in value else _label_of(value)
     if isinstance(value, (list, tuple)):
@@ -135,7 +135,7 @@ def rule_hint(value: Any) -> str:
     return 'Write {"name": …, "model": …}.'
 
 
-def meant_key(name: Any, keys: Collection[str]) -> str:
+def meant_key(name: object, keys: Collection[str]) -> str:
     """Return the key of a rule, or of a notify entry, that a key stands for, ``""`` if none."""
     word = name.strip().lower() if isinstance(name, str) else ""
     if "notify" in keys:
@@ -154,7 +154,7 @@ def _notify_key(word: str) -> str:
     return word if word in NOTIFY_KEYS else NOTIFY_SYNONYMS.get(word, "")
 
 
-def key_hint(name: Any, value: Any, keys: Collection[str]) -> str:
+def key_hint(name: object, value: object, keys: Collection[str]) -> str:
     """Return the edit to make to a key that a rule, or a notify entry, doesn't have."""
     word = name.strip().lower() if isinstance(name, str) else ""
     if "notify" in keys:
@@ -296,7 +296,7 @@ def mask_mistake(word: str) -> tuple[str, str] | None:
     return None
 
 
-def value_hint(key: str, value: Any) -> str:
+def value_hint(key: str, value: object) -> str:
     """Return the edit to make to a value that a key of a rule, or of a notify entry, cannot have."""
     if key == "level":
         return did_you_mean(value, Level.values, synonyms=LEVEL_SYNONYMS)
@@ -309,7 +309,7 @@ def value_hint(key: str, value: Any) -> str:
     return f"It is {shown(value)}."
 
 
-def _meant(key: str, value: Any) -> str:
+def _meant(key: str, value: object) -> str:
     if key == "model":
         label = _label_of(value)
         return f'Write "{label}".' if label else ""
@@ -329,7 +329,7 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"[,;]", text) if part.strip()]
 
 
-def _list(key: str, value: Any) -> str:
+def _list(key: str, value: object) -> str:
     if isinstance(value, str):
         if key == "fields" and value.strip() in EVERYTHING:
             return EVERY_FIELD
@@ -342,13 +342,13 @@ def _list(key: str, value: Any) -> str:
     return f"It is {shown(value)}. Write {shown(names)}." if names and all(isinstance(n, str) for n in names) else ""
 
 
-def _entries(value: Mapping[Any, Any]) -> list[Any]:
+def _entries(value: Mapping[object, object]) -> list[object]:
     if "channel" in value:
         return [dict(value)]
     return [{"channel": key, **item} if isinstance(item, Mapping) else {"channel": key} for key, item in value.items()]
 
 
-def _flat(value: Any, depth: int = 0) -> Iterable[Any]:
+def _flat(value: object, depth: int = 0) -> Iterable[object]:
     """Yield what is in lists of lists; fields by their name, dicts by their keys."""
     if isinstance(value, (list, tuple, set, frozenset, Mapping)) and depth < DEEPEST:
         for item in value:
@@ -357,13 +357,13 @@ def _flat(value: Any, depth: int = 0) -> Iterable[Any]:
         yield value.name if isinstance(value, Field) else value
 
 
-def _texts_in(value: Any) -> list[str]:
+def _texts_in(value: object) -> list[str]:
     """Return the texts in the values of a dict, or in the pairs of a list such as ADMINS."""
     inside = list(value.values()) if isinstance(value, Mapping) else value
     return [text for text in _flat(inside) if isinstance(text, str)]
 
 
-def _path_of(value: Any) -> str:
+def _path_of(value: object) -> str:
     if not isinstance(value, (FunctionType, type)):
         return ""
     module, name = value.__module__, value.__qualname__
@@ -372,7 +372,7 @@ def _path_of(value: Any) -> str:
     return f'Write its dotted path, "{module}.{name}".'
 
 
-def _condition(value: Any) -> str:
+def _condition(value: object) -> str:
     if not isinstance(value, (list, tuple)):
         return ""
     if all(isinstance(item, Mapping) for item in value):
@@ -383,7 +383,7 @@ def _condition(value: Any) -> str:
     return ""
 
 
-def _duration(key: str, value: Any) -> str:
+def _duration(key: str, value: object) -> str:
     if isinstance(value, dt.timedelta):
         return f'Write "{int(value.total_seconds())}s".' if value > dt.timedelta() else ""
     meant = _rate_meant(value) if key == "throttle" else _duration_meant(value)
@@ -394,7 +394,7 @@ def _duration(key: str, value: Any) -> str:
     return f'It is {shown(value)}. Write "{meant}"{unit}.'
 
 
-def _duration_meant(value: Any) -> str:
+def _duration_meant(value: object) -> str:
     """Return the duration that a number, ``30 days``, ``daily``, ``1h30m`` or ``PT1H`` means, ``""`` if none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value}s"
@@ -411,7 +411,7 @@ def _duration_meant(value: Any) -> str:
     return f"{word}s" if word.isdecimal() else _WORDS.get(word, "")
 
 
-def _rate_meant(value: Any) -> str:
+def _rate_meant(value: object) -> str:
     """Return the rate that ``5``, ``5 per hour``, ``(5, "1h")`` or ``{"1h": 5}`` means, ``""`` if none."""
     if isinstance(value, Mapping) and len(value) == 1:
         value = (*value.values(), *value)
@@ -431,7 +431,7 @@ def _rate_meant(value: Any) -> str:
     return f"{number[0]}/{_duration_meant(period[0])}" if number else ""
 
 
-def _retention_hint(value: Any) -> str:
+def _retention_hint(value: object) -> str:
     if value is None or (isinstance(value, str) and value.strip().lower() in _FOREVER):
         return f"It is {shown(value)}. Remove the key: events are kept forever then."
     days = value.get("days") if isinstance(value, Mapping) else value
@@ -467,7 +467,7 @@ _EVENTS = {
 }
 
 
-def signal_hint(dotted: str, accepts: Callable[[Any], bool]) -> str:
+def signal_hint(dotted: str, accepts: Callable[[object], bool]) -> str:
     """Return what to write instead of a path that leads to no signal to be recorded, ``""`` if that cannot be known.
 
     Args:
@@ -487,7 +487,7 @@ def signal_hint(dotted: str, accepts: Callable[[Any], bool]) -> str:
     return f"Name a signal of the module, such as {inside[0]!r}." if inside else ""
 
 
-def _signals(accepts: Callable[[Any], bool]) -> Iterator[str]:
+def _signals(accepts: Callable[[object], bool]) -> Iterator[str]:
     """Yield the dotted paths of the signals in the modules ``signals`` of the installed apps."""
     for config in apps.get_app_configs():
         try:

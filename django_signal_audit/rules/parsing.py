@@ -64,15 +64,15 @@ class Mask(NamedTuple):
     names: tuple[str, ...]
 
 
-def _text(value: Any) -> bool:
+def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) and item for item in value)
 
 
-def storable(value: Any, length: int = NAME_LENGTH) -> bool:
+def storable(value: object, length: int = NAME_LENGTH) -> bool:
     """Return whether a text of the settings can stand in a column of that length, on every database."""
     return isinstance(value, str) and len(value) <= length and clean_text(value) == value
 
@@ -81,11 +81,11 @@ def _labels(value: Any) -> bool:
     return _texts(value) and all(map(storable, value))
 
 
-def _notify(value: Any) -> bool:
+def _notify(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(item, (str, Mapping)) for item in value)
 
 
-def _duration(value: Any) -> bool:
+def _duration(value: object) -> bool:
     return isinstance(value, str) and (not value or parse_duration(value) is not None)
 
 
@@ -94,7 +94,7 @@ def _window(value: Any) -> bool:
     return _duration(value) and (parse_duration(value) or dt.timedelta()) <= dt.timedelta(days=366)
 
 
-def _rate(value: Any) -> bool:
+def _rate(value: object) -> bool:
     return isinstance(value, str) and (not value or parse_rate(value) is not None)
 
 
@@ -168,7 +168,7 @@ def rule_path(index: int) -> str:
     return f'SIGNAL_AUDIT["RULES"][{index}]'
 
 
-def parse_rules(raw_rules: Iterable[Any]) -> tuple[list[ParsedRule], list[Problem]]:
+def parse_rules(raw_rules: Iterable[object]) -> tuple[list[ParsedRule], list[Problem]]:
     """Return what could be read of each rule, and what is wrong with the rest of it."""
     parsed: list[ParsedRule] = []
     problems: list[Problem] = []
@@ -186,7 +186,7 @@ def parse_rules(raw_rules: Iterable[Any]) -> tuple[list[ParsedRule], list[Proble
     return parsed, problems
 
 
-def masks(raw_rules: Iterable[Any]) -> list[Mask]:
+def masks(raw_rules: Iterable[object]) -> list[Mask]:
     """Return what enabled rules mask, those with mistakes among them: no typing error may bring a secret to light."""
     found = []
     for raw in raw_rules:
@@ -203,14 +203,14 @@ def _as_texts(value: Any) -> tuple[str, ...]:
     return tuple(value) if _texts(value) else ()
 
 
-def as_mapping(raw: Any) -> Mapping[Any, Any] | None:
+def as_mapping(raw: object) -> Mapping[Any, Any] | None:
     """Return an entry of RULES by key, None if it is neither a dict nor a Rule."""
     if isinstance(raw, Rule):
         return {key: getattr(raw, key) for key in RULE_KEYS}
     return raw if isinstance(raw, Mapping) else None
 
 
-def _parse_rule(raw: Mapping[Any, Any], path: str) -> tuple[ParsedRule, list[Problem]]:
+def _parse_rule(raw: Mapping[object, object], path: str) -> tuple[ParsedRule, list[Problem]]:
     named = {key: value for key, value in raw.items() if key != "name" or not _is_nameless(value)}
     sound, unread, problems = _read(named, path, _RULE, "a rule")
     if "name" not in {*named, *unread}:
@@ -229,11 +229,11 @@ def _parse_rule(raw: Mapping[Any, Any], path: str) -> tuple[ParsedRule, list[Pro
     return ParsedRule(rule=rule, path=path, notify=tuple(entries), unread=unread), problems
 
 
-def _items(notify: Any) -> Iterable[Any]:
+def _items(notify: object) -> Iterable[object]:
     return notify if isinstance(notify, (list, tuple)) else ()
 
 
-def _parse_entry(raw: str | Mapping[Any, Any], path: str) -> tuple[ParsedEntry, list[Problem]]:
+def _parse_entry(raw: str | Mapping[object, object], path: str) -> tuple[ParsedEntry, list[Problem]]:
     if isinstance(raw, str):
         return ParsedEntry(NotifyEntry.of(raw), path, frozenset()), []
     sound, unread, problems = _read(raw, path, _NOTIFY, "a notify entry")
@@ -244,7 +244,7 @@ def _parse_entry(raw: str | Mapping[Any, Any], path: str) -> tuple[ParsedEntry, 
 
 
 def _read(
-    raw: Mapping[Any, Any], path: str, keys: Mapping[str, _Key], what: str
+    raw: Mapping[Any, object], path: str, keys: Mapping[str, _Key], what: str
 ) -> tuple[dict[str, Any], frozenset[str], list[Problem]]:
     """Return the values that are as they must be, the keys that could not be read, and what is wrong with them."""
     sound, unread, problems = {}, set(), []
@@ -265,7 +265,7 @@ def _is_nameless(name: Any) -> bool:
     return name is None or (isinstance(name, str) and not name.strip())
 
 
-def _name_problems(name: Any, path: str, first: dict[str, str]) -> list[Problem]:
+def _name_problems(name: object, path: str, first: dict[str, str]) -> list[Problem]:
     if not isinstance(name, str) or not name.strip():
         return []
     where = f'{path}["name"]'

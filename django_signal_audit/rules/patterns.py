@@ -125,7 +125,7 @@ def hand_written_members(model: Model) -> dict[str, Model]:
     return {name: found for name, found in through.items() if _is_model(found) and not found._meta.auto_created}
 
 
-def _is_model(found: Any) -> TypeGuard[Model]:
+def _is_model(found: object) -> TypeGuard[Model]:
     return isinstance(found, type)
 
 

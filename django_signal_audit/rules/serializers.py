@@ -32,7 +32,7 @@ Serializer: TypeAlias = Callable[[Any, Any], JSONValue]
 _LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
 
 
-def scope_of(field: Field, pk: Any) -> tuple[str, str, str]:
+def scope_of(field: Field, pk: object) -> tuple[str, str, str]:
     """Return what the tag of a secret is comparable within: the declaring model, the row, the field."""
     return field.model._meta.label_lower, object_id(pk), field.name
 
@@ -64,7 +64,7 @@ def make_serializer(field: Field, *, is_secret: bool) -> Serializer:
 def _careful(field: Field, limit: int) -> Serializer:
     """Return a serializer that is right for any value."""
 
-    def keep(value: Any, pk: Any) -> JSONValue:
+    def keep(value: object, pk: object) -> JSONValue:
         if value.__class__ is Digest:
             return encode_tag(value)
         encoded = None if value is None else encode(field, value)
@@ -78,12 +78,12 @@ def _careful(field: Field, limit: int) -> Serializer:
 # Each of these serializers knows the usual values of a kind of field, and leaves all others to the careful one.
 
 
-def _whole(field: Field, _plain: Any, limit: int) -> Serializer:
+def _whole(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: value if value.__class__ is int or value.__class__ is bool else careful(value, pk)
 
 
-def _text(field: Field, _plain: Any, limit: int) -> Serializer:
+def _text(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     # A character takes four bytes of UTF-8 at most.
     sure = limit // 4
@@ -93,26 +93,26 @@ def _text(field: Field, _plain: Any, limit: int) -> Serializer:
     )
 
 
-def _decimal(field: Field, _plain: Any, limit: int) -> Serializer:
+def _decimal(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: (
         format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value, pk)
     )
 
 
-def _float(field: Field, _plain: Any, limit: int) -> Serializer:
+def _float(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     if limit < _LONGEST_FLOAT:
         return careful
     return lambda value, pk: repr(value) if value.__class__ is float else careful(value, pk)
 
 
-def _date(field: Field, _plain: Any, limit: int) -> Serializer:
+def _date(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: value.isoformat() if value.__class__ is dt.date else careful(value, pk)
 
 
-def _datetime(field: Field, _plain: Any, limit: int) -> Serializer:
+def _datetime(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     return lambda value, pk: (
         value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value, pk)
@@ -125,7 +125,7 @@ def _document(field: Field, plain: Any, limit: int) -> Serializer:
     if plain.encoder not in (None, DjangoJSONEncoder):
         return careful
 
-    def keep(value: Any, pk: Any) -> JSONValue:
+    def keep(value: Any, pk: object) -> JSONValue:
         # A character of a repr takes twelve bytes of JSON at most. The document is written before anybody changes it.
         return value if is_plain_document(value) and len(repr(value)) * 12 <= limit else careful(value, pk)
 

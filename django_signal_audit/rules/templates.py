@@ -75,7 +75,7 @@ def uses(nodes: Iterable[Node], scope: Scope | None = None) -> Iterator[Use]:
         known |= {} if isinstance(node, FilterNode) else after
 
 
-def _variables(values: Iterable[Any]) -> Iterator[tuple[str, ...]]:
+def _variables(values: Iterable[object]) -> Iterator[tuple[str, ...]]:
     """Yield the variables in the attributes of a tag, but for those of the nodes inside of it."""
     for value in values:
         if isinstance(value, Variable):
@@ -91,7 +91,7 @@ def _variables(values: Iterable[Any]) -> Iterator[tuple[str, ...]]:
             yield from _variables(vars(value).values())
 
 
-def _is_condition(value: Any) -> bool:
+def _is_condition(value: object) -> bool:
     """Return whether the value is part of the condition of an ``if``."""
     return hasattr(value, "__dict__") and hasattr(value, "nud") and not isinstance(value, (Node, Token, str))
 
@@ -107,7 +107,7 @@ def _bound(node: Node, scope: Scope) -> dict[str, str]:
     return {**found, counter: ANYTHING} if isinstance(counter, str) else found
 
 
-def _kind(expression: Any, scope: Scope) -> str:
+def _kind(expression: object, scope: Scope) -> str:
     """Return what an expression stands for."""
     names = getattr(getattr(expression, "var", None), "lookups", None) or ()
     if getattr(expression, "filters", None) or not names:
@@ -227,7 +227,7 @@ def compile_template(source: str) -> Template:
     return Template(source, engine=_engine())
 
 
-def render_template(source: str, context: Mapping[str, Any]) -> str:
+def render_template(source: str, context: Mapping[str, object]) -> str:
     """Return the text a template makes of the context."""
     text = compile_template(source).render(Context(dict(context), autoescape=False))
     # What templates render calls itself safe for HTML, and this is plain text.

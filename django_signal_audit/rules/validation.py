@@ -88,7 +88,7 @@ class _Known:
         self._through = {name: found for model in models for name, found in hand_written_members(model).items()}
         self._columns = {field.attname: name for name, field in self._fields.items()}
 
-    def problems(self, names: Iterable[Any], path: str) -> list[Problem]:
+    def problems(self, names: Iterable[object], path: str) -> list[Problem]:
         return [self._problem(name, path) for name in names if name not in self._fields]
 
     def _problem(self, name: Any, path: str) -> Problem:
@@ -100,7 +100,7 @@ class _Known:
         hint = f"Did you mean {near!r}?" if near else self._hint(name, path)
         return Problem("E010", path, f"names {shown(name)}, which isn't a field of the model.", hint)
 
-    def _hint(self, name: Any, path: str) -> str:
+    def _hint(self, name: object, path: str) -> str:
         if name in EVERYTHING:
             return EVERY_FIELD if path.endswith('["fields"]') else "Name each field."
         if name == "pk":
@@ -112,7 +112,7 @@ class _Known:
                     return f'Add a rule with "model": "{label}", whose rows hold that relation.'
         return did_you_mean(name, self._fields)
 
-    def _meant(self, name: Any) -> str | None:
+    def _meant(self, name: object) -> str | None:
         """Return the field that a lookup such as ``price__gt`` or a verbose name means, None if it is neither."""
         if not isinstance(name, str):
             return None
@@ -254,12 +254,12 @@ def _expression_hint(rule: Rule) -> str:
     return ""
 
 
-def import_problems(dotted: str, path: str, accepts: Callable[[Any], bool], expected: str) -> list[Problem]:
+def import_problems(dotted: str, path: str, accepts: Callable[[object], bool], expected: str) -> list[Problem]:
     """Return what is wrong with a dotted path that has to lead to something; an empty one leads nowhere."""
     return list(problem_of("E016", dotted, path, expected, accepts, hint=f"Name {expected}."))
 
 
-def _takes_a_change(found: Any) -> bool:
+def _takes_a_change(found: object) -> bool:
     """Return whether a condition can be called with one argument, and answers at once rather than by a coroutine."""
     if not callable(found) or inspect.iscoroutinefunction(found):
         return False
@@ -272,7 +272,7 @@ def _takes_a_change(found: Any) -> bool:
     return True
 
 
-def _is_custom_signal(found: Any) -> bool:
+def _is_custom_signal(found: object) -> bool:
     """Return whether a signal may be recorded: a model signal comes from every model, and our own would be endless."""
     return (
         isinstance(found, Signal)
@@ -298,7 +298,7 @@ def _channel_problems(parsed: ParsedRule) -> list[Problem]:
     return problems
 
 
-def _channel_hint(name: str, channels: Mapping[str, Any]) -> str:
+def _channel_hint(name: str, channels: Mapping[str, object]) -> str:
     if not channels:
         return "Add it to CHANNELS."
     if "@" in name:
@@ -310,7 +310,7 @@ def _channel_hint(name: str, channels: Mapping[str, Any]) -> str:
     return did_you_mean(name, channels, synonyms=kinds)
 
 
-def _backend(config: Any) -> str:
+def _backend(config: object) -> str:
     return str(config.get("BACKEND", "")) if isinstance(config, Mapping) else ""
 
 

@@ -41,7 +41,7 @@ def is_superuser(user: Any) -> bool:
     return bool(user.is_active and getattr(user, "is_superuser", False))
 
 
-def may_view_object(user: Any, instance: models.Model) -> bool:
+def may_view_object(user: object, instance: models.Model) -> bool:
     """Return whether the user has a permission to view a row, for its model or for this one object."""
     model = type(instance)
     return any(has_permission(user, action, model, about) for action in _VIEWING for about in (None, instance))
@@ -53,7 +53,7 @@ def has_permission(user: Any, action: str, model: Model, instance: models.Model 
     return bool(user.has_perm(f"{opts.app_label}.{get_permission_codename(action, opts)}", instance))
 
 
-def narrowed(user: Any, events: AuditEventQuerySet) -> AuditEventQuerySet:
+def narrowed(user: object, events: AuditEventQuerySet) -> AuditEventQuerySet:
     """Return those of the events that the project's VISIBILITY lets the user see; none without it."""
     visible = get_visibility()
     if visible is None:
@@ -81,7 +81,7 @@ def _model(label: str) -> Model | None:
         return None
 
 
-def _shown_in_admin() -> Iterable[Any]:
+def _shown_in_admin() -> Iterable[object]:
     """Return the concrete models that have a ModelAdmin or an inline on any site."""
     # A project without the admin has not imported it, and is not made to.
     sites: Any = sys.modules.get("django.contrib.admin.sites")
@@ -109,5 +109,5 @@ def get_visibility() -> Visibility | None:
 on_settings_changed(get_visibility.cache_clear)
 
 
-def _nothing(_user: Any, events: Any) -> Any:
+def _nothing(_user: object, events: Any) -> object:
     return events.none()

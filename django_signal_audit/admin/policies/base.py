@@ -85,7 +85,9 @@ class Limits:
         """Return whether the user may change a field."""
         return self.fields is None or (name in self.fields and not self.fields[name].disabled)
 
-    def offers(self, target: models.Field[Any, Any] | None, name: str, values: Collection[Any], using: str) -> bool:
+    def offers(
+        self, target: models.Field[object, object] | None, name: str, values: Collection[Any], using: str
+    ) -> bool:
         """Return whether the form lets the user choose all of these values.
 
         Args:
@@ -105,7 +107,7 @@ class Limits:
         return True
 
 
-def _offers_rows(field: Any, target: models.Field[Any, Any], values: Collection[Any], using: str) -> bool:
+def _offers_rows(field: Any, target: models.Field[object, object], values: Collection[object], using: str) -> bool:
     apply_limit_choices_to_to_formfield(field)
     rows = field.queryset.using(using)
     for wanted in chunks(frozenset(values), CHUNK):
@@ -179,13 +181,13 @@ FIELD_METHODS = (
 )
 
 
-def overrides(found: Any, base: type, *names: str) -> bool:
+def overrides(found: object, base: type, *names: str) -> bool:
     """Return whether an object has other methods of these names than its base class."""
     kind = type(found)
     return any(getattr(kind, name, None) is not getattr(base, name, None) or name in vars(found) for name in names)
 
 
-def overrides_by_itself(found: Any, base: type, *names: str) -> bool:
+def overrides_by_itself(found: object, base: type, *names: str) -> bool:
     """Return whether other code than Django's own overrides one of the methods."""
     return any(
         overrides(found, base, name) and not str(getattr(found, name).__module__).startswith("django.contrib.")
@@ -202,7 +204,7 @@ def narrows(rows: QuerySet[Any]) -> bool:
 class PermissionPolicy(Policy):
     """What a user may see and change of a model by its permissions."""
 
-    def __init__(self, user: Any, model: type[models.Model], *, has_hook: bool) -> None:
+    def __init__(self, user: object, model: type[models.Model], *, has_hook: bool) -> None:
         self.user = user
         self.model = model
         may_view = may_view_model(user, model._meta.label_lower)

@@ -59,7 +59,7 @@ class AdminPolicy(Policy):
     def _may_view(self) -> bool:
         return self._may_view_row(None)
 
-    def _may_view_row(self, row: Any) -> bool:
+    def _may_view_row(self, row: object) -> bool:
         return bool(ask(lambda: self.admin.has_view_or_change_permission(self.request, row), otherwise=False))
 
     @cached_property
@@ -90,7 +90,7 @@ class AdminPolicy(Policy):
             return {key: row for key, row in found.items() if self._may_view_row(row)}
         return found if self._may_view else {}
 
-    def _in_queryset(self, pks: Collection[Any], using: str) -> dict[str, models.Model]:
+    def _in_queryset(self, pks: Collection[object], using: str) -> dict[str, models.Model]:
         if self._queryset is None:
             return {}
         rows, found = self._queryset.using(using), {}
@@ -182,7 +182,7 @@ class AdminPolicy(Policy):
 class ChildPolicy(Policy):
     """What the parent's policy lets a user see and change, who needs the permission for the child as well."""
 
-    def __init__(self, user: Any, model: type[models.Model], parent: Policy) -> None:
+    def __init__(self, user: object, model: type[models.Model], parent: Policy) -> None:
         self.user = user
         self.model = model
         self.parent = parent

@@ -167,12 +167,12 @@ def nothing_recorded() -> RefusedError:
     return RefusedError(_("No value is recorded that could be restored."))
 
 
-def holds(instance: models.Model, field: Field, value: Any) -> bool:
+def holds(instance: models.Model, field: Field, value: object) -> bool:
     """Return whether a field of the object has a value, which is JSON."""
     return canonical_json(encode(field, stored_value(instance, field))) == canonical_json(value)
 
 
-def demand(instance: models.Model, values: Mapping[Field, Any]) -> None:
+def demand(instance: models.Model, values: Mapping[Field, object]) -> None:
     """Raise RefusedError unless the object has these values, which are JSON."""
     for field, value in values.items():
         if not _has_its_way(field) and not holds(instance, field, value):

@@ -107,7 +107,7 @@ class DeletionRevert(Revert):
         """Return whether the project keeps the user from setting the field; what no form can set comes again."""
         return field.editable and not self.limits.allows(field.name)
 
-    def _key(self) -> dict[Field, Any]:
+    def _key(self) -> dict[Field, object]:
         """Return the parts of the key by field: a multi-table child's parents have it too."""
         fields = self.model._meta.pk_fields
         if len(fields) > 1:
@@ -120,7 +120,7 @@ class DeletionRevert(Revert):
         key = self._key()
         return [field for field in fields if field not in key and not field.generated]
 
-    def _value(self, field: Field) -> Any:
+    def _value(self, field: Field) -> object:
         change = self.event.changes.get(field.name)
         if not isinstance(change, list):
             label = label_of(field, field.name)
@@ -137,12 +137,12 @@ class DeletionRevert(Revert):
         watched = plan.names_for(EventType.DELETE) if plan else frozenset()
         return [field for name, field in plan.all_members.items() if name not in watched] if plan else []
 
-    def _is_itself(self, field: Field, value: Any) -> bool:
+    def _is_itself(self, field: Field, value: object) -> bool:
         """Return whether the row refers to itself."""
         target = getattr(field, "target_field", None)
         return target is not None and value is not None and self._own(target) == value
 
-    def _own(self, field: Field) -> Any:
+    def _own(self, field: Field) -> object:
         if not issubclass(self.model, field.model):
             return None
         key = self._key()

@@ -42,7 +42,7 @@ class Exchange:
         model: Any = self.field.remote_field.model
         return model  # type: ignore[no-any-return]
 
-    def check_lost(self, using: str, but: Any = None) -> None:
+    def check_lost(self, using: str, but: object = None) -> None:
         """Raise RefusedError unless all members that the object lost are there, ``but`` the one with this key."""
         target: Any = WatchedM2M(self.field, ()).member_link.target_field
         # Some builds of SQLite take no more than 999 parameters.
@@ -60,7 +60,7 @@ class Exchange:
         if self.gained & held or not self.lost <= held:
             raise missed(self.field)
 
-    def _held(self, instance: models.Model, using: str, *, lock: bool) -> set[Any]:
+    def _held(self, instance: models.Model, using: str, *, lock: bool) -> set[object]:
         membership = WatchedM2M(self.field, ())
         mine = membership.of_owner(getattr(instance, membership.owner_link.target_field.attname))
         if lock:

@@ -22,22 +22,22 @@ from .base import CaptureSource, register_source
 UID = "django_signal_audit.accounts"
 
 
-def record_login(request: Any, user: Any, **_: Any) -> None:
+def record_login(request: object, user: object, **_: object) -> None:
     """Record that somebody logged in (receiver of user_logged_in)."""
     _record(EventType.LOGIN, request, user, {})
 
 
-def record_logout(request: Any, user: Any, **_: Any) -> None:
+def record_logout(request: object, user: object, **_: object) -> None:
     """Record that somebody logged out (receiver of user_logged_out); the user is None for an anonymous session."""
     _record(EventType.LOGOUT, request, user, {})
 
 
-def record_login_failed(credentials: dict[str, Any], request: Any = None, **_: Any) -> None:
+def record_login_failed(credentials: dict[str, object], request: object = None, **_: object) -> None:
     """Record a failed login with the name that was tried (receiver of user_login_failed)."""
     _record(EventType.LOGIN_FAILED, request, None, {"credentials": credentials})
 
 
-def _record(event_type: EventType, request: Any, user: Any, data: dict[str, Any]) -> None:
+def _record(event_type: EventType, request: Any, user: Any, data: dict[str, object]) -> None:
     using = router.db_for_write(AuditEvent)
     # Django hands on request.user at a logout, which is lazy.
     user = unwrapped(user)

@@ -40,7 +40,7 @@ class CeleryTaskSource(CaptureSource):
         signals.task_postrun.disconnect(_leave)
 
 
-def _send_along(sender: str, headers: dict[str, Any], **_: Any) -> None:
+def _send_along(sender: str, headers: dict[str, object], **_: object) -> None:
     packed = {} if sender == DELIVERY else pack()
     if packed:
         # As text, for AMQP knows no numbers longer than 64 bits.
@@ -49,7 +49,7 @@ def _send_along(sender: str, headers: dict[str, Any], **_: Any) -> None:
         headers.pop(HEADER, None)
 
 
-def _enter(task: Any, **_: Any) -> None:
+def _enter(task: Any, **_: object) -> None:
     request = task.request
     scope: AbstractContextManager[Any] = (
         context_scope(task=task.name) if request.is_eager else task_scope(task.name, _packed(request))
@@ -59,14 +59,14 @@ def _enter(task: Any, **_: Any) -> None:
     request.audit_scope = scope
 
 
-def _leave(task: Any, **_: Any) -> None:
+def _leave(task: Any, **_: object) -> None:
     scope = getattr(task.request, "audit_scope", None)
     if scope is not None:
         task.request.audit_scope = None
         scope.__exit__(None, None, None)
 
 
-def _packed(request: Any) -> Mapping[str, Any]:
+def _packed(request: Any) -> Mapping[str, object]:
     text = getattr(request, HEADER, None)
     try:
         found = json.loads(text or "{}")

@@ -40,7 +40,7 @@ class Loading:
     def _events(self) -> Any:
         return AuditEvent._base_manager.using(self.using).order_by()
 
-    def note(self, model: Model, pk: Any) -> None:
+    def note(self, model: Model, pk: object) -> None:
         """Keep in mind that a row is loaded."""
         concrete = model._meta.concrete_model or model
         if concrete in get_registry().plans:
@@ -85,7 +85,7 @@ def loading_scope(command: Any, using: str) -> Iterator[None]:
     loading = Loading(using)
     original: Callable[..., Any] = command.loaddata
 
-    def loaddata(*args: Any, **kwargs: Any) -> Any:
+    def loaddata(*args: object, **kwargs: object) -> Any:
         found = original(*args, **kwargs)
         loading.finish()  # in the transaction that handle() has opened
         return found
@@ -101,13 +101,13 @@ def loading_scope(command: Any, using: str) -> Iterator[None]:
         loading.end()
 
 
-def _note(sender: type[models.Model], instance: models.Model, using: str, raw: bool = False, **_: Any) -> None:
+def _note(sender: type[models.Model], instance: models.Model, using: str, raw: bool = False, **_: object) -> None:
     loading = scope_of(using).loading
     if raw and loading is not None:
         loading.note(sender, instance.pk)
 
 
-def before_raw_save(instance: Any, raw: bool = False, using: str = "", **_: Any) -> None:
+def before_raw_save(instance: object, raw: bool = False, using: str = "", **_: object) -> None:
     """Prepare an event or notification that a fixture brings: raw saves don't call the methods of its fields."""
     if not raw:
         return
@@ -122,11 +122,11 @@ for _model in (AuditEvent, Notification):
     pre_save.connect(before_raw_save, sender=_model, dispatch_uid="django_signal_audit.capture.fixtures")
 
 
-def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_execute(original: Callable[..., object]) -> Callable[..., Any]:
     """Return ``BaseCommand.execute`` in a context that carries the command's name."""
 
     @wraps(original)
-    def execute(self: BaseCommand, *args: Any, **options: Any) -> Any:
+    def execute(self: BaseCommand, *args: object, **options: object) -> Any:
         if not get_registry().rules:
             return original(self, *args, **options)
         with context_scope(command=type(self).__module__.rpartition(".")[2]), _around_fixtures(self, options):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import models, router
 from django.dispatch import Signal
 
@@ -21,7 +19,7 @@ from .base import CaptureSource, register_source
 UID = "django_signal_audit.custom_signals"
 
 
-def signal_change(event_type: str, arguments: dict[str, Any]) -> Change:
+def signal_change(event_type: str, arguments: dict[str, object]) -> Change:
     """Return the change for a signal: ``instance`` is the object, ``user`` the actor, the others are its data."""
     instance = unwrapped(arguments.pop("instance", None))
     actor = arguments.pop("user", None)
@@ -52,7 +50,7 @@ class SignalReceiver:
     def __init__(self, event_type: str) -> None:
         self.event_type = event_type
 
-    def __call__(self, sender: Any, signal: Signal, **arguments: Any) -> None:
+    def __call__(self, sender: object, signal: Signal, **arguments: object) -> None:
         """Record what the signal says."""
         change = signal_change(self.event_type, arguments)
         if change.model is None or not is_suspended(change.model):

@@ -51,7 +51,7 @@ class Command(AuditCommand):
     help = "Send the notifications that are due."
     exit_codes = EXIT_CODES
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: object) -> CommandParser:
         """Return the parser, with the exit codes below the options."""
         return super().create_parser(prog_name, subcommand, **{"formatter_class": HelpFormatter, **kwargs})
 
@@ -70,7 +70,7 @@ class Command(AuditCommand):
         parser.add_argument("--limit", type=int, help="Try at most this many messages (with --watch: each time).")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
-    def handle(self, *, database: str, retry_dead: bool, **options: Any) -> None:
+    def handle(self, *, database: str, retry_dead: bool, **options: object) -> None:
         """Do what was asked for."""
         self._validate(database, options)
         try:

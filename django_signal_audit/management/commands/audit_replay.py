@@ -103,7 +103,7 @@ class Command(AuditCommand):
         self.stdout.write(f"{table}\n\n")
 
 
-def _record(difference: Difference) -> dict[str, Any]:
+def _record(difference: Difference) -> dict[str, object]:
     return {
         "model": difference.model._meta.label_lower,
         "pk": object_id(difference.pk),
@@ -120,7 +120,7 @@ def _line(difference: Difference) -> tuple[str, ...]:
     return (difference.model._meta.label_lower, name, difference.field, *values, str(difference.kind.label))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return shorten(json.dumps(value, ensure_ascii=False), LONGEST)
 
 

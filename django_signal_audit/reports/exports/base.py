@@ -46,6 +46,6 @@ def record_of(event: AuditEvent) -> dict[str, Any]:
     return {**record, "uid": str(event.uid), "recorded_at": utc(event.recorded_at).isoformat()}
 
 
-def json_line(record: dict[str, Any]) -> str:
+def json_line(record: dict[str, object]) -> str:
     """Return a record as one line; ASCII only, so that no terminal obeys any of it."""
     return f"{json.dumps(record)}\n"

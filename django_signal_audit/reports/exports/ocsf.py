@@ -29,21 +29,21 @@ class _Kind(NamedTuple):
     describe: Callable[[AuditEvent], dict[str, Any]]
 
 
-def _user(uid: str, name: str) -> dict[str, Any]:
+def _user(uid: str, name: str) -> dict[str, object]:
     """Return who somebody is; nobody is known to be unknown."""
     if not uid and not name:
         return {"name": "anonymous", "type_id": 0}
     return {key: text for key, text in (("uid", uid), ("name", name)) if text}
 
 
-def _actor(event: AuditEvent) -> dict[str, Any]:
+def _actor(event: AuditEvent) -> dict[str, object]:
     if event.actor_id or event.actor_repr:
         return {"user": _user(event.actor_id, event.actor_repr)}
     program = event.context.get("command") or event.context.get("task")
     return {"app_name": program} if program else {"user": _user("", "")}
 
 
-def _origin(event: AuditEvent) -> dict[str, Any]:
+def _origin(event: AuditEvent) -> dict[str, object]:
     """Return where the request came from, and what it was."""
     request = event.context.get("request") or {}
     if not request:
@@ -61,14 +61,14 @@ def _origin(event: AuditEvent) -> dict[str, Any]:
     return found
 
 
-def _common(event: AuditEvent) -> dict[str, Any]:
+def _common(event: AuditEvent) -> dict[str, object]:
     found: dict[str, Any] = {"actor": _actor(event), **_origin(event)}
     if event.context.get("reason"):
         found["comment"] = event.context["reason"]
     return found
 
 
-def _entity(event: AuditEvent) -> dict[str, Any]:
+def _entity(event: AuditEvent) -> dict[str, object]:
     """Return the row before and after; of m2m fields, what came and what went."""
     named = {"type": event.model, "type_id": _OTHER, "uid": event.object_id or "-"}
     if event.object_repr:
@@ -86,7 +86,7 @@ def _entity(event: AuditEvent) -> dict[str, Any]:
     return found
 
 
-def _authentication(event: AuditEvent) -> dict[str, Any]:
+def _authentication(event: AuditEvent) -> dict[str, object]:
     credentials = event.data.get("credentials") or {}
     tried = next((str(value) for key, value in credentials.items() if "name" in key or "mail" in key), "")
     user = _user(event.object_id, event.object_repr or tried)
@@ -95,7 +95,7 @@ def _authentication(event: AuditEvent) -> dict[str, Any]:
     return {**found, "status_id": _FAILURE if failed else _SUCCESS}
 
 
-def _request(event: AuditEvent) -> dict[str, Any]:
+def _request(event: AuditEvent) -> dict[str, object]:
     data = event.data
     found = {
         "src_endpoint": {"name": "unknown"},
@@ -109,7 +109,7 @@ def _request(event: AuditEvent) -> dict[str, Any]:
     return found
 
 
-def _anything(_: AuditEvent) -> dict[str, Any]:
+def _anything(_: AuditEvent) -> dict[str, object]:
     return {}  # not even an actor has a place in this class
 
 
@@ -165,7 +165,7 @@ class OcsfFormat(JsonLinesExport):
             },
         }
 
-    def _metadata(self, event: AuditEvent) -> dict[str, Any]:
+    def _metadata(self, event: AuditEvent) -> dict[str, object]:
         metadata: dict[str, Any] = {
             "version": VERSION,
             "uid": str(event.uid),
