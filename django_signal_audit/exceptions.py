@@ -29,7 +29,12 @@ class ImmutableEvent(SignalAuditError, TypeError):
 
 
 class DeliveryError(SignalAuditError):
-    """Base class of what a channel raises to steer the next attempt."""
+    """Base class of what a channel raises to steer the next attempt.
+
+    ``shown_characters`` is how much of its text is noted, at most 2,000 characters; None for as many as that.
+    """
+
+    shown_characters: int | None = None
 
 
 class RetryLater(DeliveryError):

@@ -10,11 +10,13 @@ from django.urls import reverse
 
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.checks import check_plugins, check_rules
+from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import AuditEvent, Notification
 from tests.app.models import Category, CheapProduct, Note, Person, Picture, Place, Product, Restaurant, Seat, Tag, Team
 
 from .conftest import events, last
 from .model_admins import person_who_may, registered
+from .notices import INBOX
 from .revert_pages import address, page_of
 from .samples import make_event
 
@@ -474,6 +476,65 @@ def _permissions(*codenames):
     from django.contrib.auth.models import Permission
 
     return Permission.objects.filter(codename__in=codenames)
+
+
+class TestSeveralOwners:
+    """Where a model has several owners, the one who shows the row decides about its fields."""
+
+    def test_fields_that_only_the_owner_of_other_rows_shows(self, client, audit):
+        class OfPerson(admin.TabularInline):
+            model = Seat
+            exclude = ("role",)
+
+        class OfTeam(admin.TabularInline):
+            model = Seat
+
+        class People(admin.ModelAdmin):
+            inlines = (OfPerson,)
+
+        class SomeTeams(admin.ModelAdmin):
+            inlines = (OfTeam,)
+
+            def get_queryset(self, request):
+                return super().get_queryset(request).filter(name="mine")
+
+        audit()
+        seats = {
+            name: Seat.objects.create(
+                person=Person.objects.create(name=name), team=Team.objects.create(name=name), role=f"role of {name}"
+            )
+            for name in ("mine", "theirs")
+        }
+        for seat in seats.values():
+            seat.role = "goalie"
+            seat.save()
+        client.force_login(person_who_may("eve", "view_seat", "view_person", "view_team"))
+        with registered(Person, People), registered(Team, SomeTeams):
+            pages = {name: client.get(history_of(seat)).content.decode() for name, seat in seats.items()}
+        assert "role of mine" in pages["mine"]
+        assert "role of theirs" not in pages["theirs"]
+
+
+def test_a_message_of_which_an_event_is_pruned_is_hidden_from_who_does_not_see_all(client, audit):
+    class NoHidden(admin.ModelAdmin):
+        def get_queryset(self, request):
+            return super().get_queryset(request).exclude(name__startswith="HIDDEN")
+
+    audit(
+        {"name": "all", "model": "app.Product", "notify": [{"channel": "inbox"}]},
+        CHANNELS={"inbox": {"BACKEND": INBOX, "OPTIONS": {"to": "superusers"}}},
+        DISPATCHER="django_signal_audit.dispatchers.WorkerDispatcher",
+    )
+    User.objects.create_superuser("root")
+    Product.objects.bulk_create([Product(name="plain"), Product(name="HIDDEN one")])
+    deliver()
+    AuditEvent.objects.filter(object_repr="HIDDEN one").prune()
+    message = Notification.objects.get()
+    assert "HIDDEN one" in str(message.data)
+    page = reverse("admin:django_signal_audit_notification_change", args=(message.pk,))
+    with registered(Product, NoHidden):
+        client.force_login(person_who_may("eve", "view_product", "view_notification"))
+        assert "HIDDEN one" not in client.get(page).content.decode()
 
 
 class TestChoicesOfFilters:

@@ -9,12 +9,14 @@ import pytest
 from django.core import mail
 
 from django_signal_audit.channels.email import HAS_MAILERS
+from django_signal_audit.channels.webhook import WebhookChannel
 from django_signal_audit.checks import check_plugins
+from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 
 from .app.models import Product
-from .notices import CALLABLE, EMAIL, LOG, make_event, make_notification
+from .notices import CALLABLE, EMAIL, LOG, audit_settings, make_event, make_notification
 from .receivers import receiver
 
 pytestmark = pytest.mark.django_db
@@ -129,6 +131,26 @@ def test_a_template_that_cannot_be_rendered_is_dead_at_once_and_the_others_go_on
     row = Notification.objects.get(status="dead")
     assert (row.channel, row.attempts) == ("log", 1)
     assert row.last_error.startswith('The message of rule "watch" cannot be rendered: AttributeError')
+
+
+@pytest.mark.parametrize("before", [0, 150, 170, 190, 199, 1960, 1990])
+@pytest.mark.parametrize("status", [400, 410, 429, 500])
+def test_an_answer_is_cut_after_its_secrets_are_hidden(settings, server, status, before):
+    secret = "whsec_YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBjaGFyYWN0ZXJz"
+    options = {"url": server.url(), "secret": secret, "allow_http": True, "allow_private": True}
+    settings.SIGNAL_AUDIT = audit_settings({"hook": {"BACKEND": WEBHOOK, "OPTIONS": options}})
+    server.status, server.text = status, "p" * before + secret
+    row = make_notification(channel="hook")
+    deliver()
+    row.refresh_from_db()
+    assert row.last_error.startswith(f"It answered {status}")
+    assert secret[:10] not in row.last_error
+
+
+def test_backslashes_without_end_in_an_error_take_no_longer_than_other_letters(server):
+    options = {"url": server.url(), "secret": "whsec_c2VjcmV0", "headers": {"X-Key": "a b\\c" * 9}}
+    channel = WebhookChannel("hook", options)
+    assert "\\" in describe(ValueError("\\" * 19_999), channel)
 
 
 def test_a_secret_option_is_hidden_from_whatever_a_channel_raises(settings, caplog):

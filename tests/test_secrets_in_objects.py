@@ -12,10 +12,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.http import QueryDict
 from django.test import RequestFactory
+from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, record
 
-from .conftest import Audit, last
+from .conftest import Audit, events, last
+from .vault.models import Token
 
 pytestmark = pytest.mark.django_db
 
@@ -80,6 +82,24 @@ def test_a_mapping_that_contains_itself(audit: Audit) -> None:
     loop["again"] = loop
     record("said", data={"loop": loop, "flat": 1})
     assert last().data["flat"] == 1
+
+
+@pytest.mark.parametrize("kind", [str, ValueError, lambda word: b"\\" * len(word)])
+def test_one_long_word_takes_no_longer_than_many_short_ones(audit: Audit, kind: Any) -> None:
+    # In square time it would take half an hour.
+    audit({"name": "said", "events": ["said"]})
+    record("said", data={"value": kind("x" * 300_000)})
+    assert len(str(last().data)) < 100_000
+
+
+def test_lazy_objects_and_querysets_of_secrets(audit: Audit) -> None:
+    audit({"name": "said", "events": ["said"]})
+    token = Token.objects.create(key="9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b")
+    for value in (SimpleLazyObject(lambda: token), Token.objects.all(), [Token.objects.all()], {token: token}):
+        record("said", data={"value": value})
+        with audit_context(value=value):
+            record("said")
+    assert token.key not in str([(event.data, event.context) for event in events()])
 
 
 def test_ordinary_texts_stay(audit: Audit) -> None:

@@ -32,6 +32,16 @@ DOCUMENTS: dict[str, Any] = {
     "arguments in one": ["creatething", f"--api-key={SECRET}"],
     "text": {"body": json.dumps({"user": "ann", "password": SECRET})},
     "text of a text": {"body": json.dumps({"inner": json.dumps([{"name": "token", "value": SECRET}])})},
+    "text that calls itself masked": {"body": json.dumps({"$masked": "x", "password": SECRET})},
+    "text that calls itself a digest": {"body": json.dumps({"a": {"$digest": "x", "length": 1, "password": SECRET}})},
+    "text that calls its secret masked": {"body": json.dumps({"password": {"$masked": "x", "raw": SECRET}})},
+    "text with a key that comes twice": {"body": f'{{"password": "{SECRET}", "password": null}}'},
+    "text with a huge integer": {"body": f'{{"password": "{SECRET}", "x": {"9" * 5000}}}'},
+    "text that is too deep": {"body": f'{{"password": "{SECRET}", "x": {"[" * 900}{"]" * 900}}}'},
+    "text with a byte order mark": {"body": "\ufeff" + json.dumps({"password": SECRET})},
+    "text of nothing but a text": {"body": json.dumps(json.dumps({"password": SECRET}))},
+    "texts one after another": {"body": json.dumps({"password": SECRET}) + json.dumps({"a": 1})},
+    "text that ends too early": {"body": json.dumps({"password": SECRET, "a": [1, 2]})[:-2]},
     "text with blanks": {"body": f'\n  {{"login": {{"secret": "{SECRET}"}}}}'},
 }
 HARMLESS: dict[str, Any] = {

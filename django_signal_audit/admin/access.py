@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 from django.apps import apps
@@ -181,6 +182,7 @@ class Access(ModelAccess):
         super().__init__(request, site)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._rows: dict[tuple[int, str], models.Model | None] = {}
+        self._has_rows: dict[tuple[int, str], bool] = {}
         self._limits: dict[tuple[str, str, str], list[Limits]] = {}
 
     # Rows
@@ -261,11 +263,14 @@ class Access(ModelAccess):
     def shows(self, event: AuditEvent, name: str) -> bool:
         """Return whether the user may see what an event says of a field."""
         policies, model = self._deciding(event.model), event.model_class
-        return (
-            not policies
-            or model is None
-            or any(policy.fields(self._row(policy, event)).shows(model, name) for policy in policies)
-        )
+        if not policies or model is None:
+            return True
+        shown = [policy.fields(self._row(policy, event)).shows(model, name) for policy in policies]
+        if len(policies) == 1 or not event.object_id:
+            return any(shown)
+        # Who shows the row decides; where nobody does, such as of a row that is gone, all have to agree.
+        has_row = [self._has_row(policy, event) for policy in policies]
+        return any(compress(shown, has_row)) if any(has_row) else all(shown)
 
     def shows_field(self, label: str, name: str) -> bool:
         """Return whether the user may see a field of a model, whichever row it is."""
@@ -297,17 +302,28 @@ class Access(ModelAccess):
             self._load_rows([event])
         return self._rows.get(place)
 
+    def _has_row(self, policy: Policy, event: AuditEvent) -> bool:
+        """Return whether a policy lets the user see the row of an event."""
+        place = (id(policy), event.object_id)
+        if place not in self._has_rows:
+            self._load_rows([event])
+        return policy.sees_all or self._has_rows.get(place, False)
+
     def _load_rows(self, events: Collection[AuditEvent]) -> None:
         """Load the rows of events, or what is known of those that are gone, where the fields shown depend on them."""
         wanted: dict[str, dict[str, AuditEvent]] = defaultdict(dict)
         for event in events:
-            if event.object_id and any(policy.depends_on_row for policy in self._deciding(event.model)):
+            deciding = self._deciding(event.model)
+            if event.object_id and (len(deciding) > 1 or any(policy.depends_on_row for policy in deciding)):
                 wanted[event.model][event.object_id] = event
         for label, by_key in wanted.items():
             using = next(iter(by_key.values()))._state.db or "default"
-            for policy in self._deciding(label):
+            deciding = self._deciding(label)
+            for policy in deciding:
                 keys = {key for key in by_key if (id(policy), key) not in self._rows}
-                found = policy.rows(keys, using) if policy.depends_on_row else {}
+                is_asked = policy.depends_on_row or (len(deciding) > 1 and not policy.sees_all)
+                found = policy.rows(keys, using) if is_asked else {}
+                self._has_rows.update({(id(policy), key): key in found for key in keys})
                 gone = load_subjects((by_key[key] for key in keys - found.keys()), using)
                 for key in keys:
                     self._rows[id(policy), key] = found.get(key) or gone.get((label, key))

@@ -390,11 +390,17 @@ def _verdict(answer: Answer, attempt: int) -> GiveUp | RetryLater | None:
     """Return what to raise, None if the message was taken."""
     if 200 <= answer.status < 300:
         return None
-    said = f"It answered {answer.status}: {' '.join(answer.text.split())[:SHOWN_CHARACTERS]}".rstrip(": ")
+    error = _error(answer, attempt)
+    # Cut where it is noted, when the secrets in it are hidden: half a secret is not recognized.
+    error.shown_characters = SHOWN_CHARACTERS
+    return error
+
+
+def _error(answer: Answer, attempt: int) -> GiveUp | RetryLater:
+    meaning = ", which says that nobody listens at this URL any more" if answer.status == GONE else ""
+    said = f"It answered {answer.status}{meaning}: {' '.join(answer.text.split())}".rstrip(": ")
     if answer.status in RETRYABLE_STATUSES or answer.status >= 500:
         return RetryLater(said, seconds=wait_seconds(answer.retry_after, attempt))
-    if answer.status == GONE:
-        return GiveUp(f"{said}. Nobody listens at this URL any more.")
     if answer.status < 400:
         return GiveUp(f'It answered {answer.status}, a redirect, and none is followed. Set "url" to where it leads.')
     return GiveUp(said)

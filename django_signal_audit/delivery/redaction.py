@@ -55,22 +55,26 @@ def _encoded(data: bytes) -> Iterator[str]:
                 yield text[begin:end]
 
 
+# Each time that a text is put into another, the backslashes double. A bound keeps the search linear.
+_ESCAPES = r"\\{1,16}"
+
+
 def _character(character: str) -> str:
     """Return the pattern of a character with each way to escape it in URLs, JSON, HTML, Python and C."""
     code = ord(character)
     data = character.encode("utf-8", "surrogatepass")
     forms = {
         re.escape(character),
-        "".join(f"%(?:25)*{byte:02x}" for byte in data),
-        "".join(rf"\\+x{byte:02x}" for byte in data),
-        rf"\\+u{{?0*{code:x}}}?",
-        f"&#0*{code};?",
-        f"&#x0*{code:x};?",
+        "".join(f"%(?:25){{0,8}}{byte:02x}" for byte in data),
+        "".join(rf"{_ESCAPES}x{byte:02x}" for byte in data),
+        rf"{_ESCAPES}u{{?0{{0,8}}{code:x}}}?",
+        f"&#0{{0,8}}{code};?",
+        f"&#x0{{0,8}}{code:x};?",
     }
     if code < 0x100:
-        forms.add(rf"\\+x{code:02x}")
+        forms.add(rf"{_ESCAPES}x{code:02x}")
     if not character.isalnum():
-        forms |= {rf"\\+{re.escape(character)}", *_NAMED.get(character, ())}
+        forms |= {rf"{_ESCAPES}{re.escape(character)}", *_NAMED.get(character, ())}
     return f"(?:{'|'.join(sorted(forms, key=len, reverse=True))})"
 
 
@@ -80,9 +84,9 @@ _NAMED = {
     ">": ("&gt;",),
     '"': ("&quot;",),
     "'": ("&apos;",),
-    " ": (r"\+", r"\s+"),
-    "\n": (r"\\+n", r"\s+"),
-    "\t": (r"\\+t", r"\s+"),
+    " ": (r"\+", r"\s{1,80}"),
+    "\n": (rf"{_ESCAPES}n", r"\s{1,80}"),
+    "\t": (rf"{_ESCAPES}t", r"\s{1,80}"),
 }
 
 
@@ -188,7 +192,9 @@ def describe(error: BaseException, channel: Channel | None = None) -> str:
     if not isinstance(error, DeliveryError):
         text = f"{type(error).__name__}: {text}{_place(error)}"
     text = _hide(text or type(error).__name__, channel)
-    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
+    shown = error.shown_characters if isinstance(error, DeliveryError) else None
+    most = min(shown or MAX_LENGTH, MAX_LENGTH)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _place(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from django_signal_audit.events.documents import (
     RESERVED,
     JSONValue,
     Masked,
+    bounded,
     mask,
     unescaped,
 )
@@ -34,12 +35,17 @@ _VALUES = frozenset({
     "text", "val", "value", "values",
 })  # fmt: skip
 _LONGEST_NAME = 100
+# Nobody nests the JSON of a text deeper than Python's interpreter can follow.
+_DEEPEST = 10_000
 # A text that begins so may be JSON.
-OPENINGS = frozenset("{[ \t\r\n")
+OPENINGS = frozenset('{["\ufeff \t\r\n')
+_BLANKS = "\ufeff \t\r\n"
 # "Authorization: …" and "--password=…", as parts of a list.
 _HIDDEN = "********"
 # A name and what stands between it and its value, which may in turn hold names and values: a URL does.
-_NAMED = re.compile(r"""([\w-]+)["']?\s*[=:]\s*["']?""")
+# It begins at the beginnings of words alone, and takes nothing back: long words must not take long.
+_NAMED = re.compile(r"""(?<![\w-])([\w-]++)["']?\s*+[=:]\s*+["']?""")
+_QUOTED_NAME = re.compile(r'"([^"\\]{1,100})"\s*+:\s*+')
 _VALUE = re.compile(r"""[^\s&"',;]*""")
 _URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 _URL_ARGUMENT = re.compile(r"([?&#;]([\w.\[\]-]+)=)([^&#;\s]+)")
@@ -76,13 +82,32 @@ def are_pairs(items: list[Any]) -> bool:
 
 
 def parsed(text: str) -> Any:
-    """Return the list or object that a text is the JSON of, None if it is none."""
-    if text[:1] not in OPENINGS or text.lstrip()[:1] not in ("{", "["):
+    """Return the list or object that a text is the JSON of, None if it is none.
+
+    Others may read a text that only begins as JSON, and the last or the first value of a key that comes twice: of the
+    former, the names are returned with the beginnings of their values, of the latter, all values.
+    """
+    if text[:1] not in OPENINGS or text.lstrip(_BLANKS)[:1] not in ("{", "[", '"'):
         return None
     try:
-        return json.loads(text)
+        found = json.loads(text.lstrip(_BLANKS), object_pairs_hook=_with_all_values, parse_int=_number)
     except (ValueError, RecursionError):
-        return None
+        return {name[1]: text[name.end() :][:1] for name in _QUOTED_NAME.finditer(text)} or None
+    if isinstance(found, str):
+        return parsed(found)
+    return found if isinstance(found, (dict, list)) else None
+
+
+def _with_all_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) == len(pairs):
+        return document
+    return {key: [value for name, value in pairs if name == key] for key in document}
+
+
+def _number(text: str) -> int | str:
+    # Python refuses to read an integer of thousands of digits.
+    return int(text) if len(text) < _LONGEST_NAME else text
 
 
 def _is_name(item: object, is_secret: IsSecret) -> bool:
@@ -94,7 +119,7 @@ def without_values(text: str, is_secret: IsSecret) -> str:
     parts, start = [], 0
     for name in _NAMED.finditer(text):
         value = _VALUE.match(text, name.end())
-        if name.start() >= start and is_secret(name[1]) and value:
+        if name.start() >= start and is_secret(name[1][-_LONGEST_NAME:]) and value:
             parts += [text[start : name.end()], _HIDDEN]
             start = value.end()
     return "".join([*parts, text[start:]])
@@ -273,8 +298,12 @@ def _mask_list(items: list[JSONValue], scope: tuple[str, ...], names: Collection
 def _is_secret_json(text: str) -> bool:
     """Return whether a text is JSON that has a secret in it."""
     document = parsed(text)
+    if document is None:
+        return False
     try:
-        return document is not None and mask_document(document, ()) != document
+        # What a text calls "$masked" is no mask of ours.
+        document = bounded(document, lambda leaf: leaf, _DEEPEST)
+        return mask_document(document, ()) != document
     except RecursionError:
         return True
 

@@ -11,6 +11,8 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.db import models
+from django.db.models.query import REPR_OUTPUT_SIZE
+from django.utils.functional import LazyObject
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.events.masking import OPENINGS, harmless_url, parsed, without_values
@@ -68,6 +70,9 @@ def _opened(value: object) -> object:
         return dict(value)
     if isinstance(value, SimpleNamespace):
         return dict(vars(value))
+    if isinstance(value, models.QuerySet):
+        # As many as its text has.
+        return list(value[:REPR_OUTPUT_SIZE])
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return None
@@ -85,7 +90,7 @@ def _json(value: object) -> JSONValue:
 
 
 def _key(key: object) -> str:
-    text = clean_text(safe_str(key))
+    text = text_of(key)
     return text if len(text) <= MAX_KEY else f"{text[:180]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -164,8 +169,10 @@ def _secret_values(instance: models.Model) -> list[object]:
     for known in (instance, *instance._state.fields_cache.values()):
         if not isinstance(known, models.Model):
             continue
+        if isinstance(known, LazyObject):
+            known = known._wrapped  # noqa: SLF001  # it was asked for its state, and so is loaded
         for name in masked_fields(known._meta.model):
-            found.append(known.__dict__.get(known._meta.get_field(name).attname))  # type: ignore[union-attr]
+            found.append(known.__dict__.get(known._meta.get_field(name).attname))
         for name, value in known.__dict__.items():
             kind = value.__class__
             if (value[:1] in OPENINGS if kind is str else kind is dict or kind is list) and not name.startswith("_"):
