@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.replay import Replay
+from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Category, Country, Document, Line, Room
+from .columns.models import Coded, Color, Painting, Weighed
 from .conftest import Audit, events
 
 pytestmark = pytest.mark.django_db
@@ -42,6 +46,50 @@ def test_instances_built_by_hand(audit: Audit, model: Any, key: Any, text: str, 
         ("delete", name),
     ]
     assert AuditEvent.objects.state_of(model, obj.pk) is None
+
+
+KEYS_THAT_ARE_STORED_OTHERWISE = [
+    (Weighed, Decimal("1.5"), "1.50", Decimal("2.5"), "2.50"),
+    (Weighed, "1.5", "1.50", "2.5", "2.50"),
+    (Coded, "ABC", "abc", "XYZ", "xyz"),
+    (Painting, Color.RED, "1", Color.GREEN, "2"),
+]
+
+
+@pytest.mark.parametrize(("model", "key", "name", "other", "other_name"), KEYS_THAT_ARE_STORED_OTHERWISE)
+class TestKeysThatAreStoredOtherwise:
+    def test_one_row_has_one_history(
+        self, audit: Audit, model: Any, key: Any, name: str, other: Any, other_name: str
+    ) -> None:
+        audit({"name": "all", "model": "columns.*"})
+        made = model.objects.create(pk=key, name="a")
+        made.name = "b"
+        made.save()
+        model.objects.filter(pk=key).update(name="c")
+        model(pk=key, name="d").save()
+        model.objects.get().delete()
+        model.objects.bulk_create([model(pk=key, name="e")])
+        model(pk=key).delete()
+        assert {event.object_id for event in events()} == {name}
+        assert [event.event_type for event in events()] == [
+            *("create", "update", "update", "update", "delete"),
+            *("create", "delete"),
+        ]
+        assert not list(Replay(get_registry().plans.values(), "default").differences())
+
+    def test_a_key_that_is_changed(
+        self, audit: Audit, model: Any, key: Any, name: str, other: Any, other_name: str
+    ) -> None:
+        audit({"name": "all", "model": "columns.*"})
+        model.objects.create(pk=key, name="a")
+        assert model.objects.filter(pk=key).update(**{model._meta.pk.name: other}) == 1
+        model.objects.update(name="b")
+        assert [(event.event_type, event.object_id) for event in events()] == [
+            ("create", name),
+            ("delete", name),
+            ("create", other_name),
+            ("update", other_name),
+        ]
 
 
 def test_a_key_that_no_row_can_have(audit: Audit) -> None:

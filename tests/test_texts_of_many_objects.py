@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.management import call_command
 from django.db import connection
@@ -136,3 +138,24 @@ def test_texts_that_fail(audit: Audit, monkeypatch) -> None:
     Flat.objects.bulk_create(rows)
     expected = [row.house.name if row.house else "<Flat: __str__ raised AttributeError>" for row in rows]
     assert [event.object_repr for event in events(model="columns.flat")] == expected
+
+
+class Hostile(str):
+    """A text that fails whatever is asked of it."""
+
+    def __len__(self) -> int:
+        raise RuntimeError
+
+    def __getitem__(self, item: Any) -> str:
+        raise RuntimeError
+
+    def encode(self, *_: Any) -> bytes:
+        raise RuntimeError
+
+
+def test_a_text_of_a_class_of_its_own(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit({"name": "all", "model": "columns.*"})
+    monkeypatch.setattr(Flat, "__str__", lambda self: Hostile("a flat"))
+    Flat.objects.bulk_create([Flat(number=1), Flat(number=2)])
+    Flat.objects.create(number=3).delete()
+    assert {event.object_repr for event in events()} == {"a flat"}

@@ -105,7 +105,7 @@ def _look(plan: ModelPlan, save: SaveScope) -> BeforeImage:
     parts = _look_at_parents(plan, save) if is_partial else None
     if not fields and not _may_be_new(owner.plan, save):
         return BeforeImage(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
-    key = owner.pk if row is None or not instance._state.adding else stored_key(owner.plan.model, owner.pk, save.using)
+    key = owner.pk if row is None else stored_key(owner.plan, owner.pk, save.using, is_given=instance._state.adding)
     return BeforeImage(owner.plan, key, fields, row, was_read=True, parts=parts)
 
 
@@ -232,7 +232,7 @@ def _change(before: BeforeImage, instance: models.Model, created: bool, using: s
     event_type = EventType.UPDATE
     members: dict[str, M2MChange] = {}
     if created if own else _is_new(before):
-        event_type, pk = EventType.CREATE, row_key(instance, plan.model)
+        event_type, pk = EventType.CREATE, stored_key(plan, row_key(instance, plan.model), using)
         fields = plan.fields_for(event_type)
         if not plan.by_event[event_type]:
             return None

@@ -272,7 +272,8 @@ def move_and_record(statement: UpdateStatement, plan: ModelPlan) -> Any:
     after: dict[Any, Image] = {}
     for chunk in chunks(new_keys):
         after |= reader.by_key(chunk)
-    pairs = [(old, new) for old, new in zip(before, new_keys, strict=True) if new in after]
+    # By the keys that the rows have now: an expression may give them in another form.
+    pairs = [(old, reader.key(after[new])) for old, new in zip(before, new_keys, strict=True) if new in after]
     moved = [(old, new) for old, new in pairs if old != new]
     with rollback_on_error(statement.using):
         gone = [_went(reader, old, before[old]) for old, _ in moved]
@@ -289,7 +290,8 @@ def _new_keys(statement: UpdateStatement, plan: ModelPlan) -> dict[str, object]:
     for position, field in enumerate(plan.model._meta.pk_fields):
         value = values.get(field, F(field.attname))
         is_expression = hasattr(value, "resolve_expression")
-        expression = value if is_expression else Value(field.to_python(value))
+        # A value is sent as the statement sends it, by a field like the key's own.
+        expression = value if is_expression else Value(value, output_field=_plain(field))
         found[f"audit_key_{position}"] = models.ExpressionWrapper(expression, output_field=_plain(field))
     return found
 

@@ -11,7 +11,7 @@ from django.db.models.signals import post_delete, pre_delete
 from django_signal_audit.capture.hooks import connect_first
 from django_signal_audit.capture.inheritance import is_most_derived
 from django_signal_audit.capture.notes import Notes
-from django_signal_audit.capture.rows import read_row, row_key
+from django_signal_audit.capture.rows import read_row, row_key, stored_key
 from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Row, are_kin, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.through_rows import members_of
@@ -57,7 +57,8 @@ def note_doomed(deletion: DeletionScope) -> None:
         found = list(instances)
         for instance, text in zip(found, texts_of(found), strict=True):
             noted = DoomedObject(_source(instance, collector.origin), instance, text)
-            deletion.doomed[plan.model, row_key(instance, plan.model)] = noted
+            pk = stored_key(plan, row_key(instance, plan.model), collector.using)
+            deletion.doomed[plan.model, pk] = noted
 
 
 def look_before_delete(
@@ -69,7 +70,7 @@ def look_before_delete(
         return
     if is_suspended(plan.model) or not is_ready(using):
         return
-    pk = row_key(instance, plan.model)
+    pk = stored_key(plan, row_key(instance, plan.model), using)
     # A ruled child's row is deleted with it, and the event is the child's.
     if is_most_derived(plan, pk, using):
         doomed = _look(plan, instance, pk, using, origin)

@@ -260,12 +260,38 @@ def row_key(instance: models.Model, model: type[models.Model]) -> Any:
     return values if len(values) > 1 else values[0]
 
 
-def stored_key(model: type[models.Model], pk: object, using: str) -> Any:
-    """Return the key of a row as the row holds it: where "ä" is found by "A", the event is about "ä"."""
-    is_text = any(isinstance(plain_field(field), models.CharField) for field in model._meta.pk_fields)
-    if not is_text or connections[using].vendor != "mysql":
-        return pk
-    return rows_of(model, using).filter(pk=pk).values_list("pk", flat=True).first()
+def stored_key(plan: ModelPlan, pk: Any, using: str, *, is_given: bool = False) -> Any:
+    """Return the primary key of a row as the row holds it, which names it in the audit log.
+
+    An object may have it in another form: "1.5" where the column holds 1.50, or what the field makes of it on its way
+    to the column. It is read where that is not certain.
+
+    Args:
+        plan: The plan of the row's model.
+        pk: The key as the object has it.
+        using: The database.
+        is_given: Whether somebody gave the key to find the row by: where "ä" is found by "A", the row is that of "ä".
+
+    """
+    if pk is None:
+        return None
+    fields, vendor = plan.model._meta.pk_fields, connections[using].vendor
+    certainties: list[Certainty] | None = plan.certainties.get(using)
+    if certainties is None:
+        certainties = plan.certainties[using] = [certainty(field, plan.model, using) for field in fields]
+    values = pk if len(fields) > 1 else (pk,)
+    known = [
+        NOT_KNOWN if rule is None or (is_given and _is_found_by_others(plain, vendor)) else rule(plain, value, vendor)
+        for (plain, rule), value in zip(certainties, values, strict=True)
+    ]
+    if NOT_KNOWN in known:
+        found = rows_of(plan.model, using).filter(pk=pk).values_list("pk", flat=True).first()
+        return pk if found is None else found
+    return tuple(known) if len(fields) > 1 else known[0]
+
+
+def _is_found_by_others(field: Field, vendor: str) -> bool:
+    return vendor == "mysql" and isinstance(field, models.CharField)
 
 
 def _key_value(field: Field, value: object) -> object:

@@ -45,7 +45,8 @@ def clean_text(text: str) -> str:
 def safe_str(value: object) -> str:
     """Return ``str(value)``, or a text that names the type and the error when that raises."""
     try:
-        return str(value)
+        # A subclass of str may have methods of its own, and what str() gives may be one.
+        return str.__str__(str(value))
     except Exception as error:  # noqa: BLE001  # any user code may run in __str__, and a log must not break a write
         return f"<{type(value).__name__}: __str__ raised {type(error).__name__}>"
 

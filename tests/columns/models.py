@@ -239,6 +239,38 @@ class Custom(models.Model):
         return self.title
 
 
+class LowerField(models.CharField):
+    """The column has lower case, whatever objects have."""
+
+    def get_prep_value(self, value):
+        value = super().get_prep_value(value)
+        return value.lower() if isinstance(value, str) else value
+
+
+class Weighed(models.Model):
+    weight = models.DecimalField(max_digits=8, decimal_places=2, primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self) -> str:
+        return f"weighed {self.name}"
+
+
+class Coded(models.Model):
+    code = LowerField(max_length=20, primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self) -> str:
+        return f"coded {self.name}"
+
+
+class Painting(models.Model):
+    color = ColorField(primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self) -> str:
+        return f"painting {self.name}"
+
+
 class TouchingQuerySet(models.QuerySet):
     def _update(self, values, *args):
         field = self.model._meta.get_field("touched")
