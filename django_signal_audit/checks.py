@@ -25,7 +25,7 @@ from django_signal_audit.events.keys import MAX_LENGTH
 from django_signal_audit.events.secret_fields import Reason, has_secret_key, secret_fields
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.plugins import PluginError, load_class, problem_of
+from django_signal_audit.plugins import PluginError, is_sync, load_class, problem_of
 from django_signal_audit.problems import Problem
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.formats.base import ReportFormat
@@ -110,7 +110,7 @@ def actor_problems() -> Iterator[Problem]:
     if not dotted:
         return
     hint = "Name a function that takes the request and returns the user."
-    yield from problem_of("E065", dotted, path, "a function", hint=hint)
+    yield from problem_of("E065", dotted, path, "a function that can be called without await", is_sync, hint=hint)
 
 
 def app_order_problems() -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction, isfunction, ismethod
 from typing import Any, TypeVar
 
 from django.utils.module_loading import import_string
@@ -62,6 +63,12 @@ def load(
         advice = hint or nearest_path(dotted, accepts, built_in)
         raise PluginError(path, f"names {dotted!r}, which isn't {expected}.", advice)
     return found
+
+
+def is_sync(found: object) -> bool:
+    """Return whether something can be called, and gives its answer at once."""
+    called = found if isfunction(found) or ismethod(found) else getattr(type(found), "__call__", None)  # noqa: B004  # asked for itself
+    return callable(found) and not iscoroutinefunction(called)
 
 
 def load_class(dotted: str, path: str, base: type[T], *, built_in: Iterable[str] = ()) -> type[T]:

@@ -68,6 +68,10 @@ def broken_user(request: HttpRequest) -> Any:
     return Broken()
 
 
+async def awaited(request: HttpRequest) -> Any:
+    return "nobody"
+
+
 NOT_CALLABLE = "text"
 
 
@@ -126,6 +130,7 @@ def test_commands_do_not_ask(audit: Audit) -> None:
     [
         (f"{HERE}.haeder", f"Did you mean '{HERE}.header'?"),
         (f"{HERE}.NOT_CALLABLE", "isn't a function"),
+        (f"{HERE}.awaited", "can be called without await"),
         ("no.such.module", "cannot import 'no.such.module'"),
     ],
 )

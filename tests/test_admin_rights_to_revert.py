@@ -8,9 +8,9 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
 
-from tests.app.models import Category, Person, Place, Product, Restaurant, Seat, Stamped, Tag, Team
+from tests.app.models import Category, Person, Picture, Place, Product, Restaurant, Seat, Stamped, Tag, Team
 
-from .conftest import last
+from .conftest import events, last
 from .model_admins import person_who_may, registered
 from .revert_pages import address, deletion, page_of, stored, text_of
 
@@ -239,6 +239,57 @@ class TestChoices:
         event = change(product, name="Petrol")
         with registered(Product, Choosing):
             untouched(admin_client, event, product, 409)
+
+
+class Pictures(admin.TabularInline):
+    model = Picture
+
+
+class NoPicture(Pictures):
+    max_num = 0
+
+
+class NoPictureOfThis(Pictures):
+    def get_max_num(self, request, obj=None, **kwargs):
+        return 0
+
+
+class OwnChoice(forms.TypedChoiceField):
+    pass
+
+
+class TestFormFields:
+    @pytest.mark.parametrize(
+        "field", [forms.IntegerField(max_value=10), OwnChoice(choices=[(1, "one"), (2, "two")], coerce=int)]
+    )
+    def test_a_value_that_the_field_refuses_is_not_set(self, admin_client, audit, field):
+        class Choosing(admin.ModelAdmin):
+            def formfield_for_dbfield(self, db_field, request, **kwargs):
+                return field if db_field.name == "stock" else super().formfield_for_dbfield(db_field, request, **kwargs)
+
+        audit()
+        product = Product.objects.create(name="a", stock=99)
+        for stock in (1, 2):
+            product.stock = stock
+            product.save()
+        allowed = last()
+        refused = events()[-2]
+        with registered(Product, Choosing):
+            assert admin_client.post(address(allowed)).status_code == 302
+            admin_client.post(address(refused))
+        product.refresh_from_db()
+        assert product.stock == 1
+
+    @pytest.mark.parametrize(("inline", "count"), [(Pictures, 1), (NoPicture, 0), (NoPictureOfThis, 0)])
+    def test_no_row_is_restored_where_the_inline_takes_none(self, admin_client, audit, inline, count):
+        class WithPictures(admin.ModelAdmin):
+            inlines = (inline,)
+
+        audit()
+        event = deletion(Picture.objects.create(product=Product.objects.create(name="a"), file="a.png"))
+        with registered(Product, WithPictures):
+            admin_client.post(address(event))
+        assert Picture.objects.count() == count
 
 
 class TestRows:

@@ -22,7 +22,7 @@ from django_signal_audit.events.documents import clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
 from django_signal_audit.events.payloads import text_of
 from django_signal_audit.events.values import JSONValue
-from django_signal_audit.plugins import load
+from django_signal_audit.plugins import is_sync, load
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -114,7 +114,7 @@ def _ask_project(request: HttpRequest) -> tuple[str, str] | None:
 
 @cache
 def _actor_function() -> Any:
-    return load(get_settings().actor, 'SIGNAL_AUDIT["ACTOR"]', "a function")
+    return load(get_settings().actor, 'SIGNAL_AUDIT["ACTOR"]', "a function that can be called without await", is_sync)
 
 
 on_settings_changed(_actor_function.cache_clear)

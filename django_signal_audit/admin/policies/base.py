@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from django import forms
-from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied, ValidationError
 from django.db import DatabaseError, models
 from django.db.models import QuerySet
 from django.forms.models import apply_limit_choices_to_to_formfield
@@ -100,11 +100,26 @@ class Limits:
         field = self.fields.get(name) if self.fields is not None else None
         if isinstance(field, forms.ModelChoiceField) and target is not None:
             return ask(lambda: _offers_rows(field, target, values, using), otherwise=False)
-        if type(field) in (forms.ChoiceField, forms.TypedChoiceField):
-            choice: Any = field
-            given = [value for value in values if value not in (None, "")]
+        given = [value for value in values if value not in (None, "")]
+        if isinstance(field, forms.ChoiceField) and not isinstance(field, _OF_OTHERS):
+            choice = field
             return ask(lambda: all(map(choice.valid_value, given)), otherwise=False)
+        return field is None or isinstance(field, _OF_OTHERS) or all(_is_valid(field, value) for value in given)
+
+
+# Their values are rows, files or lists, and their validators are for what a browser sends.
+_OF_OTHERS = (forms.ModelChoiceField, forms.MultipleChoiceField, forms.FileField, forms.MultiValueField)
+
+
+def _is_valid(field: forms.Field, value: object) -> bool:
+    """Return whether the field's validators let a value pass; what they make of one of another type does not count."""
+    try:
+        field.run_validators(value)
+    except ValidationError:
+        return False
+    except (TypeError, ValueError, AttributeError):
         return True
+    return True
 
 
 def _offers_rows(field: Any, target: models.Field[object, object], values: Collection[object], using: str) -> bool:

@@ -161,12 +161,23 @@ class InlinePolicy(Policy):
         """Return the fields of the inline's form, for who may change the parent."""
         return ask(lambda: self._limits(action, row), otherwise=None)
 
+    def _is_full(self, parent: models.Model) -> bool:
+        """Return whether the page of the parent offers no row more."""
+        most = self.inline.get_max_num(self.request, parent)
+        if most is None:
+            return False
+        rows = self.model._base_manager.using(parent._state.db)
+        here = rows.none() if self._is_generic else rows.filter(**{self._link.name: parent})
+        return bool(here.count() >= most)
+
     def _limits(self, action: str, row: models.Model | None) -> Limits | None:
         parent = self._parent_of(row)
         if parent is None:
             return Limits({}) if row is None else None
         may = getattr(self.inline, f"has_{action}_permission")(self.request, parent)
         if not may or not self.parent.admin.has_change_permission(self.request, parent):
+            return None
+        if action == "add" and self._is_full(parent):
             return None
         formset: Any = self.inline.get_formset(self.request, parent)
         options = {"instance": row, **formset(instance=parent).get_form_kwargs(0)}
