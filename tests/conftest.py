@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,19 @@ if os.environ.get("CI"):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: whatever begins last is waited for alone. The order is random otherwise."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_are_emptied_by_delete() -> Iterator[None]:
+    """On PostgreSQL, empty tables by DELETE: TRUNCATE makes new files for each, and took a third of the tests' time."""
+
+    def sql_flush(self: Any, style: Any, tables: list[str], **_: Any) -> list[str]:
+        return [f"DELETE FROM {self.quote_name(table)}" for table in tables]
+
+    with pytest.MonkeyPatch.context() as patch:
+        if URL.startswith("postgresql"):
+            patch.setattr(type(connections["default"].ops), "sql_flush", sql_flush)
+        yield
 
 
 @pytest.fixture
