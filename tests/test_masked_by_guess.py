@@ -29,13 +29,16 @@ apiKey APIKey apikeys cookies oauth2_token refreshtoken ssh_key private_keys act
 one_time_code security_answer apiSecretV2 wifi_psk two_factor_seed x_auth_key pass_word PGPASSWORD passWord
 aws_secret_access_key hmac id_token_hint webhook_secret_1 pw userpassword mypasswords sessid PHPSESSID JSESSIONID sid
 csrfmiddlewaretoken auth pass privkey cc_number passwort mot_de_passe puk db_pass dsn signed_url two-factor-code
-X-Api-Key card.num
+X-Api-Key card.num pässword pássword passwörter kreditkarte creditCard credit_card ftp_pass basic_auth http_auth
+auth_header sess_id consumer_key APP_KEY recovery_key mnemonic lösenord heslo haslo salasana passord clave
 """
 HARMLESS_NAMES = """
 pinned pinning tokenizer session_length keyboard primary_key foreign_key key keys monkey secretary obsession
 cookiecutter price name code status passenger passing compass spin opinion carpin description token_count
 password_changed_at session_timeout card_holder_number mfa_enabled tokenize salt seed private is_private signature
 author authority spinning pinned_at token_type cookie_consent session_title hashtag keywords authored passed bypass
+has_password is_password_set must_change_password password_strength secret_level session_start session_notes
+tokens_per_second cookie_banner credentials_valid csrf_exempt clavicle passordered
 max_tokens total_tokens auth_provider auth_backend boarding_pass sidebar side password_policy secret_name
 """
 

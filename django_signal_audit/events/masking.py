@@ -139,11 +139,13 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z]{2})")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 # What a name says about a secret when one of these is its last word: "token_count" is a number, and no token.
 _ABOUT = frozenset({
-    "age", "at", "changed", "color", "colour", "consent", "count", "created", "date", "description", "enabled",
-    "expired", "expires", "expiration", "expiry", "label", "length", "lifetime", "limit", "location", "name", "on",
-    "policy", "provider", "required", "room", "speaker", "status", "symbol", "timeout", "title", "ttl", "type",
-    "updated", "used",
+    "age", "at", "banner", "changed", "color", "colour", "consent", "count", "created", "date", "description",
+    "enabled", "exempt", "expiration", "expired", "expires", "expiry", "label", "length", "level", "lifetime",
+    "limit", "location", "name", "notes", "on", "policy", "provider", "required", "room", "second", "speaker",
+    "start", "status", "strength", "symbol", "timeout", "title", "ttl", "type", "updated", "used", "valid",
 })  # fmt: skip
+# When one of these is its first word, it asks a question: "has_password" is yes or no.
+_QUESTIONS = frozenset({"has", "is", "must", "needs", "requires"})
 # The same of the first word, before a plural: "max_tokens" is a number too.
 _AMOUNTS = frozenset({"completion", "input", "max", "maximum", "min", "minimum", "num", "output", "prompt", "total"})
 # Names are written in one word as well, with whatever before it: "pgpassword", "csrfmiddlewaretoken".
@@ -161,8 +163,12 @@ Words = tuple[str, ...]
 
 def words_of(name: str) -> Words:
     """Return the words of a name in lower case: ``("api", "token", "2")`` for ``APIToken2``."""
-    plain = name if name.isascii() else unicodedata.normalize("NFKC", name)
+    plain = name if name.isascii() else _without_accents(name)
     return tuple(word.lower() for part in _CAMEL.split(plain) for word in _WORD.findall(part))
+
+
+def _without_accents(name: str) -> str:
+    return "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
 
 
 def singular(word: str) -> str:
@@ -224,7 +230,7 @@ def _resembles(words: Words) -> bool:
 
 def _is_about(words: Words) -> bool:
     """Return whether a name is that of a number, a time or a label rather than that of the secret itself."""
-    return words[-1] in _ABOUT or (words[0] in _AMOUNTS and words[-1] == "tokens")
+    return words[-1] in _ABOUT or words[0] in _QUESTIONS or (words[0] in _AMOUNTS and words[-1] == "tokens")
 
 
 def is_refused(name: str) -> bool:
