@@ -27,12 +27,12 @@ IsSecret: TypeAlias = Callable[[str], bool]
 
 # The keys of an object that says by one value what another one is.
 _NAMES = frozenset({
-    "attribute", "field", "header", "id", "key", "label", "name", "option", "param", "parameter", "property", "setting",
-    "variable",
+    "attribute", "code", "env", "field", "header", "id", "k", "key", "label", "n", "name", "option", "param",
+    "parameter", "path", "property", "setting", "title", "type", "variable",
 })  # fmt: skip
 _VALUES = frozenset({
-    "after", "before", "content", "data", "default", "new", "new_value", "newvalue", "old", "old_value", "oldvalue",
-    "text", "val", "value", "values",
+    "after", "before", "content", "current", "data", "default", "from", "new", "new_value", "newvalue", "old",
+    "old_value", "oldvalue", "previous", "text", "to", "v", "val", "value", "values",
 })  # fmt: skip
 _LONGEST_NAME = 100
 # Nobody nests the JSON of a text deeper than Python's interpreter can follow.
