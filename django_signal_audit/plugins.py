@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction, isfunction, ismethod
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from django.utils.module_loading import import_string
@@ -65,10 +65,9 @@ def load(
     return found
 
 
-def is_sync(found: object) -> bool:
+def is_sync(found: Any) -> bool:
     """Return whether something can be called, and gives its answer at once."""
-    called = found if isfunction(found) or ismethod(found) else getattr(type(found), "__call__", None)  # noqa: B004  # asked for itself
-    return callable(found) and not iscoroutinefunction(called)
+    return callable(found) and not any(map(iscoroutinefunction, (found, type(found).__call__)))
 
 
 def load_class(dotted: str, path: str, base: type[T], *, built_in: Iterable[str] = ()) -> type[T]:

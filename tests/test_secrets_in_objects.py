@@ -92,6 +92,17 @@ def test_one_long_word_takes_no_longer_than_many_short_ones(audit: Audit, kind: 
     assert len(str(last().data)) < 100_000
 
 
+@pytest.mark.parametrize("end", ['"a": 1}', '"a": '])
+def test_a_text_with_very_many_names_takes_no_longer_for_each(audit: Audit, end: str) -> None:
+    # One doubled name, or an end that is missing, was paid for by all names once for each.
+    audit({"name": "said", "events": ["said"]}, MAX_VALUE_BYTES=10_000_000)
+    names = "".join(f'"name{number}": 1, ' for number in range(100_000))
+    for secret in ("", '"password": "hunter2-hunter2", '):
+        record("said", data={"body": f'{{"a": 0, {secret}{names}{end}'})
+        assert ("$masked" in str(last().data)[:40]) is bool(secret)
+    assert "hunter2" not in str(last().data)
+
+
 def test_lazy_objects_and_querysets_of_secrets(audit: Audit) -> None:
     audit({"name": "said", "events": ["said"]})
     token = Token.objects.create(key="9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b")

@@ -125,7 +125,7 @@ def wrap_update(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def update(self: Any, *args: object, **kwargs: object) -> Any:
-        # A save names the database; whoever calls this by hand and does not is no save.
+        # A save names the database. A call without one is no save's.
         save = scope_of(self._db).save if self._db else None
         if save is None or save.writing is not concrete(self.model):
             return original(self, *args, **kwargs)

@@ -92,7 +92,7 @@ def parsed(text: str) -> Any:
     try:
         found = json.loads(text.lstrip(_BLANKS), object_pairs_hook=_with_all_values, parse_int=_number)
     except (ValueError, RecursionError):
-        return {name[1]: text[name.end() :][:1] for name in _QUOTED_NAME.finditer(text)} or None
+        return {name[1]: text[name.end() : name.end() + 1] for name in _QUOTED_NAME.finditer(text)} or None
     if isinstance(found, str):
         return parsed(found)
     return found if isinstance(found, (dict, list)) else None
@@ -102,7 +102,10 @@ def _with_all_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) == len(pairs):
         return document
-    return {key: [value for name, value in pairs if name == key] for key in document}
+    found: dict[str, list[Any]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return dict(found)
 
 
 def _number(text: str) -> int | str:
