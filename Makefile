@@ -15,23 +15,27 @@ FOUND = $(eval FOUND := $(shell for version in $(VERSIONS); do \
 	PYENV_VERSION=$(PYENV) python$$version -c '' 2>/dev/null && echo $$version; done; true))$(FOUND)
 MISSING = $(filter-out $(FOUND),$(VERSIONS))
 TOX = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run
+# Two at a time, for what uses one core.
+TOX_IN_PAIRS = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner
 
-# All tests run with the oldest and the newest pair of Python and Django that is installed, those that are not marked
-# "slow" with one pair between them as well. The others wait for `make test-all`: this is to take minutes.
+# All tests run with the newest pair of Python and Django that is installed. The oldest pair leaves out the tests that
+# are marked "slow"; one pair between them and the servers also leave out those marked "corners", which are the same on
+# every database. The other pairs wait for `make test-all`: this is to take minutes.
 pair = py$(subst .,,$(1))-django$(2)
 NEWEST = $(lastword $(FOUND))
 OLDEST_PAIR = $(call pair,$(firstword $(FOUND)),52)
 NEWEST_PAIR = $(if $(filter-out 3.11,$(NEWEST)),$(call pair,$(NEWEST),61),$(OLDEST_PAIR))
 PAIRS = $(foreach version,$(FOUND),$(foreach django,52 $(if $(filter-out 3.11,$(version)),60 61),$(call pair,$(version),$(django))))
 CORNERS = $(sort $(OLDEST_PAIR) $(NEWEST_PAIR))
+OLDEST = $(filter-out $(NEWEST_PAIR),$(OLDEST_PAIR))
 BETWEEN = $(filter-out $(CORNERS),$(PAIRS))
 MIDDLE = $(or $(filter py312-django60,$(BETWEEN)),$(firstword $(BETWEEN)))
 FAST = -- -m "not slow"
+FAST_BETWEEN = -- -m "not slow and not corners"
+FAST_ON_SERVER = -- -m "server or not slow and not corners"
 # What depends on neither Python nor the database runs in one environment each.
-ONCE = lint imports typing migrations package site $(if $(CHROMIUM),browser) neighbours
-# A server runs the fast ones and those that are about databases, with the newest pair.
+ONCE = lint package site $(if $(CHROMIUM),browser) neighbours
 SERVER = $(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
-FAST_ON_SERVER = -- -m "not slow or server"
 PARTS = once corners between $(if $(SERVER),server) projects
 list = $(subst $() $(),$(comma),$(strip $(1)))
 
@@ -54,21 +58,26 @@ serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0
 	@$(MANAGE) demo_login
 	@$(MANAGE) runserver $(ADDRESS)
 
-test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with two Pythons, the fast ones with a third
+test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with the newest Python, the fast ones with two others
 	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
-	@$(TOX) -e $(call list,$(ONCE) $(CORNERS)); status=$$?; \
-	$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST) || status=$$?;) \
-	echo; echo "Tested on SQLite: $(strip $(OLDEST_PAIR) $(MIDDLE) $(filter-out $(OLDEST_PAIR),$(NEWEST_PAIR)))."; \
+	@status=0; $(TOX_IN_PAIRS) -e $(call list,$(ONCE)) || status=$$?; \
+	$(TOX) -e $(NEWEST_PAIR) || status=$$?; \
+	$(if $(OLDEST),$(TOX) -e $(OLDEST) $(FAST) || status=$$?;) \
+	$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST_BETWEEN) || status=$$?;) \
+	echo; echo "Tested on SQLite: $(strip $(OLDEST) $(MIDDLE) $(NEWEST_PAIR))."; \
+	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests.";) \
+	$(if $(MIDDLE),echo "Left out with $(MIDDLE): the slow tests$(comma) and those of settings$(comma) pages and texts (tests/corners.py).";) \
 	$(if $(filter-out $(MIDDLE),$(BETWEEN)),echo "Left out$(comma) because only make test-all tests them: $(strip $(filter-out $(MIDDLE),$(BETWEEN))).";) \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
 	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \
 	echo "Left out, because they need a server: PostgreSQL and MariaDB. CONTRIBUTING.md tells how to start them."; \
 	exit $$status
 
-test-database: $(VENV)/.tox  ## Run the fast tests, and those about databases, on the server that AUDIT_TEST_DATABASE_URL names
+test-database: $(VENV)/.tox  ## Run the tests about databases on the server that AUDIT_TEST_DATABASE_URL names
 	@$(if $(AUDIT_TEST_DATABASE_URL),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
 	@$(TOX) -e $(NEWEST_PAIR)-$(SERVER) $(FAST_ON_SERVER); status=$$?; \
 	$(if $(filter postgresql,$(SERVER)),$(TOX) -e neighbours_$(SERVER) -- -k tenants || status=$$?;) \
+	echo "Left out on $(SERVER): slow tests not marked \"server\", and those of settings$(comma) pages and texts (tests/corners.py)."; \
 	exit $$status
 
 test-all: $(VENV)/.tox  ## Run everything at full length, in parts: make test-all-once, -corners, -between, -server, -projects
@@ -77,7 +86,7 @@ test-all: $(VENV)/.tox  ## Run everything at full length, in parts: make test-al
 	exit $$status
 
 test-all-once: $(VENV)/.tox
-	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(ONCE))
+	@AUDIT_TEST_THOROUGH=1 $(TOX_IN_PAIRS) -e $(call list,$(ONCE) importers)
 
 test-all-corners: $(VENV)/.tox
 	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(CORNERS))
@@ -87,7 +96,7 @@ test-all-between: $(VENV)/.tox
 
 test-all-server: $(VENV)/.tox
 	@$(if $(SERVER),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
-	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS)) neighbours_$(SERVER))
+	@AUDIT_TEST_THOROUGH=1 $(TOX) -e $(call list,$(addsuffix -$(SERVER),$(CORNERS)) neighbours_$(SERVER) importers_$(SERVER))
 
 test-all-projects:
 	@PYENV_VERSION=$(PYENV) python$(NEWEST) -m benchmarks.projects
@@ -124,7 +133,7 @@ $(BENCH)/bin/python:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and what the demo needs."
-	@$(PIP) --editable '.[charts]' pillow time-machine
+	@$(PIP) --editable . pillow time-machine
 	@touch $@
 
 $(VENV)/.tox: | $(VENV)/bin/python

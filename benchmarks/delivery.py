@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from typing import Any
 from .databases import database
 
 FINISHED = 1_000_000
+DRAINED = 100_000
+WORKERS = 4
 NOTIFY = [{"channel": "nothing"}]
 TOGETHER = [{"channel": "repeatable"}]
 RECEIVERS = 10_000
@@ -134,7 +137,7 @@ def fill(count: int) -> None:
     from django_signal_audit.models import Notification
 
     table = Notification._meta.db_table
-    columns = ", ".join(field.column for field in Notification._meta.local_concrete_fields if not field.primary_key)
+    columns = ", ".join(_columns())
     with connections["full"].cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM"
@@ -163,6 +166,85 @@ def measure_latency(entry: dict[str, Any], count: int) -> list[float]:
             found.append((float(worker.stdout.readline()) - committed) * 1000)
         worker.terminate()
     return found
+
+
+def measure_workers(entry: dict[str, Any], count: int) -> dict[int, float]:
+    """Return messages a second by a channel that waits 5 ms, of one worker and of four, with one thread each."""
+    from django.db import transaction
+
+    from django_signal_audit import record
+    from django_signal_audit.models import Notification
+
+    command = [sys.executable, "-m", "benchmarks.delivery", "--once", json.dumps(entry)]
+    found = {}
+    for workers in (1, WORKERS):
+        Notification.objects.all().delete()
+        with transaction.atomic():
+            for _ in range(count):
+                record("told")
+        for process in [subprocess.Popen(command) for _ in range(workers)]:
+            assert process.wait() == 0
+        times = sorted(Notification.objects.values_list("sent_at", flat=True))
+        # At the beginning and at the end, not all of them are at work.
+        first, last = times[count // 4], times[count * 3 // 4]
+        found[workers] = (count * 3 // 4 - count // 4) / (last - first).total_seconds()
+    return found
+
+
+def measure_drain(entry: dict[str, Any], count: int) -> dict[str, float]:
+    """Return how fast one process sends pending messages, and its memory at a tenth of them and at the end."""
+    from django_signal_audit import record
+    from django_signal_audit.models import Notification
+
+    Notification.objects.all().delete()
+    record("told")
+    multiply(count - 1)
+    command = [sys.executable, "-m", "benchmarks.delivery", "--drain", json.dumps(entry)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def multiply(count: int) -> None:
+    """Copy the one message that waits."""
+    from django.db import connection
+
+    from django_signal_audit.models import Notification
+
+    table = Notification._meta.db_table
+    names = _columns()
+    columns = ", ".join(names)
+    copied = ", ".join("gen_random_uuid()" if name == '"message_id"' else name for name in names)
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {table} ({columns}) SELECT {copied} FROM {table}, generate_series(1, %s)", [count])
+
+
+def _columns() -> list[str]:
+    """Return the columns of the outbox but its primary key, quoted: one is called "user"."""
+    from django_signal_audit.models import Notification
+
+    return [f'"{field.column}"' for field in Notification._meta.local_concrete_fields if not field.primary_key]
+
+
+def _drain() -> dict[str, float]:
+    from django_signal_audit.delivery import outbox
+    from django_signal_audit.delivery.worker import deliver
+
+    count, tried, early = outbox.count_due("default"), 0, 0.0
+
+    def note() -> None:
+        nonlocal tried, early
+        tried += 1
+        if tried == count // 10:
+            early = _megabytes()
+
+    begin = time.perf_counter()
+    assert deliver("default", on_attempt=note).sent == count
+    return {"rate": count / (time.perf_counter() - begin), "early": early, "end": _megabytes()}
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_request(count: int) -> dict[str, tuple[float, int]]:
@@ -217,13 +299,20 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2000, help="per turn (default 2000)")
     parser.add_argument("--rounds", type=int, default=5, help="how often everybody takes a turn (default 5)")
     parser.add_argument("--finished", type=int, default=FINISHED, help="rows of history (default 1,000,000)")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--drained", type=int, default=DRAINED, help="pending messages at once (default 100,000)")
+    for name in ("--worker", "--once", "--drain"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        set_up(json.loads(arguments.worker), channel="Clock")
+    if entry := arguments.worker or arguments.once or arguments.drain:
+        set_up(json.loads(entry), channel="Clock" if arguments.worker else "Waiting" if arguments.once else "Nothing")
+        if arguments.drain:
+            print(json.dumps(_drain()))
+            return
         from django.core.management import call_command
 
-        call_command("audit_deliver", watch=True, stdout=io.StringIO())
+        call_command(
+            "audit_deliver", watch=bool(arguments.worker), concurrency=1 if arguments.once else 4, stdout=io.StringIO()
+        )
         return
     with prepared() as entry:
         _print(entry, arguments)
@@ -236,6 +325,15 @@ def _print(entry: dict[str, Any], arguments: argparse.Namespace) -> None:
     found = measure_latency(entry, 200)
     cuts = quantiles(found, n=100)
     print(f"\ncommit to sent, ms: p50 {median(found):.1f}, p95 {cuts[94]:.1f}, p99 {cuts[98]:.1f}\n", flush=True)
+    rates = measure_workers(entry, arguments.messages)
+    one, several = rates[1], rates[WORKERS]
+    print(f"a channel that waits 5 ms: one worker {one:,.0f}/s, four {several:,.0f}/s, {several / one:.1f} times\n")
+    drained = measure_drain(entry, arguments.drained)
+    print(
+        f"{arguments.drained:,} pending: {drained['rate']:,.0f}/s, {drained['early']:.0f} MB after a tenth of them,"
+        f" {drained['end']:.0f} MB at the end\n",
+        flush=True,
+    )
     print("| claimed and noted | finished rows in the table | a second |\n| --- | --- | --- |")
     for name, rate in measure_throughput(arguments.messages, arguments.rounds, arguments.finished):
         print(f"| {name} | {rate:,.0f} |", flush=True)

@@ -32,6 +32,43 @@ class Clock(Channel):
         sys.stdout.flush()
 
 
+# When messages arrived, by ``time.perf_counter()``.
+arrived: list[float] = []
+
+
+def arrive_now() -> None:
+    """Note that a message arrives."""
+    arrived.append(time.perf_counter())
+
+
+class Arrivals(Channel):
+    """Notes when each message arrives."""
+
+    def send(self, message: Message) -> None:
+        """Note it."""
+        arrive_now()
+
+
+class RepeatableArrivals(Arrivals):
+    """The same, for messages that do no harm when they are sent twice."""
+
+    is_repeatable = True
+
+
+class Waiting(Channel):
+    """Takes as long for a message as a server nearby."""
+
+    def send(self, message: Message) -> None:
+        """Wait."""
+        time.sleep(0.005)
+
+
+@task
+def arrive_as_task() -> None:
+    """Arrive, as a task."""
+    arrive_now()
+
+
 @task
 def nothing() -> None:
     """Do nothing, as a task."""

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from .rules.schema import Rule
 
 if TYPE_CHECKING:
-    from .api import record, suspend_auditing
+    from .api import ahistory_of, arecord, history_of, record, suspend_auditing
     from .context.propagation import audited_task
     from .context.scopes import audit_context
     from .events.changes import Change, FieldChange, M2MChange
+    from .viewing import record_view
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Change",
@@ -23,15 +24,23 @@ __all__ = [
     "M2MChange",
     "Rule",
     "__version__",
+    "ahistory_of",
+    "arecord",
     "audit_context",
     "audited_task",
+    "history_of",
     "record",
+    "record_view",
     "suspend_auditing",
 ]
 
 # Imported at first use, for they need Django to be configured.
 _LAZY = {
+    "ahistory_of": "api",
+    "arecord": "api",
+    "history_of": "api",
     "record": "api",
+    "record_view": "viewing",
     "suspend_auditing": "api",
     "Change": "events.changes",
     "FieldChange": "events.changes",

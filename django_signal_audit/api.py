@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, overload
 
 from asgiref.sync import sync_to_async
 from django.db import connections, models, router
 
+from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import ALL_MODELS, Model, resume, suspend
 
 from .context.scopes import ScopeDecorator
-from .enums import EVENT_TYPE_LENGTH, ROW_EVENTS, Level, Source
+from .enums import EVENT_TYPE_LENGTH, ROW_EVENTS, EventType, Level, Source
 from .events.changes import Change
 
 if TYPE_CHECKING:
+    from .history import History
     from .models import AuditEvent
 
 
@@ -37,7 +39,8 @@ def record(
         level: ``info``, ``warning`` or ``critical``.
 
     Returns:
-        The event, None if the database has no audit tables yet or ON_ERROR is "log" and it could not be written.
+        The event, None if ENABLED is False, if the database has no audit tables yet, or if ON_ERROR is "log" and it
+        could not be written.
 
     Raises:
         EventNotWritten: It could not be written and ON_ERROR is "raise".
@@ -45,13 +48,27 @@ def record(
 
     """
     _require_valid(event_type, level)
+    if not get_settings().enabled:
+        return None
     change = _change(event_type, obj, data or {}, actor, level)
     # Models can be imported only once the apps are loaded, and this module is importable in settings.py.
     from .models import AuditEvent
     from .recorder import record_changes
 
     rows = record_changes([change], change.using)
-    return AuditEvent.objects.using(change.using).get(uid=rows[0].uid) if rows else None
+    return AuditEvent.of_all_tenants.using(change.using).get(uid=rows[0].uid) if rows else None
+
+
+async def arecord(
+    event_type: str,
+    obj: models.Model | None = None,
+    *,
+    data: Mapping[str, object] | None = None,
+    actor: object = None,
+    level: str = Level.INFO.value,
+) -> AuditEvent | None:
+    """Record an event of your own in async code, like ``record``."""
+    return await sync_to_async(record)(event_type, obj, data=data, actor=actor, level=level)
 
 
 def _change(event_type: str, obj: object, data: Mapping[str, object], actor: object, level: str) -> Change:
@@ -77,6 +94,9 @@ def _require_valid(event_type: str, level: str) -> None:
     if not event_type or len(event_type) > EVENT_TYPE_LENGTH:
         msg = f"record() needs an event type of 1 to {EVENT_TYPE_LENGTH} characters, not {event_type!r}."
         raise ValueError(msg)
+    if event_type == EventType.VIEW:
+        msg = "record() cannot say 'view': call record_view(obj) for that, or choose another name."
+        raise ValueError(msg)
     if event_type in ROW_EVENTS:
         msg = f"record() cannot say {event_type!r}: that is what changes of rows are called. Choose another name."
         raise ValueError(msg)
@@ -91,6 +111,64 @@ def _alias(obj: models.Model | None) -> str:
     from .models import AuditEvent
 
     return router.db_for_write(AuditEvent)
+
+
+@overload
+def history_of(obj: models.Model, /, *, using: str | None = None) -> History: ...
+
+
+@overload
+def history_of(obj: type[models.Model], pk: object, /, *, using: str | None = None) -> History: ...
+
+
+def history_of(obj: models.Model | type[models.Model], pk: object = None, /, *, using: str | None = None) -> History:
+    """Return the recorded history of an object, which may be deleted.
+
+    Args:
+        obj: The object, or its model.
+        pk: The primary key, if ``obj`` is a model.
+        using: The database; by default that of the object.
+
+    Returns:
+        Its versions, the oldest first; none of an object that was never recorded.
+
+    Raises:
+        ValueError: There is no primary key. ``delete()`` takes it from the instance.
+
+    """
+    instance = None if isinstance(obj, type) else obj
+    model = obj if isinstance(obj, type) else type(obj)
+    key = pk if instance is None else instance.pk
+    if key is None:
+        msg = (
+            f"{model._meta.label} has no primary key here: delete() takes it from the instance. "
+            f"Use history_of({model.__name__}, pk)."
+        )
+        raise ValueError(msg)
+    # Models can be imported only once the apps are loaded, and this module is importable in settings.py.
+    from .history import History
+    from .models import AuditEvent
+
+    return History(model, key, using or (instance and instance._state.db) or router.db_for_read(AuditEvent))
+
+
+@overload
+async def ahistory_of(obj: models.Model, /, *, using: str | None = None) -> History: ...
+
+
+@overload
+async def ahistory_of(obj: type[models.Model], pk: object, /, *, using: str | None = None) -> History: ...
+
+
+async def ahistory_of(
+    obj: models.Model | type[models.Model], pk: object = None, /, *, using: str | None = None
+) -> History:
+    """Return the history of an object like ``history_of``, with all versions in memory.
+
+    Use ``async for version in history_of(obj)`` for a history that is too long for that.
+    """
+    history = history_of(obj, using=using) if isinstance(obj, models.Model) else history_of(obj, pk, using=using)
+    return await sync_to_async(history.load)()
 
 
 def record_suspension(reason: str, using: str, **data: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,21 +18,36 @@ from django_signal_audit.capture.hooks import self_check
 from django_signal_audit.capture.sources.base import registered_sources
 from django_signal_audit.channels import load_channel
 from django_signal_audit.channels.base import Channel
-from django_signal_audit.conf import get_settings
+from django_signal_audit.conf import KEYS, SETTING, get_settings
 from django_signal_audit.context.clients import UNIX
-from django_signal_audit.delivery.recipient_checks import permission_problems, recipient_problems, spec_problems
+from django_signal_audit.delivery.recipient_checks import (
+    absence_problems,
+    link_problems,
+    permission_problems,
+    recipient_problems,
+    spec_problems,
+    unreachable_problems,
+)
 from django_signal_audit.dispatchers import load_dispatcher
+from django_signal_audit.dispatchers.base import Dispatcher
 from django_signal_audit.events.keys import MAX_LENGTH
+from django_signal_audit.events.masking import is_left_out
 from django_signal_audit.events.secret_fields import Reason, has_secret_key, secret_fields
+from django_signal_audit.evidence.config import evidence_problems
+from django_signal_audit.evidence.hardening import hardening_problems
+from django_signal_audit.evidence.personal import is_personal
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.plugins import PluginError, is_sync, load_class, problem_of
-from django_signal_audit.problems import Problem
+from django_signal_audit.plugins import PluginError, call_mistake, function_problems, load_class
+from django_signal_audit.problems import Problem, nearest, shown
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.rules.parsing import NAME_LENGTH, storable
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.rules.rename_checks import rename_problems
+from django_signal_audit.rules.template_checks import content_problems
+from django_signal_audit.rules.tenant_checks import tenant_problems
 
 SUPPORTED = "PostgreSQL, MariaDB or SQLite"
 # Their names, by ``connection.vendor``. Backends that wrap one of Django's own have its vendor.
@@ -99,6 +115,23 @@ def _ask(connection: BaseDatabaseWrapper) -> bool | None:
         return None
 
 
+# A name is ours if it is that near: SIGNAL_AUDITS and DJANGO_SIGNAL_AUDIT are, AUDIT and AUDITLOG are not.
+_NEAR = 0.75
+
+
+def misnamed_problems() -> Iterator[Problem]:
+    """Warn of settings that nothing reads, as their name is nearly ours or begins with it."""
+    is_missing = not hasattr(django_settings, SETTING)
+    for name in dir(django_settings):
+        key = name.removeprefix(f"{SETTING}_")
+        if key != name and key in KEYS:
+            hint = f'Write {SETTING} = {{"{key}": …}}.'
+            yield Problem("W047", name, "is a setting that nothing reads.", hint)
+        elif is_missing and name.isupper() and nearest(name, [SETTING], _NEAR):
+            message = f"is a setting that nothing reads, and there is no {SETTING}."
+            yield Problem("W047", name, message, f"Write {SETTING}.")
+
+
 MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
 ADMIN = "django.contrib.admin"
 LINK_TEMPLATE = "templates/admin/change_form_object_tools.html"
@@ -110,7 +143,31 @@ def actor_problems() -> Iterator[Problem]:
     if not dotted:
         return
     hint = "Name a function that takes the request and returns the user."
-    yield from problem_of("E065", dotted, path, "a function that can be called without await", is_sync, hint=hint)
+    yield from function_problems("E065", dotted, path, ["request"], hint=hint)
+
+
+def context_problems() -> Iterator[Problem]:
+    """Report a CONTEXT that can't be asked."""
+    path, dotted = 'SIGNAL_AUDIT["CONTEXT"]', get_settings().context
+    if dotted:
+        hint = "Name a function without arguments that returns a dict."
+        yield from function_problems("E080", dotted, path, [], hint=hint)
+
+
+def included_problems() -> Iterator[Problem]:
+    """Warn of included fields that sound as if they held personal values."""
+    for parsed in get_registry().parsed:
+        rule = parsed.rule
+        labels = [plan.label for plan in get_registry().plans.values() if rule in plan.rules]
+        for name in dict.fromkeys(rule.include):
+            if name not in rule.personal and any(is_personal(label, name) for label in labels):
+                yield Problem(
+                    "W081",
+                    f'{parsed.path}["include"]',
+                    f"names {name!r}, which seems to hold personal values: every event would repeat them.",
+                    "Include the key of the person's row instead. audit_erase empties the context of a person's own "
+                    "events only.",
+                )
 
 
 def app_order_problems() -> Iterator[Problem]:
@@ -133,7 +190,11 @@ def app_order_problems() -> Iterator[Problem]:
 
 def middleware_problems() -> Iterator[Problem]:
     """Warn of rules without the middleware that ties events to requests."""
-    if get_registry().rules and not any(_is_audit_middleware(path) for path in django_settings.MIDDLEWARE):
+    count = sum(map(_is_audit_middleware, django_settings.MIDDLEWARE))
+    if count > 1:
+        message = f"has AuditMiddleware {count} times: each request is recorded as often."
+        yield Problem("W086", "MIDDLEWARE", message, "Keep the first.")
+    if get_registry().rules and not count:
         yield Problem(
             "W002",
             "MIDDLEWARE",
@@ -157,9 +218,33 @@ _GUESSES = {Reason.GUESS, Reason.ENCRYPTS, Reason.MODEL}
 
 def secret_problems() -> Iterator[Problem]:
     """Warn of fields and primary keys of audited models that are masked by guess."""
+    yield from _left_out_problems()
     for plan in get_registry().plans.values():
         yield from _guessed_fields(plan)
         yield from _secret_keys(plan)
+
+
+# So many fields are named.
+_NAMED = 5
+
+
+def _left_out_problems() -> Iterator[Problem]:
+    """Warn of fields that are stored in clear because a list in the settings replaces the default one."""
+    names = [
+        f"{plan.model._meta.label}.{name}"
+        for plan in get_registry().plans.values()
+        for name, field in plan.fields.items()
+        if name not in plan.secret and isinstance(field, (models.CharField, models.TextField)) and is_left_out(name)
+    ]
+    if names:
+        listed = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        yield Problem(
+            "W046",
+            'SIGNAL_AUDIT["MASK_FIELDS"]',
+            f"replaces the default list, so secrets are stored in clear: {listed}.",
+            "Begin it with *DEFAULT_MASK_FIELDS from django_signal_audit.conf. A name that is no secret's is written "
+            f'"!{names[0].rpartition(".")[2]}".',
+        )
 
 
 def _guessed_fields(plan: ModelPlan) -> Iterator[Problem]:
@@ -196,6 +281,17 @@ def register_all() -> None:
     register(check_installation, Tags.signals)
     register(check_databases, Tags.signals)
     register(check_permissions, Tags.signals)
+    register(check_recipients, Tags.database)
+    register(check_evidence, Tags.database)
+    register(check_deployment, Tags.signals, deploy=True)
+
+
+def check_deployment(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
+    """Warn of what is fine for a test and not for production."""
+    if get_settings().enabled:
+        return []
+    message = "is False: nothing is audited, and no notification is sent."
+    return [Problem("W056", f'{SETTING}["ENABLED"]', message, "Remove it once auditing is to go on.").as_check()]
 
 
 def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
@@ -206,16 +302,24 @@ def check_rules(app_configs: Sequence[AppConfig] | None = None, **_: object) -> 
 
 
 def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
-    """Report what is wrong with channels, dispatcher, formats and proxies."""
+    """Report what is wrong with channels, recipients, templates, dispatcher, formats and proxies."""
     settings = get_settings()
     problems = [
         *recipient_problems(),
         *spec_problems(),
+        *absence_problems(),
+        *link_problems(),
+        *content_problems(),
         *_format_problems("E023", "REPORT_FORMATS", settings.report_formats, ReportFormat),
         *_format_problems("E028", "EXPORT_FORMATS", settings.export_formats, ExportFormat),
         *_proxy_problems(),
         *actor_problems(),
+        *context_problems(),
+        *tenant_problems(),
+        *rename_problems(),
+        *included_problems(),
         *_visibility_problems(),
+        *evidence_problems(),
     ]
     return [*_check_channels(), *_check_dispatcher(), *(problem.as_check() for problem in problems)]
 
@@ -223,6 +327,7 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: object) -
 def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: object) -> list[CheckMessage]:
     """Report what is wrong with the project around the rules, and with the Django it runs on."""
     problems = [
+        *misnamed_problems(),
         *self_check(queries=get_settings().capture_queries),
         *app_order_problems(),
         *middleware_problems(),
@@ -263,6 +368,20 @@ def check_permissions(app_configs: Sequence[AppConfig] | None = None, **_: objec
     return [problem.as_check() for problem in permission_problems()]
 
 
+def check_recipients(
+    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: object
+) -> list[CheckMessage]:
+    """Report users and groups that nobody is, as ``check --database`` is asked to look."""
+    return [problem.as_check() for problem in unreachable_problems(databases or ())]
+
+
+def check_evidence(
+    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: object
+) -> list[CheckMessage]:
+    """Report databases where events can be deleted or are not sealed in time, as ``check --database`` asks."""
+    return [problem.as_check() for problem in hardening_problems(databases or ())]
+
+
 def _check_channels() -> Iterator[CheckMessage]:
     for alias, config in get_settings().channels.items():
         path = f'SIGNAL_AUDIT["CHANNELS"]["{alias}"]'
@@ -272,12 +391,22 @@ def _check_channels() -> Iterator[CheckMessage]:
         try:
             channel = load_channel(alias, config)
             problems = channel.check()
+            found = _method_problems("E015", path, type(channel), Channel, "send")
+            yield from (problem.as_check() for problem in found)
             yield from problems or _check_recipients(channel, path)
         except InvalidSettings as error:
             yield Error(error.message, hint=error.hint, id="django_signal_audit.E015")
         except Exception as error:  # noqa: BLE001  # channels are the project's code, and the others are to be checked
             hint = "Fix the method of the channel that raises, or the OPTIONS it reads."
             yield Problem("E015", path, f"cannot be checked: {error!r}.", hint).as_check()
+
+
+def _method_problems(code: str, path: str, plugin: type, base: type, name: str) -> Iterator[Problem]:
+    """Report a method of a plug-in that can't be called as the method of its base class is."""
+    arguments = list(inspect.signature(getattr(base, name)).parameters)
+    if mistake := call_mistake(getattr(plugin, name), arguments):
+        message = f"is {plugin.__name__}, whose method {name} {mistake}."
+        yield Problem(code, path, message, f"Write def {name}({', '.join(arguments)}), without async and yield.")
 
 
 def _check_recipients(channel: Channel, path: str) -> Iterator[CheckMessage]:
@@ -289,7 +418,10 @@ def _check_recipients(channel: Channel, path: str) -> Iterator[CheckMessage]:
 def _check_dispatcher() -> Iterator[CheckMessage]:
     dotted = get_settings().dispatcher
     try:
-        yield from load_dispatcher(dotted).check()
+        dispatcher = load_dispatcher(dotted)
+        yield from dispatcher.check()
+        found = _method_problems("E022", 'SIGNAL_AUDIT["DISPATCHER"]', type(dispatcher), Dispatcher, "wake")
+        yield from (problem.as_check() for problem in found)
     except InvalidSettings as error:
         yield Error(error.message, hint=error.hint, id="django_signal_audit.E022")
     except Exception as error:  # noqa: BLE001  # a dispatcher may be the project's code
@@ -299,8 +431,9 @@ def _check_dispatcher() -> Iterator[CheckMessage]:
 
 def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: type) -> Iterator[Problem]:
     for alias, dotted in formats.items():
+        path = f'SIGNAL_AUDIT["{setting}"]["{alias}"]'
         try:
-            load_class(dotted, f'SIGNAL_AUDIT["{setting}"]["{alias}"]', base)
+            yield from _method_problems(code, path, load_class(dotted, path, base), base, "write")
         except PluginError as error:
             yield error.as_problem(code)
 
@@ -310,20 +443,54 @@ def _visibility_problems() -> Iterator[Problem]:
     if not dotted:
         return
     hint = "Name a function that takes a user and a queryset of events, and returns those that the user may see."
-    yield from problem_of("E060", dotted, 'SIGNAL_AUDIT["VISIBILITY"]', "a function", hint=hint)
+    yield from function_problems("E060", dotted, 'SIGNAL_AUDIT["VISIBILITY"]', ["user", "events"], hint=hint)
+
+
+# Wider networks than any that is given to one organization.
+_WIDEST = {4: 8, 6: 7}
 
 
 def _proxy_problems() -> Iterator[Problem]:
     for position, text in enumerate(get_settings().trusted_proxies):
+        path = f'SIGNAL_AUDIT["TRUSTED_PROXIES"][{position}]'
         if text == UNIX:
             continue
         try:
-            ipaddress.ip_network(text, strict=False)
+            network = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            path = f'SIGNAL_AUDIT["TRUSTED_PROXIES"][{position}]'
-            yield Problem(
-                "E003", path, f"is {text!r}, which isn't an IP address or network.", 'Write "10.0.0.7" or "10.0.0.0/8".'
-            )
+            yield Problem("E003", path, f"is {shown(text)}, which isn't an IP address or network.", _proxy_hint(text))
+            continue
+        what = ""
+        if network.prefixlen < _WIDEST[network.version]:
+            what = "from which anybody may come: clients could forge their address"
+        elif network.network_address.is_unspecified:
+            what = "which no proxy has"
+        if what:
+            yield Problem("W043", path, f"is {text!r}, {what}.", "Name the addresses or networks of your own proxies.")
+
+
+def _proxy_hint(text: str) -> str:
+    word = text.strip().lower()
+    if word in ("*", "all", "any"):
+        return "Name the addresses or networks of your own proxies: other clients could forge their address."
+    if word in ("localhost", "local"):
+        return 'Write "127.0.0.1" and "::1".'
+    if word.startswith("unix"):
+        return f'Write "{UNIX}" for a proxy on a unix socket.'
+    address, _, port = word.strip("[]").rpartition("]:" if word.startswith("[") else ":")
+    if port.isdecimal() and _is_address(address):
+        return f'Remove the port: "{address}".'
+    if word != text and _is_address(word):
+        return f'Remove the spaces around it: "{word}".'
+    return 'Write an address such as "10.0.0.7", or a network such as "10.0.0.0/8".'
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _sqlite_problems() -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -148,6 +149,57 @@ DEFAULT_MASK_FIELDS = (
     "wachtwoord",
     "wifi_key",
     "wpa_key",
+    "activation_link",
+    "activation_url",
+    "confirmation_link",
+    "invitation_link",
+    "invitation_url",
+    "invite_link",
+    "invite_url",
+    "login_link",
+    "reset_link",
+    "reset_url",
+    "webhook_url",
+    "webhook_uri",
+    "hook_url",
+    "slack_webhook",
+    "discord_webhook",
+    "teams_webhook",
+    "incoming_webhook",
+    "adgangskode",
+    "cle_api",
+    "geheimnis",
+    "geheimzahl",
+    "geslo",
+    "jelszo",
+    "jeton",
+    "kodeord",
+    "lozinka",
+    "lykilorð",
+    "mat_khau",
+    "mdp",
+    "palavra_passe",
+    "pasahitza",
+    "pswd",
+    "psw",
+    "salasona",
+    "secreto",
+    "segredo",
+    "segreto",
+    "sifre",
+    "slaptazodis",
+    "пароль",
+    "секрет",
+    "токен",
+    "口令",
+    "密码",
+    "密碼",
+    "暗証番号",
+    "パスワード",
+    "비밀번호",
+    "סיסמה",
+    "كلمة_المرور",
+    "पासवर्ड",
 )
 # "*" never means these: what a queue notes of a task that delivers would notify, and so enqueue the next.
 QUEUE_MODELS = (
@@ -212,6 +264,7 @@ class Settings:
     the system checks report the mistake, and nothing else has to expect it.
     """
 
+    enabled: bool = True
     rules: Sequence[Any] = ()
     channels: Mapping[str, Any] = field(default_factory=dict)
     mask_fields: Sequence[str] = DEFAULT_MASK_FIELDS
@@ -219,13 +272,20 @@ class Settings:
     exclude_models: Sequence[str] = DEFAULT_EXCLUDE_MODELS
     on_error: str = "raise"
     dispatcher: str = "django_signal_audit.dispatchers.OnCommitDispatcher"
+    send_timeout: float = 60.0
     capture_queries: bool = True
+    engine: str = "auto"
     max_value_bytes: int = 65_536
     trusted_proxies: Sequence[str] = ()
     actor: str = ""
+    context: str = ""
+    tenant: str | Mapping[str, str] = ""
     report_formats: Mapping[str, str] = field(default_factory=dict)
     export_formats: Mapping[str, str] = field(default_factory=dict)
     visibility: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    site_url: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _is_strings(value: object) -> bool:
@@ -243,6 +303,10 @@ def _is_key(value: object) -> bool:
         return False
 
 
+def _is_site(value: object) -> bool:
+    return isinstance(value, str) and (not value or re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value) is not None)
+
+
 def _is_string_map(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
 
@@ -258,6 +322,7 @@ def _is_channels(value: object) -> bool:
 
 # key -> (what it must be, in words; the test of it)
 KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "ENABLED": ("True or False", lambda value: isinstance(value, bool)),
     "RULES": ("a list of rules", lambda value: isinstance(value, (list, tuple))),
     "CHANNELS": (
         "a dict of alias to {'BACKEND': dotted path, 'OPTIONS': dict}",
@@ -268,16 +333,32 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "EXCLUDE_MODELS": ("a list of model labels", _is_strings),
     "ON_ERROR": ("'raise' or 'log'", lambda value: isinstance(value, str) and value in ("raise", "log")),
     "DISPATCHER": ("the dotted path of a dispatcher", lambda value: isinstance(value, str)),
+    "SEND_TIMEOUT": (
+        "a number of seconds, more than 0, at most a day",
+        lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 86_400,
+    ),
     "CAPTURE_QUERIES": ("True or False", lambda value: isinstance(value, bool)),
+    "ENGINE": ("'auto' or 'portable'", lambda value: isinstance(value, str) and value in ("auto", "portable")),
     "MAX_VALUE_BYTES": (
         "a positive whole number of bytes",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     ),
     "TRUSTED_PROXIES": ("a list of IP addresses or networks", _is_strings),
     "ACTOR": ("the dotted path of a function", lambda value: isinstance(value, str)),
+    "CONTEXT": ("the dotted path of a function", lambda value: isinstance(value, str)),
+    "TENANT": (
+        "the dotted path of a function, or a dict of model to field",
+        lambda value: isinstance(value, str) or _is_string_map(value),
+    ),
     "REPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
     "EXPORT_FORMATS": ("a dict of alias to dotted path", _is_string_map),
     "VISIBILITY": ("the dotted path of a function", lambda value: isinstance(value, str)),
+    "SITE_URL": ('the address of the site, such as "https://shop.example.com"', _is_site),
+    "RENAMED": ("a dict of former to new labels, or label.field", _is_string_map),
+    "EVIDENCE": (
+        "a dict of KEY, PUBLIC_KEYS, ANCHORS, INTERVAL and ORIGIN",
+        lambda value: isinstance(value, Mapping) and all(isinstance(key, str) for key in value),
+    ),
 }
 
 

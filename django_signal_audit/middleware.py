@@ -12,6 +12,8 @@ from django.db import router
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from django_signal_audit.conf import get_settings
+from django_signal_audit.context.actors import begins_to_impersonate, may_impersonate, note_starter
 from django_signal_audit.context.clients import MAX_PATH, clean_path
 from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.enums import EventType, Source
@@ -20,11 +22,12 @@ from django_signal_audit.events.payloads import cut
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.viewing import record_views, watches_views
 
 
 def watches_requests() -> bool:
     """Return whether any rule asks for requests."""
-    return get_registry().watches_event(EventType.REQUEST)
+    return get_settings().enabled and get_registry().watches_event(EventType.REQUEST)
 
 
 def record_request(request: HttpRequest, response: HttpResponseBase) -> None:
@@ -51,8 +54,12 @@ class AuditMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
-        if iscoroutinefunction(get_response):
+        is_async = iscoroutinefunction(get_response)
+        if is_async:
             markcoroutinefunction(self)
+        if may_impersonate():
+            # A method would have a thread of its own for each asynchronous request.
+            self.process_view = _note_starter_async if is_async else _note_starter
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer the request."""
@@ -62,6 +69,8 @@ class AuditMiddleware:
             response: HttpResponseBase = self.get_response(request)
             if watches_requests():
                 record_request(request, response)
+            if watches_views():
+                record_views(request, response)
             return _keep_context(response)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
@@ -69,7 +78,19 @@ class AuditMiddleware:
             response: HttpResponseBase = await self.get_response(request)
             if watches_requests():
                 await sync_to_async(record_request)(request, response)
+            if watches_views():
+                await sync_to_async(record_views)(request, response)
             return _keep_context(response)
+
+
+def _note_starter(request: HttpRequest, view: object, *_: object) -> None:
+    if begins_to_impersonate(view):
+        note_starter(request)
+
+
+async def _note_starter_async(request: HttpRequest, view: object, *_: object) -> None:
+    if begins_to_impersonate(view):
+        await sync_to_async(note_starter)(request)
 
 
 def _keep_context(response: HttpResponseBase) -> HttpResponseBase:

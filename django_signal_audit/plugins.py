@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from django.utils.module_loading import import_string
@@ -65,9 +65,60 @@ def load(
     return found
 
 
-def is_sync(found: Any) -> bool:
+def is_sync(found: object) -> bool:
     """Return whether something can be called, and gives its answer at once."""
-    return callable(found) and not any(map(iscoroutinefunction, (found, type(found).__call__)))
+    return callable(found) and not _is(inspect.iscoroutinefunction, found)
+
+
+def _is(kind: Callable[[object], bool], found: object) -> bool:
+    """Return whether a function, or an object that can be called like one, is of a kind."""
+    return kind(found) or (callable(found) and kind(type(found).__call__))
+
+
+def call_mistake(found: object, arguments: Iterable[str], *, may_await: bool = False, may_yield: bool = False) -> str:
+    """Return why something gives no answer to a call, as in "names X, which …"; ``""`` if it most likely does.
+
+    Args:
+        found: What is called.
+        arguments: The names of the arguments, which it gets by position.
+        may_await: Is the answer of an ``async`` function awaited?
+        may_yield: Is the answer gone through, so that a generator is one too?
+
+    """
+    arguments = tuple(arguments)
+    if not callable(found):
+        return "isn't a function"
+    if _is(inspect.isasyncgenfunction, found):
+        return "is an async generator function: a call runs nothing of it"
+    if _is(inspect.iscoroutinefunction, found) and not may_await:
+        return "is an async function, and nothing awaits its answer"
+    if _is(inspect.isgeneratorfunction, found) and not may_yield:
+        return "is a generator function: a call runs nothing of it"
+    return "" if _takes(found, len(arguments)) else f"can't be called with ({', '.join(arguments)})"
+
+
+def _takes(found: Callable[..., object], count: int) -> bool:
+    """Return whether something can be called with so many arguments. Those of a wrapper count, not of what it wraps."""
+    try:
+        inspect.signature(found, follow_wrapped=False).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # a function in C does not tell its arguments
+    return True
+
+
+def function_problems(
+    code: str, dotted: str, path: str, arguments: Iterable[str], *, hint: str, **allowed: bool
+) -> Iterator[Problem]:
+    """Yield what is wrong with the dotted path of a function that gets these arguments; see ``call_mistake``."""
+    try:
+        mistake = call_mistake(load(dotted, path, "a function", hint=hint), arguments, **allowed)
+    except PluginError as error:
+        yield error.as_problem(code)
+    else:
+        if mistake:
+            yield Problem(code, path, f"names {dotted!r}, which {mistake}.", hint)
 
 
 def load_class(dotted: str, path: str, base: type[T], *, built_in: Iterable[str] = ()) -> type[T]:

@@ -13,6 +13,8 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
+from django_signal_audit.events.payloads import without_its_secrets
+
 # Comparing texts takes the square of their lengths, and no name is that long.
 LONGEST_NAME = 100
 LONGEST_VALUE = 80
@@ -40,9 +42,9 @@ class Problem:
 
 
 def shown(value: object) -> str:
-    """Return the value as a message may quote it: on one line, and not for pages."""
+    """Return the value as a message may quote it: on one line, not for pages, and without secrets."""
     try:
-        text = repr(value)
+        text = repr(without_its_secrets(value))
     except Exception:  # noqa: BLE001  # anything may stand in settings, and its repr is code like any other
         text = f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
@@ -74,11 +76,20 @@ def did_you_mean(
 
     """
     names = sorted(set(map(str, known)))
+    if joined := _joined(word, names):
+        return f"Write {joined[0]!r}, {joined[1]!r}: the comma between them is missing."
     near = (synonyms or {}).get(str(word).strip().lower() if isinstance(word, str) else "") or nearest(word, names)
     if near is not None:
         return f"Did you mean {near!r}?"
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return otherwise or f"Known are: {listed or 'none'}."
+
+
+def _joined(word: object, names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the two names that a text is, as Python joins strings with no comma between them; None if it is none."""
+    known = set(names)
+    pairs = ((name, word[len(name) :]) for name in sorted(known) if isinstance(word, str) and word.startswith(name))
+    return next((pair for pair in pairs if pair[0] and pair[1] in known), None)
 
 
 def nearest_path(dotted: str, accepts: Callable[[object], bool] = callable, built_in: Iterable[str] = ()) -> str:
@@ -90,9 +101,11 @@ def nearest_path(dotted: str, accepts: Callable[[object], bool] = callable, buil
         built_in: Paths that are right, which people also name by their class or module alone.
 
     """
+    if ":" in dotted and _module(dotted.partition(":")[0]):
+        return f"Did you mean {dotted.replace(':', '.')!r}?"
     parts = dotted.split(".")
     built_in = list(built_in)
-    known = _built_in(parts, built_in)
+    known = next((path for path in built_in if path.startswith(f"{dotted}.")), "") or _built_in(parts, built_in)
     if known:
         return f"Did you mean {known!r}?"
     for length in range(len(parts) - 1, -1, -1):
@@ -100,7 +113,10 @@ def nearest_path(dotted: str, accepts: Callable[[object], bool] = callable, buil
         if length and module is None:
             continue
         names = {path.rpartition(".")[2] for path in built_in if path.rpartition(".")[0] == ".".join(parts[:length])}
-        near = nearest(parts[length], [*names, *_names_in(module, accepts, is_last=length == len(parts) - 1)])
+        # The names of packages have nothing to do with each other.
+        cutoff = 0.5 if length else 0.7
+        found = _names_in(module, accepts, is_last=length == len(parts) - 1)
+        near = nearest(parts[length], [*names, *found], cutoff)
         path = ".".join([*parts[:length], near or "", *parts[length + 1 :]])
         if near and not (length == len(parts) - 1 and _is_class_of(known, parts[-1]) and near != parts[-1]):
             return f"Did you mean {path!r}?"

@@ -6,6 +6,10 @@
     sent after a channel took the message and the row says so.
 ``notification_failed(sender=Notification, notification, error, final)``
     sent after an attempt failed; ``final`` tells that no other will follow.
+``channel_failing(sender=ChannelState, state, using)``
+    sent when a channel begins to be left alone because it fails.
+``channel_recovered(sender=ChannelState, state, using)``
+    sent when it has sent a message again; ``state`` is what it was before.
 """
 
 from __future__ import annotations
@@ -15,3 +19,5 @@ from django.dispatch import Signal
 event_recorded = Signal()
 notification_sent = Signal()
 notification_failed = Signal()
+channel_failing = Signal()
+channel_recovered = Signal()

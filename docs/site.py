@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -15,6 +16,8 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+    "RELEASING.md": "releasing.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
@@ -26,6 +29,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=posixpath.join(root, source)))
     return files
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Put llms.txt beside the pages, with its links to them."""
+    root, site = Path(config.config_file_path or "").parent, Path(config.site_dir)
+
+    def page(match: re.Match[str]) -> str:
+        path = (PAGES.get(match[2]) or match[2].removeprefix("docs/")).removesuffix(".md")
+        return f"{match[1]}{'.' if path == 'index' else path}/{match[3]}"
+
+    text = (root / "llms.txt").read_text(encoding="utf-8")
+    (site / "llms.txt").write_text(LINK.sub(page, text), encoding="utf-8")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

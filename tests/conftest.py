@@ -11,12 +11,17 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
+from django_signal_audit.capture import hooks
 from django_signal_audit.models import AuditEvent
 
+from .corners import is_same_on_every_database
 from .databases import URL
 from .small_project import SmallProject
 
 EVERYTHING = [{"name": "all", "model": "app.*"}]
+
+# Only the engine for PostgreSQL writes saves, and only with psycopg 3.
+SAVES_ARE_ONE_STATEMENT = connections["default"].Database.__name__ == "psycopg"
 
 has_files_of_its_own = pytest.mark.skipif(
     not URL.startswith("sqlite"), reason="it has SQLite files of its own, whatever server the others are on"
@@ -28,8 +33,12 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("build")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: whatever begins last is waited for alone. The order is random otherwise."""
+    """Mark what ``corners.py`` lists. Begin with what takes longest: whatever begins last is waited for alone."""
+    for item in items:
+        if is_same_on_every_database(item.path):
+            item.add_marker("corners")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -78,6 +87,16 @@ def audit(settings: Any) -> Audit:
         settings.SIGNAL_AUDIT = {"RULES": list(rules) or EVERYTHING, **keys}
 
     return apply
+
+
+@pytest.fixture
+def other_methods() -> Iterator[None]:
+    """Let a test give models other methods than they had: what was found out about those is forgotten."""
+    for keep in (hooks.writes_as_told, hooks._are_djangos):
+        keep.cache_clear()
+    yield
+    for keep in (hooks.writes_as_told, hooks._are_djangos):
+        keep.cache_clear()
 
 
 def events(**filters: Any) -> list[AuditEvent]:

@@ -9,6 +9,7 @@ A page is run from top to bottom as one session. What a block is for stands in a
     ``module NAME``   a module of that name, to be imported by what follows
     ``tests``         tests, which are run
     ``event``         JSON that must be the newest recorded event
+    ``shows TEXT``    a template that must show the text
     ``output``        what the Python block before printed
     ``figure``        a drawing, in which every path must exist
     ``file PATH``, ``append PATH``, ``shell``
@@ -17,8 +18,8 @@ A page is run from top to bottom as one session. What a block is for stands in a
 ``<!-- run ... -->``
     Python that is run and not shown.
 
-Python without a comment is executed. In what commands and code print, ``…`` stands for anything, and any time for any
-other.
+Python without a comment is executed. HTML is a template: the page's function ``render`` must show a price in it.
+In what commands and code print, ``…`` stands for anything, and any time for any other.
 """
 
 from __future__ import annotations

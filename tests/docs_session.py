@@ -129,6 +129,10 @@ class Session:
         for test in tests:
             run_test(test)
 
+    def _run_html(self, block: Block) -> None:
+        page = self.names["render"](block.source)
+        assert (block.argument or "9.0000") in page, page
+
     def _run_json(self, block: Block) -> None:
         shown = json.loads(block.source)
         if block.verb == "event":

@@ -57,7 +57,7 @@ def audit_settings(channels: Mapping[str, Any] | None = None, **rule: Any) -> di
     # Most tests are about users who may view nothing, and not about that.
     everyday = {name: calling(name, check_permission=False) for name in names}
     return {
-        "RULES": [{"name": "watch", "events": ["thing_happened"], **rule}],
+        "RULES": [{"name": "watch", "events": ["thing_happened"], "notify": [*everyday, *(channels or {})], **rule}],
         "CHANNELS": {**everyday, **(channels or {})},
     }
 

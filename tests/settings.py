@@ -20,6 +20,7 @@ INSTALLED_APPS = [
     "django_tasks_db",
     "tests.app",
     "tests.columns",
+    "tests.recorded",
     "tests.vault",
     "testproject.shop",
 ]

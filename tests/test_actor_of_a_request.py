@@ -130,7 +130,7 @@ def test_commands_do_not_ask(audit: Audit) -> None:
     [
         (f"{HERE}.haeder", f"Did you mean '{HERE}.header'?"),
         (f"{HERE}.NOT_CALLABLE", "isn't a function"),
-        (f"{HERE}.awaited", "can be called without await"),
+        (f"{HERE}.awaited", "is an async function, and nothing awaits its answer"),
         ("no.such.module", "cannot import 'no.such.module'"),
     ],
 )

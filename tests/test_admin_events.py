@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from html import unescape
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,10 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.html import strip_tags
 
 import django_signal_audit
+from django_signal_audit.admin.links import history_url
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent, Notification
 
@@ -52,9 +53,9 @@ class TestList:
             rules=["users", "mails"], level="critical", object_repr="ada",
         )  # fmt: skip
         text = text_of(admin_client.get(LIST))
-        for part in ("03/10/2026", "13:00:00", "update", "critical", "users", "mails", "auth.user 3", "root"):
+        for part in ("Tuesday, March 10, 2026", "13:00", "changed", "critical", "ada", "User", "root"):
             assert part in text, part
-        assert "Email address: a@x → b@x" in text
+        assert "Email address a@x → b@x" in " ".join(strip_tags(text).split())
         assert (
             f'href="{reverse("admin:django_signal_audit_auditevent_object_history", args=("auth.user", "3"))}"' in text
         )
@@ -70,7 +71,7 @@ class TestList:
     def test_an_event_of_no_object_shows_what_it_has(self, admin_client):
         make_event(event_type="login_failed", model="", object_id="", object_repr="", data={"username": "mallory"})
         text = text_of(admin_client.get(LIST))
-        assert "username: mallory" in text
+        assert "username mallory" in " ".join(strip_tags(text).split())
         assert "/history/" not in text
 
     def test_the_newest_comes_first_whatever_the_address_asks_for(self, admin_client):
@@ -91,14 +92,14 @@ class TestList:
 
 
 class TestSearch:
-    def test_exact_keys_only(self, admin_client):
+    def test_keys_are_exact(self, admin_client):
         found = make_event(
             model="app.product", object_id="a b/c", actor_id="7", actor_repr="root", correlation_id="0190-abc"
         )
         make_event(object_id="a b", actor_id="77")
         for term in ("a b/c", "7", "0190-abc", str(found.uid), f" {found.uid} ", found.uid.hex):
             assert shown(admin_client, f"q={term}") == [found.pk], term
-        for term in ("root", "a", "A B/C2", "no-uid"):
+        for term in ("oot", "0190", "A B/C2", "no-uid"):
             assert shown(admin_client, f"q={term}") == [], term
 
 
@@ -125,7 +126,7 @@ class TestPage:
         for part in (
             "Email address", "a@x", "empty", "Staff status", "no", "yes", "masked", "\N{MINUS SIGN} 1", "+ 3", "+ 5",
             "sha256:abababababab… (70000 bytes)", "asked by phone", "request.ip", "192.0.2.7", "root", "users",
-            "March 10, 2026 13:00:00 +01:00", str(event.uid), "team-mail", "boom", f"{LIST}?q=0190-abc",
+            "March 10, 2026 13:00:00 +01:00", str(event.uid), "team-mail", "boom", f"{LIST}?request=0190-abc",
         ):  # fmt: skip
             assert part in text, part
         assert "hmac-sha256" not in text
@@ -236,8 +237,7 @@ class TestHostileText:
         Notification.objects.create(
             event=event.uid, rule=payload, channel=payload, recipient=payload, last_error=payload, status="dead"
         )
-        history = admin_client.get(LIST).context["cl"].model_admin.object(event)
-        for url in (LIST, page_of(event), unescape(re.search(r'href="([^"]+)"', history)[1])):
+        for url in (LIST, page_of(event), history_url("admin", event.model, event.object_id)):
             text = text_of(admin_client.get(url))
             assert not MARKUP.search(text), url
             assert "&lt;script&gt;alert" in text or "&lt;img src=x" in text
@@ -249,7 +249,8 @@ class TestHostileText:
 def test_our_templates_have_no_inline_script_or_style():
     folder = Path(django_signal_audit.__file__).parent / "templates"
     # Mail programs know no other style than an inline one.
-    templates = [path for path in folder.rglob("*.html") if path.name != "mail.html"]
+    templates = [path for path in folder.rglob("*.html") if not path.name.startswith("mail")]
     assert len(templates) > 5
     for template in templates:
-        assert not re.search(r"<script|<style|\sstyle=|\son\w+=", template.read_text(encoding="utf-8")), template
+        source = template.read_text(encoding="utf-8")
+        assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", source), template

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+import time_machine
 from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from django_signal_audit.admin import notifications
+from django_signal_audit.delivery import rendering
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent, Notification
 
-from .notices import audit_settings, make_event, make_notification, receiving
+from .notices import EMAIL, audit_settings, make_event, make_notification, receiving
 from .samples import NOON
 
 pytestmark = pytest.mark.django_db
@@ -29,12 +33,20 @@ def page_of(notification):
     return reverse("admin:django_signal_audit_notification_change", args=(notification.pk,))
 
 
+def html_of(notification):
+    return reverse("admin:django_signal_audit_notification_html", args=(notification.pk,))
+
+
 def shown(client, query=""):
     return [row.pk for row in client.get(f"{LIST}?{query}").context["cl"].result_list]
 
 
 def retry(client, *rows):
     return client.post(LIST, {"action": "retry", "_selected_action": [row.pk for row in rows]})
+
+
+def _fail(*args):
+    raise ValueError
 
 
 @pytest.fixture
@@ -49,10 +61,10 @@ def clerk(client):
 class TestList:
     def test_a_row_says_how_far_it_came_and_what_went_wrong(self, admin_client):
         make_notification(
-            channel="team-mail", recipient="team@example.com", status="failed", attempts=3, last_error="no route <b>"
+            channel="team-mail", recipient="team@example.com", status="dead", attempts=3, last_error="no route <b>"
         )
         text = text_of(admin_client.get(LIST))
-        for part in ("failed", "team-mail", "team@example.com", "watch", "3 attempts", "no route &lt;b&gt;"):
+        for part in ("dead", "team-mail", "team@example.com", "watch", "3 attempts", "no route &lt;b&gt;"):
             assert part in text, part
 
     def test_a_row_says_what_it_tells_of(self, admin_client, django_assert_max_num_queries):
@@ -60,10 +72,97 @@ class TestList:
         make_notification(first)
         Notification.objects.create(rule="a", channel="b", data={"events": [str(first.uid), str(second.uid)]})
         Notification.objects.create(rule="a", channel="b", event=uuid4())
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             text = text_of(admin_client.get(LIST))
-        assert text.count("update Oil &lt;b&gt;") == 2
+        assert "Oil &lt;b&gt;" in text.replace("update Oil &lt;b&gt; and", "")
         assert "update Oil &lt;b&gt; and 1 more event" in text
+
+    def test_a_row_has_the_subject_that_its_rule_gives_the_message(self, admin_client, settings):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="{{ object }} costs {{ new.price }}")
+        make_notification(make_event(object_repr="Oil"))
+        assert "Oil costs 9.00" in text_of(admin_client.get(LIST))
+
+    def test_a_template_that_fails_leaves_a_row_readable(self, admin_client, settings, monkeypatch):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="{{ object.boom }}")
+        monkeypatch.setattr(rendering, "render_template", _fail)
+        make_notification(make_event(object_repr="Oil"))
+        assert "update Oil" in text_of(admin_client.get(LIST))
+
+    def test_who_may_not_see_a_field_does_not_read_the_subject_that_quotes_it(self, client, clerk, settings):
+        settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="{{ object }} costs {{ new.price }}")
+        make_notification(make_event(object_repr="Oil"))
+        text = text_of(client.get(LIST))
+        assert "9.00" not in text
+        assert "Oil" not in text
+
+    def test_the_pages_lead_on_and_back_and_count_nothing(self, admin_client):
+        rows = [make_notification() for _ in range(120)]
+        keys = [row.pk for row in reversed(rows)]
+        first = admin_client.get(LIST)
+        assert [row.pk for row in first.context["cl"].result_list] == keys[:50]
+        links = first.context["cl"].links
+        assert links.keys() == {"older", "oldest"}
+        second = admin_client.get(LIST + links["older"])
+        assert [row.pk for row in second.context["cl"].result_list] == keys[50:100]
+        last = admin_client.get(LIST + links["oldest"])
+        assert [row.pk for row in last.context["cl"].result_list] == keys[70:]
+        assert last.context["cl"].links.keys() == {"newest", "newer"}
+        newer = admin_client.get(LIST + second.context["cl"].links["newer"])
+        assert [row.pk for row in newer.context["cl"].result_list] == keys[:50]
+        for page in ("older-x", "newer-" + "9" * 30, "older", "-3", "older-0"):
+            assert shown(admin_client, f"p={page}") == keys[:50], page
+
+    @pytest.mark.parametrize("count", [0, 1, 40])
+    def test_a_time_finds_what_was_made_since(self, admin_client, count):
+        with time_machine.travel(timezone.now() - timedelta(days=3), tick=False):
+            old = [make_notification().pk for _ in range(count)]
+        new = [make_notification().pk for _ in range(count)]
+        assert shown(admin_client, "since=24h") == new[::-1]
+        assert shown(admin_client, "since=7d") == (old + new)[:-51:-1]
+
+    def test_a_time_that_is_none_is_said_and_nothing_is_found_or_retried(self, admin_client):
+        row = make_notification(status="dead")
+        text = text_of(admin_client.get(f"{LIST}?since=soon"))
+        assert "isn&#x27;t a valid date" in text
+        assert shown(admin_client, "since=soon") == []
+        admin_client.post(f"{MATCHING}?since=soon")
+        row.refresh_from_db()
+        assert row.status == "dead"
+
+    def test_the_search_knows_filters_and_says_which_it_does_not_know(self, admin_client):
+        found = make_notification(channel="boom")
+        make_notification(channel="take")
+        assert shown(admin_client, "q=channel:boom") == [found.pk]
+        assert shown(admin_client, "q=colour:red") == []
+        assert "isn&#x27;t a search filter. Use rule:, channel:, status:." in text_of(
+            admin_client.get(f"{LIST}?q=colour:red")
+        )
+
+    @pytest.mark.parametrize("term", ["x" * 10_000, ":", "rule:", "AND OR", "' OR 1=1 --", ".*(", "%"])
+    def test_a_search_for_nonsense_finds_nothing_and_breaks_nothing(self, admin_client, term):
+        make_notification()
+        response = admin_client.get(LIST, {"q": term})
+        assert response.status_code == 200
+        assert response.context["cl"].result_list == []
+
+    def test_an_object_is_found_by_the_beginning_of_its_name(self, admin_client, client, clerk):
+        found = make_notification(make_event(object_repr="Oil of Norway"))
+        make_notification(make_event(object_repr="Tea"))
+        assert shown(client, "q=oil") == []
+        client.logout()
+        assert shown(admin_client, "q=oil") == [found.pk]
+
+    def test_failures_are_counted_with_the_newest_error(self, admin_client, client, clerk):
+        make_notification(status="failed", last_error="slow")
+        make_notification(status="dead", channel="take", last_error="no mailbox")
+        make_notification(status="dead", channel="take", last_error="no mailbox")
+        text = " ".join(text_of(admin_client.get(LIST)).split())
+        assert "dead: 2<" in text
+        assert "failed: 1<" in text
+        assert "Last error (<bdi>take</bdi>): <bdi>no mailbox</bdi>" in text
+        assert "dead: 2<" not in text_of(admin_client.get(f"{LIST}?status=failed"))
+        client.force_login(clerk)
+        assert "no mailbox" not in text_of(client.get(LIST))
 
     def test_who_may_not_view_the_object_does_not_read_its_name(self, client, clerk):
         make_notification(make_event(object_repr="Oil"))
@@ -285,7 +384,7 @@ class TestPreview:
             notify=["take"], subject="{{ object }} costs {{ new.price }}", message="It was {{ old.price }} <b>"
         )
         text = text_of(admin_client.get(page_of(make_notification(status="failed"))))
-        for part in ("As it would be sent now", "Oil costs 9.00", "It was 10.00 &lt;b&gt;"):
+        for part in ("preview, rendered now", "Oil costs 9.00", "It was 10.00 &lt;b&gt;"):
             assert part in text, part
 
     def test_the_source_of_a_mail_is_shown_and_not_run(self, admin_client, settings, monkeypatch):
@@ -293,14 +392,31 @@ class TestPreview:
         hostile = SafeString("<script>alert(1)</script>")
         made = notifications.Preview(subject=hostile, body=hostile, html=hostile)
         monkeypatch.setattr(notifications, "preview", lambda *_: made)
-        text = text_of(admin_client.get(page_of(make_notification())))
+        row = make_notification()
+        text = text_of(admin_client.get(page_of(row)))
         assert hostile not in text
-        assert text.count("&lt;script&gt;alert(1)") == 3
+        assert text.count("&lt;script&gt;alert(1)") == 3  # the headline, the subject, the text
+        text = text_of(admin_client.get(f"{page_of(row)}?view=html"))
+        assert "<iframe sandbox src=" in text
+        response = admin_client.get(html_of(row))
+        assert response["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+        assert response["X-Frame-Options"] == "SAMEORIGIN"
+
+    def test_the_html_is_for_who_may_view_what_it_tells_of(self, client, clerk, settings):
+        settings.SIGNAL_AUDIT = audit_settings(
+            {"mail": {"BACKEND": EMAIL}}, notify=["mail"], subject="costs {{ new.price }}"
+        )
+        row = make_notification(channel="mail", recipient="a@example.com")
+        assert text_of(client.get(html_of(row))) == ""
+        clerk.user_permissions.add(*Permission.objects.filter(codename="view_product", content_type__app_label="app"))
+        assert "costs 9.00</h1>" in text_of(client.get(html_of(row)))
+        client.logout()
+        assert client.get(html_of(row)).status_code == 302
 
     def test_what_stays_here_is_shown_as_it_was_sent(self, admin_client):
         row = make_notification(channel="inbox", status="sent", data={"subject": "<i>Once", "body": "upon a time"})
         text = text_of(admin_client.get(page_of(row)))
-        for part in ("As it was sent", "&lt;i&gt;Once", "upon a time"):
+        for part in ("as it was sent", "&lt;i&gt;Once", "upon a time"):
             assert part in text, part
 
     def test_masked_values_stay_masked(self, admin_client, settings):
@@ -341,7 +457,8 @@ class TestPreview:
         row = make_notification()
         text = text_of(client.get(page_of(row)))
         assert "It describes objects that you may not view." in text
-        assert "9.00" not in text
+        assert "costs" not in text
+        assert "Oil" not in text
         clerk.user_permissions.add(*Permission.objects.filter(codename="view_product", content_type__app_label="app"))
         assert "costs 9.00" in text_of(client.get(page_of(row)))
 

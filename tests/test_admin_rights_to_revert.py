@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ValidationError
 
 from tests.app.models import Category, Person, Picture, Place, Product, Restaurant, Seat, Stamped, Tag, Team
 
@@ -290,6 +291,215 @@ class TestFormFields:
         with registered(Product, WithPictures):
             admin_client.post(address(event))
         assert Picture.objects.count() == count
+
+
+def two_at_most(value):
+    if value > 2:
+        raise ValidationError("Two at most.")
+    return value
+
+
+class FieldsCode(forms.ModelForm):
+    def clean_stock(self):
+        return two_at_most(self.cleaned_data["stock"])
+
+
+class FormsCode(forms.ModelForm):
+    def clean(self):
+        two_at_most(self.cleaned_data["stock"])
+
+
+class FormsErrors(forms.ModelForm):
+    def clean(self):
+        if self.cleaned_data["stock"] > 2:
+            self.add_error("name", "Not with so many in stock.")
+
+
+class OtherFieldsCode(forms.ModelForm):
+    def clean_tags(self):
+        two_at_most(self.cleaned_data["stock"])
+        return self.cleaned_data["tags"]
+
+
+class InstancesCode(forms.ModelForm):
+    def _post_clean(self):
+        super()._post_clean()
+        if self.instance.stock > 2:
+            self.add_error(None, "Not with so many in stock.")
+
+
+class Failing(forms.ModelForm):
+    def clean_stock(self):
+        two_at_most(self.cleaned_data["stock"])
+        if self.cleaned_data["stock"] > 1:
+            raise LookupError("the warehouse is away")
+        return self.cleaned_data["stock"]
+
+
+class OwnInteger(forms.IntegerField):
+    def validate(self, value):
+        super().validate(value)
+        two_at_most(value)
+
+
+class OwnField(forms.ModelForm):
+    stock = OwnInteger()
+
+
+class TestCodeOfForms:
+    KINDS = (FieldsCode, FormsCode, FormsErrors, OtherFieldsCode, InstancesCode, OwnField)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(("stock", "is_reverted"), [(1, True), (9, False)])
+    def test_a_value_that_the_form_finds_invalid_is_not_set(self, admin_client, audit, kind, stock, is_reverted):
+        class Formed(admin.ModelAdmin):
+            form = kind
+
+        audit()
+        product = Product.objects.create(name="Oil", stock=stock)
+        event = change(product, stock=2)
+        with registered(Product, Formed):
+            if is_reverted:
+                assert admin_client.post(address(event)).status_code == 302
+                product.refresh_from_db()
+                assert product.stock == stock
+            else:
+                assert admin_client.post(address(event)).status_code == 409
+                product.refresh_from_db()
+                assert product.stock == 2
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(("stock", "count"), [(1, 1), (9, 0)])
+    def test_a_row_that_the_form_finds_invalid_is_not_restored(self, admin_client, audit, kind, stock, count):
+        class Formed(admin.ModelAdmin):
+            form = kind
+
+        audit()
+        event = deletion(Product.objects.create(name="Oil", stock=stock, category=Category.objects.create(name="c")))
+        with registered(Product, Formed):
+            admin_client.post(address(event))
+        assert Product.objects.count() == count
+
+    def test_the_form_knows_keys_as_objects_and_the_row_as_it_is(self, admin_client, audit):
+        seen = []
+
+        class Looking(forms.ModelForm):
+            def clean_category(self):
+                seen.append((self.instance.name, self.cleaned_data["category"], list(self.cleaned_data["tags"])))
+                return self.cleaned_data["category"]
+
+        class Formed(admin.ModelAdmin):
+            form = Looking
+
+        audit()
+        category, tag = Category.objects.create(name="Fuel"), Tag.objects.create(name="sticky")
+        product = Product.objects.create(name="Oil", category=category)
+        product.tags.add(tag)
+        event = change(product, name="Petrol", category=None)
+        with registered(Product, Formed):
+            assert admin_client.post(address(event)).status_code == 302
+        assert set(map(str, seen)) == {str(("Petrol", category, [tag]))}
+
+    @pytest.mark.parametrize(("name", "count"), [("good", 1), ("bad", 0)])
+    def test_members_that_the_form_finds_invalid_do_not_come_back(self, admin_client, audit, name, count):
+        class Members(forms.ModelForm):
+            def clean_tags(self):
+                if any(tag.name == "bad" for tag in self.cleaned_data["tags"]):
+                    raise ValidationError("Bad tags are out.")
+                return self.cleaned_data["tags"]
+
+        class Formed(admin.ModelAdmin):
+            form = Members
+
+        audit()
+        product, tag = Product.objects.create(name="Oil"), Tag.objects.create(name=name)
+        product.tags.add(tag, Tag.objects.create(name="stays"))
+        product.tags.remove(tag)
+        event = last()
+        with registered(Product, Formed):
+            admin_client.post(address(event))
+        assert product.tags.filter(pk=tag.pk).count() == count
+
+    @pytest.mark.parametrize(("name", "count"), [("a.png", 1), ("a.exe", 0)])
+    def test_the_form_of_an_inline_is_asked_too(self, admin_client, audit, name, count):
+        class Named(forms.ModelForm):
+            def clean_file(self):
+                if self.cleaned_data["file"].name.endswith(".exe"):
+                    raise ValidationError("No programs.")
+                return self.cleaned_data["file"]
+
+        class Careful(Pictures):
+            form = Named
+
+        class WithPictures(admin.ModelAdmin):
+            inlines = (Careful,)
+
+        audit()
+        picture = Picture.objects.create(product=Product.objects.create(name="a"), file=name)
+        event = change(picture, file="b.png")
+        with registered(Product, WithPictures):
+            admin_client.post(address(event))
+        assert Picture.objects.filter(file=name).count() == count
+
+    def test_a_form_that_fails_refuses_and_the_page_says_why(self, admin_client, audit):
+        class Formed(admin.ModelAdmin):
+            form = Failing
+
+        audit()
+        product = Product.objects.create(name="Oil", stock=2)
+        event = change(product, stock=1)
+        with registered(Product, Formed):
+            assert "the warehouse is away" in text_of(admin_client.get(address(event)))
+            assert "the warehouse is away" in text_of(admin_client.get(page_of(event)))
+            untouched(admin_client, event, product, 409)
+
+    def test_what_is_invalid_elsewhere_in_the_row_is_no_obstacle(self, admin_client, audit):
+        audit()
+        product = Product.objects.create(name="", stock=2)
+        event = change(product, stock=1)
+        with registered(Product):
+            assert admin_client.post(address(event)).status_code == 302
+        product.refresh_from_db()
+        assert product.stock == 2
+
+    def test_what_the_model_finds_invalid_is_not_set(self, admin_client, audit, monkeypatch):
+        monkeypatch.setattr(Product, "clean", lambda self: two_at_most(self.stock))
+        audit()
+        product = Product.objects.create(name="Oil", stock=9)
+        event = change(product, stock=2)
+        with registered(Product):
+            untouched(admin_client, event, product, 409)
+
+
+class TestRowsThatAreNotOpened:
+    class Opening(admin.ModelAdmin):
+        def get_object(self, request, object_id, from_field=None):
+            found = super().get_object(request, object_id, from_field)
+            return found if found is None or found.stock < 5 else None
+
+    def test_they_are_not_reverted(self, admin_client, audit):
+        audit()
+        product = Product.objects.create(name="Oil", stock=7)
+        event = change(product, name="Petrol")
+        with registered(Product, self.Opening):
+            assert admin_client.post(address(event)).status_code == 404
+        assert Product.objects.get().name == "Petrol"
+
+    def test_nor_put_where_nobody_opens_them(self, admin_client, audit):
+        audit()
+        product = Product.objects.create(name="Oil", stock=7)
+        event = change(product, stock=1)
+        with registered(Product, self.Opening):
+            assert admin_client.post(address(event)).status_code == 409
+        assert Product.objects.get().stock == 1
+
+    def test_the_others_are(self, admin_client, audit):
+        audit()
+        product = Product.objects.create(name="Oil", stock=1)
+        event = change(product, name="Petrol")
+        with registered(Product, self.Opening):
+            assert admin_client.post(address(event)).status_code == 302
+        assert Product.objects.get().name == "Oil"
 
 
 class TestRows:

@@ -44,6 +44,14 @@ class OwnersMayView(admin.ModelAdmin):
         return self.has_view_permission(request, obj)
 
 
+class OwnersOpen(admin.ModelAdmin):
+    """Lists all rows and opens for people those that they own."""
+
+    def get_object(self, request, object_id, from_field=None):
+        found = super().get_object(request, object_id, from_field)
+        return found if found is not None and found.owner_id == request.user.pk else None
+
+
 class Broken(admin.ModelAdmin):
     def get_queryset(self, request):
         return request.user.profile.rows
@@ -73,6 +81,14 @@ def shown(client, query=""):
     return [event.pk for event in client.get(f"{LIST}?{query}").context["cl"].result_list]
 
 
+def counted(client):
+    """Return what the dashboard counts: all events, those of each object, and those of all users together."""
+    context = client.get(DASHBOARD).context
+    tables = {table.name: [(row.label, row.value) for row in table.rows] for table in context["tables"]}
+    total = [tile.value for tile in context["tiles"] if tile.name == "events"]
+    return total, tables["objects"], sum(value for _label, value in tables["users"])
+
+
 @pytest.fixture
 def ann():
     return person_who_may("ann", "view_person", "change_person", "view_product", "view_team", "view_tag", "view_place")
@@ -93,7 +109,7 @@ def rows(audit, ann):
     return own, foreign
 
 
-@pytest.mark.parametrize("kind", [OwnersOnly, OwnersMayView, Sliced, United])
+@pytest.mark.parametrize("kind", [OwnersOnly, OwnersMayView, OwnersOpen, Sliced, United])
 class TestRowsOfOthers:
     def test_the_list_and_its_searches_leave_them_out(self, seen_by_ann, rows, kind):
         own, foreign = rows
@@ -118,10 +134,7 @@ class TestRowsOfOthers:
 
     def test_the_dashboard_does_not_count_them(self, seen_by_ann, rows, kind):
         with registered(Person, kind):
-            panels = {panel.name: panel for panel, _ in seen_by_ann.get(DASHBOARD).context["panels"]}
-            assert [(row.label, row.value) for row in panels["model"].counted] == [("app.person", 1)]
-            assert sum(row.value for row in panels["day"].counted) == 1
-            assert sum(row.value for row in panels["actor"].counted) == 1
+            assert counted(seen_by_ann) == (["1"], [("Own", 1)], 1)
 
     def test_they_are_not_named_in_other_events(self, seen_by_ann, rows, kind):
         own, foreign = rows
@@ -129,7 +142,7 @@ class TestRowsOfOthers:
         with registered(Person, kind):
             text = seen_by_ann.get(history_of(own)).content.decode()
             assert "Foreign" not in text
-            assert f"+ {foreign.pk}" in text
+            assert f"+ <bdi>{foreign.pk}</bdi>" in text
 
     def test_what_happened_to_them_does_not_stand_beside_an_object(self, seen_by_ann, rows, kind):
         own, foreign = rows
@@ -138,7 +151,8 @@ class TestRowsOfOthers:
             Seat.objects.create(team=team, person=person)
         foreign.follows.add(own)
         with registered(Person, kind):
-            assert "Foreign" not in seen_by_ann.get(history_of(own)).content.decode()
+            for page in ("", "?tab=related"):
+                assert "Foreign" not in seen_by_ann.get(history_of(own) + page).content.decode()
 
     def test_no_notification_tells_of_them(self, seen_by_ann, rows, kind):
         for row in rows:
@@ -217,8 +231,7 @@ class TestModelsWithoutModelAdmin:
         assert seen_by_ann.get(page_of(other)).status_code == 302
         assert "Foreign" not in seen_by_ann.get(history_of(foreign)).content.decode()
         assert "Foreign" not in seen_by_ann.get(f"{history_of(foreign)}?at=2100-01-01").content.decode()
-        panels = {panel.name: panel for panel, _ in seen_by_ann.get(DASHBOARD).context["panels"]}
-        assert [(row.label, row.value) for row in panels["model"].counted] == [("app.person", 1)]
+        assert counted(seen_by_ann) == (["1"], [("Own", 1)], 1)
 
     def test_it_takes_the_permission_as_well(self, client, rows, audit):
         audit(VISIBILITY="tests.test_admin_rights_to_view.own_events")
@@ -306,50 +319,54 @@ class TestFields:
     @pytest.mark.parametrize("kind", [Excluding, Naming, Grouping, Asking, Forming, Dropping, ForSome])
     def test_excluded_fields_are_nowhere(self, seen_by_ann, audit, kind):
         audit()
-        product, event = self.edited(stock=4711, price=2)
+        product, event = self.edited(stock=471108154, price=2)
         with registered(Product, kind):
             for url in (LIST, page_of(event), history_of(product), f"{history_of(product)}?at=2100-01-01"):
                 text = seen_by_ann.get(url).content.decode()
-                assert "4711" not in text, url
+                assert "471108154" not in text, url
                 assert "Stock" not in text, url
             assert "Price" in seen_by_ann.get(page_of(event)).content.decode()
             assert "left out" in seen_by_ann.get(page_of(event)).content.decode()
 
     def test_which_are_excluded_may_depend_on_the_row(self, seen_by_ann, audit):
         audit()
-        _, event = self.edited(stock=4711, name="Open")
+        _, event = self.edited(stock=471108154, name="Open")
         with registered(Product, self.ForSome):
-            assert "4711" in seen_by_ann.get(page_of(event)).content.decode()
-            assert "4711" in seen_by_ann.get(LIST).content.decode()
+            assert "471108154" in seen_by_ann.get(page_of(event)).content.decode()
+            assert "471108154" in seen_by_ann.get(LIST).content.decode()
 
     def test_read_only_fields_are_shown(self, seen_by_ann, audit):
         class ReadOnly(admin.ModelAdmin):
             readonly_fields = ("stock",)
 
         audit()
-        _, event = self.edited(stock=4711)
+        _, event = self.edited(stock=471108154)
         with registered(Product, ReadOnly):
-            assert "4711" in seen_by_ann.get(page_of(event)).content.decode()
+            assert "471108154" in seen_by_ann.get(page_of(event)).content.decode()
 
     def test_fields_of_deleted_rows_are_excluded_as_well(self, seen_by_ann, audit):
         audit()
-        product, event = self.edited(stock=4711)
+        product, event = self.edited(stock=471108154)
         product.delete()
         with registered(Product, self.ForSome):
-            assert "4711" not in seen_by_ann.get(page_of(event)).content.decode()
-            assert "4711" not in seen_by_ann.get(page_of(last())).content.decode()
+            assert "471108154" not in seen_by_ann.get(page_of(event)).content.decode()
+            assert "471108154" not in seen_by_ann.get(page_of(last())).content.decode()
 
     def test_a_message_that_tells_of_them_is_not_shown(self, seen_by_ann, audit):
         audit()
-        _, event = self.edited(stock=4711)
+        _, event = self.edited(stock=471108154)
         row = Notification.objects.create(
-            event=event.uid, rule="all", channel="x", status="sent", data={"subject": "stock is 4711", "body": "4711"}
+            event=event.uid,
+            rule="all",
+            channel="x",
+            status="sent",
+            data={"subject": "stock is 471108154", "body": "471108154"},
         )
         page = reverse("admin:django_signal_audit_notification_change", args=(row.pk,))
         with registered(Product, self.Excluding):
-            assert "4711" not in seen_by_ann.get(page).content.decode()
+            assert "471108154" not in seen_by_ann.get(page).content.decode()
         with registered(Product):
-            assert "4711" in seen_by_ann.get(page).content.decode()
+            assert "471108154" in seen_by_ann.get(page).content.decode()
 
     def test_rows_that_refer_by_an_excluded_field_do_not_stand_beside_the_object(self, client, audit):
         class WithoutCategory(admin.ModelAdmin):
@@ -360,9 +377,9 @@ class TestFields:
         Product.objects.create(name="Banana", category=category)
         client.force_login(person_who_may("dan", "view_product", "view_category"))
         with registered(Product):
-            assert "Banana" in client.get(history_of(category)).content.decode()
+            assert "Banana" in client.get(history_of(category) + "?tab=related").content.decode()
         with registered(Product, WithoutCategory):
-            assert "Banana" not in client.get(history_of(category)).content.decode()
+            assert "Banana" not in client.get(history_of(category) + "?tab=related").content.decode()
 
 
 class TestOtherOwners:
@@ -545,9 +562,9 @@ class TestChoicesOfFilters:
             {"name": "both", "model": ["app.Person", "app.Document"]},
             {"name": "logins", "events": ["login"]},
         )
-        specs = {spec.parameter_name: spec for spec in seen_by_ann.get(LIST).context["cl"].filter_specs}
-        assert [value for value, _ in specs["model"].lookup_choices] == ["app.person"]
-        assert [value for value, _ in specs["rule"].lookup_choices] == ["people", "both", "logins"]
+        selects = {select.name: select for select in seen_by_ann.get(LIST).context["form"].selects()}
+        assert [value for value, _ in selects["model"].options if value] == ["app.person"]
+        assert [value for value, _ in selects["rule"].options if value] == ["people", "both", "logins"]
 
 
 class TestLongLogs:
@@ -595,3 +612,84 @@ class TestLongLogs:
             Person.objects.create(name="Own", owner=rows[0].owner)
         with registered(Person, OwnersOnly), django_assert_max_num_queries(14):
             assert len(shown(seen_by_ann)) == 50
+
+
+def test_a_message_about_hidden_objects_shows_neither_its_error_nor_whom_it_goes_to(client, audit):
+    class NoHidden(admin.ModelAdmin):
+        def get_queryset(self, request):
+            return super().get_queryset(request).exclude(name__startswith="HIDDEN")
+
+    audit(
+        {"name": "all", "model": "app.Product", "notify": [{"channel": "inbox"}]},
+        CHANNELS={"inbox": {"BACKEND": INBOX, "OPTIONS": {"to": "superusers"}}},
+        DISPATCHER="django_signal_audit.dispatchers.WorkerDispatcher",
+    )
+    User.objects.create_superuser("root")
+    Product.objects.create(name="HIDDEN one")
+    Notification.objects.update(recipient="owner-of-it@example.com", last_error="550 no such box: HIDDEN one")
+    message = Notification.objects.get()
+    pages = [
+        reverse("admin:django_signal_audit_notification_change", args=(message.pk,)),
+        reverse("admin:django_signal_audit_notification_changelist"),
+    ]
+    log = reverse("admin:django_signal_audit_notification_history", args=(message.pk,))
+    with registered(Product, NoHidden):
+        client.force_login(person_who_may("eve", "view_product", "view_notification"))
+        for page in pages:
+            text = client.get(page).content.decode()
+            assert "owner-of-it" not in text
+            assert "550 no such box" not in text
+        assert "owner-of-it" not in client.get(log).content.decode()
+    with registered(Product, admin.ModelAdmin):
+        for page in pages:
+            text = client.get(page).content.decode()
+            assert "owner-of-it" in text
+            assert "550 no such box" in text
+        assert "owner-of-it" in client.get(log).content.decode()
+
+
+def test_rows_beside_an_object_are_shown_where_the_field_that_refers_to_it_is(client, audit):
+    class Pictures(admin.ModelAdmin):
+        def get_exclude(self, request, obj=None):
+            return ["product"] if obj is not None and obj.file.name == "secret.jpg" else []
+
+    audit()
+    product = Product.objects.create(name="Oil")
+    for name in ("secret.jpg", "known.jpg"):
+        Picture.objects.create(product=product, file=name)
+    client.force_login(person_who_may("eve", "view_product", "view_picture", "view_auditevent"))
+    with registered(Product, admin.ModelAdmin), registered(Picture, Pictures):
+        text = client.get(history_of(product) + "?tab=related").content.decode()
+    assert "known.jpg" in text
+    assert "secret.jpg" not in text
+
+
+class TestAParentOfWhichOnlyTheChildHasAModelAdmin:
+    @pytest.fixture
+    def places(self, audit):
+        audit({"name": "places", "model": "app.Place"})
+        registered_rows = Restaurant.objects.create(name="HIDDEN inn"), Restaurant.objects.create(name="open inn")
+        return [*registered_rows, Place.objects.create(name="a place")]
+
+    def test_the_childs_decides_about_its_rows(self, client, places):
+        class Restaurants(admin.ModelAdmin):
+            exclude = ["name"]
+
+            def get_queryset(self, request):
+                return super().get_queryset(request).exclude(name__startswith="HIDDEN")
+
+        client.force_login(person_who_may("eve", "view_place", "view_restaurant", "view_auditevent"))
+        labels = {event.object_id: event.model for event in AuditEvent.objects.all()}
+        with registered(Restaurant, Restaurants):
+            text = client.get(LIST).content.decode()
+            assert "HIDDEN" not in text
+            assert "a place" in text
+            hidden, shown, place = (AuditEvent.objects.get(object_id=str(row.pk)) for row in places)
+            assert set(labels.values()) == {"app.place"}
+            pages = [
+                client.get(reverse("admin:django_signal_audit_auditevent_change", args=(event.pk,)))
+                for event in (hidden, shown, place)
+            ]
+        assert [page.status_code for page in pages][1:] == [200, 200]
+        assert "HIDDEN" not in pages[0].content.decode()
+        assert "<td>open inn" not in pages[1].content.decode()

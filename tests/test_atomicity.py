@@ -14,6 +14,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
+from django_signal_audit.capture.engines.postgresql import saves, sets
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.signals import event_recorded
@@ -73,6 +74,17 @@ def refuse(*_: Any, **__: Any) -> Any:
     """Write what no database takes."""
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO no_such_table VALUES (1)")
+
+
+def refuse_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_signal_audit.recorder.insert_row", refuse)
+    monkeypatch.setattr("django_signal_audit.recorder.insert_rows", refuse)
+    # Statements that write the event along with the change.
+    for engine in (saves, sets):
+        monkeypatch.setattr(engine, "event_sql", lambda *_, **__: "INSERT INTO no_such_table SELECT q.uid, q.at")
+        monkeypatch.setattr(engine, "event_params", lambda *_: [None])
+    for name in ("_insert_parts", "_update_parts"):
+        monkeypatch.setattr(saves, name, getattr(saves, name).__wrapped__)
 
 
 # Every way to write, on a product of the name "p", which has the tag "t" and not the tag "u".
@@ -178,8 +190,7 @@ class TestEventsThatCannotBeWritten:
         if request.param == "notification":
             monkeypatch.setattr("django_signal_audit.delivery.outbox.enqueue", refuse)
         else:
-            monkeypatch.setattr("django_signal_audit.recorder.insert_row", refuse)
-            monkeypatch.setattr("django_signal_audit.recorder.insert_rows", refuse)
+            refuse_events(monkeypatch)
         return str(request.param)
 
     def test_they_leave_no_change(self, broken: str) -> None:
@@ -514,7 +525,7 @@ class TestAsync:
         assert tables() == before
 
     def test_an_event_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("django_signal_audit.recorder.insert_row", refuse)
+        refuse_events(monkeypatch)
         before = tables()
 
         async def fail() -> None:

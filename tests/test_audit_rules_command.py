@@ -145,6 +145,7 @@ class TestNothing:
         assert "Rules not in force" in run()
         assert len(data()["not_in_force"]) == (3 if isinstance(garbage, dict) and garbage["RULES"] != 3 else 0)
 
+    @pytest.mark.django_db
     def test_a_terminal_obeys_none_of_it(self, audit: Audit) -> None:
         audit({"name": HOSTILE, "model": "app.Tag"}, {"name": f"{HOSTILE}2", "model": "app.Tagg", "subject": HOSTILE})
         for arguments in ((), ("--format", "json"), ("--explain", "app.Tag", "create")):
@@ -155,6 +156,7 @@ class TestNothing:
         assert by("rule", data()["rules"])["r"]["notifies"] == ["broken"]
 
 
+@pytest.mark.django_db
 @pytest.mark.usefixtures("shop")
 class TestExplain:
     def test_which_rules_match_and_why_the_others_do_not(self) -> None:
@@ -215,6 +217,7 @@ class TestExplain:
         assert "Outcome" in out
 
 
+@pytest.mark.django_db
 class TestExplainReasons:
     def why(self, event_type: str, model: str = "app.Product") -> dict[str, tuple[Any, str]]:
         rules = by("rule", data("--explain", model, event_type)["rules"])

@@ -30,7 +30,7 @@ class TestInbox:
         make_notification(channel="inbox", recipient="user:ann")
         assert deliver().sent == 1
         (row,) = Notification.objects.for_recipient(ann).unread()
-        assert row.subject == "update Product: Oil"
+        assert row.subject == "Product “Oil”: Price changed from 10.00 to 9.00"
         assert "Price: 10.00 → 9.00" in row.body
         assert (row.status, row.recipient) == ("sent", str(ann.pk))
         assert row.sent_at is not None
@@ -60,7 +60,9 @@ class TestLog:
         deliver()
         (record,) = [item for item in caplog.records if item.name == "django_signal_audit.notifications"]
         assert record.levelno == logging.WARNING
-        assert record.getMessage().startswith("update Product: Oil ERROR forged | Price: 10.00 → 9.00 | at ")
+        assert record.getMessage().startswith(
+            "Product “Oil ERROR forged”: Price changed from 10.00 to 9.00 | Oil ERROR forged (Product) | Price: "
+        )
         assert "\n" not in record.getMessage()
         assert (record.rule, record.message_id, record.event_uid) == ("watch", row.message_id, str(event.uid))
 

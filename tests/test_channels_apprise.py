@@ -62,8 +62,9 @@ class TestSend:
         assert row.status == "sent", row.last_error
         (request,) = chat.requests
         found = json.loads(request.body)
-        assert (found["title"], found["type"]) == ("update Product: Oil", "failure")
-        assert found["message"].startswith("Price: 10.00 → 9.00")
+        assert (found["title"], found["type"]) == ("Product “Oil”: Price changed from 10.00 to 9.00", "failure")
+        assert found["message"].startswith("Oil (Product)\n\nPrice: 10.00 → 9.00")
+        assert "because of the rule watch" in found["message"]
 
     def test_each_url_is_a_message_of_its_own_and_only_what_failed_is_tried_again(self, chat, phone, reaching):
         reaching({"team": url(chat), "duty": url(phone)})

@@ -73,11 +73,14 @@ def smtp():
     controller.stop()
 
 
-def smtp_settings(port):
+def smtp_settings(port, timeout=5):
     if HAS_MAILERS:
-        options = {"host": "127.0.0.1", "port": port, "timeout": 5}
+        options = {"host": "127.0.0.1", "port": port, "timeout": timeout}
         return override_settings(MAILERS={"default": {"BACKEND": SMTP, "OPTIONS": options}})
-    return override_settings(EMAIL_BACKEND=SMTP, EMAIL_HOST="127.0.0.1", EMAIL_PORT=port, EMAIL_TIMEOUT=5)
+    return override_settings(EMAIL_BACKEND=SMTP, EMAIL_HOST="127.0.0.1", EMAIL_PORT=port, EMAIL_TIMEOUT=timeout)
+
+
+PRICE_CHANGED = "Product “Oil”: Price changed from 10.00 to 9.00"
 
 
 class TestMail:
@@ -87,7 +90,7 @@ class TestMail:
         make_notification(event, "mail", recipient="bob@example.com")
         assert deliver().sent == 2
         assert [item.to for item in mailoutbox] == [["ann@example.com"], ["bob@example.com"]]
-        assert mailoutbox[0].subject == "update Product: Oil"
+        assert mailoutbox[0].subject == PRICE_CHANGED
         assert "Price: 10.00 → 9.00" in mailoutbox[0].body
         assert mailoutbox[0].from_email == "Shop <shop@example.com>"
         assert mailoutbox[0].message()["Auto-Submitted"] == "auto-generated"
@@ -142,8 +145,10 @@ class TestHTML:
         send()
         html = self.html(mailoutbox)
         assert '<html lang="en">' in html
-        assert '<h1 style="font-size: 1.2em">update Product: Oil</h1>' in html
-        assert "Price: 10.00 → 9.00<br>" in html
+        assert f">{PRICE_CHANGED}</h1>" in html
+        assert "<s>10.00</s>" in html
+        assert "<strong>9.00</strong>" in html
+        assert "notifies bob@example.com. To stop these messages, ask an administrator." in html
         assert mailoutbox[0].message().get_content_type() == "multipart/alternative"
 
     def test_what_users_typed_is_escaped_in_it_and_plain_in_the_text(self, settings, mailoutbox):
@@ -155,7 +160,7 @@ class TestHTML:
         html = self.html(mailoutbox)
         assert "<script" not in html
         assert html.count("&lt;script&gt;") == 4
-        assert mailoutbox[0].body == f"{hostile}\n\n{hostile}"
+        assert mailoutbox[0].body.startswith(f"{hostile}\n\n{hostile}\n\n-- \nYou're receiving this because ")
         assert mailoutbox[0].subject == hostile
 
     def test_it_is_written_in_the_readers_language_and_direction(self, settings, mailoutbox):
@@ -177,13 +182,21 @@ class TestHTML:
         settings.SIGNAL_AUDIT = mail_settings(html="ours.html")
         assert EmailChannel("mail", {"html": "ours.html"}).check() == []
         send(event=make_event(object_repr="<Oil>"))
-        assert self.html(mailoutbox) == "<b>update Product: &lt;Oil&gt;</b> 1"
+        assert self.html(mailoutbox) == "<b>Product “&lt;Oil&gt;”: Price changed from 10.00 to 9.00</b> 1"
 
-    def test_one_that_cannot_be_rendered_is_dead_at_once_and_an_error_of_check(self, settings, mailoutbox):
-        settings.SIGNAL_AUDIT = mail_settings(html="no-such.html")
+    def test_one_that_cannot_be_rendered_is_dead_at_once(self, settings, mailoutbox, tmp_path):
+        (tmp_path / "ours.html").write_text("{% include message %}", encoding="utf-8")
+        settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+        settings.SIGNAL_AUDIT = mail_settings(html="ours.html")
         row = send()
         assert (row.status, row.attempts) == ("dead", 1)
-        assert row.last_error == 'The HTML of channel "mail" cannot be rendered: TemplateDoesNotExist: no-such.html'
+        assert row.last_error.startswith('The HTML of channel "mail" cannot be rendered: ')
+
+    def test_one_that_is_not_there_is_left_to_other_workers_and_an_error_of_check(self, settings, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings(html="no-such.html")
+        row = send()
+        assert (row.status, row.attempts) == ("pending", 0)
+        assert row.last_error.endswith('don\'t know the template "no-such.html" of the channel "mail".')
         (problem,) = EmailChannel("mail", {"html": "no-such.html"}).check()
         assert "which cannot be loaded: TemplateDoesNotExist" in problem.msg
         (problem,) = EmailChannel("mail", {"html": 7}).check()
@@ -254,7 +267,7 @@ class TestMailers:
 
     @needs_mailers
     def test_an_unknown_mailer_is_an_error(self, settings):
-        settings.MAILERS = {"alerts": {}}
+        settings.MAILERS = {"alerts": {"BACKEND": LOCMEM}}
         (problem,) = self.options(mailer="alert")
         assert problem.hint == "Did you mean 'alerts'?"
         assert self.options(mailer="alerts") == []
@@ -325,3 +338,32 @@ def test_an_address_that_is_none_is_reported_once_where_it_stands(settings):
     assert messages == [
         'SIGNAL_AUDIT["CHANNELS"]["mail"]["OPTIONS"]["to"] names \'no address\', which isn\'t an e-mail address.'
     ]
+
+
+class TestTimeout:
+    @pytest.fixture
+    def silent(self):
+        """A mail server that takes connections and says nothing."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            yield server.getsockname()[1]
+
+    def test_a_server_that_says_nothing_is_not_waited_for_for_ever(self, silent, monkeypatch):
+        monkeypatch.setattr("django_signal_audit.channels.email.TIMEOUT_SECONDS", 0.2)
+        with smtp_settings(silent, timeout=None):
+            row = send()
+        assert row.status == "failed"
+        assert "timed out" in row.last_error
+
+    def test_check_warns_of_django_that_waits_for_ever(self):
+        with smtp_settings(25, timeout=None):
+            [problem] = EmailChannel("mail", {"to": "ann@example.com"}).check()
+        assert problem.id == "django_signal_audit.W014"
+        assert "Django waits forever" in problem.msg
+
+    def test_a_timeout_of_the_project_is_used(self, silent):
+        with smtp_settings(silent, timeout=0.2):
+            assert EmailChannel("mail", {"to": "ann@example.com"}).check() == []
+            assert "timed out" in send().last_error
+
+    def test_mail_that_goes_by_no_network_needs_none(self):
+        assert EmailChannel("mail", {"to": "ann@example.com"}).check() == []

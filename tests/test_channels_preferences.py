@@ -56,8 +56,8 @@ def test_default_texts_are_in_them_too(inbox):
     inbox(language="user.first_name", time_zone="user.last_name")
     User.objects.create(username="ann", first_name="de", last_name="Asia/Tokyo")
     User.objects.create(username="bob")
-    assert "am 2026-03-10 21:00:00 JST" in body_for("user:ann")
-    assert "at 2026-03-10 12:00:00 UTC" in body_for("user:bob")
+    assert "Am 10. März 2026, 21:00 JST." in body_for("user:ann")
+    assert "On March 10, 2026, 12:00 UTC." in body_for("user:bob")
 
 
 def test_a_channel_may_have_a_language_of_its_own(inbox):

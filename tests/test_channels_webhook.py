@@ -85,7 +85,7 @@ class TestRequest:
         assert request.headers["webhook-id"] == row.message_id
         found = Webhook(SECRET).verify(request.body, request.headers)
         assert found["type"] == "app.product.update"
-        assert found["data"]["subject"] == "update Product: Öl"
+        assert found["data"]["subject"] == "Product “Öl”: Price changed from 10.00 to 9.00"
         assert found["data"]["events"][0]["changes"] == {"price": ["10.00", "9.00"]}
 
     def test_a_changed_body_is_not_what_was_signed(self, hook, hooked):

@@ -294,14 +294,9 @@ CASES: list[tuple[str, Any, str, str, str]] = [
         "Did you mean 'tests.app.signals.viewed'?",
     ),
     ("E016", rule(when=f"{HERE}.not_ours"), '["RULES"][0]["when"]', "which isn't a function", "that takes a change"),
-    (
-        "E016",
-        rule(when=f"{HERE}.without_argument"),
-        '["RULES"][0]["when"]',
-        "isn't a function that takes a change",
-        "Name",
-    ),
-    ("E016", rule(when=f"{HERE}.asynchronous"), '["RULES"][0]["when"]', "isn't a function that takes a change", "Name"),
+    ("E016", rule(when=f"{HERE}.without_argument"), '["RULES"][0]["when"]', "can't be called with (change)", "Name"),
+    ("E016", rule(when="tests.app.models.Product"), '["RULES"][0]["when"]', "which is a class: what it makes", "Name"),
+    ("E016", rule(when=f"{HERE}.asynchronous"), '["RULES"][0]["when"]', "is an async function", "Name"),
     ("E016", rule(when="price"), '["RULES"][0]["when"]', "cannot import 'price'", 'such as {"price": "changed"}.'),
     ("E016", rule(when="prise"), '["RULES"][0]["when"]', "cannot import 'prise'", "Correct the dotted path."),
     ("E016", rule(when=""), '["RULES"][0]["when"]', "cannot import ''", "Correct the dotted path."),
@@ -432,13 +427,13 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ("W001", rule(events=["update"], fields=["tags"]), '["RULES"][0]', "audits no column", "Correct"),
     ("W001", rule(events=["create"], when={"price": "decreased"}), '["RULES"][0]', "cannot hold on create", "Correct"),
     ("W001", rule(events=["delete"], when={"price": {"to": 1}}), '["RULES"][0]', "cannot hold on delete", "Correct"),
-    ("W001", rule(when={"id": "changed"}), '["RULES"][0]', "cannot hold on update", "Correct"),
+    ("W001", rule(when={"id": "changed"}), '["RULES"][0]', 'condition on "id" cannot hold', "Correct"),
     (
         "W001",
         rule(events=["update", "m2m"], when={"tags": "changed", "price": "changed"}),
         '["RULES"][0]',
-        "can never match",
-        "Correct",
+        'can never match: its condition asks for "tags" and "price" at once',
+        "Make two rules of it",
     ),
     ("W001", rule(when={"price": {"from": 1, "to": 1}}), '["RULES"][0]', "can never match", "Correct"),
     (
@@ -638,6 +633,23 @@ class TestProject:
         assert (code, message.split()[0]) == ("W002", "MIDDLEWARE")
         assert "django_signal_audit.middleware.AuditMiddleware" in hint
         settings.SIGNAL_AUDIT = {}
+        assert found() == []
+
+    def test_the_middleware_twice_is_a_warning(self, settings: Any) -> None:
+        settings.SIGNAL_AUDIT = rule()
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django_signal_audit.middleware.AuditMiddleware"]
+        ((code, message, hint),) = found()
+        assert (code, hint) == ("W086", "Keep the first.")
+        assert message == "MIDDLEWARE has AuditMiddleware 2 times: each request is recorded as often."
+
+    def test_an_entry_for_the_recipients_of_another_is_a_warning(self, settings: Any) -> None:
+        entry = {"channel": "mail", "to": ["a@example.com"]}
+        channels = {"mail": {"BACKEND": EMAIL}}
+        settings.SIGNAL_AUDIT = {**rule(notify=[entry, {**entry, "subject": "b"}]), "CHANNELS": channels}
+        ((code, message, _),) = found()
+        assert code == "W085"
+        assert message.startswith('SIGNAL_AUDIT["RULES"][0]["notify"][1] names the channel "mail"')
+        settings.SIGNAL_AUDIT = {**rule(notify=[entry, {**entry, "to": ["b@example.com"]}]), "CHANNELS": channels}
         assert found() == []
 
     def test_a_subclass_of_the_middleware_will_do(self, settings: Any) -> None:

@@ -160,7 +160,7 @@ class TestModels:
         for row in rows:
             row.refresh_from_db()
         assert [row.status for row in rows] == ["sent", "skipped"]
-        assert rows[0].subject == "update Tag: hot"
+        assert rows[0].subject == "Tag “hot”: Name changed from a to b"
         assert "Oil" not in rows[0].body
 
 
@@ -217,5 +217,5 @@ def test_permissions_cost_two_queries_per_user_and_none_per_message(django_asser
     Notification.objects.filter(pk__in=[row.pk for row in rows]).update(user=str(User.objects.get().pk))
     Notification.objects.filter(status="pending").update(recipient=str(User.objects.get().pk))
     # Four for each row, with the savepoint around its sending, and two for the user's permissions.
-    with django_assert_max_num_queries(4 * 19 + 14):
+    with django_assert_max_num_queries(4 * 19 + 17):
         assert deliver().sent == 19

@@ -4,15 +4,19 @@ import datetime as dt
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.utils import timezone, translation
 
+from django_signal_audit.channels import get_channel
 from django_signal_audit.delivery.rendering import render
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 
-from .notices import audit_settings, make_event, make_notification, receiving
+from .app.models import Category, Tag
+from .notices import INBOX, audit_settings, make_event, make_notification, receiving
 
 pytestmark = pytest.mark.django_db
+MINUS = "\N{MINUS SIGN}"
 NOON = dt.datetime(2026, 3, 10, 12, 0, tzinfo=dt.UTC)
 
 
@@ -21,7 +25,7 @@ def rule(settings):
     def change(channels=None, **rule):
         settings.SIGNAL_AUDIT = audit_settings(channels, **rule)
 
-    change()
+    change({"inbox": {"BACKEND": INBOX}})
     return change
 
 
@@ -31,46 +35,92 @@ def message(event=None, *others, **values):
     return render(row, [event, *others], "bob@example.com")
 
 
+def many(count):
+    return [make_event(object_id=str(number), object_repr=f"Oil {number}") for number in range(count)]
+
+
 class TestDefaults:
     def test_the_default_text_of_an_update(self, rule):
-        made = message(make_event(actor_repr="ann", recorded_at=NOON))
-        assert made.subject == "update Product: Oil"
-        assert made.body == "Price: 10.00 → 9.00\nby ann\nat 2026-03-10 12:00:00 UTC"
+        made = message(make_event(actor_repr="ann", recorded_at=NOON, context={"reason": "the market"}))
+        assert made.subject == "Product “Oil”: Price changed from 10.00 to 9.00"
+        assert made.body == (
+            f"Oil (Product)\n\nPrice: 10.00 → 9.00 ({MINUS}10.0 %)\n\n"
+            "ann changed it on March 10, 2026, 12:00 UTC.\nReason: the market"
+        )
         assert (made.rule, made.channel, made.recipient, made.attempt) == ("watch", "take", "bob@example.com", 3)
 
-    def test_a_create_has_the_new_and_a_delete_the_old_values(self, rule):
-        changes = {"price": [None, "9.00"], "category": [None, None]}
-        assert message(make_event(event_type="create", changes=changes)).body.startswith(
-            "Price: 9.00\nCategory: -\nat "
+    def test_of_several_fields_the_subject_has_the_names_and_of_long_values_too(self, rule):
+        changes = {"price": ["1", "2"], "name": ["a", "b"], "stock": [1, 2], "weight": [1.0, 2.0]}
+        assert (
+            message(make_event(changes=changes)).subject == "Product “Oil” was changed: Name, Price, Weight and 1 more"
         )
-        assert message(make_event(event_type="delete", changes={"price": ["9.00", None]})).body.startswith(
-            "Price: 9.00"
-        )
+        made = message(make_event(changes={"name": ["a" * 50, "b"]}))
+        assert made.subject == "Product “Oil” was changed: Name"
+        assert "a" * 50 in made.body
+
+    def test_a_create_has_the_new_and_a_delete_the_old_values_as_far_as_they_say_something(self, rule):
+        made = message(make_event(event_type="create", changes={"price": [None, "9.00"], "category": [None, None]}))
+        assert made.subject == "Product “Oil” was created"
+        assert made.body.startswith("Product “Oil” was created\n\nPrice: 9.00\n\nOn ")
+        made = message(make_event(event_type="delete", changes={"price": ["9.00", None]}))
+        assert made.subject == "Product “Oil” was deleted"
+        assert made.body.startswith("Product “Oil” was deleted\n\nPrice: 9.00\n\nOn ")
 
     def test_values_as_people_write_them(self, rule):
         changes = {"is_active": [True, False], "attributes": [{"a": None}, {"a": True}]}
-        lines = message(make_event(changes=changes)).body.splitlines()
-        assert lines[:2] == ["Is active: yes → no", 'Attributes: {"a": null} → {"a": true}']
+        body = message(make_event(changes=changes)).body
+        assert "Is active: yes → no\nAttributes.a: — → yes" in body
         changes = {"status": ["sent", "odd"]}
-        [line, _moment] = message(
-            make_event(model="django_signal_audit.notification", changes=changes)
-        ).body.splitlines()
-        assert line == "Status: sent → odd"
+        body = message(make_event(model="django_signal_audit.notification", changes=changes)).body
+        assert "Status: sent (sent) → odd" in body
+
+    def test_rows_that_are_referred_to_have_their_names(self, rule):
+        tea, hot = Category.objects.create(name="Tea"), Tag.objects.create(name="hot")
+        changes = {"category": [None, tea.pk], "tags": {"added": [hot.pk, hot.pk + 1], "removed": []}}
+        body = message(make_event(changes=changes)).body
+        assert f"Category: — → Tea ({tea.pk})" in body
+        assert f"Tags: +hot ({hot.pk}), +{hot.pk + 1} (deleted)" in body
+
+    def test_but_not_to_a_user_who_may_not_view_them(self, rule):
+        tea = Category.objects.create(name="Tea")
+        event = make_event(changes={"category": [None, tea.pk]})
+        user = User.objects.create(username="bob")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label="app", codename="view_product"))
+        made = render(make_notification(event), [event], "bob", get_channel("inbox"), user)
+        assert f"Category: — → {tea.pk}" in made.body
+        assert "Tea" not in made.subject + made.body
 
     def test_members_and_data(self, rule):
         event = make_event(
             event_type="m2m", changes={"tags": {"added": [3, 5], "removed": [7]}}, data={"rows": 5, "token": "x"}
         )
-        assert message(event).body.startswith("Tags: +3, +5, -7\nrows: 5\n")
+        made = message(event)
+        assert made.subject == f"Product “Oil” was changed: Tags (+3 (deleted), +5 (deleted), {MINUS}7 (deleted))"
+        assert "rows: 5\n" in made.body
 
-    def test_an_event_without_an_object_and_one_of_a_model_that_is_gone(self, rule):
-        assert (
-            message(make_event(event_type="login_failed", model="", object_id="", object_repr="")).subject
-            == "login failed"
-        )
-        gone = make_event(model="old.thing", object_repr="", object_id="4")
-        assert message(gone).subject == "update old.thing: 4"
-        assert "price: 10.00 → 9.00" in message(gone).body
+    @pytest.mark.parametrize(
+        ("values", "subject"),
+        [
+            ({"event_type": "login_failed", "data": {"credentials": {"username": "eve"}}}, "A login failed: eve"),
+            ({"event_type": "login_failed"}, "A login failed"),
+            ({"event_type": "login", "actor_repr": "ada"}, "ada logged in"),
+            ({"event_type": "logout", "actor_repr": ""}, "Somebody logged out"),
+            (
+                {"event_type": "request", "data": {"method": "GET", "path": "/a/", "status": 200}},
+                "GET /a/ was answered with 200",
+            ),
+            ({"event_type": "report_exported"}, "The event “report_exported” was recorded"),
+            (
+                {"event_type": "price_alarm", "model": "app.product", "object_repr": "Oil"},
+                "price_alarm: Product “Oil”",
+            ),
+            ({"event_type": "events_pruned", "data": {"count": 7}}, "7 events were pruned."),
+            ({"event_type": "update", "model": "old.thing", "object_id": "4"}, "old.thing “4” was changed"),
+        ],
+    )
+    def test_other_events_are_sentences_too(self, rule, values, subject):
+        given = {"model": "", "object_id": "", "object_repr": "", "changes": {}, "data": {}, **values}
+        assert message(make_event(**given)).subject == subject
 
     def test_masked_and_digested_values_are_never_in_clear(self, rule):
         changes = {
@@ -79,29 +129,117 @@ class TestDefaults:
         }
         event = make_event(changes=changes, data={"pin": {"$masked": "hmac-sha256:dddd"}})
         body = message(event).body
-        assert "Api token: ******** → ********" in body
-        assert "pin: ********" in body
+        assert "Api token: masked → masked" in body
+        assert "pin: masked" in body
         assert "(9 bytes)" in body
         assert "hmac" not in body
 
     def test_the_default_text_of_a_digest(self, rule):
-        events = [make_event(object_repr=name) for name in ("Oil", "Gas")]
+        yesterday = NOON - dt.timedelta(days=1)
+        events = [
+            make_event(object_id="1", object_repr="Gas", recorded_at=yesterday, actor_repr="ann"),
+            make_event(object_id="2", object_repr="Oil", recorded_at=NOON, actor_repr="bob"),
+            make_event(object_id="3", object_repr="Tea", recorded_at=NOON, actor_repr="bob", event_type="delete"),
+        ]
         made = message(*events)
-        assert made.subject == "update Product: 2 events"
-        assert made.body.startswith("update Product: Oil\nPrice: 10.00 → 9.00\n")
-        assert "\n\nupdate Product: Gas\n" in made.body
+        assert made.subject == "watch: 3 changes to 3 products (Gas, Oil and Tea)"
+        assert made.body == (
+            "3 changes to 3 products\n\nMarch 9, 2026 to March 10, 2026, by ann and bob.\n\n"
+            f"Tuesday, March 10, 2026 · bob\n- Oil (Product): Price: 10.00 → 9.00 ({MINUS}10.0 %)\n"
+            "- Product “Tea” was deleted: Price: 10.00\n\n"
+            f"Monday, March 9, 2026 · ann\n- Gas (Product): Price: 10.00 → 9.00 ({MINUS}10.0 %)"
+        )
         assert made.event == events[0]
-        assert message(make_event(), make_event(event_type="delete")).subject == "watch: 2 events"
+
+    @pytest.mark.parametrize(
+        ("language", "subject", "first", "second"),
+        [
+            ("en", "watch: 2 changes to 1 product (Oil)", "2 changes to 1 product", "ann and bob"),
+            ("de", "watch: 2 Änderungen an 1 product (Oil)", "2 Änderungen an 1 product", "ann und bob"),
+            ("fr", "watch: 2 modifications sur 1 product (Oil)", "2 modifications sur 1 product", "ann et bob"),
+        ],
+    )
+    def test_a_digest_is_in_sentences_of_its_readers_language(self, rule, settings, language, subject, first, second):
+        settings.LANGUAGE_CODE = language
+        made = message(*(make_event(object_repr="Oil", object_id="1", actor_repr=name) for name in ("ann", "bob")))
+        assert made.subject == subject
+        assert made.body.startswith(first)
+        assert second in made.body
+        assert "watch" in made.why
+        assert made.how_to_stop
 
     def test_a_long_digest_is_cut_and_says_so(self, rule):
-        event = make_event()
-        body = message(*[event] * 60).body
-        assert body.endswith("and 10 more events")
-        assert body.count("update Product: Oil") == 50
+        made = message(*many(60))
+        assert made.subject == "watch: 60 changes to 60 products (Oil 0, Oil 1 and 58 others)"
+        assert made.body.endswith("and 10 more events")
+        assert made.body.count("- Oil ") == 50
+
+    def test_a_digest_of_other_events(self, rule):
+        events = [
+            make_event(event_type="told", model="", object_id="", object_repr="", changes={}, data={"n": number})
+            for number in range(2)
+        ]
+        made = message(*events)
+        assert made.subject == "watch: 2 events"
+        assert made.body.startswith("2 events\n\n")
+        assert "- The event “told” was recorded\n  n: 0\n" in made.body
 
     def test_a_rule_that_is_gone(self, settings):
         settings.SIGNAL_AUDIT = {}
-        assert message(rule="forgotten").subject == "update Product: Oil"
+        assert message(rule="forgotten").subject == "Product “Oil”: Price changed from 10.00 to 9.00"
+
+
+class TestWhy:
+    def reason(self, rule, user=None, **values):
+        row = make_notification(make_event(), **values)
+        return render(row, [make_event()], "bob@example.com", None, user).reason
+
+    def test_why_one_gets_it_and_how_to_get_no_more(self, rule):
+        bob = User(pk=7, username="bob")
+        stop = "To stop these messages, "
+        assert self.reason(rule) == (
+            f"You're receiving this because the rule watch notifies bob@example.com. {stop}ask an administrator."
+        )
+        assert self.reason(rule, bob, entry="group:Buyers") == (
+            "You're receiving this because the rule watch notifies the group Buyers. "
+            f"{stop}change your notification preferences."
+        )
+        assert "notifies all superusers. " in self.reason(rule, bob, entry="superusers")
+        assert "notifies you. " in self.reason(rule, bob, entry="owner")
+
+    def test_a_user_has_a_link_where_the_site_is_known_and_a_locked_rule_says_so(self, rule, settings):
+        bob = User(pk=7, username="bob")
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "SITE_URL": "https://shop.example.com/"}
+        assert "Unsubscribe: https://shop.example.com/inbox/unsubscribe/" in self.reason(rule, bob)
+        rule(locked=True)
+        assert self.reason(rule, bob).endswith("These messages can't be switched off.")
+
+
+class TestLinks:
+    @pytest.fixture(autouse=True)
+    def site(self, rule, settings):
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "SITE_URL": "https://shop.example.com"}
+
+    def test_the_event_and_its_object(self):
+        event = make_event(model="auth.user", object_id="3", changes={"username": ["a", "b"]})
+        made = message(event)
+        assert made.body.endswith(
+            f"\n\nhttps://shop.example.com/admin/django_signal_audit/auditevent/events/{event.uid}/"
+        )
+        assert made.content.single.object_url == "https://shop.example.com/admin/auth/user/3/change/"
+
+    def test_all_events_of_a_digest(self):
+        assert message(*many(2)).body.endswith(
+            "\n\nhttps://shop.example.com/admin/django_signal_audit/auditevent/?rule=watch"
+        )
+
+    def test_none_for_a_user_who_may_not_enter_the_admin(self):
+        event = make_event()
+        bob = User(username="bob", pk=3)
+        for is_staff in (False, True):
+            bob.is_staff = is_staff
+            made = render(make_notification(event), [event], "bob", get_channel("take"), bob)
+            assert ("https://" in made.body) is is_staff
 
 
 class TestTemplates:
@@ -167,7 +305,8 @@ class TestTemplates:
 
 class TestFaults:
     def test_a_template_that_fails_is_dead_at_once_and_the_others_go_on(self, rule):
-        rule(subject="{{ event.no_such.thing }}{{ event.audit_fails }}", notify=["take", {"channel": "take_async"}])
+        fails = {"channel": "take", "subject": "{{ event.no_such.thing }}{{ event.audit_fails }}"}
+        rule(notify=[fails, "take_async"])
 
         def fail(self):
             raise ZeroDivisionError("in the template")
@@ -178,7 +317,7 @@ class TestFaults:
         event = make_event()
         try:
             row = make_notification(event)
-            other = make_notification(event, rule="another")
+            other = make_notification(event, "take_async")
             with receiving() as messages:
                 report = deliver()
                 assert len(messages) == 1

@@ -80,7 +80,7 @@ class TestInTestCase(TestCase):
 
     def test_what_could_not_be_sent_is_shown(self):
         with fake_notifications() as fake:
-            make_notification(channel="log", recipient="user:nobody")
+            make_notification(recipient="user:nobody")
             with pytest.raises(AssertionError, match=r"user:nobody: skipped There is no user"):
                 fake.assert_sent()
 

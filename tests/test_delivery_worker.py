@@ -6,11 +6,11 @@ import time
 import pytest
 import time_machine
 from django.contrib.auth.models import User
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, OperationalError, connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_signal_audit.delivery import outbox, worker
+from django_signal_audit.delivery import identity, outbox, worker
 from django_signal_audit.delivery.worker import BATCH_SIZE, deliver
 from django_signal_audit.exceptions import GiveUp
 from django_signal_audit.models import AuditEvent, Notification
@@ -52,6 +52,35 @@ def test_what_is_sent_says_so(messages):
     assert [message.id for message in messages] == [row.message_id]
 
 
+def test_what_cannot_be_given_back_is_nobodys_and_not_sent_with_the_next_batch(monkeypatch, messages):
+    """The connection is cut: what was claimed lapses, and is not taken for rows whose events were pruned."""
+    event = make_event()
+    first, second = make_notification(event), make_notification(event)
+    sender = worker.Sender("default", lambda: False, lambda: None, worker.Turns("default"))
+
+    def cut(*_, **__):
+        raise OperationalError("terminating connection")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "Loaded", cut)
+        patch.setattr(outbox, "release", cut)
+        with pytest.raises(OperationalError):
+            sender.send_batch(outbox.claim("default", limit=1))
+    assert not sender.flight.waiting
+    sender.send_batch(outbox.claim("default", limit=1))
+    assert [message.id for message in messages] == [second.message_id]
+    assert fresh(first).status == "claimed"
+    assert fresh(second).status == "sent"
+
+
+def test_no_message_is_given_up_before_its_event_was_asked_for_by_itself(messages):
+    row = make_notification()
+    assert worker.Loaded([], "default").events(row)
+    AuditEvent.objects.prune()
+    with pytest.raises(GiveUp, match="no longer in the audit log"):
+        worker.Loaded([], "default").events(row)
+
+
 def test_nothing_due_is_nothing_done(messages):
     make_notification(available_at=utc_now() + NOW)
     assert deliver().attempted == 0
@@ -63,16 +92,14 @@ def test_one_that_fails_does_not_stop_the_others(messages):
     boom = make_notification(event, "boom", recipient="bob")
     clash = make_notification(event, "clash")
     broken = make_notification(event, "broken")
-    unknown = make_notification(event, "tkae")
     take = make_notification(event, "take")
     report = deliver()
-    assert (report.attempted, report.sent, report.failed) == (5, 1, 4)
+    assert (report.attempted, report.sent, report.failed) == (4, 1, 3)
     assert fresh(take).status == "sent"
     for row, reason in (
         (boom, "ValueError: no way to bob (tests/notices.py:"),
         (clash, "IntegrityError"),
         (broken, "cannot import 'no.such.Channel'"),
-        (unknown, "Did you mean 'take'?"),
     ):
         assert fresh(row).status == "failed"
         assert reason in fresh(row).last_error
@@ -156,8 +183,11 @@ def test_more_than_a_batch_is_delivered_in_few_queries(messages, django_assert_m
     batches = 3 + 1  # and the one that finds nothing
     per_batch = 3 + 6  # three statuses looked at; savepoint, claim and release, the events
     extra = BATCH_SIZE * 2 + 1 if not connections["default"].features.has_select_for_update_skip_locked else 0
+    identity.obstacle("default")  # asked once per process
     # In a test's transaction each send has a savepoint: three statements a message with the update that finishes it.
-    with django_assert_max_num_queries((BATCH_SIZE * 2 + 1) * 3 + batches * per_batch + extra):
+    # A slow machine looks again at what changes with time: it may take one more for each second, not for each message.
+    slow = BATCH_SIZE
+    with django_assert_max_num_queries((BATCH_SIZE * 2 + 1) * 3 + batches * per_batch + extra + slow):
         assert deliver().sent == BATCH_SIZE * 2 + 1
     assert len(messages) == BATCH_SIZE * 2 + 1
 

@@ -221,7 +221,8 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-OTHER_PAGES = [ROOT / page for page in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+_BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "RELEASING.md", "llms.txt")
+OTHER_PAGES = [ROOT / page for page in _BESIDE]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name)

@@ -53,7 +53,8 @@ def test_a_copy_cannot_overwrite(event: AuditEvent) -> None:
 
 def test_pruning_is_the_only_way_out(event: AuditEvent) -> None:
     assert AuditEvent.objects.filter(pk=event.pk).prune() == 1
-    assert [found.event_type for found in events()] == ["events_pruned"]
+    assert [found.event_type for found in events()] == ["baseline", "events_pruned"]
+    assert (events()[0].pk, events()[0].uid == event.uid) == (event.pk, False)
 
 
 def test_no_foreign_key_leaves_an_event() -> None:

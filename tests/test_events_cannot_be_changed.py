@@ -202,6 +202,7 @@ def bookmarks(transactional_db: None) -> Iterator[type[models.Model]]:
     with connection.schema_editor() as editor:
         editor.delete_model(Bookmark)
     del apps.all_models["app"]["bookmark"]
+    del AuditEvent.bookmark_set
     apps.clear_cache()
     get_registry.cache_clear()
     reconnect()

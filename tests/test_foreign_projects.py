@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from django_signal_audit.capture.connection import reconnect
+from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Place, Tag
@@ -72,6 +73,41 @@ def test_models_that_are_defined_later_are_audited(audit: Audit, model: str, cap
     assert trail(model="app.latecomer") == (changes if capture_queries else [changes[0], changes[2]])
 
 
+class Box:
+    """What a field may give for a number; the field itself does not take it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"box {self.number}"
+
+
+class BoxedAutoField(models.BigAutoField):  # type: ignore[type-arg]
+    def from_db_value(self, value: int, *_: Any) -> Box:
+        return Box(value)
+
+
+@pytest.mark.usefixtures("forget")
+@pytest.mark.parametrize("capture_queries", [True, False])
+def test_an_object_may_get_a_key_by_which_nobody_can_find_it(audit: Audit, capture_queries: bool) -> None:
+    # Django's own tests of custom_pk have such a field.
+    audit({"name": "late", "model": "app.boxed"}, CAPTURE_QUERIES=capture_queries)
+
+    class Boxed(models.Model):
+        id = BoxedAutoField(primary_key=True)
+        name = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "app"
+            managed = False
+            db_table = Tag._meta.db_table
+
+    row = Boxed.objects.create(name="a")
+    assert isinstance(row.pk, Box)
+    assert trail(model="app.boxed", object_id=str(row.pk)) == [("create", {"name": [None, "a"]})]
+
+
 @pytest.mark.usefixtures("forget")
 def test_models_that_name_a_later_one_wait_for_it(audit: Audit) -> None:
     audit({"name": "late", "model": "*"})
@@ -91,6 +127,28 @@ def test_models_that_name_a_later_one_wait_for_it(audit: Audit) -> None:
             managed = False
 
     assert {Early, Late} <= set(get_registry().senders)
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_model_that_is_defined_later_concerns_its_parents_alone(audit: Audit) -> None:
+    # Test suites define hundreds of models.
+    audit({"name": "late", "model": "*"})
+    registry = get_registry()
+    known = dict(registry.plans)
+
+    class Latecomer(Place):
+        class Meta:
+            app_label = "app"
+            managed = False
+
+    try:
+        assert get_registry() is registry
+        assert Latecomer in registry.senders
+        assert {model for model, plan in known.items() if registry.plans[model] is not plan} == {Place}
+        assert [plan.model for plan in registry.plans[Place].descendants].count(Latecomer) == 1
+        assert registry.plans[Latecomer].fields.keys() >= registry.plans[Place].fields.keys()
+    finally:
+        del Place.latecomer
 
 
 @pytest.fixture
@@ -123,6 +181,7 @@ def test_a_child_without_a_table_extends_no_row(audit: Audit, capture_queries: b
         ("m2m", {"tags": {"added": [tag.pk], "removed": []}}),
         ("update", {"name": ["a", "b"]}),
     ]
+    assert list(Replay([get_registry().plans[Place]], "default").differences()) == []
     Place.objects.update(name="c")
     assert trail(source="bulk") == ([("update", {"name": ["b", "c"]})] if capture_queries else [])
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import re
+import tracemalloc
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from django_signal_audit.events.values import mask
+from django_signal_audit.models import AuditEvent
 
 from .samples import HOSTILE, NOON, make_event
 
@@ -122,3 +125,47 @@ def test_hostile_values_stay_text():
     make_event(object_repr=HOSTILE, actor_repr=HOSTILE, context={"reason": HOSTILE}, changes={"email": ["", HOSTILE]})
     for alias in ("table", "csv", "markdown", "json", "jsonl"):
         assert not set(run("auth.User", "3", "--format", alias)) & {"\x1b", "\u202e"}, alias
+
+
+class TestLongHistories:
+    def fill(self, count):
+        AuditEvent.objects.bulk_create(
+            AuditEvent(
+                event_type="update", source="orm", model="auth.user", object_id="3", object_repr="ada",
+                changes={"email": [f"{number}@{'x' * 1000}", f"{number + 1}@{'x' * 1000}"]},
+            )
+            for number in range(count)
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("kind", ["table", "csv", "json", "jsonl", "markdown", "html"])
+    def test_they_are_written_while_they_are_read(self, kind, monkeypatch):
+        monkeypatch.setattr("django_signal_audit.reports.base.BATCH", 50)
+        monkeypatch.setattr("django_signal_audit.reports.history.BATCH", 50)
+        self.fill(1000)
+
+        class Counting(io.StringIO):
+            written = 0
+
+            def write(self, text):
+                Counting.written += len(text)
+                return len(text)
+
+        tracemalloc.start()
+        call_command("audit_history", "auth.User", "3", "--format", kind, stdout=Counting())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert Counting.written > 1_900_000
+        # 50 events at a time, of 2 kB each and several times that while a table is laid out.
+        assert peak < 3_000_000, peak
+
+    def test_every_row_is_there_once(self, monkeypatch, tmp_path):
+        monkeypatch.setattr("django_signal_audit.reports.base.BATCH", 3)
+        monkeypatch.setattr("django_signal_audit.reports.history.BATCH", 3)
+        self.fill(7)
+        out = io.StringIO()
+        call_command("audit_history", "auth.User", "3", "--format", "html", stdout=out)
+        assert re.findall(r'<tr id="row-(\d)"', out.getvalue()) == list("1234567")
+        path = tmp_path / "history.jsonl"
+        call_command("audit_history", "auth.User", "3", "--format", "jsonl", "--output", str(path), stdout=out)
+        assert len(path.read_text().splitlines()) == 7
+        assert out.getvalue().endswith(f"7 rows written to {path}\n")

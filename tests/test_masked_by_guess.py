@@ -31,6 +31,10 @@ aws_secret_access_key hmac id_token_hint webhook_secret_1 pw userpassword mypass
 csrfmiddlewaretoken auth pass privkey cc_number passwort mot_de_passe puk db_pass dsn signed_url two-factor-code
 X-Api-Key card.num pässword pássword passwörter kreditkarte creditCard credit_card ftp_pass basic_auth http_auth
 auth_header sess_id consumer_key APP_KEY recovery_key mnemonic lösenord heslo haslo salasana passord clave
+webhook_url slack_webhook incomingWebhook discordWebhookUrl jeton hasło HASŁO jelszó adgangskode kodeord şifre lozinka
+geslo parolă parola palavra_passe palavraPasse slaptažodis salasõna lykilorð mdp segreto secreto geheimnis geheimzahl
+clé_api mật_khẩu пароль токен_доступа секрет 密码 用户密码 口令 パスワード 暗証番号 비밀번호 סיסמה كلمة_المرور
+रहस्य_पासवर्ड sas_token reset_link inviteUrl activation_link hashed_pw psw pswd
 """
 HARMLESS_NAMES = """
 pinned pinning tokenizer session_length keyboard primary_key foreign_key key keys monkey secretary obsession
@@ -40,6 +44,9 @@ author authority spinning pinned_at token_type cookie_consent session_title hash
 has_password is_password_set must_change_password password_strength secret_level session_start session_notes
 tokens_per_second cookie_banner credentials_valid csrf_exempt clavicle passordered
 max_tokens total_tokens auth_provider auth_backend boarding_pass sidebar side password_policy secret_name
+webhook webhook_id webhook_enabled hook parola_chiave parole clé clé_primaire šifra mot schluessel_bund
+currency_code country_code postal_code promo_code language_code area_code error_code zip_code coupon_code public_key
+url share share_link link_text invited_by reset activation_status webhook_url_count пароли_изменены_at
 """
 
 
@@ -171,14 +178,16 @@ class TestCheck:
             "vault.Token.key": "W007",
             "vault.Strongbox.note": "W055",
             "vault.Strongbox.tokens": "W055",
+            "vault.Invitation.id": "W007",
+            "vault.LoginCode.code": "W055",
         }
         assert '"mask": ["note"]' in found["vault.Strongbox.note"][1]
         assert '"!note"' in found["vault.Strongbox.note"][1]
 
     def test_a_project_confirms_or_refuses_them(self, audit: Audit) -> None:
-        audit({**VAULT, "mask": ["note", "tokens", "key"]})
+        audit({**VAULT, "mask": ["note", "tokens", "key", "id", "code"]})
         assert self.found() == {}
-        audit(VAULT, MASK_FIELDS=["!note", "!tokens", "!key"])
+        audit(VAULT, MASK_FIELDS=["!note", "!tokens", "!key", "!id", "!code"])
         assert self.found() == {}
 
     def test_what_leaves_no_doubt_is_not_named(self, audit: Audit) -> None:

@@ -9,12 +9,15 @@ import pytest
 from django.core import serializers
 from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
+from django_signal_audit.capture.inheritance import owners_of
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Club, Kiosk, Pizzeria, Place, Restaurant, Tag, Venue
+from .columns.models import KINDS_OF_PAGES, Page
 from .conftest import Audit, events
 from .processes.stage import LOG
 
@@ -176,3 +179,195 @@ def test_an_upsert_of_a_parents_part(audit: Audit) -> None:
     Place.objects.bulk_create([Place(pk=pizzeria.pk, name="new")], **options)
     assert since(start) == [("app.pizzeria", str(pizzeria.pk), "update", {"name": ["old", "new"]})]
     assert events()[-1].object_repr == "new"
+
+
+def kiosk_of(place: Place) -> Kiosk:
+    """Return the child that now extends a place which had a history of its own."""
+    kiosk = Kiosk(place=place, name=place.name, goods="news")
+    kiosk.save()
+    return kiosk
+
+
+def a_fixtures_kiosk(place: Place) -> Kiosk:
+    load(Kiosk, 77, place=place.pk, goods="news")
+    return Kiosk.objects.get(pk=77)
+
+
+EXTENSIONS = pytest.mark.parametrize("extend", [kiosk_of, a_fixtures_kiosk])
+
+
+@EXTENSIONS
+def test_a_parents_history_ends_when_a_child_with_another_key_extends_its_row(
+    audit: Audit, extend: Callable[..., Kiosk]
+) -> None:
+    audit()
+    tag = Tag.objects.create(name="t")
+    place = Place.objects.create(name="a")
+    place.tags.add(tag)
+    kiosk = extend(place)
+    ends = [event for event in events() if event.event_type == "extended"]
+    assert [(event.model, event.object_id, event.changes) for event in ends] == [("app.place", str(place.pk), {})]
+    assert ends[0].data == {"child": {"model": "app.kiosk", "object_id": str(kiosk.pk)}}
+    assert not Notification.objects.filter(event=ends[0].uid).exists()
+    assert replays()
+
+    kiosk.name = "b"
+    kiosk.save()
+    Place.objects.filter(pk=place.pk).update(name="c")
+    assert [event.event_type for event in events() if event.model == "app.place"][-1] == "extended"
+    assert AuditEvent.objects.state_of(Place, place.pk) == {"name": "c", "tags": [tag.pk]}
+    assert replays()
+
+
+@EXTENSIONS
+@pytest.mark.parametrize(
+    "delete", [lambda kiosk: kiosk.delete(), lambda kiosk: Place.objects.filter(pk=kiosk.place_id).delete()]
+)
+def test_a_parents_row_that_went_with_a_child_of_another_key(
+    audit: Audit, extend: Callable[..., Kiosk], delete: Callable[[Kiosk], object]
+) -> None:
+    audit()
+    place = Place.objects.create(name="a")
+    delete(extend(place))
+    assert AuditEvent.objects.state_of(Place, place.pk) is None
+    assert replays()
+    again = Place.objects.create(pk=place.pk, name="again")
+    assert AuditEvent.objects.state_of(Place, again.pk) == {"name": "again"}
+
+
+@EXTENSIONS
+def test_a_parents_row_outlives_a_child_of_another_key_and_its_history_begins_anew(
+    audit: Audit, extend: Callable[..., Kiosk]
+) -> None:
+    audit()
+    place = Place.objects.create(name="a")
+    place.tags.add(Tag.objects.create(name="t"))
+    kiosk = extend(place)
+    kiosk.name = "b"
+    kiosk.save()
+    kiosk.delete(keep_parents=True)
+    own = [event.event_type for event in events() if event.model == "app.place"]
+    assert own == ["create", "m2m", "extended", "baseline"]
+    assert AuditEvent.objects.state_of(Place, place.pk) == {
+        "name": "b",
+        "tags": list(place.tags.values_list("pk", flat=True)),
+    }
+    extend(place)
+    assert [event.event_type for event in events() if event.model == "app.place"][-1] == "extended"
+    assert replays()
+
+
+def test_a_place_and_a_venue_become_a_club(audit: Audit) -> None:
+    audit()
+    Place.objects.create(name="another")
+    place, venue = Place.objects.create(name="a"), Venue.objects.create(seats=5)
+    assert place.pk != venue.pk
+    Club(place_ptr=place, venue_ptr=venue, id=place.pk, venue_id=venue.pk, name="a", seats=6).save()
+    assert [event.event_type for event in events() if event.model == "app.venue"] == ["create", "extended"]
+    assert "extended" not in [event.event_type for event in events() if event.model == "app.place"]
+    assert AuditEvent.objects.state_of(Venue, venue.pk) == {"seats": 6}
+    assert AuditEvent.objects.state_of(Place, place.pk) == {"name": "a"}
+    assert replays()
+
+
+def test_the_state_of_a_parents_row_that_came_with_a_child_of_another_key(audit: Audit) -> None:
+    audit()
+    kiosk = Kiosk.objects.create(name="a", goods="x")
+    assert [event.model for event in events()] == ["app.kiosk"]
+    assert AuditEvent.objects.state_of(Place, kiosk.place_id) == {"name": "a"}
+    assert AuditEvent.objects.state_of(Place, "no key") is None
+
+
+def by_queryset(kiosk: Kiosk, place: Place) -> None:
+    Kiosk.objects.filter(pk=kiosk.pk).update(place=place)
+
+
+def by_save(kiosk: Kiosk, place: Place) -> None:
+    moving = Kiosk.objects.get(pk=kiosk.pk)
+    moving.place, moving.id, moving.name = place, place.pk, place.name
+    moving.save()
+
+
+def by_save_of_the_link(kiosk: Kiosk, place: Place) -> None:
+    moving = Kiosk.objects.get(pk=kiosk.pk)
+    moving.place, moving.id = place, place.pk
+    moving.save(update_fields=["place"])
+
+
+def by_bulk_update(kiosk: Kiosk, place: Place) -> None:
+    Kiosk.objects.bulk_update([Kiosk(number=kiosk.pk, place=place)], ["place"])
+
+
+@pytest.mark.parametrize("move", [by_queryset, by_save, by_save_of_the_link, by_bulk_update])
+@pytest.mark.parametrize("name", ["p", "q"])
+def test_a_child_with_another_key_moves_to_another_parents_row(
+    audit: Audit, move: Callable[[Kiosk, Place], None], name: str
+) -> None:
+    audit()
+    one, two = (Tag.objects.create(name=tag) for tag in "ab")
+    left, taken = Place.objects.create(name="p"), Place.objects.create(name=name)
+    left.tags.add(one)
+    taken.tags.add(two)
+    kiosk = kiosk_of(left)
+    move(kiosk, taken)
+    changes = [event.changes for event in events() if event.model == "app.kiosk"][-1]
+    named = {} if name == "p" else {"name": ["p", "q"]}
+    assert changes == {**named, "tags": {"added": [two.pk], "removed": [one.pk]}}
+    types = [(event.object_id, event.event_type) for event in events() if event.model == "app.place"][-2:]
+    assert types == [(str(left.pk), "baseline"), (str(taken.pk), "extended")]
+    assert AuditEvent.objects.state_of(Place, left.pk) == {"name": "p", "tags": [one.pk]}
+    assert AuditEvent.objects.state_of(Kiosk, kiosk.pk) == {"name": name, "goods": "news", "tags": [two.pk]}
+    assert replays()
+
+
+def rules_for_pages(number: int) -> list[dict[str, Any]]:
+    models = [Page, *KINDS_OF_PAGES[:number]]
+    return [{"name": model.__name__, "model": model._meta.label} for model in models]
+
+
+def test_a_write_to_a_parent_takes_as_many_queries_however_many_children_there_are(audit: Audit) -> None:
+    KINDS_OF_PAGES[1].objects.create(title="other")
+    page, child = Page.objects.create(title="a"), KINDS_OF_PAGES[0].objects.create(title="b")
+    counts = []
+    # The first round asks for what is not known of the tables yet.
+    for number in (2, 12, 2, 12):
+        audit(*rules_for_pages(number))
+        start = len(events())
+        for write in (
+            lambda: Page.objects.filter(pk__in=[page.pk, child.pk]).update(visits=F("visits") + 1),
+            lambda: Page.objects.filter(title="nobody").update(visits=2),
+            lambda: Page.objects.get(pk=page.pk).save(),
+            lambda: Page(pk=child.pk, title="b", visits=50).save(update_fields=["visits"]),
+            lambda: KINDS_OF_PAGES[0].objects.get(pk=child.pk).save(),
+        ):
+            with CaptureQueriesContext(connection) as queries:
+                write()
+            counts.append(len(queries))
+        assert [(model, kind) for model, _, kind, _ in since(start)] == [
+            ("columns.page0", "update"),
+            ("columns.page", "update"),
+            ("columns.page0", "update"),
+        ]
+    assert counts[-5:] == counts[-10:-5]
+
+
+@pytest.mark.parametrize("condition", [{"pk__in": []}, {"title__in": []}, {"pk": 0}])
+def test_an_update_of_no_row_of_a_parent(audit: Audit, condition: dict[str, Any]) -> None:
+    audit(*rules_for_pages(12))
+    KINDS_OF_PAGES[0].objects.create(title="a")
+    assert Page.objects.filter(**condition).update(visits=3) == 0
+    assert len(events()) == 1
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_nobody_owns_no_key(audit: Audit, number: int) -> None:
+    audit(*rules_for_pages(number))
+    page, child = Page.objects.create(title="a"), KINDS_OF_PAGES[0].objects.create(title="b")
+    plan = get_registry().plans[Page]
+    plans, target = (plan, *plan.descendants), Page._meta.pk
+    assert owners_of(plans, target, [], "default") == {}
+    found = owners_of(plans, target, [page.pk, child.pk, 0], "default")
+    assert {key: owner.plan.model for key, owner in found.items() if key} == {
+        page.pk: Page,
+        child.pk: KINDS_OF_PAGES[0],
+    }

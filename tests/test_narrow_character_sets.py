@@ -91,7 +91,8 @@ def test_a_notification_and_its_error_are_written(charset: str, audit: Audit) ->
 
 
 def test_a_message_with_an_emoji_is_sent(charset: str, audit: Audit) -> None:
-    audit(CHANNELS={"take": calling("take", check_permission=False)})
+    take = {"take": calling("take", check_permission=False)}
+    audit({"name": "watch", "model": "app.Product", "notify": ["take"]}, CHANNELS=take)
     row = make_notification(make_event(object_repr="tea \U0001f375"))
     deliver("default")
     row.refresh_from_db()

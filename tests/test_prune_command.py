@@ -200,7 +200,7 @@ class TestArchive:
             "recorded_at": event.recorded_at.isoformat(),
         }
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert events()[0].data["archive"] == str(path)
+        assert events(event_type="events_pruned")[0].data["archive"] == str(path)
 
     def test_an_archive_grows_with_each_run(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name

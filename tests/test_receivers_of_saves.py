@@ -35,7 +35,8 @@ def receiving(signal: ModelSignal, receiver: Any, sender: type[models.Model]) ->
 @both
 def test_they_are_connected_to_what_rules_name(audit: Audit, capture_queries: bool) -> None:
     audit({"name": "p", "model": "app.Product"}, {"name": "u", "model": "auth.User"}, CAPTURE_QUERIES=capture_queries)
-    for signal in (*OF_SAVES, *OF_DELETES):
+    # Without a receiver of deletions Django need not load the rows.
+    for signal in OF_SAVES if capture_queries else (*OF_SAVES, *OF_DELETES):
         assert signal.has_listeners(Product)
         assert signal.has_listeners(CheapProduct)
         assert signal.has_listeners(User)
@@ -68,6 +69,8 @@ def test_only_those_are_connected_that_rules_have_use_for(
     audit: Audit, kinds: list[str], connected: list[ModelSignal], capture_queries: bool
 ) -> None:
     audit({"name": "p", "model": "app.Product", "events": kinds}, CAPTURE_QUERIES=capture_queries)
+    if capture_queries:
+        connected = [signal for signal in connected if signal in OF_SAVES]
     assert [signal for signal in (*OF_SAVES, *OF_DELETES) if signal.has_listeners(Product)] == connected
 
 
@@ -193,6 +196,24 @@ def test_creations_alone_are_watched_of_the_parent_of_a_child_without_a_rule(
     assert trail() == [("create", {"name": [None, "a"]})]
     Restaurant(pk=child.pk + 5, id=child.pk + 5, name="d").save()
     assert trail()[1:] == [("create", {"name": [None, "d"]})]
+
+
+@both
+@pytest.mark.usefixtures("other_methods")
+def test_creations_alone_are_watched_of_the_parent_of_a_child_that_saves_in_its_own_way(
+    audit: Audit, capture_queries: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_table(self: Restaurant, *args: Any, **kwargs: Any) -> Any:
+        return models.Model._save_table(self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(Restaurant, "_save_table", save_table, raising=False)
+    audit({"name": "p", "model": "app.Place", "events": ["create"]}, CAPTURE_QUERIES=capture_queries)
+    first = Restaurant.objects.create(name="a")
+    child = Restaurant(pk=first.pk + 5, id=first.pk + 5, name="b")
+    child.save()
+    child.save(update_fields=["name"])
+    child.save()
+    assert trail() == [("create", {"name": [None, "a"]}), ("create", {"name": [None, "b"]})]
 
 
 @both

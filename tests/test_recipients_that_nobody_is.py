@@ -8,6 +8,7 @@ import pytest
 
 from django_signal_audit.checks import check_permissions, check_plugins
 
+from .app.models import Person
 from .notices import EMAIL, INBOX, calling
 
 CHANNELS = {
@@ -145,3 +146,23 @@ class TestPermissions:
     @pytest.mark.parametrize("decision", [True, False])
     def test_whoever_has_decided_is_not_asked_again(self, settings: Any, decision: bool) -> None:
         assert self.warned(settings, "owner", check_permission=decision) == []
+
+
+@pytest.mark.parametrize(("to", "field"), [("group:Buyers", "groups"), ("superusers", "is_superuser")])
+def test_users_without_groups_or_superusers(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, to: str, field: str
+) -> None:
+    monkeypatch.setattr("django_signal_audit.delivery.recipient_checks.get_user_model", lambda: Person)
+    ((code, message, hint),) = told(settings, to)
+    assert code == "E027"
+    assert message.endswith(f"which needs users with the field {field}, which there are none of.")
+    assert hint == "Name a function that finds the users."
+
+
+@pytest.mark.parametrize("to", ["stock", "is_active", "price"])
+def test_a_mail_to_a_column_that_has_no_address(settings: Any, to: str) -> None:
+    ((code, message, hint),) = told(settings, to, model="app.Product")
+    assert (code, hint) == ("E027", "Name a user or an address.")
+    assert f"names {to!r}, which leads to a " in message
+    assert not told(settings, "stock", channel="inbox", model="app.Product")
+    assert not told(settings, "name", model="app.Product")

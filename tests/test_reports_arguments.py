@@ -3,8 +3,8 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from django.db import connection
 
+from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.arguments import check_database, parse_key, parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
 
@@ -75,8 +75,9 @@ class TestKeys:
         assert parse_key("app.line", text) == text
 
 
+@pytest.mark.django_db
 def test_a_database_without_the_tables_is_told_how_to_get_them(monkeypatch):
-    monkeypatch.setattr(connection.introspection, "table_names", list)
+    monkeypatch.setattr(AuditEvent._meta, "db_table", "a_table_that_is_not_there")
     with pytest.raises(WrongArgument, match=r"has no audit tables. Run: manage.py migrate --database default"):
         check_database("default")
 

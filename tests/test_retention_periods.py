@@ -12,6 +12,7 @@ from django_signal_audit import Rule
 from django_signal_audit.checks import check_rules
 from django_signal_audit.retention.pruning import Retention, periods_of
 from django_signal_audit.rules.durations import parse_period
+from django_signal_audit.rules.registry import get_registry
 
 from .conftest import Audit
 from .samples import NOON
@@ -76,13 +77,19 @@ def test_less_than_a_day_is_a_warning(settings: Any, retention: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_a_number_of_events_is_said_not_to_be_pruned_yet_and_keeps_them(settings: Any, audit: Audit) -> None:
-    ((code, message, _),) = problems(settings, {"last": 50})
-    assert (code, "doesn't support yet" in message) == ("W030", True)
-    aged(4000, rules=["r"], object_repr="kept")
-    with pytest.raises(CommandError, match="No retention is set for any rule"):
-        prune()
-    assert left() == ["kept"]
+def test_a_number_of_events_of_each_object_is_kept(settings: Any, audit: Audit) -> None:
+    assert problems(settings, {"last": 2}) == []
+    audit({"name": "r", "model": "app.Product", "retention": {"last": 2}})
+    for number in range(4):
+        aged(9 - number, rules=["r"], object_repr=f"kept{number}")
+    aged(4000, rules=["r"], object_id="9", object_repr="another")
+    assert prune() == "2 events pruned.\n"
+    assert left() == ["another", "kept2", "kept3"]
+
+
+def test_a_number_for_events_without_an_object_is_a_warning(audit: Audit) -> None:
+    audit({"name": "r", "events": ["request"], "retention": {"last": 2}})
+    assert ["W082" in str(problem.code) for problem in get_registry().problems] == [True]
 
 
 def test_a_rule_object_takes_the_same() -> None:

@@ -71,6 +71,9 @@ class TestForms:
             "fields": (),
             "exclude": (),
             "mask": (),
+            "personal": (),
+            "include": (),
+            "window": "",
             "when": None,
             "notify": (),
             "subject": "",
@@ -79,6 +82,7 @@ class TestForms:
             "paths": (),
             "methods": (),
             "retention": "",
+            "locked": False,
             "enabled": True,
         }
 

@@ -81,7 +81,7 @@ def test_cursors_on_the_server_are_used_only_where_the_project_allows_them(
         type(connections["default"]), "chunked_cursor", lambda self: used.append(self) or original(self)
     )
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", is_disabled)
-    audit(*RULES)
+    audit(*RULES, ENGINE="portable")
     Touched.objects.bulk_create([Touched(name=str(number)) for number in range(3)])
     Touched.objects.update(name="x")
     Touched.objects.filter(pk__in=Touched.objects.values("pk")).update(name="y")

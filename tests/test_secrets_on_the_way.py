@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import json
+import quopri
 import sys
-from typing import Any
+import textwrap
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +19,7 @@ from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import include, path, re_path
+from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, record
 from django_signal_audit.context.clients import client_ip
@@ -58,6 +63,14 @@ urlpatterns = [
     re_path(r"^password/old/([^/]+)/$", make_tag, name="reset_by_position"),
     path("api/<slug:session_key>/", include([path("items/<int:pk>/", make_tag)])),
     path("products/<slug:code>/<int:pk>/", make_tag, name="product"),
+    path("signed/<str:sig>/<signature>/", make_tag),
+    path("enter/<magic>/", make_tag),
+    path("files/<share>/", make_tag),
+    path("cas/<ticket>/", make_tag),
+    path("l/<t>/", make_tag),
+    path("invitations/<uuid:pk>/accept/", make_tag),
+    path("orders/<uuid:pk>/", make_tag),
+    path("users/<id>/password/", make_tag),
 ]
 
 SECRET_PATHS = [
@@ -68,6 +81,27 @@ SECRET_PATHS = [
     (f"/password/old/{TOKEN}/", "/password/old/********/"),
     (f"/api/{TOKEN}/items/3/", "/api/********/items/3/"),
     (f"/nowhere/{TOKEN}/", "/nowhere/********/"),
+    ("/signed/abc/def/", "/signed/********/********/"),
+    ("/enter/sesame/", "/enter/********/"),
+    ("/files/aB3dE9xQ/", "/files/********/"),
+    ("/cas/ST-1856339-aA5Yuvrxz/", "/cas/********/"),
+    ("/l/x7Kp2/", "/l/********/"),
+    ("/invitations/0192f0c1-aaaa-7bbb-8ccc-1234567890ab/accept/", "/invitations/********/accept/"),
+    ("/reset/MQ/c9x-4ue/old/", "/reset/********/********/********/"),
+    ("/account/verify/4938/", "/account/verify/********/"),
+    ("/magic/sesame", "/magic/********"),
+    ("/invitations/sesame/accept/", "/invitations/********/accept/"),
+    ("/Unsubscribe/42", "/Unsubscribe/********"),
+    ("/password/reset/confirm/", "/password/reset/confirm/"),
+    ("/api/token/refresh", "/api/token/refresh"),
+    ("/accounts/password/password-reset/users/", "/accounts/password/password-reset/users/"),
+    ("/files/42/", "/files/42/"),
+    ("/files/annual-report-2024/", "/files/annual-report-2024/"),
+    ("/cas/TCK-123/", "/cas/TCK-123/"),
+    ("/l/books/", "/l/books/"),
+    ("/orders/0192f0c1-aaaa-7bbb-8ccc-1234567890ab/", "/orders/0192f0c1-aaaa-7bbb-8ccc-1234567890ab/"),
+    ("/users/0192f0c1-aaaa-7bbb-8ccc-1234567890ab/password/", "/users/0192f0c1-aaaa-7bbb-8ccc-1234567890ab/password/"),
+    ("/nowhere/4938/", "/nowhere/4938/"),
     ("/products/green-tea-2024/7/", "/products/green-tea-2024/7/"),
     ("/nowhere/an-article-about-tea-2024/", "/nowhere/an-article-about-tea-2024/"),
 ]
@@ -123,12 +157,55 @@ FORMS = {
     "repr": repr(SECRET)[1:-1],
     "ascii": ascii(SECRET)[1:-1],
     "bytes": repr(SECRET.encode())[2:-1],
+    "octal": "".join(f"\\{byte:03o}" for byte in SECRET.encode()),
+    "octal in part": "p\\100ss/w\\042rd<&>\\303\\244+1",
+    "base32": base64.b32encode(SECRET.encode()).decode(),
+    "base32 without its end": base64.b32encode(SECRET.encode()).decode().rstrip("=").lower(),
+    "HTML in names": "p&commat;ss&sol;w&quot;rd&lt;&amp;&gt;&auml;&plus;1",
+    "HTML in mixed names": "p&#64;ss&sol;w&QUOT;rd&lt;&AMP;&gt;&auml;&plus;1",
+    "quoted printable": quopri.encodestring(SECRET.encode()).decode(),
+    "wrapped": SECRET[:5] + "\n" + SECRET[5:],
+    "wrapped and indented": SECRET[:5] + "\r\n    " + SECRET[5:],
+    "wrapped twice": SECRET[:3] + "\n" + SECRET[3:9] + "\n" + SECRET[9:],
+    "wrapped in a quotation": SECRET[:5] + "\n> " + SECRET[5:],
+    "wrapped in a repr": (SECRET[:5] + "\\n" + SECRET[5:]),
+    "wrapped as quoted printable": SECRET[:5] + "=\n" + SECRET[5:],
+    "wrapped by a soft hyphen": SECRET[:5] + "\u00ad" + SECRET[5:],
+    "wrapped by a tag": SECRET[:5] + "<wbr>" + SECRET[5:],
+    "wrapped base64": textwrap.fill(base64.b64encode(SECRET.encode()).decode(), 9),
+    "wrapped hex": textwrap.fill(SECRET.encode().hex(), 10),
+    "hex with colons": SECRET.encode().hex(":"),
     "hex": SECRET.encode().hex(),
     "HEX": SECRET.encode().hex().upper(),
 }
 
 
+BYTES = bytes(range(170, 202))
+
+
+@dataclasses.dataclass
+class Login:
+    user: str
+    password: str
+
+
+class Account(NamedTuple):
+    user: str
+    password: str
+
+
+class Plain:
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self.itself = self
+
+
 class TestErrors:
+    def test_a_long_secret_and_a_long_text_take_no_longer_for_each_character(self) -> None:
+        channel = Channel(token="ab cd\n" * 80, secret="whsec_" + base64.b64encode(BYTES * 2).decode())
+        for text in ("\n" * 20_000, "=\n" * 10_000, " " * 20_000, "\\n" * 10_000, "ab cd\n" * 3_000, "&shy;" * 4_000):
+            assert len(describe(ValueError(text), channel)) <= 2000
+
     @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
     def test_every_form_of_a_secret_is_hidden(self, form: str) -> None:
         text = describe(ValueError(f"401 for [{form}] at x"), Channel(deep=[{"password": SECRET}]))
@@ -146,6 +223,33 @@ class TestErrors:
             ({"token_url": "https://bob:hun%2Fter2@hooks.example/T024/B08/XyZ12345"}, "hun/ter2"),
             ({"token_url": "https://hooks.example/T024/B08/XyZ12345?k=abcdefgh"}, "XyZ12345"),
             ({"token_url": "https://hooks.example/T024/B08/XyZ12345?k=abcdefgh"}, "abcdefgh"),
+            ({"bot_token": "123456:AAH-abc_def"}, "AAH-abc_def"),
+            ({"auth": "bob:hunter2"}, "hunter2"),
+            ({"api_key": "key7f3a.s3cr3tpartof20chars"}, "s3cr3tpartof20chars"),
+            ({"token": "app|s3cr3tpartof20chars"}, "s3cr3tpartof20chars"),
+            ({"secret": "whsec_" + base64.b64encode(b"key of a webhook").decode()}, "key of a webhook"),
+            ({"secret": "whsec_" + base64.b64encode(BYTES).decode()}, repr(BYTES)[2:-1]),
+            ({"secret": "whsec_" + base64.b64encode(BYTES).decode()}, BYTES.hex()),
+            ({"secret": "whsec_" + base64.b64encode(BYTES).decode()}, base64.urlsafe_b64encode(BYTES).decode()),
+            ({"secret": ["whsec_" + base64.b64encode(b"key of a webhook").decode()]}, "key of a webhook"),
+            ({"login": [("user", "bob"), ("password", "hunter2!")]}, "hunter2!"),
+            ({"login": [["password", "hunter2!"]]}, "hunter2!"),
+            ({"login": ("password", "hunter2!")}, "hunter2!"),
+            ({"login": [{"name": "X-Api-Key", "value": "hunter2!"}]}, "hunter2!"),
+            ({"headers_of_ours": ["Accept: */*", "X-Api-Key: hunter2!"]}, "hunter2!"),
+            ({"arguments": ["--password", "hunter2!"]}, "hunter2!"),
+            ({"query": "user=ann&password=hunter2!"}, "hunter2!"),
+            ({"body": '{"password": "hunter2!"}'}, "hunter2!"),
+            ({"server": "https://bob:hunter2!@example.com/"}, "hunter2!"),
+            ({"server": "https://example.com/?token=hunter2-3"}, "hunter2-3"),
+            ({"login": Login("bob", "hunter2!")}, "hunter2!"),
+            ({"login": [Login("bob", "hunter2!")]}, "hunter2!"),
+            ({"login": {"deep": Account("bob", "hunter2!")}}, "hunter2!"),
+            ({"login": SimpleNamespace(password="hunter2!")}, "hunter2!"),
+            ({"login": MappingProxyType({"password": "hunter2!"})}, "hunter2!"),
+            ({"login": Plain("hunter2!")}, "hunter2!"),
+            ({"secret": Login("bob", "hunter2!")}, "hunter2!"),
+            ({"secret": SimpleLazyObject(lambda: "hunter2!")}, "hunter2!"),
             ({"pin": 123456}, "123456"),
             ({"password": b"byte-secret"}, "byte-secret"),
         ],
@@ -155,6 +259,15 @@ class TestErrors:
         channel = Channel(**options)
         channel.option_schema = schema
         assert echo not in describe(ValueError(f"not allowed: {echo}"), channel)
+
+    @pytest.mark.parametrize("blank", [" ", "\n", "\t", "\\n", "%20", "&#32;", "+"])
+    def test_blanks_in_a_secret_and_in_a_text_take_no_longer_for_each(self, blank: str) -> None:
+        # Each blank of the secret might be any number of those in the text.
+        channel = Channel(token=f"seven{' ' * 40}words{' ' * 40}")
+        text = describe(
+            ValueError(f"{blank * 4_000} seven{blank * 40}words{blank * 40} seven{blank * 40}wards"), channel
+        )
+        assert f"seven{blank * 40}words" not in text
 
     def test_secrets_of_the_project_are_hidden(self, settings: Any) -> None:
         settings.SECRET_KEY = "a-secret-key-of-50"

@@ -6,8 +6,11 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.template import engines
+from django.urls import path
 
+from django_signal_audit import Rule
 from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.rules.registry import get_registry
 
@@ -207,7 +210,6 @@ def test_a_template_file_that_does_not_compile_is_named_with_its_line(
         ("condition", {"price": "changed"}, "Did you mean 'when'?"),
         ("if", {"price": "changed"}, "Did you mean 'when'?"),
         ("severity", "warning", "Did you mean 'level'?"),
-        ("include", ["price"], "Did you mean 'fields'?"),
         ("exclude_fields", ["price"], "Did you mean 'exclude'?"),
         ("mask_fields", ["price"], "Did you mean 'mask'?"),
         ("ttl", "1y", "Did you mean 'retention'?"),
@@ -390,7 +392,7 @@ def test_a_setting_of_the_wrong_type(settings: Any, key: str, value: Any, hint: 
         *((word, "Did you mean 'delete'?") for word in ("deletion", "deleted", "removal", "cascade", "-", "DELETE")),
         *((word, "Did you mean 'm2m'?") for word in ("m2m_changed", "m2m_add", "clear")),
         *((word, "Remove the key") for word in ("*", "all", "any")),
-        *((word, "reading isn't recorded") for word in ("view", "read", "accessed")),
+        *((word, "Did you mean 'view'?") for word in ("viewed", "read", "accessed")),
     ],
 )
 def test_an_event_by_another_name(settings: Any, event: str, hint: str) -> None:
@@ -574,3 +576,77 @@ def test_all_of_them_come_out_at_once(settings: Any) -> None:
     codes = sorted(code for code, *_ in found(settings, audit))
     expected = ["E002", "E004", "E005", "E009", "E011", "E015", "E017", "E021", "W009", "W009", "W010", "W011", "W012"]
     assert codes == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "hint"),
+    [
+        ({"fields": []}, "fields", 'Remove "fields"'),
+        ({"fields": ()}, "fields", "every field"),
+        ({"events": []}, "events", "every event"),
+        ({"events": ["request"], "paths": [], "model": ""}, "paths", "every path"),
+        ({"events": ["request"], "methods": set(), "model": ""}, "methods", "every method"),
+    ],
+)
+def test_an_empty_list_that_leaves_nothing_out(settings: Any, keys: dict[str, Any], key: str, hint: str) -> None:
+    settings.SIGNAL_AUDIT = rule(**keys)
+    ((code, message, found_hint),) = found(settings, settings.SIGNAL_AUDIT)
+    assert code == "W091"
+    assert message.startswith(f'["RULES"][0]["{key}"] is empty')
+    assert hint in message + found_hint
+
+
+def test_a_rule_object_has_empty_lists_by_itself(settings: Any) -> None:
+    assert found(settings, {"RULES": [Rule(name="a", model="app.Product")]}) == []
+    only(settings, {"RULES": [Rule(name="a", model="app.Product", fields=[])]}, "W091", '["RULES"][0]["fields"]', "")
+
+
+@pytest.mark.parametrize(
+    ("model", "when", "hint"),
+    [
+        ("auth.User", {"is_staff": "increased"}, 'Use {"to": True}.'),
+        ("auth.User", {"is_staff": "decreased"}, 'Use {"to": False}.'),
+        ("auth.User", {"is_active": {"crosses_below": True}}, 'Use {"to": False}.'),
+        ("app.Product", {"category": "increased"}, 'Use "changed"'),
+        ("app.Product", {"category": {"increased_by": 1}}, 'Use "changed"'),
+        ("app.Product", {"category": {"crosses_above": 3}}, 'Use "changed"'),
+        ("columns.Every", {"ref": "increased"}, 'Use "changed"'),
+    ],
+)
+def test_a_flag_or_a_key_that_is_to_rise(settings: Any, model: str, when: dict[str, Any], hint: str) -> None:
+    (name,) = when
+    only(settings, rule(model=model, when=when), "W092", f'["RULES"][0]["when"]["{name}"]', hint)
+
+
+@pytest.mark.parametrize("when", [{"is_staff": "changed"}, {"is_staff": {"to": True}}, {"date_joined": "increased"}])
+def test_flags_may_be_asked_for_and_times_may_rise(settings: Any, when: dict[str, Any]) -> None:
+    assert found(settings, rule(model="auth.User", when=when)) == []
+
+
+def test_a_locked_rule_that_users_are_to_opt_in_to(settings: Any) -> None:
+    entry = {"channel": "mail", "opt_in": True}
+    only(settings, rule(locked=True, notify=[entry]), "W090", '["RULES"][0]["notify"][0]["opt_in"]', "Remove it")
+    assert found(settings, rule(locked=False, notify=[entry])) == []
+    assert found(settings, rule(locked=True, notify=[{**entry, "opt_in": False}])) == []
+
+
+SITE = {"SITE_URL": "https://shop.example.com"}
+
+
+@pytest.mark.parametrize("to", ["actor", "superusers", "group:Buyers", "user:ada"])
+def test_messages_to_users_that_have_no_page_to_unsubscribe(settings: Any, to: str) -> None:
+    entry = {"channel": "mail", "to": [to]}
+    settings.ROOT_URLCONF = (path("admin/", admin.site.urls),)
+    only(settings, {**rule(notify=[entry]), **SITE}, "W093", '["SITE_URL"]', "include(")
+    for keys in ({"locked": True}, {"enabled": False}, {"notify": [{**entry, "to": ["a@example.com"]}]}):
+        assert found(settings, {**rule(**{"notify": [entry], **keys}), **SITE}) == []
+    assert found(settings, rule(notify=[entry])) == []
+    settings.ROOT_URLCONF = "tests.urls"
+    assert found(settings, {**rule(notify=[entry]), **SITE}) == []
+
+
+def test_a_site_that_has_no_page_of_ours(settings: Any) -> None:
+    settings.ROOT_URLCONF = ()
+    only(settings, {**rule(), **SITE}, "W093", '["SITE_URL"]', "include(")
+    settings.ROOT_URLCONF = "tests.no_such_urls"
+    assert found(settings, {**rule(), **SITE}) == []

@@ -156,6 +156,7 @@ def test_what_a_failed_save_leaves_of_the_instance_is_what_django_leaves(
         raise DatabaseError
 
     monkeypatch.setattr("django_signal_audit.recorder._insert", fail)
+    monkeypatch.setattr("django_signal_audit.recorder.match_change", fail)
     with pytest.raises(Exception), transaction.atomic():  # noqa: B017, PT011
         tag.save()
     assert tag._state.adding

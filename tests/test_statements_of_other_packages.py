@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from functools import wraps
 from io import StringIO
 from pathlib import Path
@@ -219,6 +221,7 @@ def _write_in_every_way() -> None:
     call_command("check", tags=["signals"], stdout=StringIO(), stderr=StringIO())
 
 
+@pytest.mark.usefixtures("other_methods")
 @pytest.mark.parametrize(("owner", "name"), WRAPPED)
 def test_wrappers_of_others_outlive_every_change_of_the_settings(
     audit: Audit, settings: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
@@ -273,17 +276,22 @@ def test_wrappers_of_others_outlive_a_model_that_is_defined_late(tmp_path: Path)
 
 
 @pytest.fixture
-def deaf() -> type:
-    """A compiler that does all by itself."""
+def deaf() -> Iterator[None]:
+    """Add a compiler that does all by itself."""
 
     class DeafCompiler(SQLUpdateCompiler):
         def execute_sql(self, result_type: Any = None) -> Any:
             return SQLCompiler.as_sql(self)  # type: ignore[arg-type]
 
-    return DeafCompiler
+    yield
+    # A class refers to itself: checks in later tests would find it until the next collection.
+    del DeafCompiler
+    gc.collect()
+    assert "DeafCompiler" not in [found.__name__ for found in SQLUpdateCompiler.__subclasses__()]
 
 
-def test_check_names_a_compiler_whose_statements_nobody_sees(audit: Audit, deaf: type) -> None:
+@pytest.mark.usefixtures("deaf")
+def test_check_names_a_compiler_whose_statements_nobody_sees(audit: Audit) -> None:
     audit()
     found = [problem for problem in run_checks(tags=["signals"]) if problem.id == "django_signal_audit.W045"]
     assert any("DeafCompiler" in problem.msg for problem in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from django_signal_audit.models import AuditEvent
+
 from .app.models import Category, Tag
-from .columns.models import City, Flat, House
+from .columns.models import City, Flat, House, Weighty
 from .conftest import Audit, events
 
 pytestmark = pytest.mark.django_db
@@ -159,3 +162,37 @@ def test_a_text_of_a_class_of_its_own(audit: Audit, monkeypatch: pytest.MonkeyPa
     Flat.objects.bulk_create([Flat(number=1), Flat(number=2)])
     Flat.objects.create(number=3).delete()
     assert {event.object_repr for event in events()} == {"a flat"}
+
+
+def by_property(self: Weighty) -> str:
+    return self.both
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (Weighty.__str__, "a"),
+        (lambda self: self.other, "other"),
+        (lambda self: f"{self.name}, {self.other}", "a, other"),
+        (by_property, "a and other"),
+        (lambda self: getattr(self, "oth" + "er"), "other"),
+        (lambda self: str(len(self.scan)), "3"),
+    ],
+)
+def test_columns_that_nobody_audits_are_read_for_texts_alone(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, text: Callable[[Weighty], str], expected: str
+) -> None:
+    monkeypatch.setattr(Weighty, "__str__", text)
+    audit({"name": "w", "model": "columns.Weighty", "fields": ["number"]})
+    for _ in range(2):
+        Weighty.objects.bulk_create([Weighty(name="a", scan=b"abc"), Weighty(name="a", scan=b"abc")])
+        with CaptureQueriesContext(connection) as queries:
+            Weighty.objects.update(number=1)
+            Weighty.objects.all().delete()
+        if expected == "a":
+            assert not [one for one in queries if "scan" in one["sql"] or "other" in one["sql"]]
+    assert {(event.object_repr, event.event_type) for event in AuditEvent.objects.all()} == {
+        (expected, "create"),
+        (expected, "update"),
+        (expected, "delete"),
+    }

@@ -164,10 +164,10 @@ class TestUpserts:
 
     def test_a_row_that_somebody_inserts_meanwhile(self, table: str, monkeypatch) -> None:
         """The look finds nothing, and the statement an existing row."""
-        from django_signal_audit.capture import bulk_writes
+        from django_signal_audit.capture import bulk_inserts
 
         Unmanaged.objects.bulk_create(rows(1))
-        monkeypatch.setattr(bulk_writes._Upsert, "_existing", lambda self: {})
+        monkeypatch.setattr(bulk_inserts._Upsert, "_existing", lambda self: {})
         (row,) = rows(1)
         row.total = 9
         Unmanaged.objects.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=["total"])

@@ -91,6 +91,19 @@ class TestExplain:
             'There is no user "999999".',
         ]
 
+    def test_recipients_that_lead_nowhere(self, audit: Audit, ann: User) -> None:
+        rules(audit, ["ownr.email", "tests.test_functions_in_settings.two"])
+        assert explained() == [
+            (
+                "ownr.email",
+                "It is neither a path from app.Person nor a function. Did you mean 'owner'?",
+            ),
+            (
+                "tests.test_functions_in_settings.two",
+                "It can't be called with (event). Name a function that takes the event and returns users or addresses.",
+            ),
+        ]
+
     def test_many_are_counted(self, audit: Audit) -> None:
         for number in range(13):
             Person.objects.create(name="a", owner=User.objects.create_user(f"u{number:02}", "u@example.com"))
@@ -105,7 +118,7 @@ class TestExplain:
         assert (recipient, "cannot import" in why) == ("", True)
 
     def test_addresses_and_functions_are_taken_as_they_are(self, audit: Audit) -> None:
-        rules(audit, ["a@example.com", "tests.receivers.nothing", "name"])
+        rules(audit, ["a@example.com", "tests.test_functions_in_settings.one", "name"])
         assert explained() == []
 
 

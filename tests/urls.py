@@ -8,6 +8,8 @@ from .app import views
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("inbox/", include("django_signal_audit.urls")),
+    path("shop/", include("testproject.shop.urls")),
+    path("products/<int:pk>/", views.product_page),
     path("create/<str:name>/", views.create),
     path("acreate/<str:name>/", views.acreate),
     path("stream/<str:name>/", views.stream),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .events import AuditEventAdmin
-from .notifications import NotificationAdmin
+from django.apps import apps
 
-__all__ = ["AuditEventAdmin", "NotificationAdmin"]
+# Projects without the admin have the audit log on pages of their own, which ask here who may view what.
+if apps.is_installed("django.contrib.admin"):
+    from .events import AuditEventAdmin as AuditEventAdmin
+    from .notifications import NotificationAdmin as NotificationAdmin

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import compress
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.apps import apps
 from django.contrib.admin import AdminSite
@@ -15,44 +15,36 @@ from django.contrib.admin.sites import all_sites
 from django.db import models
 from django.http import HttpRequest
 
+from django_signal_audit.admin.keyset import shaped
+from django_signal_audit.admin.past_names import past_names
 from django_signal_audit.admin.policies import (
     AdminPolicy,
     ChildPolicy,
     InlinePolicy,
     Limits,
+    ParentPolicy,
     PermissionPolicy,
     Policy,
     Verdict,
 )
-from django_signal_audit.admin.policies.base import CHUNK, ask
+from django_signal_audit.admin.policies.base import CHUNK, ask, present
+from django_signal_audit.admin.policies.gone import Lives, is_recorded, judged, stand_in
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.delivery.rendering import load_subjects
+from django_signal_audit.delivery.subjects import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.inheritance import mti_children
-from django_signal_audit.models.state import well_formed
+from django_signal_audit.models.renames import current_label, current_name, former_labels
 from django_signal_audit.reports.formatter import Reader
-from django_signal_audit.reports.relations import names_in, related_names
+from django_signal_audit.reports.relations import related_names
 from django_signal_audit.rules.patterns import OWN_APP
 from django_signal_audit.rules.visibility import get_visibility, is_superuser, may_view_model, narrowed
 
 
-def shaped(events: Iterable[AuditEvent]) -> list[AuditEvent]:
-    """Return the events, in memory without what cannot be read of their documents."""
-    return [_shaped(event) for event in events]
-
-
-def _shaped(event: AuditEvent) -> AuditEvent:
-    if "changes" not in event.__dict__:  # it is deferred, and so are the others
-        return event
-    event.changes = well_formed(event.changes)
-    if not isinstance(event.data, dict):
-        event.data = {} if event.data is None else {"": event.data}
-    if not isinstance(event.context, dict):
-        event.context = {}
-    if not (isinstance(event.rules, list) and all(isinstance(name, str) for name in event.rules)):
-        event.rules = []
-    return event
+def _included(event: AuditEvent) -> Mapping[str, object]:
+    """Return the fields of its row that an event keeps beside its changes."""
+    found = event.context.get("include") if "context" in event.__dict__ else None
+    return found if isinstance(found, dict) else {}
 
 
 def shaped_notification(notification: Notification) -> Notification:
@@ -99,7 +91,7 @@ class ModelAccess:
         """Return who decides about a model, each of which is enough; nobody does about a model that is gone."""
         if label not in self._policies:
             try:
-                model = apps.get_model(label) if label else None
+                model = apps.get_model(current_label(label)) if label else None
             except (LookupError, ValueError):
                 model = None
             self._policies[label] = [] if model is None else self._find_policies(model)
@@ -115,12 +107,15 @@ class ModelAccess:
         return found or self._inherited(model) or [self._by_permission(model)]
 
     def _by_permission(self, model: type[models.Model]) -> Policy:
-        return PermissionPolicy(self.user, model, has_hook=get_visibility() is not None)
+        permission = PermissionPolicy(self.user, model, has_hook=get_visibility() is not None)
+        children = [AdminPolicy(self.request, self._admins[one]) for one in mti_children(model) if one in self._admins]
+        return ParentPolicy(permission, children) if children else permission
 
     def _inherited(self, model: type[models.Model]) -> list[Policy]:
         """Return the policies of the nearest parent that has a ModelAdmin."""
         for parent in model._meta.get_parent_list():
-            deciding = [one for one in self.policies(parent._meta.label_lower) if not isinstance(one, PermissionPolicy)]
+            policies = self.policies(parent._meta.label_lower)
+            deciding = [one for one in policies if not isinstance(one, (PermissionPolicy, ParentPolicy))]
             if deciding and model in mti_children(parent):
                 return [ChildPolicy(self.user, model, one) for one in deciding]
         return []
@@ -131,12 +126,19 @@ class ModelAccess:
         found: dict[type[models.Model], list[tuple[Any, Any]]] = defaultdict(list)
         for admin in self._admins.values():
             kinds: Iterable[Any] = ask(lambda: admin.get_inlines(self.request, None), otherwise=())  # noqa: B023
-            for kind in dict.fromkeys((*kinds, *admin.inlines)):
+            made: Iterable[Any] = ask(lambda: admin.get_inline_instances(self.request), otherwise=())  # noqa: B023
+            for kind in dict.fromkeys((*kinds, *admin.inlines, *map(type, made))):
                 concrete = kind.model._meta.concrete_model
                 if not concrete._meta.auto_created:
                     found[concrete].append((admin, kind))
         return found
 
+
+# The label of a model, the primary key as events have it, and which of the rows that had the key.
+Place: TypeAlias = tuple[str, str, str]
+# The row that has the key now, and the last one that had it, whether it is there or not.
+_LAST = "last"
+_NOW = ("", _LAST)
 
 _ATTRIBUTE = "_signal_audit_access"
 
@@ -149,6 +151,11 @@ def access_of(request: HttpRequest, site: AdminSite | str) -> Access:
         found = next((one for one in all_sites if one.name == name), None) if isinstance(site, str) else site
         known[name] = Access(request, found)
     return known[name]
+
+
+def forget_access(request: HttpRequest) -> None:
+    """Have the project asked again: rows have come and gone."""
+    request.__dict__.pop(_ATTRIBUTE, None)
 
 
 def readable(access: Access, events: AuditEventQuerySet) -> AuditEventQuerySet:
@@ -172,7 +179,8 @@ def certain(access: Access, events: AuditEventQuerySet) -> AuditEventQuerySet:
 
 
 def _labels() -> list[str]:
-    return [model._meta.label_lower for model in apps.get_models()]
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    return [one for label in labels for one in (label, *former_labels(label))]
 
 
 class Access(ModelAccess):
@@ -180,9 +188,10 @@ class Access(ModelAccess):
 
     def __init__(self, request: HttpRequest, site: AdminSite | None) -> None:
         super().__init__(request, site)
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
-        self._rows: dict[tuple[int, str], models.Model | None] = {}
-        self._has_rows: dict[tuple[int, str], bool] = {}
+        self._lives = Lives()
+        self._verdicts: dict[Place, Verdict] = {}
+        self._rows: dict[tuple[int, Place], models.Model | None] = {}
+        self._has_rows: dict[tuple[int, Place], bool] = {}
         self._limits: dict[tuple[str, str, str], list[Limits]] = {}
 
     # Rows
@@ -192,13 +201,15 @@ class Access(ModelAccess):
         events = shaped(events)
         if not events:
             return []
-        unknown: dict[str, dict[str, AuditEvent]] = defaultdict(dict)
-        for event in events:
-            if self.is_partial(event.model) and (event.model, event.object_id) not in self._verdicts:
-                unknown[event.model].setdefault(event.object_id, event)
         using = events[0]._state.db or "default"
-        for label, by_key in unknown.items():
-            self._decide(label, by_key, using)
+        partial = [event for event in events if self.is_partial(event.model)]
+        self._lives.load(partial, using)
+        unknown: dict[str, dict[Place, AuditEvent]] = defaultdict(dict)
+        for event in partial:
+            if (place := self._place(event)) not in self._verdicts:
+                unknown[event.model].setdefault(place, event)
+        for label, by_place in unknown.items():
+            self._decide(label, by_place, using)
         verdicts = {event.pk: self._verdict(event) for event in events}
         undecided = [pk for pk, verdict in verdicts.items() if verdict is None]
         left = self._ask_project(undecided, using) if undecided else set()
@@ -207,17 +218,26 @@ class Access(ModelAccess):
     def _verdict(self, event: AuditEvent) -> Verdict:
         if not self.is_partial(event.model):
             return self.may_view(event.model)
-        return self._verdicts.get((event.model, event.object_id))
+        return self._verdicts.get(self._place(event))
 
-    def _decide(self, label: str, events: Mapping[str, AuditEvent], using: str) -> None:
-        named = {key: event for key, event in events.items() if key}
-        found: dict[str, list[Verdict]] = {key: [] for key in events}
+    def _place(self, event: AuditEvent) -> Place:
+        """Return which row an event is about."""
+        if not is_recorded(event):
+            return event.model, event.object_id, _LAST
+        self._lives.load([event], event._state.db or "default")
+        return event.model, event.object_id, self._lives.life_of(event)
+
+    def _decide(self, label: str, events: Mapping[Place, AuditEvent], using: str) -> None:
+        named = {place: event for place, event in events.items() if event.object_id}
+        found: dict[Place, list[Verdict]] = {place: [] for place in events}
         for policy in self.policies(label):
-            for key, verdict in policy.verdicts(named, using).items():
-                found[key].append(verdict)
-        for key, verdicts in found.items():
+            verdicts = judged(policy, list(named.values()), self._lives, using)
+            for place, verdict in zip(named, verdicts, strict=True):
+                found[place].append(verdict)
+        for place, verdicts in found.items():
             # An event of no row is left to the project, too.
-            self._verdicts[label, key] = True if True in verdicts else None if None in verdicts or not key else False
+            is_open = None in verdicts or place not in named
+            self._verdicts[place] = True if True in verdicts else None if is_open else False
 
     def _ask_project(self, keys: Sequence[int], using: str) -> set[int]:
         """Return which of the events the project's VISIBILITY lets the user see; none without it."""
@@ -233,16 +253,16 @@ class Access(ModelAccess):
 
     def is_left_to_project(self, label: str, key: str) -> bool:
         """Return whether the project's VISIBILITY decides about each event of a row that was asked about."""
-        return self.is_partial(label) and self._verdicts.get((label, key)) is None
+        return self.is_partial(label) and self._verdicts.get((label, key, _LAST)) is None
 
     def may_view_object(self, label: str, key: str, using: str) -> bool:
         """Return whether the user may see the history of an object, or parts of it."""
         if not self.is_partial(label):
             return self.may_view(label)
-        event = AuditEvent(model=label, object_id=key)
-        if (label, key) not in self._verdicts:
-            self._decide(label, {key: event}, using)
-        verdict = self._verdicts[label, key]
+        place = label, key, _LAST
+        if place not in self._verdicts:
+            self._decide(label, {place: AuditEvent(model=label, object_id=key)}, using)
+        verdict = self._verdicts[place]
         return get_visibility() is not None if verdict is None else verdict
 
     def readable(self, rows: Sequence[models.Model]) -> list[models.Model]:
@@ -260,9 +280,13 @@ class Access(ModelAccess):
 
     # Fields
 
+    def asks_rows(self, label: str) -> bool:
+        """Return whether rows of a model have to be asked about, for themselves or for their fields."""
+        return self.is_partial(label) or any(policy.depends_on_row for policy in self._deciding(label))
+
     def shows(self, event: AuditEvent, name: str) -> bool:
         """Return whether the user may see what an event says of a field."""
-        policies, model = self._deciding(event.model), event.model_class
+        policies, model, name = self._deciding(event.model), event.model_class, current_name(event.model, name)
         if not policies or model is None:
             return True
         shown = [policy.fields(self._row(policy, event)).shows(model, name) for policy in policies]
@@ -276,6 +300,23 @@ class Access(ModelAccess):
         """Return whether the user may see a field of a model, whichever row it is."""
         return self.shows(AuditEvent(model=label), name)
 
+    def showing_any(
+        self, events: Collection[AuditEvent], fields: Mapping[str, Iterable[Iterable[str]]]
+    ) -> list[AuditEvent]:
+        """Return those of the events of which the user may see all fields of some group.
+
+        Args:
+            events: The events.
+            fields: Groups of names of fields, by the label of their model.
+
+        """
+        self._load_rows(events)
+        return [
+            event
+            for event in events
+            if any(all(self.shows(event, name) for name in names) for names in fields.get(event.model, ()))
+        ]
+
     def _deciding(self, label: str) -> list[Policy]:
         return [policy for policy in self.policies(label) if not policy.sees_none]
 
@@ -286,59 +327,73 @@ class Access(ModelAccess):
         return [self._redacted(event) for event in events]
 
     def _redacted(self, event: AuditEvent) -> AuditEvent:
-        hidden = [name for name in event.changes if not self.shows(event, name)]
+        included = _included(event)
+        hidden = {name for name in (*event.changes, *included) if not self.shows(event, name)}
         if not hidden:
             return event
         shown: Any = copy(event)
         shown.changes = {name: change for name, change in event.changes.items() if name not in hidden}
+        if not hidden.isdisjoint(included):
+            left = {name: value for name, value in included.items() if name not in hidden}
+            shown.context = {**event.context, "include": left}
         shown.is_cut = True
         return shown  # type: ignore[no-any-return]
 
     def _row(self, policy: Policy, event: AuditEvent) -> models.Model | None:
         if not policy.depends_on_row or not event.object_id:
             return None
-        place = (id(policy), event.object_id)
+        place = (id(policy), self._place(event))
         if place not in self._rows:
             self._load_rows([event])
         return self._rows.get(place)
 
     def _has_row(self, policy: Policy, event: AuditEvent) -> bool:
         """Return whether a policy lets the user see the row of an event."""
-        place = (id(policy), event.object_id)
+        place = (id(policy), self._place(event))
         if place not in self._has_rows:
             self._load_rows([event])
         return policy.sees_all or self._has_rows.get(place, False)
 
     def _load_rows(self, events: Collection[AuditEvent]) -> None:
         """Load the rows of events, or what is known of those that are gone, where the fields shown depend on them."""
-        wanted: dict[str, dict[str, AuditEvent]] = defaultdict(dict)
+        wanted: dict[str, list[AuditEvent]] = defaultdict(list)
         for event in events:
             deciding = self._deciding(event.model)
             if event.object_id and (len(deciding) > 1 or any(policy.depends_on_row for policy in deciding)):
-                wanted[event.model][event.object_id] = event
-        for label, by_key in wanted.items():
-            using = next(iter(by_key.values()))._state.db or "default"
+                wanted[event.model].append(event)
+        for label, found in wanted.items():
+            using = found[0]._state.db or "default"
+            self._lives.load(found, using)
+            by_place = {self._place(event): event for event in found}
             deciding = self._deciding(label)
             for policy in deciding:
-                keys = {key for key in by_key if (id(policy), key) not in self._rows}
                 is_asked = policy.depends_on_row or (len(deciding) > 1 and not policy.sees_all)
-                found = policy.rows(keys, using) if is_asked else {}
-                self._has_rows.update({(id(policy), key): key in found for key in keys})
-                gone = load_subjects((by_key[key] for key in keys - found.keys()), using)
-                for key in keys:
-                    self._rows[id(policy), key] = found.get(key) or gone.get((label, key))
+                new = {place: event for place, event in by_place.items() if (id(policy), place) not in self._rows}
+                self._load_rows_of(policy, new, using, is_asked=is_asked)
+
+    def _load_rows_of(self, policy: Policy, events: Mapping[Place, AuditEvent], using: str, *, is_asked: bool) -> None:
+        keys = {key for _label, key, life in events if life in _NOW}
+        seen = policy.rows(keys, using) if is_asked else {}
+        there = present(policy.model, keys - seen.keys(), using)
+        for place, event in events.items():
+            _label, key, life = place
+            self._has_rows[id(policy), place] = life in _NOW and key in seen
+            row = seen.get(key) or there.get(key) if life in _NOW else None
+            self._rows[id(policy), place] = row or stand_in(policy.model, self._lives.told_by(event, using), using)
 
     # Values by name
 
     def reader_of(self, events: Iterable[AuditEvent]) -> Reader:
-        """Return how the user reads the events of a page: keys have the names of those rows that they may view."""
-        return Reader(related_names(events, self._may_name, self.readable), is_localised=True)
+        """Return how the user reads the events of a page: keys have the names that their rows had then.
 
-    def reader_of_state(self, event: AuditEvent, state: Mapping[str, object]) -> Reader:
-        """Return how the user reads a recorded state of the event's object."""
-        return Reader(names_in(event, state, self._may_name, self.readable), is_localised=True)
+        These are the rows that the user may view. A row without events has its present name.
+        """
+        events = list(events)
+        names = related_names(events, self.may_name, self.readable)
+        return Reader(names, is_localised=True, past=past_names(events, self.may_name, self.filter))
 
-    def _may_name(self, model: type[models.Model]) -> bool:
+    def may_name(self, model: type[models.Model]) -> bool:
+        """Return whether the user may know any rows of a model by name."""
         return self.may_view(model._meta.label_lower)
 
     # Writing
@@ -348,7 +403,7 @@ class Access(ModelAccess):
 
         Args:
             event: The event.
-            action: ``"change"``, or ``"add"`` where the object was deleted.
+            action: ``"change"``, ``"delete"``, or ``"add"`` where the object was deleted.
 
         """
         place = event.model, event.object_id, action

@@ -12,42 +12,16 @@ from django.contrib import admin
 from django.contrib.admin import FieldListFilter, ModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
-from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.formats import date_format
-from django.utils.functional import cached_property
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from django_signal_audit.reports.display import spelled_out
 from django_signal_audit.reports.formatter import local, show_clock, show_moment
-
-COUNTED = 10_000
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic in the stubs only
-    """A paginator that counts to 10,000 and pages through no more: counting a whole log means reading it."""
-
-    object_list: QuerySet[Any]
-
-    @cached_property
-    def count(self) -> int:
-        """Return how many rows can be paged through."""
-        return min(self._counted, COUNTED)
-
-    @cached_property
-    def is_cut(self) -> bool:
-        """Return whether there are more rows than that."""
-        return self._counted > COUNTED
-
-    @cached_property
-    def _counted(self) -> int:
-        return self.object_list.order_by().values("pk")[: COUNTED + 1].count()
-
 
 Response = TypeVar("Response", bound=HttpResponse)
 
@@ -56,7 +30,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     """Shows rows of a table that may be long, and lets nobody write."""
 
     actions: Any = None
-    paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
@@ -64,6 +37,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     list_per_page = 50
     list_max_show_all = 0
     empty_value_display = ""
+    # The parameters that the list takes besides those of its filters.
+    declared: ClassVar[frozenset[str]] = frozenset()
 
     class Media:
         css = {"all": ["django_signal_audit/audit.css"]}
@@ -118,7 +93,7 @@ def _declared(model_admin: ModelAdmin[Any], request: HttpRequest) -> QueryDict:
 
 def _declared_names(model_admin: ModelAdmin[Any], request: HttpRequest) -> set[str]:
     """Return the parameters of a list: those of its filters, the search term and the page."""
-    names = {PAGE_VAR, SEARCH_VAR}
+    names = {PAGE_VAR, SEARCH_VAR, *getattr(model_admin, "declared", ())}
     for declared in model_admin.get_list_filter(request):
         names.update(map(str, _filter_of(model_admin, request, declared).expected_parameters()))
     return names
@@ -220,13 +195,3 @@ def with_uid(column: str, text: str) -> Q:
         return Q(**{column: UUID(text)})
     except ValueError:
         return Q(pk__in=[])
-
-
-def badge(kind: str, text: object) -> SafeString:
-    """Return a word on a coloured ground; ``kind`` names the colour in audit.css."""
-    return format_html('<span class="audit-badge audit-{}">{}</span>', kind, text)
-
-
-def labelled(label: str, value: str) -> SafeString:
-    """Return a value with its column's name, which is seen on narrow screens alone: these have no heads of columns."""
-    return format_html('<span class="audit-label">{}</span> {}', label, value)

@@ -1,188 +1,94 @@
-"""The dashboard: what happened in a period, drawn and in numbers, and what failed to be delivered."""
+"""The dashboard: what happened in a period, in figures, and what failed to be delivered."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Self, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Case, Count, F, IntegerField, Max, Value, When
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
-from django_signal_audit.admin.access import Access, access_of
+from django_signal_audit.admin.access import access_of
 from django_signal_audit.admin.base import crumbs_to_list, render_page
 from django_signal_audit.admin.details import may_view_notifications
+from django_signal_audit.admin.evidence import seal_state
 from django_signal_audit.admin.keyset import MOST_READ
-from django_signal_audit.admin.links import events_url, notifications_url
-from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
-from django_signal_audit.models.events import utc_now
-from django_signal_audit.models.fields import in_project_time
-from django_signal_audit.reports.arguments import parse_moment
+from django_signal_audit.admin.links import events_url, history_url, notifications_url
+from django_signal_audit.admin.statistics import (
+    DELETED,
+    KINDS,
+    Deliveries,
+    EventCounts,
+    Period,
+    Ranked,
+    VisibleEvents,
+    count_deliveries,
+)
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.charts import Mark, bar, columns, swatch
 from django_signal_audit.reports.display import printable
-from django_signal_audit.reports.formatter import local, show_date
-from django_signal_audit.reports.queries import EventFilter
-from django_signal_audit.reports.signatures import known_signatures
-
-FAILURES = (Notification.STATUS.failed, Notification.STATUS.dead)
-_DAY = dt.timedelta(days=1)
-# What decides who may see an event, and what it is counted by.
-_COLUMNS = ("id", "model", "object_id", "event_type", "recorded_at", "signature", "actor_id", "actor_repr")
-# Primary key and name of an actor, the number of their events, and the newest of these.
-ActorRow: TypeAlias = tuple[str, str, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Whole days in the current time zone, both ends included."""
-
-    first: dt.date
-    last: dt.date
-
-    @classmethod
-    def until_today(cls, days: int) -> Self:
-        """Return today and the days before it, so many in all."""
-        today = local(utc_now()).date()
-        return cls(today - (days - 1) * _DAY, today)
-
-    @property
-    def days(self) -> list[dt.date]:
-        """Return every day of it."""
-        return [self.first + number * _DAY for number in range((self.last - self.first).days + 1)]
-
-    @property
-    def since(self) -> dt.datetime:
-        """Return its first moment."""
-        return _midnight(self.first)
-
-    @property
-    def until(self) -> dt.datetime:
-        """Return the first moment after it."""
-        return _midnight(self.last + _DAY)
-
-
-def _midnight(day: dt.date) -> dt.datetime:
-    return parse_moment(day.isoformat(), utc_now())
-
-
-@dataclass(frozen=True, slots=True)
-class ActorCount:
-    """How many events an actor caused; ``key`` and ``name`` are ``""`` for nobody."""
-
-    key: str
-    name: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class EventCounts:
-    """How many events there are by what all events of a signature have in common, and by day."""
-
-    days: Counter[dt.date]
-    models: Counter[str]
-    rules: Counter[str]
-
-
-class VisibleEvents:
-    """The events of a period that a user may see, found by the index of their signatures.
-
-    Those of models of which the user sees some rows only are read one by one, the newest first and not too many.
-    """
-
-    def __init__(self, access: Access, period: Period, using: str) -> None:
-        self.access = access
-        self.period = period
-        signatures = known_signatures(using).items()
-        self.signatures = {number: signature for number, signature in signatures if access.may_view(signature.model)}
-        partial = [number for number, signature in self.signatures.items() if access.is_partial(signature.model)]
-        # All signatures are named even to who sees all: their index has all that is counted by day, model and rule.
-        found = EventFilter(since=period.since, until=period.until).find(using)
-        self.events: AuditEventQuerySet = found.filter(signature__in=self.signatures.keys() - set(partial)).order_by()
-        self._partial = found.filter(signature__in=partial) if partial else None
-
-    @cached_property
-    def _read(self) -> list[AuditEvent]:
-        if self._partial is None:
-            return []
-        return list(self._partial.only(*_COLUMNS).order_by("-recorded_at", "-id")[: MOST_READ + 1])
-
-    @cached_property
-    def _shown(self) -> list[AuditEvent]:
-        return self.access.filter(self._read[:MOST_READ])
-
-    @property
-    def is_cut(self) -> bool:
-        """Return whether there are more events to be read one by one than are read."""
-        return len(self._read) > MOST_READ
-
-    def count(self) -> EventCounts:
-        """Count the events by day, model and rule: one query, of the index alone."""
-        days = self.period.days
-        ends = ((number, _midnight(day + _DAY)) for number, day in enumerate(days))
-        number = Case(
-            *(When(recorded_at__lt=end, then=Value(number)) for number, end in ends), output_field=IntegerField()
-        )
-        counts = EventCounts(Counter(), Counter(), Counter())
-        rows = self.events.annotate(day=number).values_list("signature", "day").annotate(count=Count("id"))
-        for signature, day, count in rows:
-            self._add(counts, signature, days[day], count)
-        for event in self._shown:
-            self._add(counts, event.signature, local(event.recorded_at).date(), 1)
-        return counts
-
-    def _add(self, counts: EventCounts, signature: int, day: dt.date, count: int) -> None:
-        counts.days[day] += count
-        counts.models[self.signatures[signature].model] += count
-        counts.rules.update(dict.fromkeys(self.signatures[signature].rules, count))
-
-    def count_by_actor(self, most: int) -> Sequence[ActorCount]:
-        """Return those who caused the most events, each by the name in the newest of them."""
-        # Who has no key is told apart by name.
-        unkeyed = Case(When(actor_id="", then=F("actor_repr")), default=Value(""))
-        groups = self.events.annotate(unkeyed=unkeyed).values("actor_id", "unkeyed")
-        counted = groups.annotate(count=Count("id"), newest=Max("id")).order_by("-count", "actor_id", "unkeyed")
-        rows = list(counted.values_list("actor_id", "unkeyed", "count", "newest")[: None if self._shown else most])
-        rows = self._with_shown(rows)[:most]
-        newest = AuditEvent.objects.using(self.events.db).filter(pk__in=[row[3] for row in rows]).order_by()
-        names = dict(newest.values_list("pk", "actor_repr"))
-        return [ActorCount(key, names.get(pk, ""), count) for key, _name, count, pk in rows]
-
-    def _with_shown(self, rows: list[ActorRow]) -> list[ActorRow]:
-        """Return the rows with the events that were read one by one, those with the most events first."""
-        if not self._shown:
-            return rows
-        found: dict[tuple[str, str], tuple[int, int]] = {(key, name): (count, pk) for key, name, count, pk in rows}
-        for event in self._shown:
-            place = event.actor_id, "" if event.actor_id else event.actor_repr
-            count, pk = found.get(place, (0, 0))
-            found[place] = count + 1, max(pk, event.pk)
-        merged = [(*place, *counted) for place, counted in found.items()]
-        return sorted(merged, key=lambda row: (-row[2], row[0], row[1]))
-
-
-def count_failures(since: dt.datetime) -> list[tuple[str, str, int]]:
-    """Return channel, status and number of the notifications that failed since then and still are as they were."""
-    rows = Notification.objects.filter(status__in=FAILURES, status_changed__gte=in_project_time(since))
-    # The index has the end of the claim or the time of the next attempt, and both come after the failure.
-    rows = rows.filter(available_at__gte=since - _DAY)
-    counted = rows.order_by().values_list("channel", "status").annotate(count=Count("id"))
-    return sorted(counted, key=lambda row: (-row[2], row[0], row[1]))
-
+from django_signal_audit.reports.formatter import show_date
 
 TEMPLATE = "django_signal_audit/admin/dashboard.html"
-PERIODS = (7, 30, 90)
-DEFAULT_PERIOD = 30
-# More bars than these cannot be told apart; the tables have all models and rules, and so many actors.
-MOST_BARS = 12
-MOST_ACTORS = 50
+DAYS = (7, 30, 90)
+DEFAULT_DAYS, HOURS = 30, 24
+# So many rows a table has, and so many if all are asked for.
+MOST_ROWS, ALL_ROWS = 10, 500
+KIND_NAMES = {
+    "changed": gettext_lazy("changed"),
+    "other": gettext_lazy("other"),
+    "created": gettext_lazy("created"),
+    "deleted": gettext_lazy("deleted"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was asked for.
+
+    Attributes:
+        period: The period.
+        query: The query that asks for it.
+        everything: The name of the table that shows all its rows.
+        error: What was wrong with the period.
+        since: Its first day as it was typed in.
+        until: Its last day as it was typed in.
+
+    """
+
+    period: Period
+    query: str
+    everything: str = ""
+    error: str = ""
+    since: str = ""
+    until: str = ""
+
+    def limit(self, table: str) -> int:
+        """Return how many rows a table has at most."""
+        return ALL_ROWS if self.everything == table else MOST_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One figure with a line below it, which may be a link."""
+
+    name: str
+    title: str
+    value: str
+    note: str = ""
+    url: str = ""
+    is_alarming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,126 +97,207 @@ class Row:
 
     label: str
     value: int
-    url: str = ""
+    url: str
+    bar: SafeString
 
     @property
     def shown(self) -> str:
         """Return the number as people read it."""
-        return str(number_format(self.value, force_grouping=True))
+        return _count(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One chart with its numbers; ``name`` names it in the page's addresses."""
+class Table:
+    """What there is most of; ``name`` names it in the page's address."""
 
     name: str
     title: str
-    heading: str
-    rows: Sequence[Row]
     unit: str
+    rows: Sequence[Row]
+    more: str = ""
     note: str = ""
-    is_time: bool = False
-
-    @property
-    def counted(self) -> list[Row]:
-        """Return the rows with anything to count."""
-        return [row for row in self.rows if row.value]
 
 
 def dashboard_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> TemplateResponse:
-    """Return the page for users who may view events; failed notifications take the permission to view notifications."""
+    """Return the page for users who may view events; deliveries take the permission to view notifications."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
-    site = model_admin.admin_site
-    days = _chosen(request)
-    period, access = Period.until_today(days), access_of(request, site)
-    visible = VisibleEvents(access, period, AuditEvent.objects.all().db)
-    panels = _event_panels(site.name, visible)
-    if may_view_notifications(request):
-        panels.append(_delivery(site.name, period))
-    charts = _draw(panels)
+    site, choice = model_admin.admin_site, _choose(request)
+    visible = VisibleEvents(access_of(request, site), choice.period, AuditEvent.objects.all().db)
+    counts = visible.count()
+    deliveries = count_deliveries(choice.period) if may_view_notifications(request) else None
     context = {
         "title": _("Dashboard"),
-        "days": days,
-        "periods": PERIODS,
-        "period": period,
-        "panels": list(zip(panels, charts or [SafeString()] * len(panels), strict=True)),
-        "has_charts": charts is not None,
+        "choice": choice,
+        "span": _span(choice.period),
+        "ranges": _ranges(choice.query),
+        "tiles": list(_tiles(site.name, choice.period, counts, deliveries)),
+        "chart": _chart(site.name, choice.period, counts),
+        "legend": [(swatch(kind), KIND_NAMES[kind]) for kind in KINDS],
+        "busy": _only_day(choice.period, counts),
+        "tables": list(_tables(site.name, visible, counts, deliveries, choice)),
         "most_read": MOST_READ if visible.is_cut else 0,
+        "seals": seal_state(request, AuditEvent.objects.all().db),
     }
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin))
 
 
-def _chosen(request: HttpRequest) -> int:
-    """Return the number of days the address asks for, the usual one if it asks for none that is offered."""
-    named = {str(days): days for days in PERIODS}
-    return named.get(request.GET.get("days", ""), DEFAULT_PERIOD)
+# The period
 
 
-def _event_panels(site: str, visible: VisibleEvents) -> list[Panel]:
-    counts = visible.count()
-    first, last = visible.period.first.isoformat(), visible.period.last.isoformat()
+def _choose(request: HttpRequest) -> Choice:
+    """Return the period the address asks for, the usual one if it asks for none."""
+    parameters = request.GET
+    since, until = (parameters.get(name, "").strip()[:100] for name in ("since", "until"))
+    everything = parameters.get("all", "")
+    if since or until:
+        return replace(_choose_days(since, until), everything=everything)
+    if parameters.get("hours") == str(HOURS):
+        return Choice(Period.last_hours(HOURS), f"hours={HOURS}", everything)
+    named = {str(days): days for days in DAYS}
+    days = named.get(parameters.get("days", ""), DEFAULT_DAYS)
+    return Choice(Period.last_days(days), f"days={days}", everything)
 
-    def link(**parameters: str) -> str:
-        return events_url(site, **parameters, since=first, until=last)
 
+def _choose_days(since: str, until: str) -> Choice:
+    default = Period.last_days(DEFAULT_DAYS)
+    try:
+        last = dt.date.fromisoformat(until) if until else default.last_day
+        first = dt.date.fromisoformat(since) if since else last - dt.timedelta(days=DEFAULT_DAYS - 1)
+        period = Period.of_days(*sorted((first, last)))
+    except (ValueError, OverflowError, WrongArgument):
+        error = _("“%(since)s” to “%(until)s” isn't a valid period. Use dates such as 2026-01-31.")
+        shown = error % {"since": since or "…", "until": until or "…"}
+        return Choice(default, f"days={DEFAULT_DAYS}", error=shown, since=since, until=until)
+    ends = {"since": period.first_day.isoformat(), "until": period.last_day.isoformat()}
+    return Choice(period, urlencode(ends), **ends)
+
+
+def _ranges(query: str) -> list[tuple[str, str, bool]]:
+    """Return query and label of each range that is offered, and whether it is the one that is shown."""
+    hours = ngettext("%(count)d hour", "%(count)d hours", HOURS) % {"count": HOURS}
     days = [
-        Row(show_date(day), counts.days[day], events_url(site, since=day.isoformat(), until=day.isoformat()))
-        for day in visible.period.days
+        (f"days={number}", ngettext("%(count)d day", "%(count)d days", number) % {"count": number}) for number in DAYS
     ]
-    models = [
-        Row(printable(label) or _("none"), count, link(model=label) if label else "")
-        for label, count in _ranked(counts.models)
-    ]
-    actors = []
-    for actor in visible.count_by_actor(MOST_ACTORS):
-        label = printable(actor.name or actor.key) or _("none")
-        # Somebody without a primary key may have somebody else's for a name.
-        named = {"actor": actor.key} if actor.key else {"actor_name": actor.name}
-        actors.append(Row(label, actor.count, link(**named) if any(named.values()) else ""))
-    rules = [Row(printable(name), count, link(rule=name)) for name, count in _ranked(counts.rules)]
-    unit = _("Events")
-    both = _("An event that several rules matched counts for each of them.")
-    cut = _("The %(count)d with the most events.") % {"count": MOST_ACTORS}
-    return [
-        Panel(name="day", title=_("Events by day"), heading=_("Day"), rows=days, unit=unit, is_time=True),
-        Panel(name="model", title=_("Events by model"), heading=_("Model"), rows=models, unit=unit),
-        Panel(
-            name="actor",
-            title=_("Events by actor"),
-            heading=_("Actor"),
-            rows=actors,
-            unit=unit,
-            note=cut if len(actors) == MOST_ACTORS else "",
-        ),
-        Panel(name="rule", title=_("Events by rule"), heading=_("Rule"), rows=rules, unit=unit, note=both),
-    ]
+    return [(one, label, one == query) for one, label in ((f"hours={HOURS}", hours), *days)]
 
 
-def _ranked(counts: Counter[str]) -> Iterable[tuple[str, int]]:
+def _span(period: Period) -> str:
+    if period.is_hourly and period.first_day != period.last_day:
+        parts = [period.parts[0].label, period.parts[-1].label]
+    else:
+        parts = [show_date(period.first_day), show_date(period.last_day)]
+    first, last = parts
+    return first if first == last else _("%(since)s to %(until)s") % {"since": first, "until": last}
+
+
+# Figures
+
+
+def _tiles(site: str, period: Period, counts: EventCounts, deliveries: Deliveries | None) -> Iterable[Tile]:
+    kinds, total = counts.kinds, counts.kinds.total()
+    per_day = number_format(total / period.days, 1, force_grouping=True)
+    yield Tile("events", _("Events"), _count(total), _("%(count)s a day") % {"count": per_day} if total else "")
+    yield _busiest(site, period, counts)
+    deleted = kinds[DELETED]
+    url = events_url(site, event_type="delete", **period.filters) if deleted else ""
+    yield Tile("deletions", _("Deletions"), _count(deleted), _("View them") if deleted else "", url)
+    if deliveries is not None:
+        total, failed = deliveries.channels.total(), deliveries.failed
+        note = ngettext("of %(count)s notification", "of %(count)s notifications", total) % {"count": _count(total)}
+        url = notifications_url(site, status="dead") if failed else ""
+        yield Tile("failed", _("Failed deliveries"), _count(failed), note, url, is_alarming=bool(failed))
+
+
+def _busiest(site: str, period: Period, counts: EventCounts) -> Tile:
+    title = _("Busiest hour") if period.is_hourly else _("Busiest day")
+    totals = [part.total() for part in counts.parts]
+    most = max(totals, default=0)
+    if not most:
+        return Tile("busiest", title, "–")  # noqa: RUF001  # an en dash for nothing
+    part = period.parts[totals.index(most)]
+    note = ngettext("%(count)s event", "%(count)s events", most) % {"count": _count(most)}
+    return Tile("busiest", title, part.brief, note, events_url(site, **part.filters))
+
+
+def _chart(site: str, period: Period, counts: EventCounts) -> SafeString:
+    marks = []
+    for part, found in zip(period.parts, counts.parts, strict=True):
+        # What did not happen has no list to lead to.
+        url = events_url(site, **part.filters) if found.total() else ""
+        marks.append(Mark(part.label, {kind: found[kind] for kind in KINDS}, url, part.brief))
+    return columns(_chart_title(period), marks, {kind: str(name) for kind, name in KIND_NAMES.items()})
+
+
+def _chart_title(period: Period) -> str:
+    return _("Events by hour") if period.is_hourly else _("Events by day")
+
+
+def _only_day(period: Period, counts: EventCounts) -> dict[str, str]:
+    """Return the sentence for a period whose events are all of one day, and the query that shows its hours."""
+    busy = [part for part, found in zip(period.parts, counts.parts, strict=True) if found]
+    if period.is_hourly or len(busy) != 1 or busy[0].filters["since"] != busy[0].filters["until"]:
+        return {}
+    total = counts.kinds.total()
+    text = ngettext("%(count)s event, on %(day)s.", "All %(count)s events are from %(day)s.", total)
+    return {"text": text % {"count": _count(total), "day": busy[0].label}, "query": urlencode(busy[0].filters)}
+
+
+# Tables
+
+
+def _tables(
+    site: str,
+    visible: VisibleEvents,
+    counts: EventCounts,
+    deliveries: Deliveries | None,
+    choice: Choice,
+) -> Iterable[Table]:
+    filters = visible.period.filters
+    # One more tells whether there are more.
+    actors = [_actor_row(site, one, filters) for one in visible.actors(choice.limit("users") + 1)]
+    yield _table(choice, "users", _("Most active users"), _("events"), actors)
+    objects = [_object_row(site, one) for one in visible.objects(choice.limit("objects") + 1)]
+    yield _table(choice, "objects", _("Most changed objects"), _("changes"), objects)
+    rules = [(printable(name), count, events_url(site, rule=name, **filters)) for name, count in _ranked(counts.rules)]
+    both = _("An event that several rules matched counts for each of them.") if len(rules) > 1 else ""
+    yield _table(choice, "rules", _("Rules"), _("matching events"), rules, both)
+    if deliveries is not None:
+        channels = [
+            (printable(name), count, notifications_url(site, channel=name))
+            for name, count in _ranked(deliveries.channels)
+        ]
+        yield _table(choice, "channels", _("Channels"), _("notifications"), channels)
+
+
+def _table(
+    choice: Choice, name: str, title: str, unit: str, rows: Sequence[tuple[str, int, str]], note: str = ""
+) -> Table:
+    limit = choice.limit(name)
+    largest = max((value for _label, value, _url in rows), default=0)
+    shown = [Row(label, value, url, bar(value, largest)) for label, value, url in rows[:limit]]
+    more = ""
+    if len(rows) > limit and limit == ALL_ROWS:
+        note = _("The %(count)s with the most.") % {"count": ALL_ROWS}
+    elif len(rows) > limit:
+        more = f"?{choice.query}&all={name}#{name}"
+    return Table(name=name, title=title, unit=unit, rows=shown, more=more, note=note)
+
+
+def _actor_row(site: str, actor: Ranked, filters: Mapping[str, str]) -> tuple[str, int, str]:
+    label = printable(actor.name or actor.key)
+    # Somebody without a primary key may have somebody else's for a name.
+    named = {"actor": actor.key} if actor.key else {"actor_name": actor.name} if actor.name else {"actor": "none"}
+    return label, actor.count, events_url(site, **named, **filters)
+
+
+def _object_row(site: str, one: Ranked) -> tuple[str, int, str]:
+    return printable(one.name or one.key), one.count, history_url(site, one.label, one.key)
+
+
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _delivery(site: str, period: Period) -> Panel:
-    states: dict[str, str] = {str(value): str(label) for value, label in Notification.STATUS}
-    rows = [
-        Row(printable(f"{channel}: {states[status]}"), count, notifications_url(site, channel=channel, status=status))
-        for channel, status, count in count_failures(period.since)
-    ]
-    note = _("Failed notifications are retried, dead ones aren't. The list includes those of earlier days.")
-    title, unit = _("Failed notifications"), _("Notifications")
-    return Panel(name="delivery", title=title, heading=_("Channel"), rows=rows, unit=unit, note=note)
-
-
-def _draw(panels: Sequence[Panel]) -> list[SafeString] | None:
-    """Return a chart of each panel; None where pygal is not installed."""
-    try:
-        from django_signal_audit.reports.charts import Mark, bars, columns
-    except ImportError:
-        return None
-    charts = []
-    for panel in panels:
-        # What did not happen has no list to lead to.
-        marks = [Mark(row.label, row.value, row.url if row.value else "") for row in panel.rows]
-        charts.append(columns(panel.title, marks) if panel.is_time else bars(panel.title, marks[:MOST_BARS]))
-    return charts
+def _count(value: int) -> str:
+    return str(number_format(value, force_grouping=True))

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from abc import ABC, abstractmethod
-from collections import Counter
 from typing import Any
 
-from django.apps import apps
 from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.conf import get_settings
-from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
 from django_signal_audit.events.values import clean_text
-from django_signal_audit.models import Notification
-from django_signal_audit.models.events import Signature
-from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.schema import Rule
+from django_signal_audit.models import Notification, NotificationQuerySet
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.reports.arguments import parse_moment
+from django_signal_audit.reports.base import WrongArgument
 
 from .access import Access, access_of
+from .search.choices import SPANS, rules_of
+
+_UNORDERED = 1000
 
 
 class ChoiceFilter(SimpleListFilter, ABC):
@@ -48,87 +48,44 @@ class ChoiceFilter(SimpleListFilter, ABC):
         return queryset.filter(**{str(self.parameter_name): clean_text(value)}) if value else queryset
 
 
-class KindFilter(ChoiceFilter):
-    """Narrows events by what those of one signature have in common; the list looks the signatures up itself."""
+class TimeFilter(ChoiceFilter):
+    """Narrows notifications by when they were made."""
+
+    title = _("Time")
+    parameter_name = "since"
+    error = ""
+
+    def known(self) -> dict[str, Any]:
+        """Return the spans."""
+        return dict(SPANS)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return all: the list takes the events of the signatures that are admitted."""
-        return queryset
+        """Return the rows since then, none if the value is no time.
 
-    def admits(self, signature: Signature) -> bool:
-        """Return whether events of this signature have the value in force."""
-        return bool(getattr(signature, str(self.parameter_name)) == clean_text(self.value() or ""))
-
-
-class EventTypeFilter(KindFilter):
-    """Narrows by the types of event the rules ask for."""
-
-    title = _("event")
-    parameter_name = "event_type"
-
-    def known(self) -> dict[str, Any]:
-        """Return the types with their labels."""
-        return {name: EventType.label_of(name) for rule in _rules(self.access) for name in _events(rule)}
+        No index has when they were made, but their keys ascend with it.
+        """
+        value = self.value()
+        if not value:
+            return queryset
+        try:
+            since = parse_moment(clean_text(value), utc_now())
+        except WrongArgument as wrong:
+            self.error = str(wrong)
+            return queryset.none()
+        rows = Notification.objects.using(queryset.db)
+        return queryset.filter(pk__gte=_first_key(rows, since), created__gte=since)
 
 
-def _rules(access: Access) -> list[Rule]:
-    """Return the rules of which the user may see any events: the name of another one would say what there is."""
-    registry = get_registry()
-    seen: dict[str, bool] = {}
-    for plan in registry.plans.values():
-        for rule in plan.rules:
-            seen[rule.name] = seen.get(rule.name, False) or access.may_view(plan.label)
-    return [rule for rule in registry.rules if seen.get(rule.name, True)]
-
-
-def _events(rule: Rule) -> tuple[str, ...]:
-    named = (*rule.events, *filter(None, (rule.event,)))
-    return named or MODEL_EVENTS
-
-
-class ModelFilter(KindFilter):
-    """Narrows by the models the rules name, as far as the user may see them."""
-
-    title = _("model")
-    parameter_name = "model"
-
-    def known(self) -> dict[str, Any]:
-        """Return the models by name, two of one name with their apps'."""
-        plans = [plan for plan in get_registry().plans.values() if self.access.may_view(plan.label)]
-        names = {plan.label: capfirst(str(plan.model._meta.verbose_name)) for plan in plans}
-        twins = Counter(names.values())
-        labels = {label: name if twins[name] == 1 else f"{name} ({_app(label)})" for label, name in names.items()}
-        return dict(sorted(labels.items(), key=lambda item: item[1]))
-
-
-def _app(label: str) -> str:
-    return str(apps.get_app_config(label.partition(".")[0]).verbose_name)
-
-
-class RuleFilter(KindFilter):
-    """Narrows events by a rule that matched."""
-
-    title = _("rule")
-    parameter_name = "rule"
-
-    def known(self) -> dict[str, Any]:
-        """Return the names of the rules."""
-        return {rule.name: rule.name for rule in _rules(self.access)}
-
-    def admits(self, signature: Signature) -> bool:
-        """Return whether this rule matched events of this signature."""
-        return clean_text(self.value() or "") in signature.rules
-
-
-class LevelFilter(KindFilter):
-    """Narrows by level."""
-
-    title = _("level")
-    parameter_name = "level"
-
-    def known(self) -> dict[str, Any]:
-        """Return the levels."""
-        return dict(Level.choices)
+def _first_key(rows: NotificationQuerySet, since: dt.datetime) -> int:
+    """Return a key before those of all rows that were made since then: few queries, of one row each."""
+    ends = [rows.order_by(order).values_list("pk", flat=True).first() for order in ("pk", "-pk")]
+    low, high = (end or 0 for end in ends)
+    while low < high:
+        middle = (low + high) // 2
+        pk, created = rows.filter(pk__gt=middle).order_by("pk").values_list("pk", "created")[0]
+        low, high = (pk, high) if created < since else (low, middle)
+    # Rows that were made at the same time may have their keys in another order.
+    return low - _UNORDERED
 
 
 class StatusFilter(ChoiceFilter):
@@ -161,4 +118,4 @@ class NotifyingRuleFilter(ChoiceFilter):
 
     def known(self) -> dict[str, Any]:
         """Return the names of the rules that notify anybody."""
-        return {rule.name: rule.name for rule in _rules(self.access) if rule.notify}
+        return {rule.name: rule.name for rule in rules_of(self.access) if rule.notify}

@@ -2,132 +2,222 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin import ModelAdmin
-from django.core.exceptions import PermissionDenied
-from django.db import models
-from django.http import HttpRequest
-from django.template.response import TemplateResponse
-from django.utils.text import Truncator
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.options import get_content_type_for_model
+from django.contrib.admin.utils import quote
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 
-from django_signal_audit.admin.keyset import Found, Scan, find_visible
-from django_signal_audit.enums import EventType
-from django_signal_audit.events.keys import parse_id
-from django_signal_audit.events.values import clean_text
+from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.events import utc_now
-from django_signal_audit.models.inheritance import labels_including_children
-from django_signal_audit.reports.arguments import parse_moment
-from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.reports.display import label_of, show_state
-from django_signal_audit.reports.formatter import show_moment
-from django_signal_audit.reports.history import uncertain
+from django_signal_audit.reports.formatter import show_short
 
-from .access import Access, access_of
-from .base import crumbs_to_list, render_page
+from .base import render_page
+from .compare import compare_page, state_page
 from .details import view_events
-from .keyset import ALL_TIME, Cursor, HistoryScan, neighbours
-from .links import key_of, object_url
-from .related import find_object, related_events
+from .erase import may_erase
+from .export import formats, may_export
+from .keyset import ALL_TIME, Cursor, Found, Scan, find_visible, neighbours
+from .links import erase_url, object_url, restore_url
+from .listing import Group, Row, group_key, group_of, notifying_rules
+from .related import related_events
+from .restore import may_restore
+from .revert import open_revert_url
 from .reverting import Present
+from .search.choices import fields_of
+from .search.conditions import by_fields
+from .steps import Steps, steps_of
+from .subjects import Subject, crumbs_of, subject_of
 
 PER_PAGE = 50
+# So many entries of Django's own log are shown; its own page has all.
+MOST_LOGGED = 100
 TEMPLATE = "django_signal_audit/admin/history.html"
 
 
-def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> TemplateResponse:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One event of the object, and what can be done with it. Addresses the user may not open are ``""``."""
+
+    row: Row
+    when: str
+    # Whether there is a state after it.
+    is_version: bool
+    revert_url: str
+    restore_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Events that follow each other, of one request, actor and reason."""
+
+    group: Group
+    entries: Sequence[Entry]
+
+
+def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> HttpResponse:
     """Return the page, for who may view events and the object; an object with no event yet has one too."""
-    key, cursor, site = key_of(segment), Cursor.parse(request.GET.get("p", "")), model_admin.admin_site
-    access, using = access_of(request, site), AuditEvent.objects.all().db
-    if not model_admin.has_view_permission(request) or not access.may_view_object(label, clean_text(key), using):
-        raise PermissionDenied
-    scans = _scans(access, using, label, key)
-    found = _read(access, using, scans, cursor, PER_PAGE)
-    events, is_first = found.events, not found.page.has_newer
-    newest = next(iter(events if is_first else _read(access, using, scans, Cursor(), 1).events), None)
-    instance = find_object(newest) if newest else None
-    related = related_events(access, events, instance) if events and is_first else []
-    subject = (newest.object_repr if newest else "") or key
-    context = {
-        "title": _("Audit history"),
-        "subtitle": subject,
-        "label": label,
-        "key": key,
-        "views": view_events(model_admin, request, events, Present(instance, newest) if newest else None),
-        "links": _links(cursor, found),
-        "searched_to": found.searched_to,
-        "related": view_events(model_admin, request, related),
-        "newest": newest,
-        "at": request.GET.get("at", ""),
-        **_state(access, newest, label, key, request.GET.get("at", "")),
-        **_present(site.name, newest),
-    }
-    here = Truncator(subject).words(18)
-    return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin), here=here)
+    subject = subject_of(model_admin, request, label, segment)
+    if request.GET.get("at", "").strip():
+        return state_page(model_admin, request, subject)
+    if "older" in request.GET or "newer" in request.GET:
+        return compare_page(model_admin, request, subject)
+    page = HistoryPage(model_admin, request, subject)
+    context = {**page.head(), **page.body()}
+    crumbs = crumbs_of(model_admin, subject)
+    return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs, here=_("History"))
 
 
-def _links(cursor: Cursor, found: Found) -> dict[str, str]:
-    cursors = neighbours(cursor, found.page, found.events)
-    if found.further is not None:
-        cursors["further"] = found.further
-    return {name: f"?{_query(one)}" for name, one in cursors.items()}
+class HistoryPage:
+    """The list of an object's events, and the tabs beside it."""
 
+    def __init__(self, model_admin: ModelAdmin[Any], request: HttpRequest, subject: Subject) -> None:
+        self.model_admin = model_admin
+        self.site = model_admin.admin_site
+        self.request = request
+        self.subject = subject
+        self.fields = fields_of(subject.access, subject.labels)
+        asked = request.GET.get("field", "")
+        self.field = asked if asked in self.fields else ""
 
-def _query(cursor: Cursor) -> str:
-    return urlencode({"p": str(cursor)} if str(cursor) else {})
+    @cached_property
+    def is_deleted(self) -> bool:
+        """Return whether the object came to its end."""
+        return self.subject.last is not None and self.subject.last.event_type == EventType.DELETE
 
+    @cached_property
+    def tab(self) -> str:
+        """Return which tab is shown, ``""`` for the history itself."""
+        asked = self.request.GET.get("tab", "")
+        return asked if asked == "related" or (asked == "log" and self.log_url) else ""
 
-def _model(label: str) -> type[models.Model] | None:
-    return AuditEvent(model=label).model_class
+    def head(self) -> dict[str, object]:
+        """Return what stands above the tabs, and the tabs."""
+        subject, last = self.subject, self.subject.last
+        tabs = [("", _("History")), ("related", _("Related objects"))]
+        return {
+            "title": _("History"),
+            "subject": subject,
+            "is_deleted": self.is_deleted,
+            "object_url": "" if last is None or self.is_deleted else object_url(self.site.name, last),
+            "tab": self.tab,
+            "tabs": [*tabs, *([("log", _("Admin log"))] if self.log_url else [])],
+            "log_url": self.log_url,
+            "erase_url": erase_url(self.site.name, subject.label, subject.key) if may_erase(self.request) else "",
+            "formats": formats() if may_export(self.request) else {},
+            "export_query": f"?{urlencode({'model': subject.label, 'object': subject.key})}",
+            "zone": get_current_timezone_name(),
+        }
 
+    def body(self) -> dict[str, object]:
+        """Return what the tab that was chosen shows."""
+        if self.tab == "log":
+            return {"log": self._logged()}
+        if self.tab == "related":
+            page = self._read(Cursor(), "").events
+            related = related_events(self.subject.access, page, self.subject.instance) if page else []
+            return {"related": view_events(self.model_admin, self.request, related)}
+        return self._events(Cursor.parse(self.request.GET.get("p", "")))
 
-def _scans(access: Access, using: str, label: str, key: str) -> list[HistoryScan]:
-    """Return where the events of the object are: a row that a multi-table child's row extends has some of the child."""
-    model, events = _model(label), AuditEvent.objects.using(using)
-    labels = labels_including_children(model) if model is not None and label == model._meta.label_lower else (label,)
-    name = clean_text(key)
-    return [HistoryScan(events, clean_text(one), name) for one in labels if access.may_view_object(one, name, using)]
+    # The list
 
+    def _events(self, cursor: Cursor) -> dict[str, object]:
+        found = self._read(cursor, self.field)
+        together = list(self._together(found.events))
+        keys = [event.pk for event in found.events]
+        last, site = self.subject.last, self.site
+        is_open = last is not None and may_restore(site, self.request, self.subject)
+        return {
+            "together": together,
+            "events": found.events,
+            "links": self._links(cursor, found),
+            "searched_to": found.searched_to,
+            "fields": self.fields,
+            "field": self.field,
+            # The newest change against the present, or the deletion against what was there before.
+            "older_pk": keys[1 if self.is_deleted and len(keys) > 1 else 0] if keys else None,
+            "newer_pk": keys[0] if self.is_deleted and keys else None,
+            "restore_deleted_url": self._restore_url(last) if last and is_open else "",
+            "steps": self._steps(found.events, is_newest=not found.page.has_newer),
+        }
 
-def _read(access: Access, using: str, scans: Sequence[HistoryScan], cursor: Cursor, size: int) -> Found:
-    """Return a page: what is on neither side of it is not read."""
-    scan = Scan(access, AuditEvent.objects.using(using), scans, ALL_TIME, size)
-    return find_visible(scan, cursor, [scan.label for scan in scans])
+    def _read(self, cursor: Cursor, field: str) -> Found:
+        """Return a page: what is on neither side of it is not read."""
+        subject, events = self.subject, AuditEvent.objects.using(self.subject.using)
+        conditions = [by_fields([field], subject.access.shows)] if field else []
+        scan = Scan(subject.access, events, subject.scans(events), ALL_TIME, PER_PAGE, conditions)
+        return find_visible(scan, cursor, subject.labels)
 
+    def _together(self, events: Sequence[AuditEvent]) -> Iterator[Together]:
+        subject = self.subject
+        shown = subject.access.redact(events)
+        reader, notifying = subject.access.reader_of(shown), notifying_rules()
+        whole = dict(zip((event.pk for event in shown), events, strict=True))
+        present = Present(subject.instance, subject.last) if subject.last else None
+        is_open = may_restore(self.site, self.request, subject)
+        for _key, together in groupby(shown, group_key):
+            group = group_of(self.site, list(together), notifying, reader, only=self.field)
+            rows = [*group.rows, *group.others]
+            yield Together(group, [self._entry(row, whole[row.event.pk], present, is_open=is_open) for row in rows])
 
-def _state(access: Access, newest: AuditEvent | None, label: str, key: str, text: str) -> dict[str, object]:
-    """Return what the object was at the moment that was typed in, or what is wrong with that."""
-    model = _model(label)
-    if newest is None or model is None or not text:
-        return {}
-    try:
-        moment = parse_moment(text, utc_now())
-    except WrongArgument as wrong:
-        return {"at_error": str(wrong)}
-    pk, events = parse_id(model, key), AuditEvent.objects.using(newest._state.db)
-    if access.is_left_to_project(label, clean_text(key)):
-        events = access.narrow(events)
-    try:
-        values = events.state_of(model, key if pk is None else pk, moment)
-        return {"at_time": show_moment(moment), **_shown_state(access, newest, values)}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        # SQL can store any JSON.
-        return {"at_error": _("The history of this object can't be read.")}
+    def _entry(self, row: Row, event: AuditEvent, present: Present | None, *, is_open: bool) -> Entry:
+        """Return an event of the list; a revert covers all of the change, whatever of it may be seen."""
+        is_version = event.event_type in ROW_EVENTS
+        return Entry(
+            row=row,
+            when=show_short(event.recorded_at),
+            is_version=is_version,
+            revert_url=open_revert_url(self.site, self.request, event, present) if present else "",
+            restore_url=self._restore_url(event) if is_open and is_version else "",
+        )
 
+    def _restore_url(self, event: AuditEvent) -> str:
+        return restore_url(self.site.name, self.subject.label, self.subject.key, str(event.pk))
 
-def _shown_state(access: Access, newest: AuditEvent, values: dict[str, object] | None) -> dict[str, object]:
-    if values is None:
-        return {"state": None}
-    values = {name: value for name, value in values.items() if access.shows(newest, name)}
-    shown = show_state(newest, values, access.reader_of_state(newest, values))
-    return {"state": shown, "uncertain": [label_of(newest.field(name), name) for name in uncertain(newest, values)]}
+    def _links(self, cursor: Cursor, found: Found) -> dict[str, str]:
+        cursors = neighbours(cursor, found.page, found.events)
+        if found.further is not None:
+            cursors["further"] = found.further
+        asked: Mapping[str, str] = {"field": self.field} if self.field else {}
+        return {
+            name: f"?{urlencode({**asked, **({'p': str(one)} if str(one) else {})})}" for name, one in cursors.items()
+        }
 
+    def _steps(self, events: Sequence[AuditEvent], *, is_newest: bool) -> Steps | None:
+        return steps_of(self.field, events, is_newest=is_newest) if self.field else None
 
-def _present(site: str, newest: AuditEvent | None) -> dict[str, object]:
-    """Return whether the object is there still, and where."""
-    is_deleted = newest is not None and newest.event_type == EventType.DELETE
-    return {"is_deleted": is_deleted, "object_url": "" if newest is None or is_deleted else object_url(site, newest)}
+    # Django's own log
+
+    @cached_property
+    def log_url(self) -> str:
+        """Return the address of Django's own history of the object, ``""`` for who may not open it."""
+        subject = self.subject
+        own = self.site._registry.get(subject.model) if subject.model else None  # noqa: SLF001  # it has no other list
+        if (
+            own is None
+            or subject.instance is None
+            or not own.has_view_or_change_permission(self.request, subject.instance)
+        ):
+            return ""
+        name = f"admin:{own.opts.app_label}_{own.opts.model_name}_history"
+        try:
+            return reverse(name, args=(quote(subject.instance.pk),), current_app=self.site.name)
+        except NoReverseMatch:
+            return ""
+
+    def _logged(self) -> list[LogEntry]:
+        instance = self.subject.instance
+        if instance is None:
+            return []
+        rows = LogEntry.objects.filter(content_type=get_content_type_for_model(instance), object_id=str(instance.pk))
+        return list(rows.select_related("user").order_by("-action_time")[:MOST_LOGGED])

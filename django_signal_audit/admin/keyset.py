@@ -6,23 +6,31 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Func, Lookup, Value
+from django.db.models import F, Field, Func, Lookup, Q, Value
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
 
-from django_signal_audit.admin.access import Access, shaped
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.events import BEFORE_ALL
 from django_signal_audit.models.fields import UtcDateTimeField
+from django_signal_audit.models.names import Lowered
+from django_signal_audit.models.renames import current_label, renamed_changes
+from django_signal_audit.models.state import well_formed
+
+if TYPE_CHECKING:
+    from django_signal_audit.admin.access import Access
+    from django_signal_audit.admin.search.conditions import Condition
 
 OLDEST = "oldest"
 LAST_ID = 2**63 - 1
-_CURSOR = re.compile(r"(older|newer)-(-?\d{1,17})-(\d{1,18})")
+_CURSOR = re.compile(r"(older|newer)-(-?\d{1,17})-(-?\d{1,18})")
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
@@ -34,7 +42,7 @@ class Position(NamedTuple):
     """A place in the log, at an event or between two: it is in the order of these."""
 
     moment: dt.datetime
-    event_id: int = 0
+    event_id: int = BEFORE_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class TimeRange:
     @classmethod
     def of(cls, since: dt.datetime | None, until: dt.datetime | None) -> Self:
         """Return the time range from a moment, included, to another, not included; None for an open end."""
-        # Keys begin at 1, so a moment's own position, with 0, precedes the events of that moment.
+        # A moment's own position precedes the events of that moment.
         return cls(Position(since or _utc(1000)), Position(until or _utc(9000)))
 
 
@@ -131,14 +139,24 @@ class IndexScan:
     order: ClassVar[tuple[str, ...]] = ("recorded_at", "id")
 
     events: AuditEventQuerySet
-    column: str = ""
+    column: str | Lowered = ""
     value: Any = None
 
     def rows(self, time_range: TimeRange, *, is_older: bool) -> AuditEventQuerySet:
         """Return the events of the time range, the newest or the oldest first."""
-        columns = [self.column, *self.order] if self.column else [*self.order]
-        found = _between(self.events, columns, time_range, *([self.value] if self.column else []))
-        return found.order_by(*(f"-{column}" if is_older else column for column in columns))
+        columns: list[str | Lowered] = [self.column, *self.order] if self.column else [*self.order]
+        vendor = connections[self.events.db].vendor
+        if self.column and (vendor == "mysql" or (vendor == "sqlite" and isinstance(self.column, Lowered))):
+            # These look up what is equal, whatever the order. MariaDB compares rows by no index, SQLite by none on
+            # expressions; the first column of the rows is named once more for them.
+            columns = [*self.order]
+            column = F(self.column) if isinstance(self.column, str) else self.column
+            events = self.events.filter(Exact(column, _typed(self.value))).filter(_around(time_range))
+            found = _between(events, columns, time_range)
+        else:
+            found = _between(self.events, columns, time_range, *([self.value] if self.column else []))
+        named = [F(column) if isinstance(column, str) else column for column in columns]
+        return found.order_by(*(column.desc() if is_older else column.asc() for column in named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +183,8 @@ class HistoryScan:
 
     def rows(self, time_range: TimeRange, *, is_older: bool) -> AuditEventQuerySet:
         """Return the events between the keys of the time range's ends, the newest or the oldest first."""
-        first, last = time_range.after.event_id, time_range.before.event_id or LAST_ID
+        first, last = time_range.after.event_id, time_range.before.event_id
+        last = LAST_ID if last == BEFORE_ALL else last  # a moment is no event
         if connections[self.events.db].vendor != "postgresql":
             # These look up what is equal, and of rows that are compared they take the first columns alone.
             found = self.events.filter(model=self.label, object_id=self.key, id__gt=first, id__lt=last)
@@ -182,6 +201,11 @@ def _between(
     return _within(events, columns, (*value, *time_range.after), (*value, *time_range.before))
 
 
+def _around(time_range: TimeRange) -> Q:
+    """Return the condition that an event is of the time range, or at the moment of one of its ends."""
+    return Q(recorded_at__gte=time_range.after.moment, recorded_at__lte=time_range.before.moment)
+
+
 def _within(events: AuditEventQuerySet, columns: Sequence[object], *ends: tuple[object, ...]) -> AuditEventQuerySet:
     after, before = (Row(*map(_typed, end)) for end in ends)
     return events.filter(Above(Row(*columns), after), Below(Row(*columns), before))
@@ -189,6 +213,24 @@ def _within(events: AuditEventQuerySet, columns: Sequence[object], *ends: tuple[
 
 def _typed(value: object) -> Value:
     return Value(value, output_field=UtcDateTimeField() if isinstance(value, dt.datetime) else None)
+
+
+def shaped(events: Iterable[AuditEvent]) -> list[AuditEvent]:
+    """Return the events, in memory without what cannot be read of their documents."""
+    return [_shaped(event) for event in events]
+
+
+def _shaped(event: AuditEvent) -> AuditEvent:
+    if "changes" not in event.__dict__:  # it is deferred, and so are the others
+        return event
+    event.model, event.changes = current_label(event.model), renamed_changes(event.model, well_formed(event.changes))
+    if not isinstance(event.data, dict):
+        event.data = {} if event.data is None else {"": event.data}
+    if not isinstance(event.context, dict):
+        event.context = {}
+    if not (isinstance(event.rules, list) and all(isinstance(name, str) for name in event.rules)):
+        event.rules = []
+    return event
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +282,13 @@ def neighbours(cursor: Cursor, page: Page, events: Sequence[AuditEvent]) -> dict
 
 def newest_keys(scans: Sequence[IndexScan | HistoryScan], limit: int) -> list[int]:
     """Return the keys of the newest events that are in any of the scans, of which each is read for so many."""
-    return find_keys(scans, ALL_TIME, limit, Cursor()) if scans else []
+    return find_keys(scans, ALL_TIME, limit, Cursor())
 
 
 def find_keys(scans: Sequence[IndexScan | HistoryScan], time_range: TimeRange, limit: int, cursor: Cursor) -> list[int]:
     """Return the keys of the first events at the cursor, in the order in which it reads."""
+    if not scans:
+        return []
     rows = [scan.rows(time_range, is_older=cursor.is_older) for scan in scans]
     columns = scans[0].order
     if len(rows) == 1:
@@ -267,6 +311,32 @@ def find_keys(scans: Sequence[IndexScan | HistoryScan], time_range: TimeRange, l
     with connections[rows[0].db].cursor() as merged:
         merged.execute(f"{' UNION '.join(parts)} ORDER BY {order} LIMIT {limit}", params)
         return [row[-1] for row in merged.fetchall()]
+
+
+# What stands for the label, the key and the end of a scan, to be replaced in the parameters of its statement.
+_LABEL, _KEY, _END = "label of a scan", "key of a scan", LAST_ID - 1
+
+
+def newest_up_to(events: AuditEventQuerySet, places: Sequence[tuple[str, str, int]]) -> list[int]:
+    """Return the keys of the newest events of rows, each up to an event of whichever row, by one statement.
+
+    Args:
+        events: All events.
+        places: The label, the key and the last event of each.
+
+    """
+    span = TimeRange(ALL_TIME.after, Position(ALL_TIME.before.moment, _END))
+    newest = HistoryScan(events, _LABEL, _KEY).rows(span, is_older=True).values_list("id")[:1]
+    # They are alike: one is compiled, and the others differ in their parameters.
+    sql, params = newest.query.get_compiler(newest.db).as_sql()
+    given: list[Any] = []
+    for label, key, last in places:
+        found = {_LABEL: label, _KEY: key, _END: last + 1}
+        given += [found.get(value, value) for value in params]
+    parts = (f"SELECT * FROM ({sql}) branch_{number}" for number in range(len(places)))  # noqa: S608  # Django made it
+    with connections[events.db].cursor() as merged:
+        merged.execute(" UNION ".join(parts), given)
+        return [row[0] for row in merged.fetchall()]
 
 
 # So many events are read for one page. Who sees few of them is offered to look further.
@@ -304,7 +374,7 @@ def find_visible(scan: Scan, cursor: Cursor, labels: Iterable[str]) -> Found:
         labels: The models that the events in the scans may be of.
 
     """
-    if not any(map(scan.access.is_partial, labels)):
+    if not scan.conditions and not any(map(scan.access.is_partial, labels)):
         page = find_page(scan.scans, scan.time_range, cursor, scan.size)
         return Found(page, _fetch(scan.events, page.keys))
     found = scan.read(cursor)
@@ -315,7 +385,8 @@ def find_visible(scan: Scan, cursor: Cursor, labels: Iterable[str]) -> Found:
 
 
 def _fetch(events: AuditEventQuerySet, keys: Sequence[int]) -> list[AuditEvent]:
-    rows = events.in_bulk(keys)
+    # In an order, a database may read all events in it rather than look these up.
+    rows = events.order_by().in_bulk(keys)
     return shaped(rows[pk] for pk in keys if pk in rows)
 
 
@@ -329,6 +400,7 @@ class Scan:
         scans: Where to read.
         time_range: The part of the log to read.
         size: How many events a page has.
+        conditions: What events have to fulfil besides.
 
     """
 
@@ -337,6 +409,7 @@ class Scan:
     scans: Sequence[IndexScan | HistoryScan]
     time_range: TimeRange
     size: int
+    conditions: Sequence[Condition] = ()
 
     def read(self, cursor: Cursor) -> Found:
         """Return the page at the cursor."""
@@ -344,9 +417,9 @@ class Scan:
         at, step, count, is_end, last = cursor, self.size + 1, 0, False, None
         while len(seen) <= self.size and count < MOST_READ and not is_end:
             step = min(step, MOST_READ - count)
-            read = self._read(at, step)
-            count, is_end = count + step, len(read) < step
-            seen += self.access.filter(read)
+            keys, read = self._read(at, step)
+            count, is_end = count + step, len(keys) < step
+            seen += self.access.filter(self._fulfilling(read))
             if read:
                 last = read[-1]
                 at = Cursor.from_event(last, is_older=cursor.is_older)
@@ -362,6 +435,15 @@ class Scan:
         shown = _fetch(self.events, page.keys)
         return Found(page, shown, at, last.recorded_at) if is_cut and last else Found(page, shown)
 
-    def _read(self, cursor: Cursor, limit: int) -> list[AuditEvent]:
+    def _fulfilling(self, read: list[AuditEvent]) -> list[AuditEvent]:
+        """Return those of the events that fulfil the conditions."""
+        for condition in self.conditions if read else ():
+            asked = AuditEvent.objects.using(self.events.db).filter(condition.q, pk__in=[event.pk for event in read])
+            found = condition.check(asked) if condition.check else set(asked.order_by().values_list("pk", flat=True))
+            read = [event for event in read if event.pk in found]
+        return read
+
+    def _read(self, cursor: Cursor, limit: int) -> tuple[list[int], list[AuditEvent]]:
+        """Return the next keys and their events, the user's or not."""
         keys = find_keys(self.scans, cursor.narrow(self.time_range), limit, cursor)
-        return _fetch(self.events.only(*_COLUMNS), keys)
+        return keys, _fetch(AuditEvent.objects.using(self.events.db).only(*_COLUMNS), keys)

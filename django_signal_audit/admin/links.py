@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.contrib.admin import AdminSite
 from django.contrib.admin.utils import quote, unquote
@@ -38,9 +39,24 @@ def event_url(site: str, event_id: int) -> str:
     return reverse(f"{EVENTS}_change", args=(event_id,), current_app=site)
 
 
+def permalink(site: str, uid: UUID) -> str:
+    """Return the address that an event keeps: its uid is its name to the outside."""
+    return reverse(f"{EVENTS}_permalink", args=(uid,), current_app=site)
+
+
+def proof_url(site: str, uid: UUID) -> str:
+    """Return the address of the proof of an event."""
+    return reverse(f"{EVENTS}_proof", args=(uid,), current_app=site)
+
+
 def revert_url(site: str, event_id: int) -> str:
     """Return the URL of the page that reverts the change of an event."""
     return reverse(f"{EVENTS}_revert", args=(event_id,), current_app=site)
+
+
+def revert_request_url(site: str, correlation: str) -> str:
+    """Return the URL of the page that reverts all changes of a request, task or command."""
+    return _with_query(reverse(f"{EVENTS}_revert_request", current_app=site), {"request": correlation})
 
 
 def notification_url(site: str, notification_id: int) -> str:
@@ -56,6 +72,16 @@ def notifications_url(site: str, **parameters: str) -> str:
 def history_url(site: str, label: str, key: str) -> str:
     """Return the address of an object's history; its key may hold any characters."""
     return reverse(f"{EVENTS}_object_history", args=(label, _segment(key)), current_app=site)
+
+
+def erase_url(site: str, label: str, key: str) -> str:
+    """Return the address of the page that erases the personal data of an object."""
+    return reverse(f"{EVENTS}_erase", args=(label, _segment(key)), current_app=site)
+
+
+def restore_url(site: str, label: str, key: str, point: str) -> str:
+    """Return the address of the page that restores an object as it was at a point of its history."""
+    return _with_query(reverse(f"{EVENTS}_restore", args=(label, _segment(key)), current_app=site), {"version": point})
 
 
 # Browsers take a path segment of dots for a way up, and the admin's quote() leaves dots alone. It writes an underscore

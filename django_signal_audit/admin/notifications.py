@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -14,28 +12,41 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from django_signal_audit.admin.access import Access, access_of, shaped_notification
 from django_signal_audit.admin.base import (
     ReadOnlyAdmin,
-    badge,
     crumbs_to_list,
-    labelled,
     names_undeclared,
     render_page,
-    show_second,
-    with_uid,
 )
+from django_signal_audit.admin.channels import NAME as CHANNELS
+from django_signal_audit.admin.channels import channels_page, troubled
 from django_signal_audit.admin.details import view_events
-from django_signal_audit.admin.filters import ChannelFilter, ChoiceFilter, NotifyingRuleFilter, StatusFilter
-from django_signal_audit.admin.links import notification_url
+from django_signal_audit.admin.filters import (
+    ChannelFilter,
+    ChoiceFilter,
+    NotifyingRuleFilter,
+    StatusFilter,
+    TimeFilter,
+)
+from django_signal_audit.admin.links import events_url, notification_url
+from django_signal_audit.admin.listing import row_of
+from django_signal_audit.admin.notification_list import (
+    MOST_DIGITS,
+    NotificationChangeList,
+    anonymous,
+    known_uids,
+    searched,
+)
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel
@@ -43,10 +54,8 @@ from django_signal_audit.delivery.recipients import load_users
 from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.rendering import render
 from django_signal_audit.dispatchers import get_dispatcher
-from django_signal_audit.enums import EventType
-from django_signal_audit.events.values import clean_text
+from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent, Notification, NotificationQuerySet
-from django_signal_audit.reports.display import shorten
 
 # A bulk call may make a digest of any number of events, and a page is no place for them all.
 MOST_EVENTS = 100
@@ -61,8 +70,21 @@ class Preview:
     subject: str = ""
     body: str = ""
     html: str = ""
+    reason: str = ""
     error: str = ""
     is_kept: bool = False
+
+
+def _hidden() -> Preview:
+    return Preview(error=_("It describes objects that you may not view."))
+
+
+def _kind_of(alias: str) -> str:
+    """Return what kind of channel an alias stands for, ``""`` if it is none."""
+    try:
+        return type(get_channel(alias)).__name__.removesuffix("Channel").lower()
+    except InvalidSettings:
+        return ""
 
 
 def first_events(notification: Notification) -> list[AuditEvent]:
@@ -86,39 +108,6 @@ def sees_message(access: Access, notification: Notification) -> bool:
     return True
 
 
-def known_uids(notification: Notification) -> list[UUID]:
-    """Return the uids of the events that it describes, those that are uids."""
-    found = notification.event_uids
-    return [uid for text in found if (uid := _uid(text)) is not None] if isinstance(found, list) else []
-
-
-def _uid(text: Any) -> UUID | None:
-    try:
-        return text if isinstance(text, UUID) else UUID(text)
-    except (ValueError, TypeError, AttributeError):
-        return None
-
-
-def subjects_of(rows: Sequence[Notification], access: Access) -> dict[Any, str]:
-    """Return, by primary key, the event that each of the notifications describes, ``""`` if the user may not view it.
-
-    A digest has the first of its events and how many there are; pruned events are missing.
-    """
-    using = rows[0]._state.db if rows else None
-    firsts = {row.pk: uids[0] for row in rows if (uids := known_uids(row))}
-    found = AuditEvent.objects.using(using).filter(uid__in=[*firsts.values()])
-    events = {str(event.uid): event for event in access.filter(found)}
-    return {row.pk: _subject(events.get(str(firsts.get(row.pk))), len(known_uids(row))) for row in rows}
-
-
-def _subject(event: AuditEvent | None, count: int) -> str:
-    if event is None:
-        return ""
-    text = f"{EventType.label_of(event.event_type)} {event.object_repr or event.object_id or event.model}".rstrip()
-    more = ngettext("and %(count)d more event", "and %(count)d more events", count - 1) % {"count": count - 1}
-    return f"{text} {more}" if count > 1 else text
-
-
 def preview(notification: Notification, events: list[AuditEvent]) -> Preview:
     """Return what it says, made of these of its events; nothing is sent or asked of the channel but how it writes."""
     if notification.status == Notification.STATUS.sent and notification.data.get("subject"):
@@ -132,7 +121,7 @@ def preview(notification: Notification, events: list[AuditEvent]) -> Preview:
         message = render(notification, events, notification.recipient, channel, user)
     except Exception as error:  # noqa: BLE001  # templates and channels are the project's, and the page is to be shown
         return Preview(error=describe(error, channel))
-    return Preview(subject=message.subject, body=message.body, html=message.html)
+    return Preview(subject=message.subject, body=message.body, html=message.html, reason=message.reason)
 
 
 # Waking is for what a dispatcher sends at once; it leaves the rest to a worker anyway.
@@ -169,36 +158,16 @@ def retry(queryset: NotificationQuerySet) -> int:
     return count
 
 
-ERROR_WIDTH = 120
-TOLD_WIDTH = 80
-# All keys of so many digits fit into the column.
-MOST_DIGITS = 18
 RETRY_TEMPLATE = "admin/django_signal_audit/notification/retry.html"
 UNSENT = (Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped)
-WILL_BE_TRIED = (Notification.STATUS.pending, Notification.STATUS.claimed, Notification.STATUS.failed)
-
-
-class NotificationChangeList(ChangeList):
-    """A page of the outbox, with what each message describes."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Find the page, and the events of its rows."""
-        super().get_results(request)
-        self.result_list = list(map(shaped_notification, self.result_list))
-        told = subjects_of(self.result_list, access_of(request, self.model_admin.admin_site))
-        for row in self.result_list:
-            row.told = told[row.pk]
 
 
 @admin.register(Notification)
 class NotificationAdmin(ReadOnlyAdmin):
     """Every message to somebody, how far it has come, and what went wrong."""
 
-    list_display = ("made", "state", "addressee", "moment")
-    list_display_links = ("made",)
-    list_filter = (StatusFilter, ChannelFilter, NotifyingRuleFilter)
+    list_filter = (TimeFilter, StatusFilter, ChannelFilter, NotifyingRuleFilter)
     search_fields = ("event__exact", "recipient__exact")
-    search_help_text = gettext_lazy("The exact recipient, or the uid of an event.")
     actions = ("retry",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -212,15 +181,24 @@ class NotificationAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Return the pages of the outbox, and where it is sent again from."""
         again, one = self.admin_site.admin_view(self.retry_matching_view), self.admin_site.admin_view(self.retry_view)
+        channels = self.admin_site.admin_view(self.channels_view)
+        html = xframe_options_sameorigin(self.admin_site.admin_view(self.html_view))
         return [
+            path("channels/", channels, name=CHANNELS),
             path("retry/", again, name="django_signal_audit_notification_retry_matching"),
+            path("<path:object_id>/html/", html, name="django_signal_audit_notification_html"),
             path("<path:object_id>/retry/", one, name="django_signal_audit_notification_retry"),
             *super().get_urls(),
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
-        """Show the list, with a way to send all of it again."""
-        may = {"may_retry": self.has_retry_permission(request)}
+        """Show the list, with ways to send some of it or all of it again."""
+        may = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "may_retry": self.has_retry_permission(request),
+            "troubled": troubled(str(self.get_queryset(request).db)),
+            "zone": get_current_timezone_name(),
+        }
         return super().changelist_view(request, {**may, **(extra_context or {})})
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
@@ -235,19 +213,56 @@ class NotificationAdmin(ReadOnlyAdmin):
         events, access = first_events(row), access_of(request, self.admin_site)
         shown = access.filter(events)
         is_hidden = not sees_message(access, row)
+        if is_hidden:
+            row = anonymous(row)
+        views = view_events(self, request, shown)
+        reader = access.reader_of([view.event for view in views])
+        rows = [row_of(self.admin_site.name, view.event, reader=reader) for view in views]
+        may_view_log = request.user.has_perm("django_signal_audit.view_auditevent")
         extra = {
             "title": _("Notification"),
+            "subtitle": str(row),
+            "original": row,
             "notification": row,
-            "preview": Preview(error=_("It describes objects that you may not view."))
-            if is_hidden
-            else preview(row, events),
+            "preview": _hidden() if is_hidden else preview(row, events),
+            "shows_html": request.GET.get("view") == "html",
             "is_hidden": is_hidden,
-            "views": view_events(self, request, shown),
+            "events": list(zip(views, rows, strict=True)),
             "told": len(known_uids(row)),
             "cut": len(known_uids(row)) > MOST_EVENTS,
+            "channel_kind": _kind_of(row.channel),
+            "rule_url": events_url(self.admin_site.name, rule=row.rule) if may_view_log else "",
             "may_retry": self.has_retry_permission(request) and row.status in UNSENT,
         }
         return super().render_change_form(request, {**context, **extra}, *args, **kwargs)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the admin's own log of the notification, which names it by its recipient."""
+        row = self.get_object(request, unquote(object_id))
+        hidden: dict[str, Any] = {}
+        if row is not None and not sees_message(access_of(request, self.admin_site), shaped_notification(row)):
+            hidden = {"title": _("Notification"), "object": anonymous(row)}
+        return super().history_view(request, object_id, {**hidden, **(extra_context or {})})
+
+    def html_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the message in HTML, for a frame in which nothing runs."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None or not self.has_view_permission(request, row):
+            raise Http404
+        row = shaped_notification(row)
+        shown = preview(row, first_events(row)) if sees_message(access_of(request, self.admin_site), row) else _hidden()
+        response = HttpResponse(shown.html)
+        response["Content-Security-Policy"] = (
+            "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:"
+        )
+        return response
+
+    def channels_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the channels that fail, and let them be paused."""
+        using, may_pause = str(self.get_queryset(request).db), self.has_retry_permission(request)
+        return channels_page(self, request, using=using, may_pause=may_pause)
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have one message sent again, and go back to its page."""
@@ -292,11 +307,11 @@ class NotificationAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return the notifications to exactly this recipient, or of the event with this uid."""
-        term = clean_text(search_term.strip())
-        return (queryset.filter(Q(recipient=term) | with_uid("event", term)) if term else queryset), False
+        """Return the notifications that the search finds."""
+        access = access_of(request, self.admin_site)
+        return searched(cast("NotificationQuerySet", queryset), search_term, access), False
 
-    @admin.action(description=gettext_lazy("Retry"), permissions=["retry"])
+    @admin.action(description=gettext_lazy("Retry selected"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: NotificationQuerySet) -> None:
         """Make the failed, dead and skipped ones due now, at most 10,000, and wake the delivery."""
         count = retry(queryset)
@@ -311,33 +326,6 @@ class NotificationAdmin(ReadOnlyAdmin):
         else:
             text = _("Nothing to retry: only failed, dead and skipped notifications can be retried.")
             self.message_user(request, text, messages.WARNING)
-
-    @admin.display(description=gettext_lazy("created"))
-    def made(self, row: Notification) -> str:
-        """Return when it was written."""
-        return show_second(row.created)
-
-    @admin.display(description=gettext_lazy("status"))
-    def state(self, row: Notification) -> SafeString:
-        """Return how far it has come, in how many attempts, and the beginning of the last error."""
-        tried = ngettext("%(count)d attempt", "%(count)d attempts", row.attempts) % {"count": row.attempts}
-        state = format_html("{}<br><small>{}</small>", badge(row.status, row.get_status_display()), tried)
-        error = shorten(row.last_error, ERROR_WIDTH)
-        return format_html('{}<div class="audit-error">{}</div>', state, error) if error else state
-
-    @admin.display(description=gettext_lazy("event and recipient"))
-    def addressee(self, row: Any) -> str:
-        """Return the event that it describes, the rule, the channel and who it goes to."""
-        way = format_html("{} → {}<br>{}", row.rule, row.channel, row.recipient)
-        told = shorten(row.told, TOLD_WIDTH)
-        return format_html("{}<br><small>{}</small>", told, way) if told else format_html("<small>{}</small>", way)
-
-    @admin.display(description=gettext_lazy("sent or due"))
-    def moment(self, row: Notification) -> str:
-        """Return when it was sent, or when it will be tried next, if it will be."""
-        if row.sent_at is not None:
-            return labelled(_("Sent"), show_second(row.sent_at))
-        return labelled(_("Next attempt"), show_second(row.available_at)) if row.status in WILL_BE_TRIED else ""
 
 
 def _chosen(spec: Any) -> str:

@@ -18,6 +18,7 @@ from django_signal_audit.events.keys import parse_id, row_name
 from django_signal_audit.events.values import Digest, JSONValue, Masked, encode
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.inheritance import labels_including_children
+from django_signal_audit.models.renames import current_label
 from django_signal_audit.reports.relations import target_of
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.rules.registry import get_registry
@@ -75,7 +76,7 @@ def references_to(model: Model, value_of: ValueOf, using: str) -> Iterator[Refer
 
 def _watched(model: Model) -> tuple[str, ...]:
     ruled = {plan.label for plan in get_registry().plans.values()}
-    return tuple(label for label in labels_including_children(model) if label in ruled)
+    return tuple(label for label in labels_including_children(model) if current_label(label) in ruled)
 
 
 def _of_key(relation: models.ManyToOneRel, value_of: ValueOf, using: str) -> Reference | None:
@@ -165,7 +166,7 @@ def related_events(access: Access, page: Sequence[AuditEvent], instance: models.
     found = [
         reference
         for reference in references_to(model, _values(newest, instance), using)
-        if any(access.may_view(label) for label in reference.labels) and _may_be_shown(access, reference)
+        if any(access.may_view(label) for label in reference.labels)
     ]
     if not found:
         return []
@@ -175,12 +176,13 @@ def related_events(access: Access, page: Sequence[AuditEvent], instance: models.
     keys |= _naming(events.filter(pk__in=candidates), found)
     own = {"model__in": {event.model for event in page}, "object_id": newest.object_id}
     shown = readable(access, events.filter(pk__in=keys)).exclude(**own)
-    return access.filter(shown.order_by("-id")[:MAX_CANDIDATES])[:MAX_EVENTS]
-
-
-def _may_be_shown(access: Access, reference: Reference) -> bool:
-    """Return whether the user may see the fields by which rows refer to the object: else it is not for them to know."""
-    return all(access.shows_field(label, name) for label in reference.labels for name in reference.names)
+    seen = access.filter(shown.order_by("-id")[:MAX_CANDIDATES])
+    # That a row refers to the object is not for them to know who may not see the field by which it does.
+    fields: dict[str, list[Iterable[str]]] = {}
+    for reference in found:
+        for label in reference.labels:
+            fields.setdefault(label, []).append(reference.names)
+    return access.showing_any(seen, fields)[:MAX_EVENTS]
 
 
 def _values(newest: AuditEvent, instance: models.Model | None) -> ValueOf:

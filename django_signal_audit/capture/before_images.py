@@ -10,7 +10,16 @@ from django.db import models
 
 from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
 from django_signal_audit.capture.hooks import keeps_values, writes_as_told
-from django_signal_audit.capture.inheritance import Owner, inherited_members, may_extend, owner_of
+from django_signal_audit.capture.images import Image, ImageReader
+from django_signal_audit.capture.inheritance import (
+    Owner,
+    inherited_members,
+    may_extend,
+    own_links,
+    owner_of,
+    relinked,
+    taken_over,
+)
 from django_signal_audit.capture.phantom_rows import last_recorded_values
 from django_signal_audit.capture.rows import differences, read_row, row_key, rows_of, stored_key, written_row
 from django_signal_audit.capture.scope import BeforeImage, Fields, Row, SaveScope, scope_of
@@ -32,7 +41,7 @@ def save_of(instance: models.Model, using: str) -> SaveScope | None:
 def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
     """Return whether a statement is the one of the save under way, which records it."""
     save = scope_of(statement.using).save
-    if save is None or save.before is None or save.writing is not concrete(statement.model):
+    if save is None or save.writing is not concrete(statement.model) or (save.before is None and save.engine is None):
         return False
     if isinstance(statement, InsertStatement):
         return len(statement.objs) == 1 and statement.objs[0] is save.instance
@@ -64,6 +73,7 @@ def decide(save: SaveScope, using: str, update_fields: Collection[str] | None) -
     instance = save.instance
     # The model or its manager may write more than the save names, or something else than the object has.
     save.writes_more = save.writes_more or not writes_as_told(type(instance), using)
+    save.may_create = update_fields is None or save.writes_more
     if save.writes_more:
         update_fields = {field.name for field in instance._meta.concrete_fields}
     save.using, save.update_fields = using, update_fields
@@ -73,7 +83,12 @@ def decide(save: SaveScope, using: str, update_fields: Collection[str] | None) -
         if not is_suspended(plan.model)
         # A raw save writes no parent's table.
         and (not save.raw or plan.model is concrete(type(instance)))
-        and (update_fields is None or save.writes_more or _named_fields(plan, instance, update_fields))
+        and (
+            update_fields is None
+            or save.writes_more
+            or _named_fields(plan, instance, update_fields)
+            or _named_links(plan, update_fields)
+        )
     ]
 
 
@@ -87,6 +102,7 @@ def look_before_save(save: SaveScope, using: str, update_fields: Collection[str]
         if not is_ready(using):
             break
         before = _look(plan, save)
+        before.image = _linked_image(before, save)
         before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
         # A fixture's instance knows its own table's columns only.
         before.is_own = not (save.writes_more or (save.raw and plan.model._meta.parents))
@@ -103,7 +119,7 @@ def _look(plan: ModelPlan, save: SaveScope) -> BeforeImage:
     # Only a save of some fields updates the parents' rows where the child's is gone.
     is_partial = row is None and save.update_fields is not None and bool(plan.model._meta.parents)
     parts = _look_at_parents(plan, save) if is_partial else None
-    if not fields and not _may_be_new(owner.plan, save):
+    if not fields and not _may_be_new(owner.plan, save) and not _named_links(owner.plan, save.update_fields):
         return BeforeImage(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
     key = owner.pk if row is None else stored_key(owner.plan, owner.pk, save.using, is_given=instance._state.adding)
     return BeforeImage(owner.plan, key, fields, row, was_read=True, parts=parts)
@@ -137,6 +153,21 @@ def _look_at_parents(plan: ModelPlan, save: SaveScope) -> Sequence[BeforeImage]:
     return [before for before in found if before.was_read or before.parts]
 
 
+def _linked_image(before: BeforeImage, save: SaveScope) -> Image | None:
+    """Return all columns of a child's row that the save may give to other parents' rows, None for most rows."""
+    if not before.was_read or not _named_links(before.plan, save.update_fields):
+        return None
+    return ImageReader(before.plan, save.using).by_key([before.pk]).get(before.pk)
+
+
+def _named_links(plan: ModelPlan, update_fields: Collection[str] | None) -> list[models.Field[Any, Any]]:
+    """Return the links to parents' rows, other than the key, that a save names."""
+    links = own_links(plan.model)
+    if update_fields is None:
+        return links
+    return [link for link in links if link.name in update_fields or link.attname in update_fields]
+
+
 def _synced(instance: models.Model, model: type[models.Model]) -> Any:
     """Return the parts of a key as the save is going to write them: a child's link follows its parent's key."""
     if not concrete(type(instance))._meta.parents:
@@ -166,7 +197,7 @@ def _read(owner: Owner, save: SaveScope) -> tuple[Fields, Row | None]:
 def _may_be_new(plan: ModelPlan, save: SaveScope) -> bool:
     """Return whether only the table tells if the save creates the row: Django tells it of the instance's own alone."""
     is_part = concrete(type(save.instance)) is not plan.model
-    return is_part and save.update_fields is None and bool(plan.by_event[EventType.CREATE])
+    return is_part and save.may_create and bool(plan.by_event[EventType.CREATE])
 
 
 def _is_insert(plan: ModelPlan, keys: object, save: SaveScope) -> bool:
@@ -222,9 +253,24 @@ def changes_of(
         own = before.plan.model is sender
         if before.parts is not None and not created and read_row(before.plan.model, before.pk, {}, using) is None:
             changes += changes_of(before.parts, instance, sender, using, created=False)
+        elif moved := _relinked(before, instance, using):
+            changes += moved
         else:
-            changes.append(_change(before, instance, created, using, own=own))
+            change = _change(before, instance, created, using, own=own)
+            if change is not None and change.event_type == EventType.CREATE and before.may_extend:
+                changes += taken_over(before.plan, change.pk, using)
+            changes.append(change)
     return [change for change in changes if change is not None]
+
+
+def _relinked(before: BeforeImage, instance: models.Model, using: str) -> list[Change]:
+    if before.image is None:
+        return []
+    reader = ImageReader(before.plan, using)
+    now = reader.by_key([before.pk]).get(before.pk)
+    if now is None:
+        return []
+    return relinked(reader, before.image, now, Source.ORM, _object(before, instance, before.pk, using))
 
 
 def _change(before: BeforeImage, instance: models.Model, created: bool, using: str, *, own: bool) -> Change | None:
@@ -258,6 +304,7 @@ def _change(before: BeforeImage, instance: models.Model, created: bool, using: s
         instance=_object(before, instance, pk, using),
         fields=changed,
         members=members,
+        row=new if plan.included else {},
     )
 
 

@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from itertools import chain
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from django.core.exceptions import EmptyResultSet
+from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import models
 from django.db.models.constants import OnConflict
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
-from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
+from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE, ROW_COUNT
 
 from django_signal_audit.capture.hooks import patch_once
 from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
-from django_signal_audit.capture.tables import is_lockable, stored_converters
+from django_signal_audit.capture.tables import is_formatted, is_lockable, stored_converters
+from django_signal_audit.capture.unreadable import ERRORS, rest_of
 
 Field: TypeAlias = "models.Field[Any, Any]"
 Rows: TypeAlias = list[tuple[Any, ...]]
@@ -130,19 +131,34 @@ class _Statement:
         self.query.add_q(is_one_of(self.model, pks, self.using))
 
 
+def _raw_columns(compiler: Any, model: type[models.Model], fields: Sequence[Field]) -> str:
+    """Return what RETURNING names for columns that are to be as the driver gives them."""
+    quote = compiler.connection.ops.quote_name
+    # Qualified: SQLite takes a quoted name that is no column for a text.
+    table = quote(model._meta.db_table)
+    # SQLite converts what is a column and no expression at once, and a row that it can't convert is lost.
+    plus = "+" if compiler.connection.vendor == "sqlite" else ""
+    return ", ".join(f"{plus}{table}.{quote(field.column)}" for field in fields)
+
+
 class DeleteStatement(_Statement):
     """A DELETE that is about to run."""
 
     def can_return(self) -> bool:
         """Return whether the statement itself gives the rows it deletes: exactly those, under no other locks."""
-        return bool(self.compiler.connection.features.can_return_rows_from_bulk_insert and self.is_simple())
+        connection = self.compiler.connection
+        if is_formatted(self.model):
+            return False
+        # Hours beyond a day and years beyond 9999 can't be read, and these drivers read at once.
+        is_psycopg2 = connection.Database.__name__ == "psycopg2"
+        unsure = models.TimeField if connection.vendor == "mysql" else models.DateField if is_psycopg2 else ()
+        if any(isinstance(field, unsure) for field in self.query.get_meta().fields):
+            return False
+        return bool(connection.features.can_return_rows_from_bulk_insert and self.is_simple())
 
     def execute_returning_raw(self, fields: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
         """Run a simple statement and return columns of the rows it deleted, as the driver gives them."""
-        quote = self.compiler.connection.ops.quote_name
-        # Qualified: SQLite takes a quoted name that is no column for a text.
-        table = quote(self.query.get_meta().db_table)
-        names = ", ".join(f"{table}.{quote(field.column)}" for field in fields)
+        names = _raw_columns(self.compiler, self.model, fields)
         try:
             sql, params = self.compiler.as_sql()
         except EmptyResultSet:
@@ -150,18 +166,67 @@ class DeleteStatement(_Statement):
         with _altered(self.compiler, as_sql=lambda: (f"{sql} RETURNING {names}", params)):
             cursor = self._run(CURSOR)
         with cursor:
-            while rows := cursor.fetchmany(GET_ITERATOR_CHUNK_SIZE):
-                yield from map(tuple, rows)
+            try:
+                while rows := cursor.fetchmany(GET_ITERATOR_CHUNK_SIZE):
+                    yield from map(tuple, rows)
+            except ERRORS:
+                # The rows are gone from the table, and can't be read there again.
+                if not hasattr(cursor.cursor, "pgresult"):
+                    raise
+                yield from rest_of(cursor)
 
     def execute_returning(self, fields: Sequence[Field]) -> Rows:
         """Return them as a SELECT would give them."""
         return self._converted(list(self.execute_returning_raw(fields)), fields)
 
 
+class UpdateParts(NamedTuple):
+    """An UPDATE without its condition, and the condition, which begins with WHERE; it is empty if there is none."""
+
+    change: str
+    change_params: Sequence[Any]
+    condition: str
+    condition_params: Sequence[Any]
+
+
 class UpdateStatement(_Statement):
     """An UPDATE that is about to run, with those of the parents' tables that belong to it."""
 
+    # The rows that it left, as the driver gives these columns of them; None if it does not return any.
+    rows: Rows | None = None
+    _columns: Sequence[Field] = ()
+
+    def return_columns(self, fields: Sequence[Field]) -> None:
+        """Have the statement return columns of the rows that it leaves, if Django wants no more than their number."""
+        connection = self.compiler.connection
+        can_return = connection.vendor != "mysql" and connection.features.can_return_rows_from_bulk_insert
+        if can_return and self._args and self._args[0] == ROW_COUNT and not is_formatted(self.model):
+            self._columns = fields
+
+    def _run_returning(self) -> int:
+        names = _raw_columns(self.compiler, self.model, self._columns)
+        as_sql = self.compiler.as_sql
+
+        def extended() -> tuple[str, Any]:
+            sql, params = as_sql()
+            return f"{sql} RETURNING {names}", params
+
+        with _altered(self.compiler, as_sql=extended):
+            cursor = super()._run(CURSOR)
+        if not cursor:
+            self.rows = []
+            return 0
+        with cursor:
+            count = cursor.rowcount
+            try:
+                self.rows = list(map(tuple, cursor.fetchall()))
+            except ERRORS:
+                return int(count)  # a SELECT of them tells what nobody can read
+        return len(self.rows)
+
     def _run(self, *args: object, **kwargs: object) -> object:
+        if self._columns:
+            return self._run_returning()
         if not self.query.related_updates:
             return super()._run(*args, **kwargs)
         with _altered(self.query, get_related_updates=self._parts):
@@ -180,6 +245,47 @@ class UpdateStatement(_Statement):
         inherited = chain.from_iterable(self.query.related_updates.values())
         return own + [(field, value) for field, _, value in inherited]
 
+    def compiled(self) -> tuple[str, Sequence[Any]]:
+        """Return the statement and its parameters."""
+        sql, params = self.compiler.as_sql()
+        return sql, params
+
+    def condition(self) -> tuple[str, Sequence[Any]] | None:
+        """Return the condition and its parameters, an empty one for all rows; None if no row can meet it."""
+        try:
+            condition, params = self.compiler.compile(self.query.where)
+        except FullResultSet:
+            return "", ()
+        except EmptyResultSet:
+            return None
+        return condition, params
+
+    def parts(self) -> UpdateParts | None:
+        """Return the statement in two parts, None if there is nothing to do or more to it than these."""
+        try:
+            sql, params = self.compiled()
+        except EmptyResultSet:
+            return None
+        found = self.condition()
+        if found is None:
+            return None
+        condition, condition_params = found
+        tail = f" WHERE {condition}" if condition else ""
+        # A condition of nothing, in the parts of it, leaves none.
+        if not sql.endswith(tail) or (not tail and " WHERE " in sql):
+            return None
+        own = tuple(params)[: len(params) - len(condition_params)]
+        return UpdateParts(sql.removesuffix(tail), own, tail, tuple(condition_params))
+
+    def counts_rows(self) -> bool:
+        """Return whether Django wants to know how many rows there were, and nothing else."""
+        wanted = self._args[0] if self._args else None
+        return wanted == ROW_COUNT or not wanted
+
+    def result_of_count(self, count: int) -> Any:
+        """Return what Django wants of so many rows."""
+        return count if self._args[0] == ROW_COUNT else [()] * count
+
 
 class InsertStatement(_Statement):
     """An INSERT that is about to run."""
@@ -188,6 +294,7 @@ class InsertStatement(_Statement):
         super().__init__(compiler, original, args, kwargs)
         self.returning: Sequence[Field] = (args[0] if args else kwargs.get("returning_fields")) or ()
         self.objs: list[models.Model] = list(compiler.query.objs)
+        self._compiled: tuple[str, Sequence[Any]] | None = None
 
     @property
     def ignores_conflicts(self) -> bool:
@@ -208,6 +315,33 @@ class InsertStatement(_Statement):
     def can_return(self) -> bool:
         """Return whether the database gives back the rows it inserted."""
         return bool(self.compiler.connection.features.can_return_rows_from_bulk_insert)
+
+    def compiled(self) -> tuple[str, Sequence[Any]]:
+        """Return the statement without RETURNING, and its parameters; fields make their values only once for it."""
+        if self._compiled is None:
+            ((sql, params),) = self.compiler.as_sql()
+            self._compiled = sql, tuple(params)
+        return self._compiled
+
+    def _run(self, *args: object, **kwargs: object) -> Any:
+        if self._compiled is None:
+            return super()._run(*args, **kwargs)
+        with _altered(self.compiler, as_sql=partial(self._compiled_again, *self._compiled)):
+            return super()._run(*args, **kwargs)
+
+    def _compiled_again(self, sql: str, params: Sequence[Any]) -> list[tuple[str, Any]]:
+        compiler = self.compiler
+        if not compiler.returning_fields:
+            return [(sql, params)]
+        ops = compiler.connection.ops
+        # Django 5.2 has another name for it.
+        columns = getattr(ops, "returning_columns", None) or ops.return_insert_columns
+        returning, compiler.returning_params = columns(compiler.returning_fields)
+        return [(f"{sql} {returning}", (*params, *compiler.returning_params))]
+
+    def result_of(self, row: tuple[Any, ...]) -> Rows:
+        """Return what Django wants of the columns that it asked for, of the one row that was written."""
+        return self._converted([row], self.returning) if self.returning else []
 
     def execute_returning(self, fields: Sequence[Field], extra_sql: str = "") -> Rows:
         """Run the statement and return, of each row really written, the values of the fields.

@@ -12,24 +12,24 @@ from django.utils.module_loading import autodiscover_modules, import_string
 
 from django_signal_audit.capture import deletes, m2m, queries, saves
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, Statement, UpdateStatement, guard
-from django_signal_audit.capture.sources import accounts, commands, custom_signals
+from django_signal_audit.capture.sources import accounts, commands, custom_signals, delivery
 from django_signal_audit.capture.sources.base import register_source, registered_sources
 from django_signal_audit.capture.sources.channels_consumers import ConsumerSource, is_channels_installed
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.events import is_pruning, refuse
+from django_signal_audit.models.events import is_erasing, is_pruning, refuse
 from django_signal_audit.rules.registry import get_registry
 
 
 def refuse_changes(statement: Statement) -> None:
-    """Raise ImmutableEvent for a statement that would change or delete events, unless ``prune()`` runs it."""
+    """Raise ImmutableEvent for a statement that changes or deletes events, unless ``prune()`` or an erasure runs it."""
     if isinstance(statement, InsertStatement):
         if statement.updates_conflicts:
             refuse("updated")
     elif isinstance(statement, DeleteStatement):
         if not is_pruning():
             refuse("deleted")
-    elif _changes_rows(statement):
+    elif not is_erasing() and _changes_rows(statement):
         refuse("changed")
 
 
@@ -45,7 +45,7 @@ guard(AuditEvent, refuse_changes)
 
 
 # Importing them registers their sources, and the guard of our own table.
-BUILT_IN = (saves, deletes, m2m, queries, custom_signals, accounts, commands)
+BUILT_IN = (saves, deletes, m2m, queries, custom_signals, accounts, commands, delivery)
 
 # Sources for packages that not everybody has; where one has not been imported, nothing of it is in use.
 OPTIONAL = {"celery": "django_signal_audit.capture.sources.celery_tasks.CeleryTaskSource"}
@@ -77,7 +77,7 @@ def reconnect() -> None:
             register_source(import_string(dotted))
     for source in registered_sources():
         source.disconnect()
-    if apps.ready or apps.models_ready:
+    if get_settings().enabled and (apps.ready or apps.models_ready):
         registry = get_registry()
         for source in registered_sources():
             source.connect(registry)
@@ -91,13 +91,34 @@ def _await_registration(sender: type[models.Model], **_: object) -> None:
         apps.lazy_model_operation(_admit, (options.app_label, str(options.model_name)))
 
 
+# Late models that wait for one that they name and that is still to come.
+_waiting: list[type[models.Model]] = []
+
+
 def _admit(model: type[models.Model]) -> None:
     # Django drops its list of models only after what waits for the registration has run.
     apps.clear_cache()
-    get_registry.cache_clear()
-    # A model that names one still to come is watched when that has come.
-    if not any(map(_has_open_relation, apps.get_models())) and model in get_registry().senders:
-        reconnect()
+    _waiting.append(model)
+    known = [one for one in _waiting if _is_registered(one)]
+    # One that names what never comes keeps nobody else from being watched.
+    late = [one for one in known if not _has_open_relation(one)]
+    _waiting[:] = [one for one in known if _has_open_relation(one)]
+    if not late:
+        return
+    if any(problem.is_error for problem in get_registry().problems):
+        # A rule may have waited for the model, and is read anew.
+        get_registry.cache_clear()
+        if not get_registry().senders.keys().isdisjoint(late):
+            reconnect()
+        return
+    for one in late:
+        if get_registry().admit(one):
+            for source in registered_sources():
+                source.admit(get_registry(), one)
+
+
+def _is_registered(model: type[models.Model]) -> bool:
+    return apps.all_models[model._meta.app_label].get(str(model._meta.model_name)) is model
 
 
 def _has_open_relation(model: type[models.Model]) -> bool:

@@ -1,4 +1,7 @@
-"""Deletes: the row is read in pre_delete, recorded in post_delete, inside the transaction the deletion runs in."""
+"""Deletes: their objects are noted for the hook at the query compilers, which records the rows.
+
+Without that hook, the row is read in pre_delete and recorded in post_delete, in the transaction of the deletion.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from django.db import models
 from django.db.models.signals import post_delete, pre_delete
 
 from django_signal_audit.capture.hooks import connect_first
+from django_signal_audit.capture.images import ImageReader, chunks
 from django_signal_audit.capture.inheritance import is_most_derived
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.rows import read_row, row_key, stored_key
-from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Row, are_kin, scope_of
+from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Row, are_kin
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.through_rows import members_of
+from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, M2MChange, field_change
@@ -54,19 +59,30 @@ def note_doomed(deletion: DeletionScope) -> None:
         plan = registry.plan_for(model)
         if plan is None or not plan.by_event[EventType.DELETE]:
             continue
-        found = list(instances)
+        found = _complete(plan, list(instances), collector.using)
         for instance, text in zip(found, texts_of(found), strict=True):
             noted = DoomedObject(_source(instance, collector.origin), instance, text)
             pk = stored_key(plan, row_key(instance, plan.model), collector.using)
             deletion.doomed[plan.model, pk] = noted
 
 
+def _complete(plan: ModelPlan, objects: list[models.Model], using: str) -> list[models.Model]:
+    """Return the objects with all their columns: Django loads but the keys of what goes by cascade."""
+    deferred = [one.pk for one in objects if one.get_deferred_fields()]
+    if not deferred:
+        return objects
+    reader = ImageReader(plan, using)
+    images = [image for keys in chunks(deferred) for image in reader.by_key(keys).values()]
+    found = {reader.key(image): reader.instance(image) for image in images}
+    return [found.get(one.pk, one) for one in objects]
+
+
 def look_before_delete(
     sender: type[models.Model], instance: models.Model, using: str = "", origin: object = NOT_TOLD, **_: object
 ) -> None:
-    """Read the row and its m2m members, where no query hook does so (receiver of pre_delete)."""
+    """Read the row and its m2m members (receiver of pre_delete)."""
     plan = get_registry().plan_for(sender)
-    if origin is NOT_TOLD or plan is None or scope_of(using).deletion is not None:
+    if origin is NOT_TOLD or plan is None:
         return
     if is_suspended(plan.model) or not is_ready(using):
         return
@@ -126,8 +142,9 @@ def _change(doomed: DoomedRow, instance: models.Model, using: str) -> Change:
 
 @register_source
 class DeleteSource(CaptureSource):
-    """Connects the delete receivers to the ruled models and their proxies.
+    """Connects the delete receivers to the ruled models and their proxies, if queries aren't captured.
 
+    Else they are not needed, and Django keeps its fast deletes: a model with a receiver has all its rows loaded.
     Children without a rule need none: Django deletes the parent's row with theirs and says so.
     """
 
@@ -136,7 +153,7 @@ class DeleteSource(CaptureSource):
 
     def connect(self, registry: Registry) -> None:
         """Connect every class that stands for the rows of a ruled model."""
-        for sender in registry.senders:
+        for sender in () if get_settings().capture_queries else registry.senders:
             plan = registry.plan_for(sender)
             if plan is not None and plan.by_event[EventType.DELETE]:
                 pre_delete.connect(look_before_delete, sender=sender, weak=False, dispatch_uid=UID)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from operator import length_hint
@@ -29,9 +29,11 @@ from django_signal_audit.capture.rows import (
 )
 from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.tables import converted, converted_fields, missing_columns, stored
+from django_signal_audit.capture.unreadable import ERRORS, or_texts, read_rows
 from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.events.changes import FieldChange
 from django_signal_audit.events.object_texts import texts_of
+from django_signal_audit.events.secret_fields import masked_fields
 from django_signal_audit.rules.patterns import Field
 from django_signal_audit.rules.plans import ModelPlan
 
@@ -82,6 +84,17 @@ class Spool:
         self._size = 0
         self.count = 0
 
+    @classmethod
+    def of(cls, images: Iterable[Image]) -> Spool:
+        """Return a spool of the images."""
+        spool = cls()
+        try:
+            spool.extend(images)
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
     def extend(self, images: Iterable[Image]) -> None:
         """Keep the images."""
         for chunk, size in _sized_chunks(images):
@@ -131,8 +144,12 @@ class _Layout(NamedTuple):
 
 
 @lru_cache(1024)
-def _layout(model: type[models.Model], missing: frozenset[object], using: str) -> _Layout:
-    fields = tuple(field for field in model._meta.concrete_fields if field.column and field not in missing)
+def _layout(model: type[models.Model], missing: frozenset[object], using: str, only: frozenset[str] | None) -> _Layout:
+    fields = tuple(
+        field
+        for field in model._meta.concrete_fields
+        if field.column and field not in missing and (only is None or field.attname in only)
+    )
     position = {field.attname: position for position, field in enumerate(fields)}
     keys = tuple(position[one.attname] for one in model._meta.pk_fields)
     return _Layout(fields, tuple(position), position, keys, converted_fields(fields, using))
@@ -145,15 +162,21 @@ class ImageReader:
     """Reads rows of one plan's model as tuples of all columns, and makes rows and objects of them.
 
     Columns that the table lacks, because their migration has yet to run, are left out.
+
+    Args:
+        plan: The plan of the model.
+        using: The database.
+        only: The attribute names of the columns to read, those of the key among them; None for all.
+
     """
 
     # What images hold unconverted, by position.
     _converters: Mapping[int, Convert] = MappingProxyType({})
 
-    def __init__(self, plan: ModelPlan, using: str) -> None:
+    def __init__(self, plan: ModelPlan, using: str, only: frozenset[str] | None = None) -> None:
         self.plan = plan
         self.using = using
-        layout = _layout(plan.model, missing_columns(plan.model, using), using)
+        layout = _layout(plan.model, missing_columns(plan.model, using), using, only)
         self.fields, self.attnames, self.position, self.key_positions, self.converted = layout
         # The columns of the fields that rows were asked for, by the fields' names, with what converts them.
         self._columns: dict[frozenset[str], list[tuple[str, int, Any]]] = {}
@@ -165,9 +188,16 @@ class ImageReader:
         rows = locked(rows, self.using, deleting=deleting).order_by("pk") if lock else rows.order_by()
         return stored(rows.values_list(*self.attnames))
 
+    def read(self, rows: models.QuerySet[Any, Image]) -> list[Image]:
+        """Return the images of the rows in a queryset that ``rows`` gave."""
+        try:
+            return list(rows)
+        except ERRORS as error:
+            return or_texts(error, lambda: read_rows(rows, self.attnames, stored))
+
     def by_key(self, pks: Sequence[object]) -> dict[Any, Image]:
         """Return the images of the rows with these keys, which are locked already."""
-        found = current(self.rows(lock=False), self.using).filter(pk__in=list(pks))
+        found = self.read(current(self.rows(lock=False), self.using).filter(pk__in=list(pks)))
         return {self.key(image): image for image in found}
 
     def key(self, image: Image) -> Any:
@@ -219,19 +249,79 @@ class ImageReader:
             if parent._meta.pk is not None
         }
 
+    def _convert(self, image: Image, position: int) -> object:
+        convert = self._converters.get(position)
+        return image[position] if convert is None else convert(image[position])
+
+    def _converted(self, image: Image) -> Image:
+        return tuple(self._convert(image, position) for position in range(len(image)))
+
+    @cached_property
+    def _held(self) -> list[tuple[str, int]]:
+        """Return the columns that texts are known to need and that need no conversion, with their positions."""
+        unconverted = self._converters.keys() | self.converted.keys()
+        needed = text_columns(self.plan)
+        return [(name, at) for at, name in enumerate(self.attnames) if at not in unconverted and name in needed]
+
+    def texts(self, images: Sequence[Image]) -> list[str]:
+        """Return the texts of the objects of images, which mostly are about one column or two."""
+        if not images:
+            return []
+        others = _Others(self, images)
+        objects = [self._sketch(image, others) for image in images] if self.is_plain else [*map(self.instance, images)]
+        try:
+            return texts_of(objects)
+        finally:
+            for made in objects:
+                vars(made).pop("refresh_from_db", None)
+
+    def _sketch(self, image: Image, others: _Others) -> models.Model:
+        """Return the object of an image with the columns that need no conversion; it gets the others on demand."""
+        columns = {name: image[position] for name, position in self._held}
+        for position in self.key_positions:
+            columns[self.attnames[position]] = self._convert(image, position)
+        made: Any = plain_object(self.plan.model, self.using, columns)
+
+        def load(*_: object, fields: Iterable[str] | None = None, **__: object) -> None:
+            values = self.as_objects_have_it(self._converted(image))
+            made.__dict__.update(zip(self.attnames, values, strict=True))
+            if fields is None or not set(fields) <= self.position.keys():
+                made.__dict__.update(others.of(self.key(image), fields or ()))
+
+        # Django asks an object for its deferred columns so.
+        made.refresh_from_db = load
+        return made  # type: ignore[no-any-return]
+
 
 class RawImageReader(ImageReader):
     """Reads rows of one plan's model as tuples of all columns, unconverted."""
 
-    def __init__(self, plan: ModelPlan, using: str) -> None:
-        super().__init__(plan, using)
+    def __init__(self, plan: ModelPlan, using: str, only: frozenset[str] | None = None) -> None:
+        super().__init__(plan, using, only)
         self._converters = converters_of(plan.model, self.attnames, using)
-        unconverted = self._converters.keys() | self.converted.keys()
-        self._held = [(name, at) for at, name in enumerate(self.attnames) if at not in unconverted]
 
-    def images(self, rows: models.QuerySet[Any, object]) -> Iterator[Image]:
-        """Return the images of the rows in a queryset that ``rows`` gave."""
-        return raw_rows(rows.query, self.using)
+    def spooled(self, rows: models.QuerySet[Any, object], query: Any = None) -> Spool:
+        """Return the images of rows, however many.
+
+        Args:
+            rows: A queryset that ``rows`` gave.
+            query: The query to read them by in its place, as long as all of them can be read.
+
+        """
+        try:
+            return Spool.of(raw_rows(rows.query if query is None else query, self.using))
+        except ERRORS as error:
+            return Spool.of(or_texts(error, lambda: read_rows(rows, self.attnames, self._raw)))
+
+    def images(self, rows: models.QuerySet[Any, object]) -> list[Image]:
+        """Return the images of a few of them."""
+        try:
+            return list(self._raw(rows))
+        except ERRORS as error:
+            return or_texts(error, lambda: read_rows(rows, self.attnames, self._raw))
+
+    def _raw(self, rows: models.QuerySet[Any, Any]) -> Iterator[Image]:
+        return raw_rows(rows.query, self.using, are_many=False)
 
     def again(self, images: Sequence[Image], fields: Iterable[Any]) -> list[Image | None]:
         """Return the images of rows after some of their columns may have changed, None for one that is gone.
@@ -243,9 +333,13 @@ class RawImageReader(ImageReader):
         rows = current(rows_of(self.plan.model, self.using), self.using).order_by()
         rows = rows.filter(is_one_of(self.plan.model, [self.key(image) for image in images], self.using))
         columns = rows.values_list(*names, *(self.attnames[at] for at in positions))
-        found = raw_rows(columns.query, self.using, are_many=False)
+        try:
+            found = list(raw_rows(columns.query, self.using, are_many=False))
+        except ERRORS as error:
+            attnames = [*names, *(self.attnames[at] for at in positions)]
+            found = or_texts(error, lambda: read_rows(rows, attnames, self._raw))
         now = {row[: len(names)]: row[len(names) :] for row in found}
-        return [_replaced(image, positions, now.get(tuple(image[at] for at in self.key_positions))) for image in images]
+        return [replaced(image, positions, now.get(tuple(image[at] for at in self.key_positions))) for image in images]
 
     def key(self, image: Image) -> Any:
         """Return the primary key of an image, a tuple for a composite one."""
@@ -256,13 +350,6 @@ class RawImageReader(ImageReader):
     def value(self, image: Image, attname: str) -> Any:
         """Return the value of one column."""
         return self._convert(image, self.position[attname])
-
-    def _convert(self, image: Image, position: int) -> object:
-        convert = self._converters.get(position)
-        return image[position] if convert is None else convert(image[position])
-
-    def _converted(self, image: Image) -> Image:
-        return tuple(self._convert(image, position) for position in range(len(image)))
 
     def differences(self, fields: Mapping[str, Field], old: Image, new: Image) -> dict[str, FieldChange]:
         """Return the fields whose stored value differs, in the order of the fields."""
@@ -282,34 +369,85 @@ class RawImageReader(ImageReader):
         """Return the object of an image."""
         return super().instance(self._converted(image))
 
-    def texts(self, images: Sequence[Image]) -> list[str]:
-        """Return the texts of the objects of images, which mostly are about one column or two."""
-        if not images:
-            return []
-        objects = [self._sketch(image) for image in images] if self.is_plain else [*map(self.instance, images)]
-        try:
-            return texts_of(objects)
-        finally:
-            for made in objects:
-                vars(made).pop("refresh_from_db", None)
 
-    def _sketch(self, image: Image) -> models.Model:
-        """Return the object of an image with the columns that need no conversion; it gets the others on demand."""
-        columns = {name: image[position] for name, position in self._held}
-        for position in self.key_positions:
-            columns[self.attnames[position]] = self._convert(image, position)
-        made: Any = plain_object(self.plan.model, self.using, columns)
+class _Others:
+    """The columns that images lack, which are read for all of them once a text asks for one."""
 
-        def load(*_: object, **__: object) -> None:
-            values = self.as_objects_have_it(self._converted(image))
-            made.__dict__.update(zip(self.attnames, values, strict=True))
+    def __init__(self, reader: ImageReader, images: Sequence[Image]) -> None:
+        self.reader = reader
+        self.images = images
 
-        # Django asks an object for its deferred columns so.
-        made.refresh_from_db = load
-        return made  # type: ignore[no-any-return]
+    def of(self, key: object, asked_for: Iterable[str]) -> Mapping[str, object]:
+        """Return the columns of a row, and remember which of them texts of its model ask for."""
+        text_columns(self.reader.plan).update(asked_for)
+        return self._rows.get(key, {})
+
+    @cached_property
+    def _rows(self) -> dict[Any, dict[str, object]]:
+        reader = ImageReader(self.reader.plan, self.reader.using)
+        found = reader.by_key([self.reader.key(image) for image in self.images])
+        return {
+            key: {
+                name: value
+                for name, value in zip(reader.attnames, reader.as_objects_have_it(image), strict=True)
+                if name not in self.reader.position
+            }
+            for key, image in found.items()
+        }
 
 
-def _replaced(image: Image, positions: Sequence[int], values: Image | None) -> Image | None:
+def _text_of_attribute(self: Any) -> Any:
+    return self.name
+
+
+_CODE = _text_of_attribute.__code__
+
+
+def text_attribute(model: type[models.Model]) -> str:
+    """Return the field that is the text of a model's objects, if ``__str__`` does nothing but return it; else "".
+
+    The interpreter has the same instructions for each such method, whatever the name of the attribute.
+    """
+    code = getattr(model.__str__, "__code__", None)
+    if code is None or code.co_code != _CODE.co_code or len(code.co_names) != 1 or code.co_nlocals != 1:
+        return ""
+    name = str(code.co_names[0])
+    is_field = any(name in (field.name, field.attname) for field in model._meta.concrete_fields)
+    is_usual = is_plain(model) and model.__getattribute__ is object.__getattribute__
+    return name if is_field and is_usual else ""
+
+
+def needed_columns(plan: ModelPlan, event_type: str, names: Collection[str]) -> frozenset[str] | None:
+    """Return the columns to read for events about some fields: theirs, the key's, and what texts need; None for all.
+
+    Conditions may ask an object for anything, and so may what makes objects in the project's own way.
+    """
+    model = plan.model
+    if model._meta.parents or event_type in plan.conditional or plan.included or not is_plain(model):
+        return None
+    keys = {field.attname for field in model._meta.pk_fields}
+    watched = {field.attname for name, field in plan.all_fields.items() if name in names}
+    return frozenset(keys | watched | text_columns(plan))
+
+
+def text_columns(plan: ModelPlan) -> set[str]:
+    """Return the attribute names of the columns that texts of a model's objects are known to need.
+
+    Those are the ones that ``__str__`` names, what it has asked for before, and what may have to be hidden in a text.
+    """
+    known: set[str] | None = plan.certainties.get("text columns")
+    if known is None:
+        named = getattr(getattr(plan.model.__str__, "__code__", None), "co_names", ())
+        masked = masked_fields(plan.model)
+        known = plan.certainties["text columns"] = {
+            field.attname
+            for field in plan.model._meta.concrete_fields
+            if field.name in named or field.attname in named or field.name in masked
+        }
+    return known
+
+
+def replaced(image: Image, positions: Sequence[int], values: Image | None) -> Image | None:
     """Return an image with some columns replaced."""
     if values is None:
         return None

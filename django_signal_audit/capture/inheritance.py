@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import models
 
 from django_signal_audit.capture.images import Image, ImageReader
-from django_signal_audit.capture.rows import current, rows_of
+from django_signal_audit.capture.phantom_rows import recorded_keys
+from django_signal_audit.capture.rows import current, differences, reads_the_present, rows_of
 from django_signal_audit.capture.scope import Identity
 from django_signal_audit.capture.through_rows import WatchedM2M, members_of, sorted_keys
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, FieldChange, M2MChange
+from django_signal_audit.events.keys import row_name
+from django_signal_audit.models.inheritance import shares_key
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.rules.matching import match_baseline
 from django_signal_audit.rules.plans import ModelPlan
@@ -32,13 +35,52 @@ def with_tables(plans: Iterable[ModelPlan], using: str) -> list[ModelPlan]:
     return [plan for plan in plans if not plan.model._meta.parents or has_table(plan.model, using)]
 
 
+# So many children are asked for by one query, with so many parameters.
+_ASKED = 50
+_PARAMETERS = 900
+
+
+def plans_with_rows(
+    plans: Sequence[ModelPlan],
+    rows: Callable[[ModelPlan], models.QuerySet[Any]],
+    base: type[models.Model],
+    using: str,
+    *,
+    width: int = 1,
+) -> list[ModelPlan]:
+    """Return those plans of multi-table children that have certain rows; one query asks for many of them.
+
+    Args:
+        plans: The plans.
+        rows: Returns the rows to look for of a plan's model.
+        base: A parent that all these models have.
+        using: The database.
+        width: How many parameters the condition of such rows has.
+
+    """
+    step = min(_ASKED, _PARAMETERS // max(width, 1))
+    if len(plans) < 2 or step < 2 or not reads_the_present(using):
+        return list(plans)
+    found: list[ModelPlan] = []
+    for at in range(0, len(plans), step):
+        some = plans[at : at + step]
+        questions = {f"audit_{number}": models.Exists(rows(plan)) for number, plan in enumerate(some)}
+        answers = rows_of(base, using).order_by().annotate(**questions).values_list(*questions)[:1]
+        found += [plan for answer in answers for plan, is_there in zip(some, answer, strict=True) if is_there]
+    return found
+
+
 def is_most_derived(plan: ModelPlan, pk: object, using: str) -> bool:
     """Return whether no ruled child extends the row."""
     names = [field.name for field in plan.model._meta.pk_fields]
     values = pk if isinstance(pk, tuple) else (pk,)
     identity = dict(zip(names, values, strict=True))
-    children = with_tables(plan.descendants, using)
-    return not any(rows_of(child.model, using).filter(**identity).exists() for child in children)
+
+    def extending(child: ModelPlan) -> models.QuerySet[Any]:
+        return rows_of(child.model, using).filter(**identity)
+
+    children = plans_with_rows(with_tables(plan.descendants, using), extending, plan.model, using)
+    return not any(extending(child).exists() for child in children)
 
 
 def owner_of(plan: ModelPlan, pk: object, using: str) -> Owner:
@@ -64,7 +106,18 @@ def owners_of(
     """
     found: dict[Any, Owner] = {}
     remaining = set(keys)
-    for plan in sorted(with_tables(plans, using), key=lambda item: -len(item.model._meta.get_parent_list())):
+    asked = set(remaining)
+
+    def of_keys(plan: ModelPlan) -> models.QuerySet[Any]:
+        return rows_of(plan.model, using).filter(**{f"{target.name}__in": asked})
+
+    ordered = sorted(with_tables(plans, using), key=lambda item: -len(item.model._meta.get_parent_list()))
+    children = [plan for plan in ordered if plan.model is not target.model]
+    empty = {plan.model for plan in children}
+    empty -= {plan.model for plan in plans_with_rows(children, of_keys, target.model, using, width=len(asked))}
+    for plan in ordered:
+        if plan.model in empty:
+            continue
         if plan.model is target.model and target.primary_key:
             found |= {key: Owner(plan, key) for key in remaining}
             break
@@ -92,6 +145,92 @@ def members_left(reader: ImageReader, image: Image, names: Iterable[str]) -> dic
             pairs = watched.pairs(reader.using, watched.of_owner(owner))
             found[name] = M2MChange(removed=sorted_keys(member for _, member in pairs))
     return {name: change for name, change in found.items() if change.removed}
+
+
+def taken_over(plan: ModelPlan, pk: object, using: str) -> list[Change]:
+    """Return the ends of the histories that parents' rows had before a child's row with another key extended them.
+
+    From here on the child's events tell of them, and no key leads there. Nobody is notified: nothing happened to these
+    rows.
+
+    Args:
+        plan: The plan of the child.
+        pk: The key of its row, which was just inserted.
+        using: The database.
+
+    """
+    registry = get_registry()
+    parents = [parent for parent in plan.model._meta.get_parent_list() if not shares_key(plan.model, parent)]
+    plans = [found for parent in parents if (found := registry.plans.get(parent)) is not None]
+    names = [found.model._meta.pk_fields[0].attname for found in plans]
+    keys = rows_of(plan.model, using).filter(pk=pk).values_list(*names).first() if plans else None
+    changes: list[Change] = []
+    for parent, key in zip(plans, keys or (), strict=False):
+        # A parent in between ends the history of its own parents too.
+        is_told = any(issubclass(change.model, parent.model) for change in changes if change.model is not None)
+        if not is_told and recorded_keys(parent, [key], using):
+            changes.append(
+                Change(
+                    event_type=EventType.EXTENDED,
+                    source=Source.BASELINE,
+                    using=using,
+                    model=parent.model,
+                    pk=key,
+                    instance=rows_of(parent.model, using).filter(pk=key).first(),
+                    data={"child": {"model": plan.label, "object_id": row_name(plan.model, pk)}},
+                )
+            )
+    return changes
+
+
+def own_links(model: type[models.Model]) -> list[models.Field[Any, Any]]:
+    """Return the links to parents of a child with a key of its own: these may come to name other rows."""
+    return [link for link in model._meta.parents.values() if link is not None and not link.primary_key]
+
+
+def relinked(
+    reader: ImageReader, old: Image, new: Image, source: Source, instance: models.Model | None = None
+) -> list[Change]:
+    """Return what happened to a child's row and to its parents' rows if the former was given to others of these.
+
+    Args:
+        reader: The reader of the images.
+        old: The row before the write.
+        new: The row after it.
+        source: How the change came.
+        instance: The object that the event is about; that of the new image if there is none.
+
+    Returns:
+        Nothing if the row has the parents that it had.
+
+    """
+    plan, using = reader.plan, reader.using
+    left = reader.parents(old) - reader.parents(new)
+    if not left:
+        return []
+    names = plan.names_for(EventType.UPDATE)
+    fields = {name: field for name, field in plan.all_fields.items() if name in names}
+    change = Change(
+        event_type=EventType.UPDATE,
+        source=source,
+        using=using,
+        model=plan.model,
+        pk=reader.key(new),
+        instance=reader.instance(new) if instance is None else instance,
+        fields=differences(fields, reader.row(old, names), reader.row(new, names)),
+        members=_exchanged(members_left(reader, old, names), members_left(reader, new, names)),
+    )
+    told = [change] if change.touched else []
+    return [*told, *survivors(left, using), *taken_over(plan, change.pk, using)]
+
+
+def _exchanged(lost: Mapping[str, M2MChange], gained: Mapping[str, M2MChange]) -> dict[str, M2MChange]:
+    """Return what a row lost and gained of the members that its former and its new parents' rows have."""
+    found = {}
+    for name in {**lost, **gained}:
+        before, after = (set(side[name].removed) if name in side else set() for side in (lost, gained))
+        found[name] = M2MChange(added=sorted_keys(after - before), removed=sorted_keys(before - after))
+    return {name: change for name, change in found.items() if change}
 
 
 def survivors(parents: Iterable[Identity], using: str) -> list[Change]:

@@ -267,6 +267,10 @@ class MemberSource(CaptureSource):
                 connect_first(m2m_changed, follow_members, watched.through, UID)
                 self._connect_members(watched.member_link.target_field.model)
 
+    def admit(self, registry: Registry, model: type[models.Model]) -> None:
+        """Connect the fields that the model has brought along."""
+        self.connect(registry)
+
     def _connect_members(self, model: type[models.Model]) -> None:
         for sender in apps.get_models():
             if concrete(sender) is concrete(model) and sender not in self._member_models:

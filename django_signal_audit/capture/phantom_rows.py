@@ -11,12 +11,13 @@ from django_signal_audit.capture.compilers import DeleteStatement, UpdateStateme
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.transactions import is_single_writer
-from django_signal_audit.enums import ROW_EVENTS, EventType
+from django_signal_audit.context.tenants import events_of_writer
+from django_signal_audit.enums import LAST_EVENTS, ROW_EVENTS
 from django_signal_audit.events.documents import stand_ins
 from django_signal_audit.events.keys import row_name
 from django_signal_audit.events.values import decode_tag
 from django_signal_audit.exceptions import EventNotWritten
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.renames import former_labels
 from django_signal_audit.rules.plans import ModelPlan
 
 Statement: TypeAlias = UpdateStatement | DeleteStatement
@@ -68,7 +69,7 @@ def last_recorded_values(plan: ModelPlan, pk: object, new: Row, using: str) -> R
         using: The database.
 
     """
-    state = AuditEvent.objects.using(using).state_of(plan.model, pk) or {}
+    state = events_of_writer(using).state_of(plan.model, pk) or {}
     return {name: _old(plan, pk, name, state.get(name), value) for name, value in new.items()}
 
 
@@ -77,9 +78,9 @@ def recorded_keys(plan: ModelPlan, pks: Iterable[object], using: str) -> set[Any
     found: set[Any] = set()
     for chunk in chunks(pks):
         names = {row_name(plan.model, pk): pk for pk in chunk}
-        events = AuditEvent.objects.using(using).filter(model=plan.label, object_id__in=names)
+        events = events_of_writer(using).filter(model__in=(plan.label, *former_labels(plan.label)), object_id__in=names)
         newest = dict(events.filter(event_type__in=ROW_EVENTS).order_by("id").values_list("object_id", "event_type"))
-        found |= {names[name] for name, event_type in newest.items() if event_type != EventType.DELETE}
+        found |= {names[name] for name, event_type in newest.items() if event_type not in LAST_EVENTS}
     return found
 
 

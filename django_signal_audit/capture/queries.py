@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from itertools import chain
 from typing import Any
@@ -12,8 +12,9 @@ from django.apps import apps
 from django.db import models
 from django.db.models.deletion import Collector
 
-from django_signal_audit.capture.before_images import is_a_saves_own, read_again
-from django_signal_audit.capture.bulk_writes import insert_and_record, update_and_record
+from django_signal_audit.capture.before_images import is_a_saves_own, look_before_save, read_again
+from django_signal_audit.capture.bulk_inserts import insert_and_record
+from django_signal_audit.capture.bulk_updates import update_and_record
 from django_signal_audit.capture.compilers import (
     DeleteStatement,
     InsertStatement,
@@ -22,58 +23,73 @@ from django_signal_audit.capture.compilers import (
     install,
 )
 from django_signal_audit.capture.deletes import note_doomed
+from django_signal_audit.capture.engines import LEFT
 from django_signal_audit.capture.hooks import patch_once, self_check
-from django_signal_audit.capture.images import Image, RawImageReader, Spool
+from django_signal_audit.capture.images import Image, RawImageReader, Spool, needed_columns, text_attribute
 from django_signal_audit.capture.inheritance import members_left, survivors
 from django_signal_audit.capture.m2m import delete_through_rows, insert_through_rows, update_through_rows
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
-from django_signal_audit.capture.rows import raw_rows
 from django_signal_audit.capture.scope import DeletionScope, DoomedObject, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.stored_values import unseen_problems
-from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, watched_m2m_fields
+from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, through_of, watched_m2m_fields
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
-from django_signal_audit.events.changes import Change, M2MChange, field_change
+from django_signal_audit.events.changes import Change, M2MChange, RowChange, field_change
+from django_signal_audit.models.renames import current_label
 from django_signal_audit.models.tables import is_ready
 from django_signal_audit.problems import Problem
-from django_signal_audit.recorder import one_call, record_changes
-from django_signal_audit.rules.patterns import watchable_fields, watchable_members
+from django_signal_audit.recorder import may_record_rows, one_call, record_changes, record_rows
 from django_signal_audit.rules.plans import ModelPlan
-from django_signal_audit.rules.registry import Registry
+from django_signal_audit.rules.registry import Registry, get_registry
 
 
 def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
     """Run a DELETE on the plan's own table and record the rows that went."""
-    reader = RawImageReader(plan, statement.using)
-    spool = Spool()
+    # Of a row that is gone, nothing can be read later: what texts need has to be known for certain.
+    names = plan.names_for(EventType.DELETE)
+    only = needed_columns(plan, EventType.DELETE, names) if text_attribute(plan.model) else None
+    reader = RawImageReader(plan, statement.using, only)
     with write_transaction(statement.using):
+        result, spool = _execute(statement, reader)
         try:
-            result = _execute(statement, reader, spool)
             with rollback_on_error(statement.using):
                 for chunk in spool:
-                    record_changes(_deletes(reader, chunk), statement.using)
+                    _record_deletes(reader, chunk)
         finally:
             spool.close()
         return result
 
 
-def _execute(statement: DeleteStatement, reader: RawImageReader, spool: Spool) -> object:
-    """Run the statement, and leave the images of the rows it deleted in the spool."""
-    if not reader.plan.model._meta.parents and statement.can_return():
-        spool.extend(statement.execute_returning_raw(reader.fields))
-        return spool.count
+def _execute(statement: DeleteStatement, reader: RawImageReader) -> tuple[object, Spool]:
+    """Run the statement, and return what Django wants of it with the images of the rows it deleted."""
+    has_parents = bool(reader.plan.model._meta.parents)
+    if not has_parents and statement.can_return():
+        spool = Spool.of(statement.execute_returning_raw(reader.fields))
+        return spool.count, spool
     lock_database(statement.using)
-    spool.extend(_images(statement, reader))
-    return restrict_to_locked_rows(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool)))
+    is_simple = not has_parents and statement.is_simple()
+    query = statement.reading(reader.attnames, deleting=True) if is_simple else None
+    spool = reader.spooled(reader.rows(deleting=True).filter(pk__in=statement.matching()), query)
+    return restrict_to_locked_rows(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool))), spool
 
 
-def _images(statement: DeleteStatement, reader: RawImageReader) -> Iterable[Image]:
-    if not reader.plan.model._meta.parents and statement.is_simple():
-        return raw_rows(statement.reading(reader.attnames, deleting=True), statement.using)
-    return reader.images(reader.rows(deleting=True).filter(pk__in=statement.matching()))
+def _record_deletes(reader: RawImageReader, chunk: Sequence[Image]) -> None:
+    plan, scope = reader.plan, scope_of(reader.using).deletion
+    noted = [_noted(plan, reader.key(image), scope) for image in chunk]
+    is_usual = not plan.model._meta.parents and may_record_rows(plan, EventType.DELETE)
+    if not is_usual or (scope is not None and scope.covered) or any(one.members for one in noted):
+        record_changes(_deletes(reader, chunk), reader.using)
+        return
+    names, texts = plan.names_for(EventType.DELETE), _texts(reader, chunk, scope)
+    rows = []
+    for image, one in zip(chunk, noted, strict=True):
+        text = texts[id(image)] if one.object_repr is None else one.object_repr
+        fields = {name: field_change((value, None)) for name, value in reader.row(image, names).items()}
+        rows.append(RowChange(reader.key(image), text, one.source, fields))
+    record_rows(plan, EventType.DELETE, rows, reader.using)
 
 
 def _deletes(reader: RawImageReader, chunk: Sequence[Image]) -> list[Change]:
@@ -190,7 +206,15 @@ class ThroughTable:
 
 
 def _execute_own(statement: InsertStatement | UpdateStatement) -> object:
-    """Run a statement of a save, which records itself."""
+    """Run a statement of a save: by an engine that writes the event along, or between a look and the save's record."""
+    save = scope_of(statement.using).save
+    if save is not None and save.engine is not None and save.before is None:
+        result = save.engine.run(statement, save)
+        if result is not LEFT:
+            return result
+        if save.transaction is not None:
+            save.transaction.open()
+        look_before_save(save, statement.using, save.update_fields)
     read_again(statement.using)
     return statement.execute()
 
@@ -215,23 +239,20 @@ def watcher_of(model: Model) -> TableWatcher | None:
 
 
 def _historical_watcher(model: Model) -> TableWatcher | None:
-    """Return a watcher for a model as a data migration sees it: same label, the fields of its day."""
+    """Return a watcher for a model as a data migration sees it: same label or a former one, the fields of its day."""
+    label = current_label(model._meta.label_lower)
     for known, watcher in _watchers.items():
-        if known._meta.label_lower != model._meta.label_lower:
-            continue
-        if not isinstance(watcher, RowTable):
-            return watcher
-        if watcher.own is None:
-            return None
-        plan = replace(
-            watcher.own,
-            model=model,
-            all_fields=watchable_fields(model),
-            all_members=watchable_members(model),
-            descendants=(),
-        )
-        return RowTable(model, plan, (plan,))
-    return None
+        if known._meta.label_lower == label:
+            plan = get_registry().historical_plan(model) if isinstance(watcher, RowTable) and watcher.own else None
+            return watcher if not isinstance(watcher, RowTable) else RowTable(model, plan, (plan,)) if plan else None
+    owner: Any = model._meta.auto_created
+    owners = get_registry().historical_plan(owner) if owner else None
+    if owners is None or not owners.by_event[EventType.M2M]:
+        return None
+    # The through model of a model that was renamed.
+    names = owners.names_for(EventType.M2M)
+    found = (field for name, field in owners.all_members.items() if name in names and through_of(field) is model)
+    return next((ThroughTable(WatchedM2M(field, (owners,))) for field in found), None)
 
 
 def _wrap_bulk(original: Callable[..., object]) -> Callable[..., object]:
@@ -291,7 +312,15 @@ class QuerySource(CaptureSource):
         for name in ("bulk_create", "bulk_update"):
             patch_once(models.QuerySet, name, _wrap_bulk)
         patch_once(Collector, "delete", _wrap_collector)
-        _watchers.update(_row_tables(registry))
+        _watchers.update(_row_tables(registry, registry.plans))
+        _watchers.update({one.through: ThroughTable(one) for one in watched_m2m_fields(registry)})
+
+    def admit(self, registry: Registry, model: Model) -> None:
+        """Watch the tables of the model and its parents, and those of m2m fields, which may be theirs."""
+        if not _watchers:
+            super().admit(registry, model)
+            return
+        _watchers.update(_row_tables(registry, [model] if model in registry.plans else []))
         _watchers.update({one.through: ThroughTable(one) for one in watched_m2m_fields(registry)})
 
     def disconnect(self) -> None:
@@ -303,9 +332,10 @@ class QuerySource(CaptureSource):
         return unseen_problems() if get_settings().capture_queries else []
 
 
-def _row_tables(registry: Registry) -> dict[Model, RowTable]:
+def _row_tables(registry: Registry, models_of: Iterable[Model]) -> dict[Model, RowTable]:
+    """Return the tables of models that rules name."""
     tables: dict[Model, RowTable] = {}
-    for model in registry.plans:
+    for model in models_of:
         for table in (model, *model._meta.get_parent_list()):
             plans = {plan.model: plan for plan in registry.plans.values() if issubclass(plan.model, table)}
             # Rows of an unruled model in between belong to its nearest ruled parents.

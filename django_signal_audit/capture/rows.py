@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import chain
@@ -15,8 +15,9 @@ from django.db.models import Lookup
 
 from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.stored_values import NOT_KNOWN, Certainty, certainty
-from django_signal_audit.capture.tables import is_lockable, stored, stored_converters
+from django_signal_audit.capture.tables import is_lockable, missing_columns, stored, stored_converters
 from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.capture.unreadable import ERRORS, Unreadable, or_texts, read_rows
 from django_signal_audit.events.changes import FieldChange
 from django_signal_audit.events.values import canonical_json, encode, plain_field
 from django_signal_audit.rules.patterns import Field
@@ -59,7 +60,11 @@ def fetch_row(
     if fetch is None:
         rows = lock(models.QuerySet(model, using=using))
         fetch = fetches[key] = _compile(rows, pk, columns) or _uncompiled(rows, columns)
-    return fetch(pk)
+    try:
+        return fetch(pk)
+    except ERRORS as error:
+        rows = lock(models.QuerySet(model, using=using)).filter(pk=pk).order_by()
+        return next(iter(or_texts(error, lambda: read_rows(rows, columns, stored))), None)
 
 
 def _query(rows: models.QuerySet[Any], pk: object, columns: Sequence[str]) -> models.QuerySet[Any, tuple[object, ...]]:
@@ -100,10 +105,14 @@ def _converters(compiler: Any) -> dict[int, Convert]:
     selected = [column for column, *_ in compiler.select or ()]
 
     def converter(functions: Sequence[Callable[..., Any]], expression: object) -> Convert:
-        def convert(value: object) -> Any:
-            for function in functions:
-                value = function(value, expression, connection)
-            return value
+        def convert(value: Any) -> Any:
+            found = value
+            try:
+                for function in functions:
+                    found = function(found, expression, connection)
+            except ERRORS:
+                return Unreadable(value)
+            return found
 
         return convert
 
@@ -219,6 +228,42 @@ def current(rows: models.QuerySet[Any], using: str) -> models.QuerySet[Any]:
     return rows.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
 
 
+def reads_the_present(using: str) -> bool:
+    """Return whether a read without a lock gives what others have committed: not in a repeatable read of MariaDB."""
+    connection: Any = connections[using]
+    return connection.vendor != "mysql" or getattr(connection, "isolation_level", None) == "read committed"
+
+
+def values_by_key(
+    plan: ModelPlan, pks: Sequence[object], names: Iterable[str], using: str, *, are_locked: bool
+) -> dict[Any, Row]:
+    """Return the named columns of the rows with these keys as they are now; those without a row are left out.
+
+    Args:
+        plan: The plan of the model.
+        pks: The primary keys.
+        names: The names of fields.
+        using: The database.
+        are_locked: Whether this transaction has the locks of the rows, and so may ask for them again.
+
+    """
+    missing = missing_columns(plan.model, using)
+    fields = [field for name, field in plan.all_fields.items() if name in names and field not in missing]
+    keys = [field.attname for field in plan.model._meta.pk_fields]
+    columns = [*keys, *(field.attname for field in fields)]
+    rows = rows_of(plan.model, using).filter(pk__in=list(pks)).order_by()
+    rows = stored((current(rows, using) if are_locked else rows).values_list(*columns))
+    try:
+        found = list(rows)
+    except ERRORS as error:
+        found = or_texts(error, lambda: read_rows(rows, columns, stored))
+    width = len(keys)
+    return {
+        row[0] if width == 1 else row[:width]: {field.name: row[width + at] for at, field in enumerate(fields)}
+        for row in found
+    }
+
+
 def written_row(instance: models.Model, plan: ModelPlan, pk: object, fields: Mapping[str, Field], using: str) -> Row:
     """Return what the database holds of the fields after the instance was saved.
 
@@ -240,9 +285,22 @@ def written_row(instance: models.Model, plan: ModelPlan, pk: object, fields: Map
             unknown[name] = field
         else:
             known[name] = value
-    if unknown:
+    if unknown and is_key(plan, pk):
         known |= read_row(plan.model, pk, unknown, using) or {}
+    elif unknown:
+        known |= {name: held[field.attname] for name, field in unknown.items() if field.attname in held}
     return known
+
+
+def is_key(plan: ModelPlan, pk: Any) -> bool:
+    """Return whether a row can be asked for by a key: a field may give one as what it does not take itself."""
+    fields = plan.model._meta.pk_fields
+    try:
+        for field, value in zip(fields, pk if len(fields) > 1 else (pk,), strict=True):
+            field.get_prep_value(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def certainties_of(plan: ModelPlan, kind: type[models.Model], using: str) -> dict[str, Certainty]:
@@ -285,7 +343,9 @@ def stored_key(plan: ModelPlan, pk: Any, using: str, *, is_given: bool = False) 
         for (plain, rule), value in zip(certainties, values, strict=True)
     ]
     if NOT_KNOWN in known:
-        found = rows_of(plan.model, using).filter(pk=pk).values_list("pk", flat=True).first()
+        found = (
+            rows_of(plan.model, using).filter(pk=pk).values_list("pk", flat=True).first() if is_key(plan, pk) else None
+        )
         return pk if found is None else found
     return tuple(known) if len(fields) > 1 else known[0]
 

@@ -7,7 +7,7 @@ Where somebody has muted the signals, the statement decides, and the end of ``sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -16,6 +16,7 @@ from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
 from django_signal_audit.capture.before_images import changes_of, decide, look_before_save, save_of
+from django_signal_audit.capture.engines import Engine, engine_for
 from django_signal_audit.capture.hooks import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
 from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.scope import SaveScope, scope_of
@@ -25,6 +26,7 @@ from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.patterns import concrete
+from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
 
 _writes: Notes[SaveScope] = Notes()
@@ -109,15 +111,28 @@ def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
         if table is not concrete(type(self)):
             with _writing(save, table):
                 return original(self, *args, **kwargs)
-        with write_transaction(using):
-            if save.before is None:
-                look_before_save(save, using, given("update_fields"))
+        with write_transaction(using, is_open=False) as transaction:
+            save.engine, save.transaction = _begin(save, using, given("update_fields")), transaction
+            if save.engine is None:
+                transaction.open()
+                if save.before is None:
+                    look_before_save(save, using, given("update_fields"))
             with _writing(save, table):
                 updated = original(self, *args, **kwargs)
             _record(save, created=not updated)
+            save.before = save.before or ()
         return updated
 
     return save_table
+
+
+def _begin(save: SaveScope, using: str, update_fields: Any) -> Engine | None:
+    """Return what may write the row and its event in one statement."""
+    if save.before is not None or not get_settings().capture_queries:
+        return None
+    if save.plans is None or save.using != using:
+        decide(save, using, update_fields)
+    return engine_for(save)
 
 
 def wrap_update(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -207,11 +222,19 @@ class SaveSource(CaptureSource):
     def connect(self, registry: Registry) -> None:
         """Connect every class that may save a ruled row."""
         for sender, plans in registry.senders.items():
-            if any(plan.by_event[EventType.CREATE] or plan.by_event[EventType.UPDATE] for plan in plans):
-                pre_save.connect(decide_before_save, sender=sender, weak=False, dispatch_uid=UID)
-                connect_first(post_save, end_after_save, sender, UID)
-                _senders.add(sender)
-        for owner, name, wrap in _STEPS if _senders else ():
+            self._connect(sender, plans)
+
+    def admit(self, registry: Registry, model: type[models.Model]) -> None:
+        """Connect the class alone."""
+        self._connect(model, registry.senders.get(model, ()))
+
+    def _connect(self, sender: type[models.Model], plans: Sequence[ModelPlan]) -> None:
+        if not any(plan.by_event[EventType.CREATE] or plan.by_event[EventType.UPDATE] for plan in plans):
+            return
+        pre_save.connect(decide_before_save, sender=sender, weak=False, dispatch_uid=UID)
+        connect_first(post_save, end_after_save, sender, UID)
+        _senders.add(sender)
+        for owner, name, wrap in _STEPS:
             patch_once(owner, name, wrap)
 
     def disconnect(self) -> None:

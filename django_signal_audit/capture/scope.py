@@ -18,9 +18,11 @@ from django_signal_audit.rules.patterns import Field, concrete
 from django_signal_audit.rules.plans import ModelPlan
 
 if TYPE_CHECKING:
+    from django_signal_audit.capture.engines import Engine
     from django_signal_audit.capture.sources.commands import Loading
     from django_signal_audit.capture.through_rows import WatchedM2M
-    from django_signal_audit.delivery.outbox import Pending
+    from django_signal_audit.capture.transactions import write_transaction
+    from django_signal_audit.delivery.pending import Pending
 
 Row: TypeAlias = dict[str, Any]
 Fields: TypeAlias = Mapping[str, Field]
@@ -48,6 +50,8 @@ class BeforeImage:
     # What was found of the parents' rows, if they may be all that is updated because the child's row is gone.
     parts: Sequence[BeforeImage] | None = None
     is_part: bool = False
+    # All columns of the row, if the save may change its links to parents' rows.
+    image: tuple[Any, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class SaveScope:
     # What pre_save decides: the plans that the save concerns, and the fields that it names. None if it was muted.
     plans: Sequence[ModelPlan] | None = None
     update_fields: Collection[str] | None = None
+    may_create: bool = True
     # May something else be written than what the instance has, or more than the save names?
     writes_more: bool = False
     # None until somebody has looked, which is when the project's receivers of pre_save have run.
@@ -72,6 +77,9 @@ class SaveScope:
     writing: type[models.Model] | None = None
     # Is the next UPDATE of that table the save's own?
     is_updating: bool = False
+    # What may write the row and its event in one, None if it goes the portable way; and the transaction for that way.
+    engine: Engine | None = None
+    transaction: write_transaction | None = None
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from types import CodeType
 from typing import Any, Final, TypeAlias
@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, models
+from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models.fields.files import FieldFile
 from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
@@ -41,8 +42,15 @@ _DOUBLE_DIGITS = 15
 _SAFE_INTEGER = 2**53
 
 
-def _integer(_field: Field, value: object, _vendor: str) -> object:
-    return value if value.__class__ is int else NOT_KNOWN
+_RANGES: Mapping[str, tuple[int, int]] = BaseDatabaseOperations.integer_field_ranges
+
+
+def _integer(field: Field, value: Any, vendor: str) -> object:
+    if value.__class__ is not int:
+        return NOT_KNOWN
+    # Out of its strict mode, MariaDB writes the nearest number that the column can hold.
+    lowest, highest = _RANGES[field.get_internal_type()] if vendor == "mysql" else (value, value)
+    return value if lowest <= value <= highest else NOT_KNOWN
 
 
 def _boolean(_field: Field, value: object, _vendor: str) -> object:
@@ -81,7 +89,10 @@ def _uuid(_field: Field, value: object, _vendor: str) -> object:
 def _datetime(_field: Field, value: object, _vendor: str) -> object:
     if value.__class__ is not dt.datetime or (value.tzinfo is None) is settings.USE_TZ:
         return NOT_KNOWN
-    return value.astimezone(dt.UTC) if value.tzinfo else value
+    try:
+        return value.astimezone(dt.UTC) if value.tzinfo else value
+    except OverflowError:
+        return NOT_KNOWN  # the last hours of the year 9999, or the first of the year 1, in another time zone
 
 
 def _date(_field: Field, value: object, _vendor: str) -> object:
@@ -90,6 +101,18 @@ def _date(_field: Field, value: object, _vendor: str) -> object:
 
 def _time(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is dt.time and value.tzinfo is None else NOT_KNOWN
+
+
+def _binary(_field: Field, value: object, _vendor: str) -> object:
+    return value if value.__class__ is bytes else NOT_KNOWN
+
+
+def _duration(_field: Field, value: object, _vendor: str) -> object:
+    return value if value.__class__ is dt.timedelta else NOT_KNOWN
+
+
+def _address(_field: Field, _value: object, _vendor: str) -> object:
+    return NOT_KNOWN  # PostgreSQL has a form of its own
 
 
 def _file(_field: Field, value: object, _vendor: str) -> object:
@@ -145,6 +168,9 @@ _CERTAIN: dict[type, Rule] = {
     models.DateField: _date,
     models.TimeField: _time,
     models.JSONField: _document,
+    models.BinaryField: _binary,
+    models.DurationField: _duration,
+    models.GenericIPAddressField: _address,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from django.db import connections, models
@@ -33,6 +33,8 @@ class Table(NamedTuple):
     is_lockable: bool = True
     # Has it PostgreSQL's system columns? Partitioned tables and views give none in RETURNING.
     has_system_columns: bool = False
+    # May every row be read that is written? Without that right, and with row-level security, RETURNING is refused.
+    is_readable: bool = True
 
 
 _tables: dict[tuple[str, str, str], Table] = {}
@@ -170,7 +172,8 @@ _QUESTIONS = {
                    AND NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
                    AND NOT EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = c.oid),
                c.relkind::text IN ('r', 'p', 'f') OR (pg_relation_is_updatable(c.oid, false) & 24) <> 0,
-               c.relkind::text = 'r'
+               c.relkind::text = 'r',
+               NOT c.relrowsecurity AND has_table_privilege(c.oid, 'SELECT')
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE c.oid = to_regclass(%s)
     """,
@@ -179,7 +182,7 @@ _QUESTIONS = {
                t.table_type = 'BASE TABLE' AND NOT EXISTS (
                    SELECT 1 FROM information_schema.triggers g
                    WHERE g.event_object_schema = c.table_schema AND g.event_object_table = c.table_name),
-               1, 0
+               1, 0, 1
         FROM information_schema.columns c
         JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
         WHERE c.table_schema = DATABASE() AND c.table_name = %s
@@ -189,7 +192,7 @@ _QUESTIONS = {
                EXISTS (SELECT 1 FROM sqlite_master t WHERE t.type = 'table' AND t.name = asked.name COLLATE NOCASE)
                    AND NOT EXISTS (SELECT 1 FROM sqlite_master g
                                    WHERE g.type = 'trigger' AND g.tbl_name = asked.name COLLATE NOCASE),
-               1, 0
+               1, 0, 1
         FROM (SELECT ? AS name) asked, pragma_table_xinfo(asked.name) c
     """,
 }
@@ -336,6 +339,15 @@ def converted(field: Field, value: object, using: str) -> Any:
     except Exception:  # noqa: BLE001  # the project's code, which cannot read what is in its column
         return value
     return found
+
+
+@lru_cache(1024)
+def is_formatted(model: type[models.Model]) -> bool:
+    """Return whether a SELECT of some column is another expression than the column, which is what RETURNING gives.
+
+    Columns of GeoDjango are an example.
+    """
+    return any(type(field).select_format is not models.Field.select_format for field in model._meta.concrete_fields)
 
 
 def converted_fields(fields: Iterable[Field], using: str) -> Mapping[int, Field]:

@@ -114,7 +114,7 @@ class AppriseChannel(Channel):
         sender = apprise.Apprise(asset=service.asset)
         sender.add(service)
         result = sender.notify(
-            body=message.body or message.subject,
+            body="\n\n".join(filter(None, (message.body or message.subject, message.reason))),
             title=message.subject if message.body else "",
             notify_type=TYPES.get(message.event.level, apprise.NotifyType.INFO),
             body_format=apprise.NotifyFormat.TEXT,

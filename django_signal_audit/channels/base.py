@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.checks import CheckMessage, Error
 from django.db.models import Model
 
+from django_signal_audit.conf import get_settings
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.events.masking import is_secret
-from django_signal_audit.problems import did_you_mean
+from django_signal_audit.problems import did_you_mean, shown
+from django_signal_audit.rules.hints import value_hint
 
+from .content import Content
 from .preferences import language_problem, preferred_language, preferred_zone, zone_problem
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ class Message:
 
     ``id`` is the same on every attempt. ``event`` is the event told of, the first one of a digest, whose events are
     all in ``events``. ``attempt`` counts from 1. ``html`` is the text in HTML, for a channel that asks for it.
+    ``why`` says why its recipient gets it and ``how_to_stop`` how to get no more; a channel adds them to the body.
+    ``content`` is the body in parts, None if the rule has a text of its own.
+    ``unsubscribe_url`` is where its user, if it goes to one, gets no more of these messages, ``""`` if that can't be.
     """
 
     id: str
@@ -39,6 +45,15 @@ class Message:
     body: str
     attempt: int
     html: str = ""
+    why: str = ""
+    how_to_stop: str = ""
+    unsubscribe_url: str = ""
+    content: Content | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return why its recipient gets it, and how to get no more."""
+        return f"{self.why} {self.how_to_stop}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +83,12 @@ def is_texts(value: object) -> bool:
 TO_OPTION = Option(expects="a recipient or a list of recipients", accepts=is_texts)
 
 
-CHECK_PERMISSION_OPTION = Option(expects="True or False", accepts=lambda value: isinstance(value, bool))
-# What every channel that is about recipients has.
+TRUE_OR_FALSE = "True or False"
+CHECK_PERMISSION_OPTION = Option(expects=TRUE_OR_FALSE, accepts=lambda value: isinstance(value, bool))
 # What people call "to".
 _TO_SYNONYMS = dict.fromkeys(("recipients", "recipient", "emails", "email", "addresses", "address", "users"), "to")
 
+# What every channel that is about recipients has.
 RECIPIENT_OPTIONS: Mapping[str, Option] = {
     "to": TO_OPTION,
     "check_permission": CHECK_PERMISSION_OPTION,
@@ -81,6 +97,24 @@ RECIPIENT_OPTIONS: Mapping[str, Option] = {
         expects='a time zone such as "Europe/Vienna", or an attribute such as "user.time_zone"', accepts=is_text
     ),
 }
+
+
+def is_seconds(value: object) -> bool:
+    """Return whether the value is a number of seconds: more than 0, and at most a day."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST_SECONDS
+
+
+_LONGEST_SECONDS = 86_400
+_SEND_TIMEOUT = Option(expects="seconds, more than 0, at most a day", accepts=is_seconds)
+# What every channel has, whatever its own options are.
+DELIVERY_OPTIONS: Mapping[str, Option] = {
+    "SEND_TIMEOUT": _SEND_TIMEOUT,
+    "ordered": Option(expects="True or False", accepts=lambda value: isinstance(value, bool)),
+}
+# The other options are in small letters, so people write these so too.
+_SMALL = {name.lower(): option for name, option in DELIVERY_OPTIONS.items()}
+# A channel gives up by itself a little before its thread is given up.
+_GRACE_SECONDS = 5.0
 
 
 class Channel(ABC):
@@ -122,6 +156,23 @@ class Channel(ABC):
         to = self.options.get("to", ())
         named = (to,) if isinstance(to, str) else tuple(to)
         return named or ("",)
+
+    @property
+    def send_timeout(self) -> float:
+        """Return the seconds after which a send counts as hung: option ``SEND_TIMEOUT``, or that of the settings.
+
+        If the channel has a timeout of its own that is longer, it is a little longer than that.
+        """
+        own = self.options.get("SEND_TIMEOUT", self.options.get("send_timeout"))
+        if is_seconds(own):
+            return float(own)
+        longest = self.options.get("timeout", 0)
+        return max(get_settings().send_timeout, longest + _GRACE_SECONDS if is_seconds(longest) else 0)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Return whether messages about one object to one recipient are sent in the order of their events."""
+        return self.options.get("ordered") is True
 
     @property
     def checks_permission(self) -> bool:
@@ -168,20 +219,30 @@ class Channel(ABC):
                 yield self.error(name, what, hint or f"It must be {self.option_schema[name].expects}.")
 
     def _check_option(self, name: str) -> CheckMessage | None:
-        option = self.option_schema.get(name)
+        known = {**DELIVERY_OPTIONS, **self.option_schema}
+        option = known.get(name) or _SMALL.get(name)
         if option is None:
             synonyms = _TO_SYNONYMS if "to" in self.option_schema else None
-            return self.error(
-                name, "isn't an option of this channel", did_you_mean(name, self.option_schema, synonyms=synonyms)
-            )
+            return self.error(name, "isn't an option of this channel", did_you_mean(name, known, synonyms=synonyms))
         value = self.options[name]
         if not option.accepts(value):
             hidden = option.confidential or is_secret(str(name))
-            shown = f"It is of type {type(value).__name__}." if hidden else f"It is {value!r:.200}."
-            return self.error(name, f"must be {option.expects}", shown)
+            said = f"It is of type {type(value).__name__}." if hidden else f"It is {shown(value)}."
+            return self.error(name, f"must be {option.expects}", self._meant(name, option, value) or said)
         return None
+
+    def _meant(self, name: str, option: Option, value: object) -> str:
+        """Return the edit to make to an option that is wrong, ``""`` if it isn't known; it shows no secret."""
+        if value == "":
+            return "It is empty. If an environment variable holds it, that isn't set."
+        if option.confidential or is_secret(str(name)):
+            return "It is bytes. Write a string: .decode()." if isinstance(value, bytes) else ""
+        key = "enabled" if option.expects == TRUE_OR_FALSE else "when" if callable(value) else name
+        return value_hint(key, value)
 
     def error(self, option: str, what: str, hint: str) -> CheckMessage:
         """Return the check message for an option that is wrong."""
-        path = f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["{option}"]'
-        return Error(f"{path} {what}.", hint=hint, id="django_signal_audit.E015")
+        return Error(f"{self._path(option)} {what}.", hint=hint, id="django_signal_audit.E015")
+
+    def _path(self, option: str) -> str:
+        return f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["{option}"]'

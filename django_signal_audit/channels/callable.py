@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import iscoroutinefunction
 from typing import ClassVar
 
 from asgiref.sync import async_to_sync
 from django.core.checks import CheckMessage
 
-from django_signal_audit.plugins import PluginError, load
+from django_signal_audit.plugins import function_problems, is_sync, load
 
 from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 
@@ -27,10 +26,10 @@ class CallableChannel(Channel):
         target = load(
             self.options["target"], f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["target"]', "a function"
         )
-        if iscoroutinefunction(target):
-            async_to_sync(target)(message)
-        else:
+        if is_sync(target):
             target(message)
+        else:
+            async_to_sync(target)(message)
 
     def check(self) -> list[CheckMessage]:
         """Return what is wrong with the options, a target that cannot be called among it."""
@@ -38,8 +37,9 @@ class CallableChannel(Channel):
         dotted = self.options.get("target")
         if not isinstance(dotted, str) or not dotted:
             return problems
-        try:
-            load(dotted, "", "a function", hint="Name a function.")
-        except PluginError as error:
-            problems.append(self.error("target", error.what.removesuffix("."), error.hint))
-        return problems
+        hint = "Name a function that takes the message."
+        found = function_problems("E015", dotted, "", ["message"], hint=hint, may_await=True)
+        return [
+            *problems,
+            *(self.error("target", problem.message.removesuffix("."), problem.hint) for problem in found),
+        ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import warnings
 from collections.abc import Iterator, Mapping
 from email.utils import parseaddr
 from functools import cache
@@ -12,14 +13,17 @@ from typing import Any, ClassVar
 
 import django
 from django.conf import settings
+from django.core import mail as django_mail
 from django.core.checks import CheckMessage
 from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
+from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
 from django.core.validators import validate_email
 from django.db.models import Model
 from django.template import Context, Engine
 from django.template.loader import get_template, render_to_string
 from django.utils.encoding import punycode
+from django.utils.module_loading import import_string
 from django.utils.translation import get_language, get_language_bidi
 
 from django_signal_audit.exceptions import GiveUp, RetryLater
@@ -29,7 +33,11 @@ from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text, is_texts
 
 # MAILERS, and the argument that chooses one of them, came with Django 6.1.
 HAS_MAILERS = django.VERSION >= (6, 1)
+DEFAULT_MAILER = "default"
+_SMTP = "django.core.mail.backends.smtp.EmailBackend"
 PERMANENT = 500
+# For each step of a conversation with the mail server, where Django has none.
+TIMEOUT_SECONDS = 20.0
 
 
 class EmailChannel(Channel):
@@ -73,16 +81,27 @@ class EmailChannel(Channel):
         template = self.options.get("html", True)
         if not template:
             return ""
-        context = {"message": message, "language": get_language(), "rtl": get_language_bidi()}
+        sender = self.options.get("from_email") or settings.DEFAULT_FROM_EMAIL
+        context = {
+            "message": message,
+            "content": message.content,
+            "site": parseaddr(sender)[0],
+            "language": get_language(),
+            "rtl": get_language_bidi(),
+        }
         if isinstance(template, str):
             return render_to_string(template, context)
         return _engine().get_template("mail.html").render(Context(context))
 
     def send(self, message: Message) -> None:
         """Hand one mail to the mail server."""
-        mail = self._mail(message)
+        mail, backend = self._mail(message), self._backend()
         try:
-            mail.send(**self._mailer())
+            if _waits_for_ever(backend):
+                backend.timeout = TIMEOUT_SECONDS
+                backend.send_messages([mail])
+            else:
+                mail.send(**self._mailer())
         except smtplib.SMTPRecipientsRefused as error:
             refusals = list(error.recipients.values())
             raise _verdict(all(code >= PERMANENT for code, _ in refusals), refusals[0] if refusals else "") from error
@@ -94,12 +113,14 @@ class EmailChannel(Channel):
         problems = [*super().check(), *self._template_problems(), *self._address_problems()]
         mailer = self.options.get("mailer")
         if not is_text(mailer):
-            return problems
+            return [*problems, *self._timeout_problems()]
         if not HAS_MAILERS:
             problems.append(self.error("mailer", "needs Django 6.1", "Remove it: mail goes by the EMAIL_* settings."))
         elif mailer not in getattr(settings, "MAILERS", {}):
             hint = did_you_mean(mailer, getattr(settings, "MAILERS", {}))
             problems.append(self.error("mailer", f"is {mailer!r}, which MAILERS does not have", hint))
+        else:
+            problems += self._timeout_problems()
         return problems
 
     def _template_problems(self) -> Iterator[CheckMessage]:
@@ -113,7 +134,9 @@ class EmailChannel(Channel):
             where = f" on line {line}" if line else ""
             said = str(error).partition("\n")[0]
             what = f"is {template!r}, which cannot be loaded: {type(error).__name__}{where}: {said}"
-            yield self.error("html", what, "Write the name of a template that TEMPLATES can load.")
+            is_switch = template.strip().lower() in ("true", "false", "yes", "no")
+            hint = "Write True or False without quotes." if is_switch else "Name a template that TEMPLATES can load."
+            yield self.error("html", what, hint)
 
     def _address_problems(self) -> Iterator[CheckMessage]:
         """Report what no mail can go to or come from; other words may name users, groups or paths."""
@@ -130,6 +153,33 @@ class EmailChannel(Channel):
         path = f'SIGNAL_AUDIT["CHANNELS"]["{self.alias}"]["OPTIONS"]["{option}"]'
         return Problem("W033", path, message, f'Write an address such as "{text}@example.com".').as_check()
 
+    def _timeout_problems(self) -> Iterator[CheckMessage]:
+        # A backend is not made here: the one that writes files makes its directory at once.
+        alias = self.options.get("mailer", DEFAULT_MAILER)
+        has_mailers = HAS_MAILERS and alias in getattr(settings, "MAILERS", {})
+        mailer: Any = settings.MAILERS[alias] if has_mailers else {}
+        with warnings.catch_warnings(action="ignore"):  # Django 6.1 deprecates the former settings
+            backend = mailer.get("BACKEND", _SMTP) if has_mailers else settings.EMAIL_BACKEND
+            timeout = mailer.get("OPTIONS", {}).get("timeout") if has_mailers else settings.EMAIL_TIMEOUT
+        try:
+            is_network = issubclass(import_string(backend), SmtpBackend)
+        except (ImportError, TypeError):
+            return  # what is wrong with the project's backend shows when it sends
+        if is_network and timeout is None:
+            path = f'MAILERS["{alias}"]["OPTIONS"]["timeout"]' if has_mailers else "EMAIL_TIMEOUT"
+            message = (
+                "isn't set: Django waits forever for a mail server that doesn't answer. "
+                f'The channel "{self.alias}" waits {TIMEOUT_SECONDS:g} s, but other mails of the project hang.'
+            )
+            yield Problem("W014", path, message, "Set it to 10, for example.").as_check()
+
+    def _backend(self) -> Any:
+        """Return the project's connection to the mail server, which is not opened yet."""
+        mailers: Any = getattr(django_mail, "mailers", None)
+        if mailers is None:
+            return django_mail.get_connection()
+        return mailers[self._mailer().get("using", DEFAULT_MAILER)]
+
     def _mailer(self) -> dict[str, Any]:
         return {"using": self.options["mailer"]} if HAS_MAILERS and "mailer" in self.options else {}
 
@@ -139,11 +189,15 @@ class EmailChannel(Channel):
         mail = EmailMultiAlternatives(
             # A line break in a header would start another one.
             subject=" ".join(message.subject.split()),
-            body=message.body,
+            body=_with_reason(message),
             from_email=sender,
             to=[_checked(message.recipient)],
             reply_to=[reply_to] if isinstance(reply_to, str) else list(reply_to),
-            headers={"Message-ID": f"<{message.id}@{_domain(sender)}>", "Auto-Submitted": "auto-generated"},
+            headers={
+                "Message-ID": f"<{message.id}@{_domain(sender)}>",
+                "Auto-Submitted": "auto-generated",
+                **_unsubscribe_headers(message.unsubscribe_url),
+            },
         )
         if message.html:
             mail.attach_alternative(message.html, "text/html")
@@ -153,6 +207,24 @@ class EmailChannel(Channel):
             msg = f"No mail can be made of it: {error}"
             raise GiveUp(msg) from error
         return mail
+
+
+def _with_reason(message: Message) -> str:
+    """Return the text of a mail, with a signature that says why one gets it."""
+    return f"{message.body}\n\n-- \n{message.reason}" if message.reason else message.body
+
+
+def _unsubscribe_headers(address: str) -> dict[str, str]:
+    """Return what has mail programs show a button that unsubscribes; by one click over HTTPS alone, says RFC 8058."""
+    if not address:
+        return {}
+    one_click = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"} if address.startswith("https:") else {}
+    return {"List-Unsubscribe": f"<{address}>", **one_click}
+
+
+def _waits_for_ever(backend: object) -> bool:
+    """Return whether a connection is one over the network, and has no timeout."""
+    return getattr(backend, "timeout", 0) is None
 
 
 @cache
@@ -175,6 +247,10 @@ def _address_hint(text: str) -> str:
     """Return the edit to make to a text that is no address."""
     if several := _several(text):
         return f"Write a list: {several!r}."
+    if text.lower().startswith("mailto:"):
+        return f"Write {text[len('mailto:') :].strip()!r}."
+    if text.count("@") > 1:
+        return "It has two @: most likely the comma between two addresses is missing."
     if "{{" in text:
         path = text.strip("{} ").removeprefix("object.").removeprefix("new.")
         return f"Recipients are no templates. Write the path alone: {path!r}."
@@ -184,7 +260,7 @@ def _address_hint(text: str) -> str:
 def _is_sound_recipient(text: str) -> bool:
     if text.startswith(("user:", "group:")) or ("@" not in text and len(text.split()) == 1):
         return True
-    if _several(text):
+    if _several(text) or text.lower().startswith("mailto:"):
         return False
     try:
         return bool(_checked(text))

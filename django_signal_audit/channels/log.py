@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django_signal_audit.enums import Level
 from django_signal_audit.events.documents import printable
@@ -14,7 +14,7 @@ from .base import RECIPIENT_OPTIONS, Channel, Message, Option, is_text
 LEVELS = {Level.INFO.value: logging.INFO, Level.WARNING.value: logging.WARNING, Level.CRITICAL.value: logging.CRITICAL}
 
 
-def _is_level(value: Any) -> bool:
+def _is_level(value: object) -> bool:
     return isinstance(value, str) and value.upper() in logging.getLevelNamesMapping()
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.functional import cached_property
 from django.utils.translation import get_supported_language_variant
 
@@ -62,7 +62,10 @@ def language_problem(option: str) -> tuple[str, str | None] | None:
     if option.startswith(OF_USER):
         return _path_problem(option)
     known = dict(settings.LANGUAGES)
-    return None if option in known else (f"is {option!r}, which LANGUAGES does not have", did_you_mean(option, known))
+    with translation.override("en"):
+        names = {str(name).lower(): code for code, name in known.items()}
+    hint = did_you_mean(option, known, synonyms=names)
+    return None if option in known else (f"is {option!r}, which LANGUAGES does not have", hint)
 
 
 def zone_problem(option: str) -> tuple[str, str | None] | None:
@@ -70,7 +73,9 @@ def zone_problem(option: str) -> tuple[str, str | None] | None:
     if option.startswith(OF_USER):
         return _path_problem(option)
     known = zoneinfo.available_timezones()
-    return None if option in known else (f"is {option!r}, which isn't a time zone", did_you_mean(option, known))
+    is_short = option.isupper() or not any(map(str.isalpha, option))  # CEST, +02:00
+    hint = 'Write a name such as "Europe/Vienna".' if is_short else did_you_mean(option, known)
+    return None if option in known else (f"is {option!r}, which isn't a time zone", hint)
 
 
 def _path_problem(option: str) -> tuple[str, str | None] | None:

@@ -28,6 +28,7 @@ from django_signal_audit.channels.base import RECIPIENT_OPTIONS, Channel, Messag
 from django_signal_audit.events.masking import without_secrets
 from django_signal_audit.events.values import as_utc
 from django_signal_audit.exceptions import GiveUp, RetryLater
+from django_signal_audit.problems import Problem
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -214,6 +215,12 @@ HTTP_PROBLEM = "is not https, so anybody on the way can read the messages"
 HTTP_HINT = 'Use https, or add "allow_http": True if the way there is safe.'
 LONGEST_WAIT_SECONDS = 86_400.0
 
+# Fewer can be guessed, says Standard Webhooks.
+SHORTEST_SECRET = 24
+SECRET_HINT = f'Write "whsec_" and the base64 of {SHORTEST_SECRET} to 64 random bytes.'
+# Names that no host on the Internet has: those of one machine, of a local network, or of containers.
+_LOCAL_NAME = re.compile(r"[^.]+|.*\.(?:local|localdomain|internal|intranet|lan|corp|home|home\.arpa|test|invalid)")
+_LOCALHOST = re.compile(r"(?:.*\.)?localhost")
 _SECRET_PREFIX = "whsec_"  # noqa: S105  # the spec's mark of a secret, none itself
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
@@ -236,7 +243,7 @@ def is_url(value: Any) -> bool:
         return False
 
 
-def is_timeout(value: Any) -> bool:
+def is_timeout(value: object) -> bool:
     """Return whether the value is a number of seconds that a worker can wait while it holds a message."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT_SECONDS
 
@@ -301,17 +308,50 @@ class WebhookChannel(Channel):
         """Return what is wrong with the options, plain http and secrets that are none among it."""
         found = super().check()
         if found:
-            return found
-        return [*self._url_problems(), *self._secret_problems(), *self._header_problems()]
+            return [self._with_reason(problem) for problem in found]
+        return [
+            *self._url_problems(),
+            *self._address_problems(),
+            *self._secret_problems(),
+            *self._header_problems(),
+        ]
+
+    def _with_reason(self, problem: CheckMessage) -> CheckMessage:
+        """Return what is wrong with the URL with the edit to make, which shows no part of it."""
+        url: Any = self.options.get("url")
+        if problem.msg.startswith(f"{self._path('url')} must be") and is_text(url):
+            if "//" not in url:
+                problem.hint = 'It has no scheme. Write "https://" before it.'
+            elif "@" in url.partition("//")[2].partition("/")[0]:
+                problem.hint = 'It has a user. Write user and password as "headers": {"Authorization": "Basic …"}.'
+        if problem.msg.startswith(f"{self._path('timeout')} must be") and isinstance(self.options["timeout"], int):
+            problem.hint = f"It is {self.options['timeout']}, and in seconds, not milliseconds."
+        return problem
 
     def _url_problems(self) -> Iterator[CheckMessage]:
         if not self._is_safe:
             yield self.error("url", HTTP_PROBLEM, HTTP_HINT)
 
+    def _address_problems(self) -> Iterator[CheckMessage]:
+        """Report a host that is most likely refused. No name is looked up: other machines have other answers."""
+        policy = AddressPolicy.of(self.options.get("allow_private", False))
+        host = (urlsplit(self.options["url"]).hostname or "").rstrip(".")
+        address = _address(host)
+        if address is not None and not policy.allows(address):
+            hint = f'Add "allow_private": ["{address}"] if it is meant to be reached.'
+            yield self.error("url", f"leads to {host}, which is not on the Internet: no message is sent", hint)
+        elif address is None and not policy.everything and not policy.networks and _LOCAL_NAME.fullmatch(host):
+            message = f"leads to {host}, which is no name on the Internet: at a private address, no message is sent."
+            hint = 'Add "allow_private" with the networks that may be reached, such as ["10.1.0.0/16"].'
+            yield Problem("W039", self._path("url"), message, hint).as_check()
+
     def _secret_problems(self) -> Iterator[CheckMessage]:
-        if not all(map(_is_key, self._secrets)):
-            hint = 'Write "whsec_" and the base64 of 24 to 64 random bytes.'
-            yield self.error("secret", "has one that is not base64", hint)
+        keys = [_key_of(secret) for secret in self._secrets]
+        if not all(keys):
+            yield self.error("secret", "has one that is not base64", SECRET_HINT)
+        elif (shortest := min(map(len, keys))) < SHORTEST_SECRET:
+            message = f"has one of {shortest} bytes, with which somebody could sign by guessing it."
+            yield Problem("W040", self._path("secret"), message, SECRET_HINT).as_check()
 
     def _header_problems(self) -> Iterator[CheckMessage]:
         for name in self.options.get("headers", {}):
@@ -358,6 +398,7 @@ def payload(message: Message) -> dict[str, Any]:
             "recipient": message.recipient,
             "subject": message.subject,
             "body": message.body,
+            "reason": message.reason,
             "count": len(message.events),
             "events": _events(message.events[:MAX_EVENTS]),
         },
@@ -371,6 +412,7 @@ def _events(events: Sequence[Any]) -> list[dict[str, object]]:
             "uid": str(event.uid),
             "recorded_at": as_utc(event.recorded_at).isoformat(),
             **{name: str(getattr(event, name)) for name in names},
+            **({"tenant": event.tenant} if getattr(event, "tenant", "") else {}),
             "changes": {name: without_secrets(change) for name, change in event.changes.items()},
             "data": without_secrets(event.data),
         }
@@ -378,12 +420,24 @@ def _events(events: Sequence[Any]) -> list[dict[str, object]]:
     ]
 
 
-def _is_key(secret: str) -> bool:
+def _key_of(secret: str) -> bytes:
+    """Return the key that a secret stands for, ``b""`` if it is not base64."""
     encoded = secret.removeprefix(_SECRET_PREFIX).rstrip("=")
     try:
-        return bool(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except binascii.Error:
-        return False
+        return b""
+
+
+def _address(host: str) -> IPAddress | None:
+    """Return the address that a host is in any notation, as the machine will read it; None if it is a name."""
+    if _LOCALHOST.fullmatch(host):
+        return ipaddress.IPv4Address("127.0.0.1")
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return None
+    return ipaddress.ip_address(str(found[0][4][0]))
 
 
 def _verdict(answer: Answer, attempt: int) -> GiveUp | RetryLater | None:

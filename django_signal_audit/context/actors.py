@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 from functools import cache
@@ -16,11 +17,11 @@ from django.http import HttpRequest
 from django.utils.functional import LazyObject, Promise, empty
 
 from django_signal_audit.conf import get_settings, on_settings_changed
-from django_signal_audit.context.savepoints import own_queries_anywhere
-from django_signal_audit.context.scopes import asking_for_actor, current_context
+from django_signal_audit.context.scopes import asking, current_context
 from django_signal_audit.events.documents import clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
 from django_signal_audit.events.payloads import text_of
+from django_signal_audit.events.savepoints import own_queries_anywhere
 from django_signal_audit.events.values import JSONValue
 from django_signal_audit.plugins import is_sync, load
 
@@ -69,7 +70,7 @@ def _loaded(value: object) -> object:
     return _loaded(value.__dict__["_wrapped"])
 
 
-def describe_actor(actor: Any) -> tuple[str, str]:
+def describe_actor(actor: object) -> tuple[str, str]:
     """Return how an event names a user, or an actor that is only a text."""
     actor = _loaded(actor)
     if isinstance(actor, str):
@@ -104,7 +105,7 @@ def _ask_project(request: HttpRequest) -> tuple[str, str] | None:
     if not get_settings().actor:
         return None
     try:
-        with asking_for_actor() as may_ask, own_queries_anywhere():
+        with asking("ACTOR") as may_ask, own_queries_anywhere():
             actor = _actor_function()(request) if may_ask else None
             return None if actor is None else describe_actor(actor)
     except Exception:
@@ -163,9 +164,10 @@ def _of_session(request: HttpRequest) -> str:
         return ""
 
 
-# The views that begin to impersonate. They log the other user in, and say who did it only afterwards.
+# The views that begin to impersonate.
 _ACQUIRE_VIEWS = {"hijack.views.AcquireUserView", "loginas.views.user_login"}
 _CACHE = "_audit_impersonator"
+_STARTER = "_audit_starter"
 
 
 def resolve_impersonator() -> dict[str, JSONValue]:
@@ -189,11 +191,34 @@ def _impersonator_of(request: HttpRequest) -> dict[str, JSONValue]:
         return _describe(named)
     if not _packages():
         return {}
-    starter = _starter(request)
-    if starter is not None:
-        return _describe(starter)
+    starter: dict[str, JSONValue] = getattr(request, _STARTER, {})
+    if starter and starter["id"] != user_of_request(request)[0]:
+        return starter
     pk = _pk_in_session(request)
     return _load(request, pk) if pk else {}
+
+
+def may_impersonate() -> bool:
+    """Return whether a package by which users impersonate others is installed."""
+    return bool(_packages())
+
+
+def begins_to_impersonate(view: Any) -> bool:
+    """Return whether a view, which may be a project's own subclass or wrapped, has one user act as another."""
+    view = getattr(view, "view_class", None) or inspect.unwrap(view)
+    kinds = getattr(view, "__mro__", (view,))
+    names = (f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}" for kind in kinds)
+    return not _ACQUIRE_VIEWS.isdisjoint(names)
+
+
+def note_starter(request: HttpRequest) -> None:
+    """Note who is about to impersonate somebody, before the view that begins it runs.
+
+    The view logs the other user in, which empties the session, and says who did it only afterwards.
+    """
+    pk = _pk_in_session(request)
+    user = getattr(request, "user", None)
+    setattr(request, _STARTER, _load(request, pk) if pk else _describe(user) if is_user(user) else {})
 
 
 @cache
@@ -207,18 +232,6 @@ on_settings_changed(_packages.cache_clear)
 def _describe(user: object) -> dict[str, JSONValue]:
     pk, text = describe_actor(user)
     return {"id": pk, "repr": text}
-
-
-def _starter(request: HttpRequest) -> Any:
-    """Return who impersonates somebody from this request on: the session does not say so before its end."""
-    view: Any = getattr(getattr(request, "resolver_match", None), "func", None)
-    view = getattr(view, "view_class", view)
-    if f"{getattr(view, '__module__', '')}.{getattr(view, '__name__', '')}" not in _ACQUIRE_VIEWS:
-        return None
-    # AuthenticationMiddleware's own: login() replaces request.user and leaves it.
-    before, now = getattr(request, "_cached_user", None), getattr(request, "user", None)
-    is_other = not isinstance(now, LazyObject) and is_user(before) and is_user(now) and before != now
-    return before if is_other else None
 
 
 def _pk_in_session(request: HttpRequest) -> str:

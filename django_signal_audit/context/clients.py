@@ -13,7 +13,8 @@ from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from django_signal_audit.conf import get_settings, on_settings_changed
-from django_signal_audit.events.masking import HIDDEN, is_secret, words_of
+from django_signal_audit.events.masking import is_secret, singular, words_of
+from django_signal_audit.events.secret_texts import HIDDEN
 
 # What TRUSTED_PROXIES names a proxy by that connects through a unix socket.
 UNIX = "unix"
@@ -97,12 +98,22 @@ logger = logging.getLogger("django_signal_audit")
 # What a path is cut at.
 MAX_PATH = 2048
 
-_ALWAYS = {"uidb64", "uidb36"}
+_ALWAYS = {"uidb64", "uidb36", "sig", "signature", "magic"}
 # These are secrets in links that let somebody in, and codes of products elsewhere.
-_IN_SUCH_LINKS = {"key", "code", "hash", "uid", "uuid", "sig", "signature", "nonce", "slug", ""}
+_IN_SUCH_LINKS = {"key", "code", "hash", "uid", "uuid", "nonce", "slug", ""}
 _SUCH_LINKS = {
     "password", "passwort", "reset", "confirm", "confirmation", "activate", "activation", "verify", "verification",
     "invite", "invitation", "magic", "magiclink", "token", "secret", "unsubscribe", "unlock", "recover", "recovery",
+}  # fmt: skip
+# These are secrets if they are no number and no word: elsewhere they are those of a support ticket or a list.
+_UNLESS_ORDINARY = {"share", "t", "ticket"}
+# The same of primary keys in links to what lets somebody in.
+_KEYS = {"id", "pk"}
+_LINKS_OF_ROWS = {"invite", "invitation", "magic", "magiclink", "share", "unsubscribe"}
+# What such links have besides, in paths that lead nowhere.
+_WORDS_OF_LINKS = _SUCH_LINKS | {
+    "accept", "account", "cancel", "change", "complete", "decline", "done", "email", "link", "new",
+    "obtain", "phone", "refresh", "request", "resend", "revoke", "send", "sent", "set", "success", "user",
 }  # fmt: skip
 # In a path that leads nowhere, a long segment that is no run of words and numbers may be a secret.
 _LONG = 16
@@ -136,9 +147,10 @@ def clean_path(request: HttpRequest) -> str:
         logger.warning("The URL patterns could not be read; parts of a path may be hidden.", exc_info=True)
         found = None
     if found is None:
-        return "/".join(HIDDEN if _looks_secret(part) else part for part in path.split("/"))
+        return _without_guesses(path)
     for group in sorted(found.groups, key=lambda group: -group.start):
-        if group.start < group.end and _is_secret(group.name, found.words):
+        value = path[start + group.start : start + group.end]
+        if value and _is_secret(group.name, value, found.words):
             path = path[: start + group.start] + HIDDEN + path[start + group.end :]
     return path
 
@@ -176,11 +188,25 @@ def _groups(pattern: Any, path: str, start: int) -> Iterator[Group]:
             yield Group(names.get(number, ""), start + begin, start + end)
 
 
-def _is_secret(name: str, words: set[str]) -> bool:
+def _is_secret(name: str, value: str, words: set[str]) -> bool:
     if is_secret(name) or name in _ALWAYS:
         return True
+    words = set(map(singular, words))
+    if name in _UNLESS_ORDINARY or (name in _KEYS and not _LINKS_OF_ROWS.isdisjoint(words)):
+        return _ORDINARY.fullmatch(value) is None
     last = words_of(name)[-1:] or ("",)
     return last[0] in _IN_SUCH_LINKS and not _SUCH_LINKS.isdisjoint(words)
+
+
+def _without_guesses(path: str) -> str:
+    """Return a path that leads nowhere with stars for what may be a secret in it."""
+    parts, is_link = path.split("/"), False
+    for place, part in enumerate(parts):
+        words = [singular(word) for word in words_of(part)]
+        if part and (_looks_secret(part) or (is_link and not _WORDS_OF_LINKS.issuperset(words))):
+            parts[place] = HIDDEN
+        is_link = is_link or not _SUCH_LINKS.isdisjoint(words)
+    return "/".join(parts)
 
 
 def _looks_secret(segment: str) -> bool:

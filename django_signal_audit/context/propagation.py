@@ -15,6 +15,7 @@ from django_signal_audit.context.actors import resolve_impersonator
 from django_signal_audit.events.values import JSONValue, clean_text
 
 from .actors import resolve_actor
+from .extra import context_payload
 from .scopes import AuditContext, context_scope, current_context, new_correlation_id, replaced_context
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def pack() -> dict[str, JSONValue]:
         "actor": [actor_id, actor_repr] if actor_id else None,
         "impersonator": resolve_impersonator(),
         "reason": context.reason,
-        "extra": context.payload.get("extra"),
+        "extra": context_payload().get("extra"),
     }
     return {key: part for key, part in parts.items() if part}
 

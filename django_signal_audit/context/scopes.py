@@ -42,6 +42,8 @@ class AuditContext:
     # Who really acted where a task was enqueued, if its actor was impersonated.
     impersonator: Mapping[str, JSONValue] = field(default_factory=dict)
     correlation_id: str = ""
+    # What the function of the setting CONTEXT answered in this request or task.
+    answers: dict[object, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def payload(self) -> dict[str, JSONValue]:
@@ -51,16 +53,19 @@ class AuditContext:
             "command": _text(self.command),
             "task": _text(self.task),
             "reason": _text(self.reason),
-            "extra": self._all_extra(),
+            "extra": self.extra_with({}),
         }
         return {key: part for key, part in parts.items() if part}
 
-    def _all_extra(self) -> dict[str, JSONValue]:
-        """Return the extra of here and of where a task was enqueued. Its tags can be compared within one scope."""
+    def extra_with(self, asked: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+        """Return the extra of here, of what was asked for, and of where a task was enqueued; the nearest first counts.
+
+        Its tags can be compared within one scope.
+        """
         own = masked_payload(self.extra, ("context", self.correlation_id))
-        if not self.carried:
+        if not self.carried and not asked:
             return own
-        together = {**unescaped(dict(self.carried)), **unescaped(own)}
+        together = {**unescaped(dict(self.carried)), **unescaped(dict(asked)), **unescaped(own)}
         return limited(together if RESERVED.isdisjoint(together) else {ESCAPE_KEY: together})
 
 
@@ -94,8 +99,10 @@ class _State(NamedTuple):
     generation: int = 0
     # How deep receivers of event_recorded are in what such receivers wrote.
     receivers: int = 0
-    # Is the function of the setting ACTOR being asked?
-    asks_for_actor: bool = False
+    # The settings whose functions are being asked.
+    asked: frozenset[str] = frozenset()
+    # The tenant that a command was asked for; None for the one that the function of TENANT names.
+    tenant: str | None = None
 
 
 _state: ContextVar[_State] = ContextVar("django_signal_audit", default=_State())  # noqa: B039  # it is immutable
@@ -120,6 +127,8 @@ def _enter(**changes: Any) -> AuditContext:
     """Replace attributes of the context, and return the one to restore."""
     outer = current_context()
     changes.setdefault("correlation_id", outer.correlation_id or new_correlation_id())
+    if changes.keys() & {"request", "task"}:
+        changes["answers"] = {}
     _put(context=replace(outer, **changes))
     return outer
 
@@ -291,11 +300,27 @@ def telling_receivers() -> Iterator[bool]:
 
 
 @contextmanager
-def asking_for_actor() -> Iterator[bool]:
-    """Run a block that asks the function of ACTOR; the value is whether to, or it is being asked already."""
-    before = _state.get().asks_for_actor
-    _put(asks_for_actor=True)
+def asking(setting: str) -> Iterator[bool]:
+    """Run a block that asks the function of a setting; the value is whether to, or it is being asked already."""
+    before = _state.get().asked
+    _put(asked=before | {setting})
     try:
-        yield not before
+        yield setting not in before
     finally:
-        _put(asks_for_actor=before)
+        _put(asked=before)
+
+
+def chosen_tenant() -> str | None:
+    """Return the tenant that was chosen, None if none was."""
+    return _state.get().tenant
+
+
+@contextmanager
+def choosing_tenant(tenant: str | None) -> Iterator[None]:
+    """Read and write the events of a tenant in the block, whatever its function says; None for what that says."""
+    before = _state.get().tenant
+    _put(tenant=tenant)
+    try:
+        yield
+    finally:
+        _put(tenant=before)

@@ -6,15 +6,19 @@ are folded into one, the events of all listed on it, when the first of them is d
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import Model
 
 from django_signal_audit.delivery import outbox
-from django_signal_audit.delivery.outbox import MAX_NAMED, LeaseLost, end_of_window, hold, key_of
+from django_signal_audit.delivery.outbox import LeaseLost, hold
+from django_signal_audit.delivery.pending import MAX_NAMED, end_of_window, key_of
 from django_signal_audit.delivery.recipients import THROTTLED
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.exceptions import Unreachable
 from django_signal_audit.models import Notification, Throttle
 from django_signal_audit.rules.durations import parse_rate
@@ -26,6 +30,17 @@ def park(row: Notification, recipient: str) -> bool:
     """Make a claimed row wait for the others to the same recipient; False if it is not held any more."""
     end, key = end_of_window(row.digest_window), key_of(row.rule, row.channel, recipient)
     return outbox.postpone(row, end, digest_key=key, digest_window="")
+
+
+# What the keys of windows begin with that users have chosen.
+_OWN = "own:"
+
+
+def park_for(row: Notification, user: Model, end: dt.datetime) -> bool:
+    """Make a claimed row wait for others of its rule and channel to a user; False if it is not held any more."""
+    key = _OWN + key_of(row.rule, row.channel, object_id(user.pk))[: -len(_OWN)]
+    # The others need not wait for it: they are part of the same message.
+    return outbox.postpone(row, end, digest_key=key, order_key="")
 
 
 def close(row: Notification) -> bool:
@@ -42,7 +57,8 @@ def close(row: Notification) -> bool:
         rows = {mate.pk: mate for mate in _lock(using, key)}
         if row.pk not in rows:
             return False
-        if not outbox.hold(row, digest_key="", **_merged(row, list(rows.values()))):
+        is_collected = row.is_collected or key.startswith(_OWN)
+        if not outbox.hold(row, digest_key="", is_collected=is_collected, **_merged(row, list(rows.values()))):
             raise LeaseLost
         for chunk in _chunks([pk for pk in rows if pk != row.pk]):
             Notification.objects.using(using).filter(pk__in=chunk).delete()

@@ -18,10 +18,12 @@ from django.utils import timezone
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import on_settings_changed
+from django_signal_audit.delivery.order import order_key
 from django_signal_audit.delivery.outbox import LeaseLost, hold
 from django_signal_audit.delivery.recipients import (
     ACTOR,
     GROUP,
+    PREFERRED,
     SUPERUSERS,
     THROTTLED,
     USER,
@@ -41,7 +43,7 @@ from django_signal_audit.delivery.recipients import (
     user_by_key,
     user_target,
 )
-from django_signal_audit.delivery.rendering import load_subjects, prefetch
+from django_signal_audit.delivery.subjects import load_subjects, prefetch
 from django_signal_audit.events.keys import MAX_LENGTH, object_id
 from django_signal_audit.exceptions import GiveUp, Unreachable
 from django_signal_audit.models import AuditEvent, Notification
@@ -57,10 +59,10 @@ on_settings_changed(_warned.clear)
 def log_skip(row: Notification) -> None:
     """Log that a notification was skipped: a rule whose recipients are never reached must not go unnoticed.
 
-    A warning comes once per rule and channel; what a throttle suppresses was asked for.
+    A warning comes once per rule and channel; what a throttle or a preference suppresses was asked for.
     """
     kind = (row.rule, row.channel)
-    if kind in _warned or row.last_error.startswith(THROTTLED):
+    if kind in _warned or row.last_error.startswith((THROTTLED, PREFERRED)):
         logger.info("Notification %s (%s) was skipped: %s", row.pk, row, row.last_error)
         return
     _warned.add(kind)
@@ -159,7 +161,17 @@ def _portion_of(notification: Notification, target: Target) -> dict[str, Any]:
         "entry": notification.recipient,
         "user": object_id(target.user.pk) if target.user else "",
         "address": target.address if target.user else "",
+        **_order_of(notification, target),
     }
+
+
+def _order_of(notification: Notification, target: Target) -> dict[str, Any]:
+    """Return what a target's row has to wait for, if it waits at all: messages to this person, not to all of them."""
+    if not notification.order_key:
+        return {}
+    subjects = [(event.model, event.object_id) for event in target.events]
+    key = order_key(notification.channel, target.recipient, subjects)
+    return {"order_key": key, "order_no": notification.order_no}
 
 
 def _row(notification: Notification, target: Target) -> Notification:
@@ -169,6 +181,7 @@ def _row(notification: Notification, target: Target) -> Notification:
         channel=notification.channel,
         recipient=target.recipient,
         level=notification.level,
+        priority=notification.priority,
         throttle=notification.throttle,
         digest_window=notification.digest_window,
         generation=notification.generation,

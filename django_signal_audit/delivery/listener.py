@@ -12,12 +12,14 @@ from uuid import uuid4
 
 from django.db import Error, connections
 
-from django_signal_audit.delivery.outbox import SIGNAL
+from django_signal_audit.delivery.pending import SIGNAL
 
 logger = logging.getLogger("django_signal_audit")
 
 # How soon a signal to stop is seen while we listen.
 _SLICE = 0.5
+# Seconds between two tries to connect.
+_RECONNECT_SECONDS = 5.0
 # Seconds that a notice may take from one connection to another.
 _PATIENCE = 2.0
 
@@ -33,6 +35,7 @@ class Listener:
         self._using = using
         self._connection: Any = None
         self._is_pooled = False
+        self._next_try = 0.0
 
     def __enter__(self) -> Self:
         self._connect()
@@ -43,23 +46,24 @@ class Listener:
     ) -> None:
         self._close()
 
-    def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Return when there may be work, after so many seconds, or once ``stop`` is set."""
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        """Return whether there may be work: after so many seconds, or once ``stop`` is set, nobody knows."""
         if self._connection is None:
             stop.wait(seconds)
             self._connect()
-            return
+            return False
         end = time.monotonic() + seconds
         while not stop.is_set() and (left := end - time.monotonic()) > 0:
             if self._hears(min(left, _SLICE)):
-                return
+                return True
+        return False
 
     def _connect(self) -> None:
         ours: Any = connections[self._using]
         # psycopg 2 does not tell a connection's notices from other reasons to read it.
         if ours.vendor != "postgresql" or ours.Database.__name__ != "psycopg":
             return
-        if self._is_pooled:
+        if self._is_pooled or time.monotonic() < self._next_try:
             return
         fresh = _copy(ours)
         try:
@@ -70,6 +74,7 @@ class Listener:
                 self._connection = fresh
                 return
         except Error:
+            self._next_try = time.monotonic() + _RECONNECT_SECONDS
             logger.warning('Cannot LISTEN on the database "%s"; falling back to polling.', self._using, exc_info=True)
         fresh.close()
 

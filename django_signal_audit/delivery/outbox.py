@@ -8,33 +8,26 @@ fields by, so the times are set here by name.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.models import F, Field, Min, QuerySet
+from django.db.models import F, Min, QuerySet
 from django.db.models.aggregates import Count
 from django.utils import timezone
 
-from django_signal_audit.channels import get_channel
-from django_signal_audit.context.scopes import MAX_GENERATION, current_generation, suspended
-from django_signal_audit.delivery.recipients import depends_on_event
+from django_signal_audit.context.scopes import suspended
+from django_signal_audit.delivery.order import free, number
+from django_signal_audit.delivery.pending import Pending, insert
 from django_signal_audit.dispatchers import get_dispatcher
-from django_signal_audit.enums import Level
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
-from django_signal_audit.rules.durations import parse_duration
-from django_signal_audit.rules.schema import NotifyEntry, Rule
 
 logger = logging.getLogger("django_signal_audit")
 
-# A row names this many of its events; how many they are in all stands beside them.
-MAX_NAMED = 100_000
 _CLAIMED = Notification.STATUS.claimed
 # PostgreSQL need not wait for its disk here: a result that is lost when the server itself crashes is a message sent
 # twice, and the wait would be most of the time a message takes. It holds for this one statement.
@@ -50,49 +43,12 @@ class LeaseLost(Exception):
     """Another worker holds the row by now; whatever was to be done with it is that worker's."""
 
 
-@dataclass(slots=True)
-class _Group:
-    """The events of a call that one rule sends one recipient through one channel."""
-
-    entry: NotifyEntry
-    level: str
-    uids: list[UUID] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, uid: UUID, level: str) -> None:
-        self.level = Level.highest([self.level, level])
-        self.count += 1
-        if self.count <= MAX_NAMED:
-            self.uids.append(uid)
-
-
-class Pending:
-    """The notifications of one call, until they are written: one for each rule, channel and recipient."""
-
-    def __init__(self) -> None:
-        self._groups: dict[tuple[str, str, str], _Group] = {}
-
-    def __bool__(self) -> bool:
-        """Return whether there are any."""
-        return bool(self._groups)
-
-    def add(self, uid: UUID, level: str, notify: Iterable[tuple[Rule, NotifyEntry]]) -> None:
-        """Add an event, which the entries of rules ask to notify of."""
-        for rule, entry in notify:
-            for recipient in _recipients(rule, entry):
-                key = (rule.name, entry.channel, recipient)
-                self._groups.setdefault(key, _Group(entry, level)).add(uid, level)
-
-    def rows(self) -> list[Notification]:
-        """Return the rows to write, in the order in which they were asked for."""
-        return [_new_row(*key, group) for key, group in self._groups.items()]
-
-
 def enqueue(pending: Pending, using: str) -> None:
     """Write the notifications, in the transaction of their events, and wake the dispatcher."""
     rows = pending.rows()
     if not rows:
         return
+    number(rows, using)
     dispatcher = get_dispatcher()
     ids = insert(rows, using, tell_workers=dispatcher.workers_listen)
     try:
@@ -102,65 +58,6 @@ def enqueue(pending: Pending, using: str) -> None:
     except Exception:
         # A lost wake costs the time until a worker looks, and must not cost the change.
         logger.exception("The dispatcher could not be woken; the notifications wait for manage.py audit_deliver.")
-
-
-def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
-    if entry.to is not None:
-        return tuple(dict.fromkeys(entry.to))
-    try:
-        return tuple(dict.fromkeys(get_channel(entry.channel).recipients()))
-    except Exception:
-        # The row is written all the same: delivery fails on it, and the fault is seen there and retried.
-        logger.exception('Channel "%s" of rule "%s" names no recipients.', entry.channel, rule.name)
-        return ("",)
-
-
-def _new_row(rule: str, channel: str, recipient: str, group: _Group) -> Notification:
-    row = Notification(rule=rule, channel=channel, recipient=recipient, level=group.level)
-    row.generation = current_generation()
-    if group.count == 1:
-        row.event = group.uids[0]
-    else:
-        row.data = {"events": list(map(str, group.uids)), "count": group.count}
-    if row.generation > MAX_GENERATION:
-        return _cut_chain(row)
-    row.throttle = group.entry.throttle
-    if group.entry.digest:
-        _wait_for_window(row, group.entry.digest)
-    return row
-
-
-def _cut_chain(row: Notification) -> Notification:
-    """Return a notification that is not sent, because delivering it would set off the next one without end."""
-    row.status = Notification.STATUS.skipped
-    row.last_error = (
-        f"It is about what a delivery wrote, and so were {MAX_GENERATION} before it, one after another. "
-        "Such a chain has no end, so it is cut."
-    )
-    logger.error('Notification of rule "%s" to channel "%s" is skipped. %s', row.rule, row.channel, row.last_error)
-    return row
-
-
-def _wait_for_window(row: Notification, window: str) -> None:
-    """Make a new row wait for the others of its digest.
-
-    One whose recipient is known only from its event is due now: a worker finds out who it is for, and parks it.
-    """
-    if depends_on_event(row.recipient):
-        row.digest_window = window
-        return
-    row.digest_key = key_of(row.rule, row.channel, row.recipient)
-    row.available_at = end_of_window(window)
-
-
-def key_of(*parts: str) -> str:
-    """Return a short text that is the same for the same parts only: the key of a digest or of a throttle."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def end_of_window(window: str) -> dt.datetime:
-    """Return when a digest's window that begins now is over."""
-    return utc_now() + (parse_duration(window) or dt.timedelta())
 
 
 def begin_claim(using: str) -> None:
@@ -246,51 +143,163 @@ def _sql(using: str, names: tuple[str, ...], is_asynchronous: bool) -> str:
     )
 
 
-# Longer than any single send should take; a worker that holds a row longer may see it sent by another as well.
+# How long a claim holds. It is lengthened while a message is being sent; a worker that dies lengthens nothing.
 LEASE = dt.timedelta(minutes=5)
 
 STATUS = Notification.STATUS
+DISCARDED = "Discarded by audit_deliver --discard-pending."
+UNFINISHED = (STATUS.pending, STATUS.failed, STATUS.claimed)
 
 
-def claim(using: str, *, limit: int, ids: Sequence[int] | None = None) -> list[Notification]:
-    """Claim at most ``limit`` rows that are due, and return them as they are now.
+def claim(
+    using: str,
+    *,
+    limit: int,
+    ids: Sequence[int] | None = None,
+    channel: str | None = None,
+    statuses: Collection[str] = UNFINISHED,
+    is_ordered: bool = False,
+    without: Iterable[str] = (),
+    unknown: Collection[str] = (),
+    favoured: int | None = None,
+) -> list[Notification]:
+    """Claim at most ``limit`` rows that are due, and return them as they are now: critical ones first.
 
     Args:
         using: The database of the outbox.
         limit: How many rows at most.
         ids: Only these rows, and only those of them that nobody has tried yet.
+        channel: Only rows of this channel.
+        statuses: Only rows in these, as nothing waits in the others.
+        is_ordered: Leave out what has to wait for other messages.
+        without: No rows of these channels.
+        unknown: No rows of these rules.
+        favoured: A priority whose turn it is, so that it is not kept waiting by those before it for ever.
 
     """
+    rows: QuerySet[Notification] = Notification.objects.using(using)
+    rows = rows if ids is None else rows.filter(pk__in=ids)
+    rows = rows if channel is None else rows.filter(channel=channel)
+    rows = rows.exclude(channel__in=without) if without else rows
+    rows = rows.exclude(rule__in=unknown) if unknown else rows
+    rows = free(rows) if is_ordered else rows
+    statuses = statuses if ids is None else (STATUS.pending,)
     if not connections[using].features.has_select_for_update_skip_locked:
-        return _take_unlocked(_pick(using, limit, ids), using)
+        return _take_unlocked(_pick(rows, limit, statuses, favoured), using)
     is_nested = connections[using].in_atomic_block
     with transaction.atomic(using=using):
         if not is_nested:
             begin_claim(using)
-        rows = _pick(using, limit, ids, skip_locked=True)
-        _take_locked(rows, using)
-    return rows
+        is_hinted = connections[using].vendor == "mysql" and channel is not None
+        picked = _pick(rows.select_for_update(skip_locked=True), limit, statuses, favoured, is_hinted=is_hinted)
+        _take_locked(picked, using)
+    return picked
 
 
-def _pick(using: str, limit: int, ids: Sequence[int] | None, skip_locked: bool = False) -> list[Notification]:
-    """Return rows that are due, locked if ``skip_locked``, those that others have locked left out.
+def _pick(
+    rows: QuerySet[Notification],
+    limit: int,
+    statuses: Collection[str],
+    favoured: int | None,
+    *,
+    is_hinted: bool = False,
+) -> list[Notification]:
+    """Return rows that are due, those that others have locked left out.
 
     Each status is a statement of its own: an OR of them would make MySQL lock every row it scans.
+
+    Args:
+        rows: Those to pick from.
+        limit: How many at most.
+        statuses: What they may be in.
+        favoured: The priority that comes first in this turn.
+        is_hinted: Whether MariaDB is told which index to use.
+
+    """
+    picked: list[Notification] = []
+
+    def pick(status: str, count: int, **only: int) -> bool:
+        """Pick so many; return whether there may be more."""
+        if count <= 0 or status not in statuses:
+            return False
+        found = rows.filter(status=status, available_at__lte=utc_now(), **only)
+        found = found.exclude(pk__in=[row.pk for row in picked]) if picked else found
+        before = len(picked)
+        found = found.order_by("priority", "available_at", "id")[:count]
+        picked.extend(_by_lane(found) if is_hinted else found)
+        return len(picked) - before == count
+
+    # Of the lapsed ones just one: it may be what killed its worker, and should not take others along again.
+    pick(STATUS.claimed, min(limit, 1))
+    if favoured is not None:
+        pick(STATUS.pending, (limit - len(picked) + 3) // 4, priority=favoured)
+    # Old failures get their share also while new rows keep coming in: of a single row, every now and then.
+    share = (limit - len(picked) + (favoured is not None)) // 2 if STATUS.pending in statuses else limit
+    are_more_failed = pick(STATUS.failed, share) or share == 0
+    pick(STATUS.pending, limit - len(picked))
+    if are_more_failed:
+        pick(STATUS.failed, limit - len(picked))
+    return picked
+
+
+def _by_lane(rows: QuerySet[Notification]) -> Iterable[Notification]:
+    """Return locked rows of one channel, which MariaDB is told to find by the index of the lanes.
+
+    Where most rows of a small table are due, it would rather read all of it and sort, and so lock all that is due:
+    another worker would find nothing meanwhile.
+    """
+    sql, params = rows.query.get_compiler(rows.db).as_sql()
+    table = f"FROM {connections[rows.db].ops.quote_name(Notification._meta.db_table)}"
+    hinted = sql.replace(table, f"{table} FORCE INDEX (dsa_notification_lane)", 1)
+    return Notification.objects.using(rows.db).raw(hinted, params)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What waits of a channel, due or not.
+
+    Attributes:
+        statuses: The statuses in which something does.
+        first: The priority and the time of what comes first, as the database has them.
+
     """
 
-    def first(status: str, count: int) -> list[Notification]:
-        rows = due(using, status).order_by("available_at", "id")
-        rows = rows if ids is None else rows.filter(pk__in=ids)
-        rows = rows.select_for_update(skip_locked=True) if skip_locked else rows
-        return list(rows[:count]) if count > 0 else []
+    statuses: list[str]
+    first: tuple[Any, ...]
 
-    if ids is not None:
-        return first(STATUS.pending, limit)
-    # Of the lapsed ones just one: it may be what killed its worker, and should not take others along again.
-    picked = first(STATUS.claimed, min(limit, 1))
-    # Old failures get their share also while new rows keep coming in.
-    picked += first(STATUS.failed, (limit - len(picked) + 1) // 2)
-    return picked + first(STATUS.pending, limit - len(picked))
+
+def waiting_channels(using: str) -> dict[str, Waiting]:
+    """Return the channels of which something waits.
+
+    The index is asked for one after the other, so that it costs the same however many rows there are of each.
+    """
+    found: dict[str, Waiting] = {}
+    last: dict[str, str | None] = dict.fromkeys(UNFINISHED)
+    while last:
+        statuses, last = last, {}
+        for status, alias, *urgency in _next_channels(using, statuses):
+            last[status] = alias
+            waiting = found.setdefault(alias, Waiting([], tuple(urgency)))
+            waiting.statuses.append(status)
+            waiting.first = min(waiting.first, tuple(urgency))
+    return found
+
+
+def _next_channels(using: str, last: Mapping[str, str | None]) -> list[tuple[Any, ...]]:
+    """Return for each status the first row of the channel that comes after the given one, if there is one."""
+    part = (
+        "SELECT * FROM (SELECT status, channel, priority, available_at FROM {table} WHERE status = %s{after}"
+        " ORDER BY channel, priority, available_at LIMIT 1) AS {name}"
+    )
+    table = connections[using].ops.quote_name(Notification._meta.db_table)
+    parts = [
+        part.format(table=table, name=f"of_{status}", after="" if alias is None else " AND channel > %s")
+        for status, alias in last.items()
+    ]
+    values = [value for pair in last.items() for value in pair if value is not None]
+    with connections[using].cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(parts), values)
+        return list(cursor.fetchall())
 
 
 def due(using: str, status: str) -> QuerySet[Notification]:
@@ -364,12 +373,20 @@ def is_half_over(row: Notification) -> bool:
 
 def finish(row: Notification, status: str, **changes: object) -> bool:
     """End the claim with a status; False if the row was not held any more, and then nothing is changed."""
+    if row.order_key and status not in UNFINISHED:
+        changes["order_key"] = ""  # what waits for it may go
+    if row.unknown_since is not None:
+        changes["unknown_since"] = None
     return _update_held(row, **_status(status), **changes)
 
 
 def finish_all(rows: Sequence[Notification], status: str, changes: Sequence[dict[str, object]]) -> list[bool]:
     """End the claims of many rows; of each, tell whether it was still held, and so changed."""
     common = _status(status)
+    if any(row.order_key for row in rows):
+        common["order_key"] = ""
+    if any(row.unknown_since for row in rows):
+        common["unknown_since"] = None
     complete = [{**common, **change} for change in changes]
     held = change_all_held(rows, complete)
     for row, change, is_held in zip(rows, complete, held, strict=True):
@@ -378,11 +395,28 @@ def finish_all(rows: Sequence[Notification], status: str, changes: Sequence[dict
     return held
 
 
-def release(rows: Iterable[Notification]) -> None:
+def release(rows: Iterable[Notification], **changes: object) -> None:
     """Give back rows that were claimed and never tried; the attempt is not spent."""
     for row in rows:
         status = STATUS.failed if row.attempts > 1 else STATUS.pending
-        _update_held(row, **_status(status), attempts=row.attempts - 1, available_at=utc_now())
+        _update_held(row, **_status(status), attempts=row.attempts - 1, available_at=utc_now(), **changes)
+
+
+def leave(row: Notification, reason: str) -> None:
+    """Give back a row that the settings of this process don't know, for other workers to send."""
+    release([row], unknown_since=row.unknown_since or utc_now(), last_error=reason)
+
+
+def discard(using: str, only: Collection[str], without: Collection[str]) -> int:
+    """Skip what waits, of these channels or of all but those, and return how many rows that were.
+
+    Claimed ones too: on a copy of a database, nobody will finish them. A worker that does hold one has lost it.
+    """
+    rows = Notification.objects.using(using).filter(status__in=UNFINISHED).exclude(channel__in=without)
+    rows = rows.filter(channel__in=only) if only else rows
+    return rows.update(
+        **_status(STATUS.skipped), last_error=DISCARDED, lease_no=F("lease_no") + 1, order_key="", digest_key=""
+    )
 
 
 def postpone(row: Notification, until: dt.datetime, **changes: object) -> bool:
@@ -392,7 +426,7 @@ def postpone(row: Notification, until: dt.datetime, **changes: object) -> bool:
 
 def count_due(using: str) -> int:
     """Return how many rows are due now."""
-    return sum(due(using, status).count() for status in (STATUS.pending, STATUS.failed, STATUS.claimed))
+    return sum(due(using, status).count() for status in UNFINISHED)
 
 
 def retry_dead(using: str) -> int:
@@ -411,53 +445,3 @@ def oldest_pending_age(using: str) -> dt.timedelta | None:
     """Return for how long the oldest pending row has been due, None if none is."""
     oldest = due(using, STATUS.pending).aggregate(oldest=Min("available_at"))["oldest"]
     return None if oldest is None else utc_now() - oldest
-
-
-# What PostgreSQL's workers listen to.
-SIGNAL = "django_signal_audit_due"
-# Rows of one statement, which PostgreSQL gets as one text.
-_BATCH_SIZE = 1000
-
-
-def insert(rows: Sequence[Notification], using: str, *, tell_workers: bool = False) -> list[int]:
-    """Write new rows and return their primary keys, in the order of the rows.
-
-    Args:
-        rows: Notifications that were not saved yet.
-        using: The database of the outbox.
-        tell_workers: Whether to wake workers that listen, where the database can. It costs no statement more.
-
-    """
-    if connections[using].vendor == "postgresql":
-        keys = []
-        for start in range(0, len(rows), _BATCH_SIZE):
-            keys += _insert_batch(rows[start : start + _BATCH_SIZE], using, tell_workers)
-        return keys
-    Notification.objects.using(using).bulk_create(rows)
-    if any(row.pk is None for row in rows):  # MySQL gives no keys back
-        written = Notification.objects.using(using).filter(message_id__in=[row.message_id for row in rows])
-        return list(written.order_by("pk").values_list("pk", flat=True))
-    return [row.pk for row in rows]
-
-
-def _insert_batch(rows: Sequence[Notification], using: str, tell_workers: bool) -> list[int]:
-    connection = connections[using]
-    fields = _fields()
-    values = [field.get_db_prep_save(field.pre_save(row, True), connection) for row in rows for field in fields]
-    given = f"({', '.join(['%s'] * len(fields))})"
-    with connection.cursor() as cursor:
-        cursor.execute(_insert_sql(using, tell_workers) % ", ".join([given] * len(rows)), values)
-        return [key for key, *_ in cursor.fetchall()]
-
-
-def _fields() -> list[Field[object, object]]:
-    return [field for field in Notification._meta.local_concrete_fields if not field.primary_key]
-
-
-@cache
-def _insert_sql(using: str, tell_workers: bool) -> str:
-    quote = connections[using].ops.quote_name
-    columns = ", ".join(quote(str(field.column)) for field in _fields())
-    # The server keeps one of the equal notices of a transaction, and drops it if that rolls back.
-    told = f", pg_notify('{SIGNAL}', '')" if tell_workers else ""
-    return f"INSERT INTO {quote(Notification._meta.db_table)} ({columns}) VALUES %s RETURNING id{told}"  # noqa: S608

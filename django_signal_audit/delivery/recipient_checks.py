@@ -1,6 +1,7 @@
 """What ``check`` says of the recipients in the settings, and who ``audit_rules --explain`` says would not be notified.
 
-``check`` asks no database. ``--explain`` does: accounts may be inactive, without an address or without permission.
+``check`` asks no database without ``--database``. ``--explain`` does: accounts may be inactive, without an address or
+without permission.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_backends, get_user_model
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
 from django.db.models import Model, QuerySet
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from django_signal_audit.channels import get_channel
@@ -40,12 +44,14 @@ from django_signal_audit.delivery.recipients import (
 from django_signal_audit.enums import AUTH_EVENTS, EventType
 from django_signal_audit.exceptions import DeliveryError, InvalidSettings
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.plugins import call_mistake
 from django_signal_audit.problems import Problem, did_you_mean, nearest
 from django_signal_audit.rules.parsing import ParsedRule
 from django_signal_audit.rules.patterns import resolve_all
 from django_signal_audit.rules.plans import CompiledRule
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
+from django_signal_audit.rules.visibility import is_left_to_project
 
 KEYWORDS = (ACTOR, SUPERUSERS)
 # What people write for them.
@@ -81,6 +87,121 @@ def spec_problems() -> Iterator[Problem]:
     yield from (problem for problem in found.values() if problem is not None)
 
 
+# Events without a model that are about nobody: who failed to log in isn't known, and a request has no object.
+_WITHOUT_ACTOR = {EventType.LOGIN_FAILED.value}
+_WITHOUT_OBJECT = {EventType.LOGIN_FAILED.value, EventType.REQUEST.value}
+
+
+def absence_problems() -> Iterator[Problem]:
+    """Report an actor, or a path from the object, as recipient of events that have none."""
+    for parsed in get_registry().parsed:
+        for where, spec, _channel in _recipients_of(parsed) if not parsed.rule.models else ():
+            lacking = _WITHOUT_ACTOR if spec == ACTOR else _WITHOUT_OBJECT
+            events = [name for name in parsed.rule.events if name in lacking]
+            if events and (spec == ACTOR or spec.partition(".")[0] in _user_fields()):
+                what = "actor" if spec == ACTOR else "object"
+                message = f'names "{spec}" for {events[0]} events, which have no {what}: nobody is notified of them.'
+                hint = f'Name somebody else, in a rule of its own for "{events[0]}".'
+                yield Problem("W041", where, message, hint)
+
+
+_UNSUBSCRIBE = "signal_audit:unsubscribe"
+
+
+def link_problems() -> Iterator[Problem]:
+    """Warn of a SITE_URL that no link can be made of: neither the admin nor what unsubscribes has a page."""
+    if not get_settings().site_url:
+        return
+    hint = 'Add path("audit/", include("django_signal_audit.urls")) to the URLs of the project.'
+    pages = "admin:django_signal_audit_auditevent_changelist"
+    has_pages, unsubscribes = not _is_missing(pages), not _is_missing(_UNSUBSCRIBE)
+    if not has_pages and not unsubscribes:
+        message = "has no effect: the project has the URLs of neither the admin nor this package."
+        yield Problem("W093", 'SIGNAL_AUDIT["SITE_URL"]', message, hint)
+    elif not unsubscribes and any(map(_goes_to_users, get_registry().parsed)):
+        message = "is set, and messages to users have no link to unsubscribe: the project hasn't included our URLs."
+        yield Problem("W093", 'SIGNAL_AUDIT["SITE_URL"]', message, hint)
+
+
+def _is_missing(name: str) -> bool:
+    """Return whether the project's URLs have no page of that name; False if they can't be read."""
+    try:
+        reverse(name, args=["x"] if name == _UNSUBSCRIBE else None)
+    except NoReverseMatch:
+        return True
+    except Exception:  # noqa: BLE001  # URLs that don't import, or none at all, are for Django to report
+        return False
+    return False
+
+
+def _goes_to_users(parsed: ParsedRule) -> bool:
+    """Return whether messages of a rule go to users who may switch them off, by a channel outside the project."""
+    if parsed.rule.locked or not parsed.rule.enabled:
+        return False
+    return any(
+        spec in KEYWORDS
+        or spec.startswith((USER, GROUP))
+        or any(leads_to_users(spec, item) for item in _models(parsed))
+        for _where, spec, channel in _recipients_of(parsed)
+        if not channel.recipients_are_users
+    )
+
+
+def unreachable_problems(databases: Sequence[str]) -> Iterator[Problem]:
+    """Report users and groups in the settings who are nobody that would be notified, by the users there are now.
+
+    Nothing is said of a database without users: it is a new one, or that of a test.
+    """
+    try:
+        using = router.db_for_read(get_user_model())
+        if using not in databases:
+            return
+        with transaction.atomic(using=using):
+            found = list(_unreachable(using)) if all_users().exists() else []
+    except Exception:  # noqa: BLE001  # there may be no users, no tables yet, and backends of anybody's code
+        return
+    yield from found
+
+
+def _unreachable(using: str) -> Iterator[Problem]:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for parsed in get_registry().parsed:
+        models = () if _WITHOUT_OBJECT.issuperset(parsed.rule.events) and not parsed.rule.models else _models(parsed)
+        for where, spec, channel in _recipients_of(parsed):
+            is_user = channel.recipients_are_users and spec != ACTOR and not is_path(spec) and is_key(spec)
+            if is_user or spec == SUPERUSERS or spec.startswith((USER, GROUP)):
+                reasons.setdefault((where, spec), []).append(_why_nobody(spec, channel, models, using))
+    for (where, spec), found in reasons.items():
+        if all(found):
+            message = f'names "{spec}", and nobody would be notified: {found[0]}'
+            hint = "Correct the recipient or the account. audit_rules --explain lists who is skipped."
+            yield Problem("W044", where, message, hint)
+
+
+def _why_nobody(spec: str, channel: Channel, models: Sequence[type[Model]], using: str) -> str:
+    """Return why a recipient would get no message about any of the models, ``""`` if somebody would."""
+    if spec.startswith(GROUP) and (unknown := _unknown_group(spec)):
+        return unknown
+    obstacles = []
+    try:
+        for label in [model._meta.label_lower for model in models] or [""]:
+            event = AuditEvent(model=label, object_id="")
+            # What a project's own backends and VISIBILITY say, they say of objects and events that exist.
+            is_known = all(map(_is_djangos_backend, get_backends())) and not is_left_to_project(label)
+            for target in _users_meant(spec, channel, event):
+                found = permitted(target, channel, using) if is_known else target
+                if not found.obstacle:
+                    return ""
+                obstacles.append(found.obstacle)
+    except DeliveryError as error:
+        return str(error)
+    return next(iter(obstacles), "")
+
+
+def _is_djangos_backend(backend: object) -> bool:
+    return type(backend).__module__.startswith("django.")
+
+
 def permission_problems() -> Iterator[Problem]:
     """Report users that a path leads to, and who are skipped without the permission to view the object."""
     found: dict[str, Problem] = {}
@@ -103,19 +224,23 @@ def _recipients() -> Iterator[tuple[str, str, Channel, Sequence[type[Model]]]]:
     """Yield where each recipient stands, the recipient, its channel, and the models of the objects they concern."""
     used: set[str] = set()
     for parsed in get_registry().parsed:
-        for entry, path, unread in parsed.notify:
-            channel = _channel(entry.channel)
-            if channel is None or "to" in unread:
-                continue
-            if entry.to is None:
-                used.add(entry.channel)
-            where = _option(entry.channel) if entry.to is None else f'{path}["to"]'
-            for spec in named_by(channel) if entry.to is None else entry.to:
-                yield where, spec, channel, _models(parsed)
+        used |= {entry.channel for entry, _path, unread in parsed.notify if entry.to is None and "to" not in unread}
+        for where, spec, channel in _recipients_of(parsed):
+            yield where, spec, channel, _models(parsed)
     for alias in get_settings().channels:
         unused = None if alias in used else _channel(alias)
         for spec in named_by(unused) if unused else ():
             yield _option(alias), spec, unused, ()  # type: ignore[misc]
+
+
+def _recipients_of(parsed: ParsedRule) -> Iterator[tuple[str, str, Channel]]:
+    for entry, path, unread in parsed.notify:
+        channel = _channel(entry.channel)
+        if channel is None or "to" in unread:
+            continue
+        where = _option(entry.channel) if entry.to is None else f'{path}["to"]'
+        for spec in named_by(channel) if entry.to is None else entry.to:
+            yield where, spec, channel
 
 
 def _option(alias: str) -> str:
@@ -247,6 +372,9 @@ def _reasons(spec: str, channel: Channel, model: type[Model], using: str) -> Ite
             permission = f"{model._meta.app_label}.view_{model._meta.model_name}"
             yield _("An actor without the permission %(permission)s is skipped.") % {"permission": permission}
         return
+    if mistake := spec_problem(spec, channel, [model]):
+        yield f"It {mistake[0]}. {mistake[1] or ''}".rstrip()
+        return
     problem = _unknown_group(spec) if spec.startswith(GROUP) else ""
     if problem:
         yield problem
@@ -257,17 +385,21 @@ def _reasons(spec: str, channel: Channel, model: type[Model], using: str) -> Ite
 
 def _targets(spec: str, channel: Channel, model: type[Model], event: AuditEvent, using: str) -> Iterable[Target]:
     """Return the users that a recipient stands for, none if it stands for no users or they are not known yet."""
+    if is_field_path(spec, model):
+        users = _users_on_path(spec, model, using) if leads_to_users(spec, model) else ()
+        return (user_target(user, channel, [event]) for user in users)
+    return _users_meant(spec, channel, event)
+
+
+def _users_meant(spec: str, channel: Channel, event: AuditEvent) -> Iterable[Target]:
+    """Return the users that a recipient names by itself, none if it is something else."""
     if spec.startswith(USER):
         return [user_target(single_user(spec, [event]), channel, [event], f'"{spec}"')]
     if spec == SUPERUSERS or spec.startswith(GROUP):
-        users: Iterable[Model] = members_of(spec)
-    elif is_field_path(spec, model):
-        users = _users_on_path(spec, model, using) if leads_to_users(spec, model) else ()
-    elif channel.recipients_are_users and is_key(spec):
+        return (user_target(user, channel, [event]) for user in islice(members_of(spec), LOOKED_AT))
+    if channel.recipients_are_users and is_key(spec):
         return [user_target(user_by_key(spec), channel, [event], f'"{spec}"')]
-    else:
-        return []
-    return (user_target(user, channel, [event]) for user in islice(users, LOOKED_AT))
+    return []
 
 
 def _users_on_path(spec: str, model: type[Model], using: str) -> QuerySet[Model]:
@@ -294,6 +426,14 @@ def _unknown_group(spec: str) -> str:
     return f'There is no group "{name}". {did_you_mean(name, known)}'
 
 
+def _user_fields() -> set[str]:
+    """Return the names of the fields of users, none in a project without users."""
+    try:
+        return {field.name for field in get_user_model()._meta.get_fields()}
+    except ImproperlyConfigured:
+        return set()
+
+
 def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> tuple[str, str | None] | None:
     """Return what is wrong with a recipient in the settings and the edit to make, None if it may be right.
 
@@ -304,13 +444,21 @@ def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> 
 
     """
     if spec in (ACTOR, SUPERUSERS) or spec.startswith((USER, GROUP)):
-        return None
+        needed = "groups" if spec.startswith(GROUP) else "is_superuser" if spec == SUPERUSERS else ""
+        if needed in ("", *_user_fields()):
+            return None
+        return f"needs users with the field {needed}, which there are none of", "Name a function that finds the users."
     meant = [model for model in models if is_field_path(spec, model)]
+    is_mailed = channel.needs_recipient and not channel.recipients_are_users
     if meant:
-        return path_problem(spec, meant)
+        return path_problem(spec, meant, may_be_number=not is_mailed)
+    function = find_function(spec)
+    if function is not None:
+        mistake = call_mistake(function, ["event"], may_yield=True)
+        return (mistake, "Name a function that takes the event and returns users or addresses.") if mistake else None
     dotted = "." in spec and is_path(spec)
-    if dotted and channel.needs_recipient and models and find_function(spec) is None:
+    if dotted and channel.needs_recipient and models:
         return path_problem(spec, models)
     if channel.recipients_are_users and not dotted and not is_key(spec):
         return "isn't the primary key of a user", f'Write "{USER}{spec}" for the user of that name.'
-    return channel.recipient_problem(spec) if find_function(spec) is None else None
+    return channel.recipient_problem(spec)

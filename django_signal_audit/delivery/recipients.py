@@ -14,11 +14,22 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist, FieldError, ObjectDoesNotExist, ValidationError
-from django.db.models import Manager, Model, QuerySet
+from django.db.models import (
+    BooleanField,
+    DateField,
+    DecimalField,
+    DurationField,
+    FloatField,
+    IntegerField,
+    Manager,
+    Model,
+    QuerySet,
+    TimeField,
+)
 from django.utils.functional import cached_property
 
 from django_signal_audit.channels.base import Channel
-from django_signal_audit.delivery.rendering import load_subjects
+from django_signal_audit.delivery.subjects import load_subjects
 from django_signal_audit.events.keys import MAX_LENGTH, object_id
 from django_signal_audit.events.masking import is_secret
 from django_signal_audit.events.values import safe_str
@@ -79,12 +90,19 @@ def secret_name(spec: str) -> str:
     return next((name for name in spec.split(".") if is_secret(name) or name.startswith("_")), "")
 
 
-def path_problem(spec: str, models: Iterable[type[Model]]) -> tuple[str, str] | None:
-    """Return what is wrong with a path and the edit to make, None if it may lead to somebody from one of the models."""
+def path_problem(spec: str, models: Iterable[type[Model]], *, may_be_number: bool = True) -> tuple[str, str] | None:
+    """Return what is wrong with a path and the edit to make, None if it may lead to somebody from one of the models.
+
+    Args:
+        spec: The path.
+        models: The models.
+        may_be_number: Whether a number may name somebody, as the primary key of a user does.
+
+    """
     if secret := secret_name(spec):
         return f"passes {secret!r}, which is private", "Name the user it belongs to."
     models = list(models)
-    problems = [_walk(model, spec.split(".")) for model in models]
+    problems = [_walk(model, spec.split("."), may_be_number=may_be_number) for model in models]
     if None in problems:
         return None
     first, _, rest = spec.partition(".")
@@ -119,7 +137,7 @@ def leads_to_users(spec: str, model: type[Model]) -> bool:
     return False
 
 
-def _walk(model: type[Model], names: list[str]) -> tuple[str, str] | None:
+def _walk(model: type[Model], names: list[str], *, may_be_number: bool) -> tuple[str, str] | None:
     for name in names:
         if name in _masked(model):
             return f"passes {name!r}, which is private", "Name the user it belongs to."
@@ -131,11 +149,21 @@ def _walk(model: type[Model], names: list[str]) -> tuple[str, str] | None:
             return f"is neither a path from {model._meta.label} nor a function", hint
         target = fields[name].related_model
         if not isinstance(target, type):
-            return None
+            return _value_problem(fields[name], may_be_number=may_be_number)
         model = target
     if issubclass(model, get_user_model()):
         return None
     return f"leads to {model._meta.label}, which is neither a user nor an address", "Go on to a user or an address."
+
+
+# What their columns hold is nobody's address, whatever the channel.
+_NO_ADDRESSES = (BooleanField, DateField, DecimalField, DurationField, FloatField, TimeField)
+
+
+def _value_problem(field: Any, *, may_be_number: bool) -> tuple[str, str] | None:
+    if not isinstance(field, _NO_ADDRESSES) and (may_be_number or not isinstance(field, IntegerField)):
+        return None
+    return f"leads to a {type(field).__name__}, which is neither a user nor an address", "Name a user or an address."
 
 
 def ask(spec: str, function: Callable[[AuditEvent], Any], event: AuditEvent) -> list[Named]:
@@ -228,7 +256,7 @@ def _by_project(user: Model, events: Sequence[AuditEvent], using: str) -> Sequen
     asked = {event.pk for event in events if is_left_to_project(event.model)}
     if not asked:
         return events
-    left = narrowed(user, AuditEvent.objects.using(using).filter(pk__in=asked))
+    left = narrowed(user, AuditEvent.of_all_tenants.using(using).filter(pk__in=asked))
     seen = set(left.values_list("pk", flat=True))
     return [event for event in events if event.pk not in asked or event.pk in seen]
 
@@ -240,6 +268,8 @@ def _is_open(event: AuditEvent) -> bool:
 
 # What the reason of a notification that a throttle suppressed begins with.
 THROTTLED = "Throttled: "
+# The same of one that its user does not want.
+PREFERRED = "Preference: "
 
 Users: TypeAlias = dict[str, Model]
 Events: TypeAlias = Sequence[AuditEvent]
@@ -304,7 +334,8 @@ def is_active(user: Model) -> bool:
     return bool(getattr(user, "is_active", True))
 
 
-def _username(user: Model) -> str:
+def username(user: Model) -> str:
+    """Return what a user logs in with."""
     return str(getattr(user, get_user_model().USERNAME_FIELD))
 
 
@@ -315,11 +346,11 @@ def user_target(user: Model | None, channel: Channel, events: Events, name: str 
     obstacle = ""
     recipient = address or channel.address(user)
     if not is_active(user):
-        obstacle = f"The user {_username(user)} is not active."
+        obstacle = f"The user {username(user)} is not active."
     elif not recipient:
-        obstacle = f'The user {_username(user)} has no address for the channel "{channel.alias}".'
+        obstacle = f'The user {username(user)} has no address for the channel "{channel.alias}".'
     if obstacle:
-        recipient = f"{USER}{_username(user)}"
+        recipient = f"{USER}{username(user)}"
     return Target(recipient[:MAX_LENGTH], events, user, address, obstacle)
 
 
@@ -331,7 +362,7 @@ def permitted(target: Target, channel: Channel, using: str) -> Target:
     if events:
         return replace(target, events=events)
     label = target.events[0].model
-    return replace(target, obstacle=f"The user {_username(target.user)} may not view {label}.")
+    return replace(target, obstacle=f"The user {username(target.user)} may not view {label}.")
 
 
 def reach(target: Target, channel: Channel, notification: Notification) -> Resolved:

@@ -8,6 +8,10 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache, lru_cache
+from html.entities import html5
+from types import ModuleType
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -15,14 +19,20 @@ from django.conf import settings
 
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings
-from django_signal_audit.events.masking import is_secret, without_values
+from django_signal_audit.events.masking import is_secret
+from django_signal_audit.events.payloads import secrets_in
+from django_signal_audit.events.secret_texts import HIDDEN, secrets_named_in, without_values
 from django_signal_audit.events.values import clean_text, safe_str
 from django_signal_audit.exceptions import DeliveryError, SignalAuditError
 
-HIDDEN = "********"
 # Shorter ones would blot out half of the text.
 _SHORTEST_SECRET = 4
 _SHORTEST_PART = 8
+# Parts of a key between dots or slashes may be words.
+_LONG_PART = 16
+_KEY_OF_WEBHOOK = "whsec_"
+# Options are small; what holds a whole application is not walked through.
+_MOST_PARTS = 1000
 # Nothing that long is echoed as a whole, and its pattern would be slow.
 _LONGEST = 512
 
@@ -34,18 +44,33 @@ def hide(text: str, channel: Channel | None) -> str:
     """Return the text with stars in place of the secrets of a channel and of the project's settings."""
     secrets = {*_of_project(), *(_of_channel(channel) if channel else ())}
     for secret in sorted(secrets, key=len, reverse=True):
-        text = re.sub(_pattern(secret[:_LONGEST]), HIDDEN, text, flags=re.IGNORECASE)
+        text = _pattern(secret[:_LONGEST]).sub(HIDDEN, text)
     return text
 
 
-def _pattern(secret: str) -> str:
+# Where a line, or a word that is too long for it, is broken. A bound keeps the search linear, here and below.
+_BREAK = r"(?:=?(?:\r?\n|(?:\\{1,16}r)?\\{1,16}n)[ \t>]{0,8}|[\u00ad\u200b]|&shy;|<wbr ?/?>)?"
+
+
+@lru_cache(256)
+def _pattern(secret: str) -> re.Pattern[str]:
     """Return the pattern of a secret as it is, encoded as a whole, or with any of its characters escaped."""
-    whole = [re.escape(form) for form in _encoded(secret.encode("utf-8", "surrogatepass"))]
-    return "|".join([*whole, "".join(map(_character, secret))])
+    data = _bytes(secret)
+    forms = [_BREAK.join(map(re.escape, form)) for form in _encoded(data)]
+    forms.append(f"{_BREAK}[: -]?".join(f"{byte:02x}" for byte in data))
+    return re.compile("|".join([*forms, _BREAK.join(map(_part, _PARTS.findall(secret)))]), re.IGNORECASE)
+
+
+def _bytes(text: str) -> bytes:
+    """Return a text in UTF-8, or the bytes that it was made of where these were no text."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _encoded(data: bytes) -> Iterator[str]:
-    yield data.hex()
+    yield base64.b32encode(data).decode().rstrip("=")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             # What stands before and after shifts the letters: those that depend on it are left out.
@@ -55,18 +80,30 @@ def _encoded(data: bytes) -> Iterator[str]:
                 yield text[begin:end]
 
 
-# Each time that a text is put into another, the backslashes double. A bound keeps the search linear.
+# Each time that a text is put into another, the backslashes double.
 _ESCAPES = r"\\{1,16}"
+_PARTS = re.compile(r"\s+|\S")
+# Blanks are changed to others, and in number. They are taken all at once: each by itself would take a square's time.
+_BLANK = (
+    rf"(?:\s|%(?:25){{0,8}}(?:20|0[9ad])|=20|{_ESCAPES}(?:[nrt]|x(?:20|0[9ad])|0(?:40|1[125]))|&#x?[0-9ad]{{1,8}};)"
+)
+_BLANKS = rf"(?:{_BLANK}{{1,160}}+|\+{{1,160}}?)"
+
+
+def _part(part: str) -> str:
+    return _BLANKS if part.isspace() else _character(part)
 
 
 def _character(character: str) -> str:
-    """Return the pattern of a character with each way to escape it in URLs, JSON, HTML, Python and C."""
+    """Return the pattern of a character with each way to escape it in URLs, JSON, HTML, mails, Python and C."""
     code = ord(character)
-    data = character.encode("utf-8", "surrogatepass")
+    data = _bytes(character)
     forms = {
         re.escape(character),
         "".join(f"%(?:25){{0,8}}{byte:02x}" for byte in data),
         "".join(rf"{_ESCAPES}x{byte:02x}" for byte in data),
+        "".join(rf"{_ESCAPES}{byte:03o}" for byte in data),
+        "".join(f"={byte:02x}" for byte in data),
         rf"{_ESCAPES}u{{?0{{0,8}}{code:x}}}?",
         f"&#0{{0,8}}{code};?",
         f"&#x0{{0,8}}{code:x};?",
@@ -74,28 +111,33 @@ def _character(character: str) -> str:
     if code < 0x100:
         forms.add(rf"{_ESCAPES}x{code:02x}")
     if not character.isalnum():
-        forms |= {rf"{_ESCAPES}{re.escape(character)}", *_NAMED.get(character, ())}
+        forms.add(rf"{_ESCAPES}{re.escape(character)}")
+    forms.update(_html_names().get(character, ()))
     return f"(?:{'|'.join(sorted(forms, key=len, reverse=True))})"
 
 
-_NAMED = {
-    "&": ("&amp;",),
-    "<": ("&lt;",),
-    ">": ("&gt;",),
-    '"': ("&quot;",),
-    "'": ("&apos;",),
-    " ": (r"\+", r"\s{1,80}"),
-    "\n": (rf"{_ESCAPES}n", r"\s{1,80}"),
-    "\t": (rf"{_ESCAPES}t", r"\s{1,80}"),
-}
+@cache
+def _html_names() -> dict[str, list[str]]:
+    """Return the names of characters in HTML, as ``&amp;``."""
+    found: dict[str, list[str]] = {}
+    for name, character in html5.items():
+        if name.endswith(";"):
+            found.setdefault(character, []).append(f"&{name}")
+    return found
 
 
 def _of_channel(channel: Channel) -> Iterator[str]:
     """Yield the texts that a channel's options have and nobody else is to see."""
     for name, value in channel.options.items():
         option = channel.option_schema.get(name)
-        for text in _texts({name: value}, secret=option is not None and option.confidential):
+        is_confidential = option is not None and option.confidential
+        for text in {*_texts({name: value}, secret=is_confidential), *_named_in({name: value})}:
             yield from _pieces(text)
+
+
+def _named_in(options: object) -> Iterator[str]:
+    """Yield the secrets that pairs, lists and texts among the options name."""
+    return _long(map(str, secrets_in(options)), _SHORTEST_SECRET)
 
 
 def _of_project() -> Iterator[str]:
@@ -121,17 +163,31 @@ def _setting(name: str) -> object:
 
 
 def _texts(options: object, secret: bool = False) -> Iterator[str]:
-    """Yield the texts under secret names, at any depth."""
-    if isinstance(options, Mapping):
-        for name, value in options.items():
-            yield from _texts(value, secret or is_secret(str(name)))
-    elif isinstance(options, (list, tuple, set, frozenset)):
-        for value in options:
-            yield from _texts(value, secret)
-    elif secret and isinstance(options, (str, bytes, int)) and not isinstance(options, bool):
-        text = options.decode(errors="replace") if isinstance(options, bytes) else str(options)
-        if len(text) >= _SHORTEST_SECRET:
-            yield text
+    """Yield the texts under secret names, at any depth, and those of URLs and other texts that name them."""
+    waiting, seen = [(options, secret)], set[tuple[int, bool]]()
+    while waiting and len(seen) < _MOST_PARTS:
+        value, secret = waiting.pop()
+        inside = _inside(value)
+        if isinstance(inside, (str, bytes, int)) and not isinstance(inside, bool):
+            text = inside.decode(errors="replace") if isinstance(inside, bytes) else str(inside)
+            yield from _long([text] if secret else secrets_named_in(text, is_secret), _SHORTEST_SECRET)
+        elif (id(value), secret) not in seen:
+            seen.add((id(value), secret))
+            if isinstance(inside, Mapping):
+                waiting += [(item, secret or is_secret(str(name))) for name, item in inside.items()]
+            elif isinstance(inside, (list, tuple, set, frozenset)):
+                waiting += [(item, secret) for item in inside]
+
+
+def _inside(value: Any) -> object:
+    """Return the attributes of an object that is none of Python's own, any other value as it is."""
+    if isinstance(value, (str, bytes, int, Mapping, list, set, frozenset, type, ModuleType)):
+        return value
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in fields(value)}
+    if isinstance(value, tuple):
+        return dict(zip(value._fields, value, strict=False)) if hasattr(value, "_fields") else value
+    return getattr(value, "__dict__", None)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -143,8 +199,22 @@ def _pieces(text: str) -> Iterator[str]:
         yield from _long(re.split(r"[\s;=,]+", text), _SHORTEST_SECRET + 2)
     for word in words:
         yield from _credentials(word)
-    yield from _long([text.removeprefix("whsec_")], _SHORTEST_PART)
+    yield from _parts_of_key(text)
     yield from _of_url(text)
+
+
+def _parts_of_key(text: str) -> Iterator[str]:
+    """Yield the parts of a key that are secret by themselves: "id:secret", "prefix.secret", "whsec_secret"."""
+    if "://" not in text:
+        yield from _long(re.split("[:|]", text), _SHORTEST_SECRET + 2)
+        yield from _long(re.split("[.,/~:|]", text), _LONG_PART)
+    plain = text.removeprefix(_KEY_OF_WEBHOOK)
+    yield from _long([plain], _SHORTEST_PART)
+    if plain != text:
+        try:
+            yield base64.b64decode(plain, validate=True).decode(errors="surrogateescape")
+        except binascii.Error:
+            return
 
 
 def _credentials(word: str) -> Iterator[str]:

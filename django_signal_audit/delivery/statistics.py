@@ -1,19 +1,29 @@
-"""How the outbox is doing: how many rows are in which state, and how late the oldest is."""
+"""How the outbox is doing: how many rows are in which state, how late the oldest is, and what takes long."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.db.models import Min
+from django.utils import timezone
 
-from django_signal_audit.delivery.recipients import THROTTLED
-from django_signal_audit.models import Notification
+from django_signal_audit.conf import get_settings
+from django_signal_audit.delivery.recipients import PREFERRED, THROTTLED
+from django_signal_audit.events.documents import printable
+from django_signal_audit.models import ChannelState, Notification
 from django_signal_audit.models.events import utc_now
 
 from . import outbox
+from .unknown import left_to_others
 
 STATUS = Notification.STATUS
+
+# What has been sending for longer is named.
+LONG = dt.timedelta(seconds=10)
+# So many are named.
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class Statistics:
         lapsed: How many claims have lapsed: their workers died, or take longer than their lease.
         collecting: How many pending rows wait for the end of a digest's window.
         throttled: How many of the skipped ones were too much for a throttle.
+        unwanted: How many of the skipped ones their users did not want.
 
     """
 
@@ -34,6 +45,7 @@ class Statistics:
     lapsed: int
     collecting: int
     throttled: int
+    unwanted: int
 
 
 def collect_statistics(using: str) -> Statistics:
@@ -45,12 +57,103 @@ def collect_statistics(using: str) -> Statistics:
         lapsed=outbox.due(using, STATUS.claimed).count(),
         collecting=rows.filter(status=STATUS.pending).exclude(digest_key="").count(),
         throttled=rows.filter(status=STATUS.skipped, last_error__startswith=THROTTLED).count(),
+        unwanted=rows.filter(status=STATUS.skipped, last_error__startswith=PREFERRED).count(),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message that is being sent, by which channel, and for how long."""
+
+    pk: int
+    channel: str
+    age: dt.timedelta
+
+    def __str__(self) -> str:
+        seconds = f"{self.age.total_seconds():.0f} s (since {_moment(utc_now() - self.age)})"
+        return f'notification {self.pk} has been sending by channel "{printable(self.channel)}" for {seconds}'
+
+
+def long_sends(using: str) -> list[Send]:
+    """Return the messages that have been sending for long, the longest first."""
+    rows = Notification.objects.using(using).filter(status=STATUS.claimed, available_at__gt=utc_now())
+    found = rows.order_by("status_changed").values_list("pk", "channel", "status_changed")
+    sends = [Send(pk, channel, timezone.now() - since) for pk, channel, since in found[:MOST_NAMED]]
+    return [send for send in sends if send.age > LONG]
+
+
+def troubled_channels(using: str) -> list[str]:
+    """Return what is to be said of the channels that are left alone or paused, a line for each."""
+    lines = []
+    for state in ChannelState.objects.using(using).order_by("channel"):
+        name = printable(state.channel)
+        if state.paused_at is not None:
+            lines.append(f'channel "{name}" is paused since {_moment(state.paused_at)}')
+        if state.until is not None and state.since is not None:
+            lines.append(
+                f'channel "{name}" fails since {_moment(state.since)} and is left alone until {_moment(state.until)}: '
+                f"{printable(state.last_error)}"
+            )
+    return lines
+
+
+def _moment(moment: dt.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def lateness(using: str) -> dt.timedelta:
-    """Return for how long the oldest row that is due, in whatever status, has been waiting; zero if none is."""
-    waiting = (STATUS.pending, STATUS.failed, STATUS.claimed)
-    moments = [outbox.due(using, status).aggregate(oldest=Min("available_at"))["oldest"] for status in waiting]
+    """Return for how long the oldest row that is due, in whatever status, has been waiting; zero if none is.
+
+    A message that is being sent counts too, once that takes long. One that is left to workers whose settings know it
+    has longer, see ``unknown.py``.
+    """
+    known = {"channel__in": get_settings().channels, "unknown_since": None}
+    due = [outbox.due(using, status).filter(**known) for status in outbox.UNFINISHED]
+    moments = [rows.aggregate(oldest=Min("available_at"))["oldest"] for rows in due]
     now = utc_now()
-    return max((now - moment for moment in moments if moment), default=dt.timedelta())
+    ages = [now - moment for moment in moments if moment]
+    return max([*ages, *(send.age for send in long_sends(using))], default=dt.timedelta())
+
+
+def prometheus(using: str) -> str:
+    """Return the state of the outbox in the text format of Prometheus."""
+    return "".join(f"{line}\n" for line in _lines(using))
+
+
+def _lines(using: str) -> Iterator[str]:
+    found, sends = collect_statistics(using), long_sends(using)
+    left = sum(item.count for item in left_to_others(using))
+    yield from _metric("notifications", "Notifications by status.")
+    for status, count in found.by_status.items():
+        yield f'signal_audit_notifications{{status="{status}"}} {count}'
+    plain = {
+        "oldest_due_seconds": ("For how long the oldest notification has been due.", lateness(using).total_seconds()),
+        "expired_leases": ("Claims whose workers died.", found.lapsed),
+        "in_digest": ("Pending notifications that wait for the end of a digest.", found.collecting),
+        "left_to_others": ("Notifications that wait for a worker whose settings know their rule.", left),
+        "throttled": ("Notifications that a throttle has suppressed.", found.throttled),
+        "unwanted": ("Notifications that their users did not want.", found.unwanted),
+    }
+    for name, (text, value) in plain.items():
+        yield from _metric(name, text)
+        yield f"signal_audit_{name} {value:g}"
+    states = list(ChannelState.objects.using(using).order_by("channel"))
+    yield from _metric("channel_failing", "Whether a channel is left alone because it fails.")
+    for state in states:
+        yield f'signal_audit_channel_failing{{channel="{_escaped(state.channel)}"}} {int(state.until is not None)}'
+    yield from _metric("channel_paused", "Whether somebody has paused a channel.")
+    for state in states:
+        yield f'signal_audit_channel_paused{{channel="{_escaped(state.channel)}"}} {int(state.paused_at is not None)}'
+    yield from _metric("long_send_seconds", "For how long messages have been sending that take long.")
+    for send in sends:
+        labels = f'channel="{_escaped(send.channel)}",notification="{send.pk}"'
+        yield f"signal_audit_long_send_seconds{{{labels}}} {send.age.total_seconds():g}"
+
+
+def _metric(name: str, text: str) -> Iterator[str]:
+    yield f"# HELP signal_audit_{name} {text}"
+    yield f"# TYPE signal_audit_{name} gauge"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -35,6 +35,16 @@ class M2MChange:
         return bool(self.added or self.removed)
 
 
+class RowChange(NamedTuple):
+    """What happened to one row of a model, where that is all there is to say."""
+
+    pk: Any
+    # The text of the object, with stars for the secrets that the object knows of.
+    text: str
+    source: Source
+    fields: Mapping[str, FieldChange]
+
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -43,7 +53,8 @@ class Change(NamedTuple):
 
     ``fields`` holds, by field name, what the database held before and holds now; ``members`` the same for m2m
     fields. ``instance`` is the object in memory where there is one: it names the object and feeds callable
-    conditions, never the values. ``object_repr`` is its text where that was asked for already.
+    conditions, never the values. ``object_repr`` is its text where that was asked for already. ``row`` is what else is
+    known of the row as it is now, by field name.
     """
 
     event_type: str
@@ -56,6 +67,7 @@ class Change(NamedTuple):
     fields: Mapping[str, FieldChange] = _NOTHING
     members: Mapping[str, M2MChange] = _NOTHING
     data: Mapping[str, Any] = _NOTHING
+    row: Mapping[str, Any] = _NOTHING
     actor: Any = None
     level: str = Level.INFO.value
 

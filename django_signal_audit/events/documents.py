@@ -24,6 +24,8 @@ JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, J
 DIGEST_KEY = "$digest"
 MASK_KEY = "$masked"
 ESCAPE_KEY = "$value"
+# The tag of a value that was erased: nothing is known of it any more, and everything that knows tags shows it so.
+ERASED_TAG = "erased"
 RESERVED = {DIGEST_KEY, MASK_KEY, ESCAPE_KEY}
 
 CONTAINERS = (list, tuple, set, frozenset, dict)
@@ -48,7 +50,12 @@ def safe_str(value: object) -> str:
         # A subclass of str may have methods of its own, and what str() gives may be one.
         return str.__str__(str(value))
     except Exception as error:  # noqa: BLE001  # any user code may run in __str__, and a log must not break a write
-        return f"<{type(value).__name__}: __str__ raised {type(error).__name__}>"
+        return text_of_failure(value, error)
+
+
+def text_of_failure(value: object, error: Exception) -> str:
+    """Return what stands for the text of a value whose ``__str__`` raised."""
+    return f"<{type(value).__name__}: __str__ raised {type(error).__name__}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +236,9 @@ def decode_tag(value: JSONValue) -> Any:
         return value
     if MASK_KEY in value:
         return Masked(str(value[MASK_KEY]))
-    if DIGEST_KEY in value and isinstance(value.get("length"), int):  # what SQL wrote may have any shape
-        return Digest(str(value[DIGEST_KEY]), int(str(value["length"])))
+    length = value.get("length")
+    if DIGEST_KEY in value and type(length) is int:  # what SQL wrote may have any shape
+        return Digest(str(value[DIGEST_KEY]), length)
     return {key: decode_tag(item) for key, item in unescaped(value).items()}
 
 

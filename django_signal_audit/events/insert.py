@@ -38,6 +38,7 @@ class EventRow(NamedTuple):
     context: dict[str, JSONValue]
     correlation_id: str
     signature: int
+    tenant: str
 
     def as_event(self, using: str, pk: int | None = None) -> AuditEvent:
         """Return the event as an object, as if it had been read from the database."""
@@ -77,6 +78,11 @@ def insert_row(row: EventRow, using: str) -> int:
         return int(cursor.lastrowid)
 
 
+def prepared_row(row: EventRow, using: str) -> tuple[Any, ...]:
+    """Return the columns of an event as the driver takes them."""
+    return _prepare([row], connections[using])[0]
+
+
 def insert_rows(rows: Sequence[EventRow], using: str) -> None:
     """Write many events with one statement, or as few as the database takes."""
     connection = connections[using]
@@ -109,12 +115,24 @@ def _batches(
 
 
 def _unnested(prepared: Sequence[tuple[object, ...]], using: str) -> tuple[str, list[Any]]:
-    """Return the statement and its parameters: an array per column, one value where all rows have the same."""
+    """Return the statement and its parameters: an array per column, one value where all rows have the same.
+
+    The JSON of a column goes as one document: as texts in an array, each would have its quotes escaped.
+    """
     columns = list(zip(*prepared, strict=True))
     is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
     shared = [column[0] for column, same in zip(columns, is_shared, strict=True) if same]
-    arrays = [list(column) for column, same in zip(columns, is_shared, strict=True) if not same]
+    own = [(name, column) for name, column, same in zip(EventRow._fields, columns, is_shared, strict=True) if not same]
+    arrays = [f"[{','.join(column)}]" if _is_json(name) else _array(column) for name, column in own]
     return _unnest_sql(using, is_shared), [*shared, *arrays]
+
+
+def _array(column: Sequence[Any]) -> str | list[Any]:
+    """Return a column as PostgreSQL's array; psycopg would escape its texts one by one, in Python."""
+    if all(value.__class__ is str for value in column) and "".join(column).isprintable():
+        # Of what is printable, JSON and an array escape the same characters in the same way.
+        return f"{{{json.dumps(column, ensure_ascii=False)[1:-1]}}}"
+    return list(column)
 
 
 # MariaDB takes no JSON that is nested deeper than 31; a digest is a level too.
@@ -142,7 +160,7 @@ def _field(name: str) -> Any:
     return AuditEvent._meta.get_field(name)
 
 
-_TEXTS = ("event_type", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id")
+_TEXTS = ("event_type", "object_id", "object_repr", "actor_id", "actor_repr", "correlation_id", "tenant")
 
 
 @lru_cache(1024)
@@ -184,6 +202,7 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
             dumped(row.context),
             row.correlation_id,
             row.signature,
+            row.tenant,
         )
         for row in rows
     ]
@@ -209,9 +228,13 @@ def _unnest_sql(using: str, is_shared: tuple[bool, ...]) -> str:
         [f"%s::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in shared]
         + [f"{quote(name)}::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in own]
     )
-    arrays = ", ".join(["%s::text[]"] * len(own))
+    arrays = ", ".join("jsonb_array_elements(%s::jsonb)" if _is_json(name) else "unnest(%s::text[])" for name in own)
     # WITH ORDINALITY: the ids have to ascend in the order of the rows.
     return (
         f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) SELECT {values} "  # noqa: S608  # our own names
-        f"FROM unnest({arrays}) WITH ORDINALITY AS given({', '.join(map(quote, own))}, position) ORDER BY position"
+        f"FROM ROWS FROM ({arrays}) WITH ORDINALITY AS given({', '.join(map(quote, own))}, position) ORDER BY position"
     )
+
+
+def _is_json(name: str) -> bool:
+    return _POSTGRESQL_CASTS.get(name) == "jsonb"

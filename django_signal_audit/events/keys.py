@@ -78,7 +78,7 @@ def parse_id(model: type[models.Model], name: str) -> Any:
     try:
         parts = json.loads(name) if len(fields) > 1 else [name]
         key = tuple(plain_field(field).to_python(part) for field, part in zip(fields, parts, strict=True))
-    except (ValidationError, ValueError, TypeError):
+    except (ValidationError, ValueError, TypeError, RecursionError):
         return None
     if any(isinstance(part, int) and not -_MAX_INTEGER <= part < _MAX_INTEGER for part in key):
         return None  # no column holds it, and SQLite's driver refuses it

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from django_signal_audit.conf import DEFAULT_MASK_FIELDS, DOCUMENTED_MASK_FIELDS, get_settings, on_settings_changed
 from django_signal_audit.events.documents import (
@@ -22,8 +21,14 @@ from django_signal_audit.events.documents import (
     mask,
     unescaped,
 )
-
-IsSecret: TypeAlias = Callable[[str], bool]
+from django_signal_audit.events.secret_texts import (
+    HIDDEN,
+    LONGEST_NAME,
+    IsSecret,
+    may_name_secrets,
+    parsed,
+    secrets_named_in,
+)
 
 # The keys of an object that says by one value what another one is.
 _NAMES = frozenset({
@@ -34,41 +39,75 @@ _VALUES = frozenset({
     "after", "before", "content", "current", "data", "default", "from", "new", "new_value", "newvalue", "old",
     "old_value", "oldvalue", "previous", "text", "to", "v", "val", "value", "values",
 })  # fmt: skip
-_LONGEST_NAME = 100
+# The last words of keys whose list has the names, or the values, of what lies beside each other in two lists.
+_LISTS_OF_NAMES = _NAMES | {"col", "column", "fieldname"}
+_LISTS_OF_VALUES = _VALUES | {"arg", "cell", "datum", "entries", "item", "record", "result", "row", "tuple"}
 # Nobody nests the JSON of a text deeper than Python's interpreter can follow.
 _DEEPEST = 10_000
-# A text that begins so may be JSON.
-OPENINGS = frozenset('{["\ufeff \t\r\n')
-_BLANKS = "\ufeff \t\r\n"
-# "Authorization: …" and "--password=…", as parts of a list.
-_HIDDEN = "********"
-# A name and what stands between it and its value, which may in turn hold names and values: a URL does.
-# It begins at the beginnings of words alone, and takes nothing back: long words must not take long.
-_NAMED = re.compile(r"""(?<![\w-])([\w-]++)["']?\s*+[=:]\s*+["']?""")
-_QUOTED_NAME = re.compile(r'"([^"\\]{1,100})"\s*+:\s*+')
-_VALUE = re.compile(r"""[^\s&"',;]*""")
-_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
-_URL_ARGUMENT = re.compile(r"([?&#;]([\w.\[\]-]+)=)([^&#;\s]+)")
-_LINE = re.compile(r"\s*-{0,2}([A-Za-z][\w.-]*)\s*[:=]\s*\S")
+_NAME = re.compile(r"[^\W\d]+")
+_LABEL = re.compile(r"[^\W\d]+(?:[ '-][^\W\d]+)*")
 
 
-def named_values(document: Mapping[str, Any], is_secret: IsSecret) -> Collection[str]:
+def named_values(document: Mapping[str, object], is_secret: IsSecret) -> Collection[str]:
     """Return the keys of the values that another value of the object calls secret."""
     if not any(_is_name(item, is_secret) for key, item in document.items() if key.lower() in _NAMES):
         return ()
     return {key for key in document if key.lower() in _VALUES}
 
 
+def named_places(document: Mapping[str, object], is_secret: IsSecret) -> dict[str, set[int]]:
+    """Return the places of secrets in the lists of an object, or in their rows, that another list of it names."""
+    by_length: dict[int, set[int]] = {}
+    for key, names in document.items():
+        if isinstance(names, list) and _last_word(key) in _LISTS_OF_NAMES:
+            places = {place for place, item in enumerate(names) if _names_column(item, is_secret)}
+            if places:
+                by_length.setdefault(len(names), set()).update(places)
+    if not by_length:
+        return {}
+    found = {
+        key: set[int]().union(*(by_length[length] for length in _lengths(values) & by_length.keys()))
+        for key, values in document.items()
+        if isinstance(values, list) and _last_word(key) in _LISTS_OF_VALUES
+    }
+    return {key: places for key, places in found.items() if places}
+
+
+def _lengths(values: list[Any]) -> set[int]:
+    return {len(values), *(len(row) for row in values if isinstance(row, list))}
+
+
+@lru_cache(1_000)
+def _last_word(key: str) -> str:
+    return singular((words_of(key[-LONGEST_NAME:]) or ("",))[-1])
+
+
+def _names_column(item: object, is_secret: IsSecret) -> bool:
+    if isinstance(item, dict):
+        return any(_is_name(name, is_secret) for key, name in item.items() if key.lower() in _NAMES)
+    return _is_name(item, is_secret)
+
+
+def header_places(items: list[Any], is_secret: IsSecret) -> set[int]:
+    """Return the places of secrets in the rows of a table whose first row has their names."""
+    header = items[0] if len(items) > 1 else None
+    if not isinstance(header, list) or len(header) < 2 or not all(isinstance(name, str) for name in header):
+        return set()
+    if not all(isinstance(row, list) and len(row) == len(header) for row in items):
+        return set()
+    # A list of pairs has no header, but begins with the name of a secret and the secret.
+    if len(header) == 2 and not all(map(_NAME.fullmatch, header)):
+        return set()
+    return {place for place, name in enumerate(header) if _is_name(name, is_secret)}
+
+
 def secret_places(items: list[Any], is_secret: IsSecret) -> Iterator[int]:
-    """Yield the places in a list of what is a secret by itself, or by what stands before it."""
-    for place, item in enumerate(items):
-        if not isinstance(item, str):
-            continue
-        line = _LINE.match(item[: 2 * _LONGEST_NAME])
-        if line and is_secret(line[1]):
-            yield place
-        elif item.startswith("-") and place + 1 < len(items) and _is_name(item, is_secret) and "=" not in item:
+    """Yield the places in a list of what is a secret by what stands before it."""
+    for place, item in enumerate(items[:-1]):
+        if isinstance(item, str) and item.startswith("-") and "=" not in item and _is_name(item, is_secret):
             yield place + 1
+    if is_pair(items, is_secret) and may_be_value(items[1]):
+        yield 1
 
 
 def is_pair(item: object, is_secret: IsSecret) -> bool:
@@ -76,64 +115,20 @@ def is_pair(item: object, is_secret: IsSecret) -> bool:
     return isinstance(item, list) and len(item) == 2 and _is_name(item[0], is_secret)
 
 
+def may_be_value(item: object) -> bool:
+    """Return whether the second of two items is a value: words may be those of two names, or of two labels."""
+    if isinstance(item, str):
+        return item != "" and not _LABEL.fullmatch(item)
+    return isinstance(item, (int, float)) and not isinstance(item, bool)
+
+
 def are_pairs(items: list[Any]) -> bool:
     """Return whether a list has nothing but pairs of a name and a value."""
     return all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
 
 
-def parsed(text: str) -> Any:
-    """Return the list or object that a text is the JSON of, None if it is none.
-
-    Others may read a text that only begins as JSON, and the last or the first value of a key that comes twice: of the
-    former, the names are returned with the beginnings of their values, of the latter, all values.
-    """
-    if text[:1] not in OPENINGS or text.lstrip(_BLANKS)[:1] not in ("{", "[", '"'):
-        return None
-    try:
-        found = json.loads(text.lstrip(_BLANKS), object_pairs_hook=_with_all_values, parse_int=_number)
-    except (ValueError, RecursionError):
-        return {name[1]: text[name.end() : name.end() + 1] for name in _QUOTED_NAME.finditer(text)} or None
-    if isinstance(found, str):
-        return parsed(found)
-    return found if isinstance(found, (dict, list)) else None
-
-
-def _with_all_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) == len(pairs):
-        return document
-    found: dict[str, list[Any]] = {}
-    for key, value in pairs:
-        found.setdefault(key, []).append(value)
-    return dict(found)
-
-
-def _number(text: str) -> int | str:
-    # Python refuses to read an integer of thousands of digits.
-    return int(text) if len(text) < _LONGEST_NAME else text
-
-
 def _is_name(item: object, is_secret: IsSecret) -> bool:
-    return isinstance(item, str) and len(item) <= _LONGEST_NAME and is_secret(item)
-
-
-def without_values(text: str, is_secret: IsSecret) -> str:
-    """Return a text of no known form with stars in place of what follows the name of a secret."""
-    parts, start = [], 0
-    for name in _NAMED.finditer(text):
-        value = _VALUE.match(text, name.end())
-        if name.start() >= start and is_secret(name[1][-_LONGEST_NAME:]) and value:
-            parts += [text[start : name.end()], _HIDDEN]
-            start = value.end()
-    return "".join([*parts, text[start:]])
-
-
-def harmless_url(text: str, is_secret: IsSecret) -> str:
-    """Return a text with stars in place of the passwords and secret arguments of URLs in it."""
-    if "://" not in text:
-        return text
-    text = _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", text)
-    return _URL_ARGUMENT.sub(lambda found: f"{found[1]}{_HIDDEN}" if is_secret(found[2]) else found[0], text)
+    return isinstance(item, str) and len(item) <= LONGEST_NAME and is_secret(item)
 
 
 # A word ends where upper case begins after lower case, and before the last capital of an acronym ("APIToken"). "IDs" is
@@ -153,11 +148,12 @@ _QUESTIONS = frozenset({"has", "is", "must", "needs", "requires"})
 _AMOUNTS = frozenset({"completion", "input", "max", "maximum", "min", "minimum", "num", "output", "prompt", "total"})
 # Names are written in one word as well, with whatever before it: "pgpassword", "csrfmiddlewaretoken".
 _ENDINGS = ("apikey", "authkey", "passcode", "passphrase", "passwd", "password", "privatekey", "secret", "secretkey",
-            "sessid", "sessionid", "token")  # fmt: skip
-# These are secrets if the name says nothing else, and many things in a longer one.
-_ALONE = frozenset({"auth", "pass", "sid"})
+            "sessid", "sessionid", "token", "密码", "密碼", "パスワード", "비밀번호")  # fmt: skip
+# These are secrets if the name says nothing else, and many things in a longer one. "Parola" is an Italian word, too.
+_ALONE = frozenset({"auth", "parola", "pass", "sid"})
+# Letters that have no accent by Unicode, and are written without one in code.
+_PLAIN_LETTERS = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"})
 
-HIDDEN = str(Masked(""))
 # The keys of documents are what users send: not all of them are to be remembered.
 _REMEMBERED = 10_000
 
@@ -171,7 +167,8 @@ def words_of(name: str) -> Words:
 
 
 def _without_accents(name: str) -> str:
-    return "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    letters = unicodedata.normalize("NFKD", name).translate(_PLAIN_LETTERS)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def singular(word: str) -> str:
@@ -202,6 +199,11 @@ def _mask_fields() -> frozenset[str]:
 
 
 @cache
+def _endings() -> tuple[str, ...]:
+    return tuple("".join(words_of(ending)) for ending in _ENDINGS)
+
+
+@cache
 def _secret_words() -> frozenset[Words]:
     return runs_of(_mask_fields())
 
@@ -228,7 +230,7 @@ def is_secret(name: str) -> bool:
 
 
 def _resembles(words: Words) -> bool:
-    return any(singular(word).endswith(_ENDINGS) for word in words) or (len(words) == 1 and words[0] in _ALONE)
+    return any(singular(word).endswith(_endings()) for word in words) or (len(words) == 1 and words[0] in _ALONE)
 
 
 def _is_about(words: Words) -> bool:
@@ -249,13 +251,20 @@ def is_guess(name: str) -> bool:
     return not any(words[start : start + len(run)] == run for run in _documented_words() for start in range(len(words)))
 
 
+def is_left_out(name: str) -> bool:
+    """Return whether a name is a secret's beyond doubt, and MASK_FIELDS has replaced the default that says so."""
+    words = words_of(name)
+    is_plain = contains(words, runs_of(DOCUMENTED_MASK_FIELDS)) and not _is_about(words)
+    return is_plain and not is_refused(name) and not is_secret(name)
+
+
 def _is_default() -> bool:
     return _mask_fields() >= set(DEFAULT_MASK_FIELDS)
 
 
 @on_settings_changed
 def _reset() -> None:
-    for function in (_mask_fields, _secret_words, _refused, is_secret):
+    for function in (_mask_fields, _secret_words, _refused, is_secret, _judged):
         function.cache_clear()
 
 
@@ -275,33 +284,67 @@ def mask_document(
 
     """
     if isinstance(value, str):
-        return mask(scope, value) if _is_secret_json(value) else value
+        return mask(scope, value) if has_secrets(value) else value
     if isinstance(value, list):
         return _mask_list(value, scope, names)
     if not isinstance(value, dict) or is_stand_in(value):
         return value
     inner = unescaped(value)
-    named = named_values(inner, is_secret)
+    named, places = named_values(inner, is_secret), named_places(inner, is_secret)
     masked: JSONValue = {
-        key: mask_document(item, (*scope, key), names)
-        if key in containers or not (key in names or key in named or is_secret(key))
-        else _mask_item(item, (*scope, key))
+        key: _mask_item(item, (*scope, key))
+        if key not in containers and (key in names or key in named or is_secret(key))
+        else _mask_places(item, (*scope, key), names, places[key])
+        if key in places
+        else mask_document(item, (*scope, key), names)
         for key, item in inner.items()
     }
     return masked if inner is value else {ESCAPE_KEY: masked}
 
 
 def _mask_list(items: list[JSONValue], scope: tuple[str, ...], names: Collection[str]) -> JSONValue:
-    alone = set(secret_places(items, is_secret))
+    alone, columns = set(secret_places(items, is_secret)), header_places(items, is_secret)
     pairs = are_pairs(items)
+
+    def masked(place: int, item: JSONValue) -> JSONValue:
+        inner = (*scope, str(place))
+        if place in alone:
+            return _mask_item(item, inner)
+        if pairs and is_pair(item, is_secret) and not (columns and place == 0):
+            return _mask_row(item, inner, names, {1})
+        return _mask_row(item, inner, names, columns if place else set())
+
+    return [masked(place, item) for place, item in enumerate(items)]
+
+
+def _mask_places(
+    items: JSONValue, scope: tuple[str, ...], names: Collection[str], places: Collection[int]
+) -> JSONValue:
+    """Return a list with its secrets in some places masked, or in these places of each of its rows."""
+    if any(isinstance(item, list) for item in items):  # type: ignore[union-attr]
+        return [_mask_row(item, (*scope, str(place)), names, places) for place, item in enumerate(items)]  # type: ignore[arg-type]
+    return _mask_row(items, scope, names, places)
+
+
+def _mask_row(row: JSONValue, scope: tuple[str, ...], names: Collection[str], places: Collection[int]) -> JSONValue:
+    if not places or not isinstance(row, list):
+        return mask_document(row, scope, names)
     return [
-        _mask_item(item, (*scope, str(place)))
-        if place in alone
-        else [item[0], _mask_item(item[1], (*scope, str(place), "1"))]
-        if pairs and isinstance(item, list) and is_pair(item, is_secret)
-        else mask_document(item, (*scope, str(place)), names)
-        for place, item in enumerate(items)
+        (_mask_item if place in places else mask_document)(item, (*scope, str(place))) for place, item in enumerate(row)
     ]
+
+
+def has_secrets(text: str, *, is_column: bool = False) -> bool:
+    """Return whether a text is of a form that names a secret in it, JSON among them.
+
+    Args:
+        text: The text.
+        is_column: Whether it is the value of a field, and so may be prose.
+
+    """
+    if not may_name_secrets(text):
+        return False
+    return any(True for _ in secrets_named_in(text, is_secret, is_column=is_column)) or _is_secret_json(text)
 
 
 def _is_secret_json(text: str) -> bool:
@@ -321,35 +364,54 @@ def is_plain_document(value: Any) -> bool:
     """Return whether a value is JSON as it is, bounded, and has nothing that may have to be masked or escaped."""
     containers = [value]
     for item in containers:
-        if item.__class__ is dict:
-            is_plain, parts = _are_plain_keys(item), list(item.values())
-        else:
-            is_plain, parts = item.__class__ is list and _is_plain_list(item), item
-        if not is_plain or not _PLAIN.issuperset(map(type, parts)) or len(containers) > MAX_DEPTH:
+        kind = type(item)
+        if len(containers) > MAX_DEPTH or not (
+            _are_plain_keys(item) if kind is dict else kind is list and _is_plain_list(item)
+        ):
             return False
-        if any(part[:1] in OPENINGS for part in parts if part.__class__ is str):
-            return False
-        containers += [part for part in parts if part.__class__ in _CONTAINERS]
+        for part in item.values() if kind is dict else item:
+            kind = type(part)
+            if kind is str:
+                if may_name_secrets(part) and has_secrets(part):
+                    return False
+            elif kind in _CONTAINERS:
+                containers.append(part)
+            elif kind not in _PLAIN:
+                return False
     return True
 
 
 _TEXTS = frozenset({str})
 _CONTAINERS = frozenset({dict, list})
-_PLAIN = frozenset({*_CONTAINERS, str, int, float, bool, type(None)})
+_PLAIN = frozenset({int, float, bool, type(None)})
 
 
 def _are_plain_keys(document: dict[Any, object]) -> bool:
-    return (
-        _TEXTS.issuperset(map(type, document))
-        and RESERVED.isdisjoint(document)
-        and not any(map(is_secret, document))
-        and not named_values(document, is_secret)
-    )
+    if not _TEXTS.issuperset(map(type, document)):
+        return False
+    # The documents of a column mostly have the same keys.
+    judge = _judged if len(document) <= _FEW_KEYS else _judged.__wrapped__
+    are_plain, name_others = judge(tuple(document))
+    return are_plain and not (name_others and (named_values(document, is_secret) or named_places(document, is_secret)))
+
+
+_FEW_KEYS = 50
+
+
+@lru_cache(_REMEMBERED)
+def _judged(keys: tuple[str, ...]) -> tuple[bool, bool]:
+    """Return whether the keys of an object are neither secret nor reserved, and whether some may name others."""
+    are_plain = RESERVED.isdisjoint(keys) and not any(map(is_secret, keys))
+    return are_plain, any(key.lower() in _NAMES or _last_word(key) in _LISTS_OF_NAMES for key in keys)
 
 
 def _is_plain_list(items: list[object]) -> bool:
     # A list is a pair only within a list of pairs; a closer look finds out.
-    return not is_pair(items, is_secret) and next(secret_places(items, is_secret), None) is None
+    return (
+        not is_pair(items, is_secret)
+        and not header_places(items, is_secret)
+        and next(secret_places(items, is_secret), None) is None
+    )
 
 
 def _mask_item(item: JSONValue, scope: tuple[str, ...]) -> JSONValue:

@@ -7,6 +7,8 @@ from contextlib import suppress
 
 from django.db.models import Model, prefetch_related_objects
 
+from django_signal_audit.events.savepoints import own_queries_anywhere
+
 from .payloads import text_of
 
 # Objects whose related ones are fetched by one query: as many as every database lets a query name.
@@ -33,12 +35,13 @@ def texts_of(objects: Sequence[Model]) -> list[str]:
 def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
     """Return the texts in order; each may describe relations to fetch for the objects that are still to come."""
     known: set[str] = set()
+    block = own_queries_anywhere()
     for start in range(0, len(objects), _TOGETHER):
         peers = objects[start : start + _TOGETHER]
         _fetch(peers, known)
         for place, one in enumerate(peers):
             before = _followed(one)
-            yield text_of(one)
+            yield text_of(one, block=block)
             if found := _followed(one) - before - known:
                 known |= found
                 _fetch(peers[place + 1 :], found)
@@ -46,7 +49,7 @@ def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
 
 def _fetch(objects: Sequence[Model], paths: Set[str]) -> None:
     # What cannot be fetched together is fetched as __str__ asks for it, and fails there if it has to.
-    with suppress(Exception):
+    with suppress(Exception), own_queries_anywhere():
         prefetch_related_objects(objects, *sorted(paths))
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeAlias
 
+from django.apps import apps
 from django.db import models
+from django.db.models.fields import AutoFieldMixin
 
-from django_signal_audit.conf import on_settings_changed
+from django_signal_audit.conf import DEFAULT_MASK_FIELDS, on_settings_changed
 
-from .masking import contains, is_guess, is_refused, is_secret, runs_of, words_of
+from .masking import Words, contains, is_guess, is_refused, is_secret, may_be_value, runs_of, singular, words_of
 
 Model: TypeAlias = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -34,11 +36,34 @@ _KNOWN_BASES = ("django.", "django_signal_audit.")
 # A field with one of the latter as its last word is a secret in a model with one of the former in its name.
 _SECRET_MODELS = runs_of([
     "token", "secret", "credential", "password", "passcode", "otp", "totp", "hotp", "session", "nonce", "invitation",
-    "invite", "verification", "activation", "recovery", "authenticator", "passkey", "api_key", "access_key",
-    "email_confirmation", "phone_confirmation",
+    "invite", "verification", "activation", "recovery", "authenticator", "passkey", "api_key", "email_confirmation",
+    "phone_confirmation", "registration_code", "pairing_code", "device_code", "share_link",
+    *(name for name in DEFAULT_MASK_FIELDS if name.endswith(("_code", "_key", "_link"))),
 ])  # fmt: skip
 _SECRET_IN_THEM = {"key", "code", "hash", "digest", "value", "nonce"}
 _TEXTS = (models.CharField, models.TextField, models.BinaryField, models.UUIDField)
+# A code may be a number. A key or a value that is one counts or refers to something.
+_CODES = {"code", "nonce"}
+# What a code or a key is of, when it is no secret: "country_code", "public_key".
+_KNOWN_TO_ALL = {
+    "area", "bank", "cache", "calling", "country", "coupon", "currency", "dial", "dialing", "discount", "error", "exit",
+    "foreign", "item", "lang", "language", "locale", "postal", "postcode", "product", "promo", "promotion", "public",
+    "reason", "referral", "region", "response", "role", "sort", "state", "status", "type", "zip",
+}  # fmt: skip
+# Models of these last words say something about secrets, and hold none.
+_ABOUT = {
+    "category", "choice", "kind", "level", "plan", "policy", "provider", "reason", "setting", "state", "status",
+    "template", "type",
+}  # fmt: skip
+# A link that has what identifies a row of these models lets somebody in, unless another field does.
+_LINKS = runs_of([
+    "token", "invitation", "invite", "magic_link", "share_link", "shared_link", "private_link", "secret_link",
+    "public_link", "guest_link", "download_link", "upload_link", "login_link", "access_link", "reset_link",
+    "invite_link", "one_time_link", "password_reset", "email_verification", "email_confirmation", "email_activation",
+    "account_activation", "account_verification",
+])  # fmt: skip
+_IDENTIFIERS = {"guid", "id", "link", "slug", "uid", "url", "uuid"}
+_ENDS_OF_LINKS = {"code", "link", "request"}
 # Of packages whose names do not tell.
 _KNOWN = {
     "oauth2_provider.grant": {"code"},
@@ -100,6 +125,44 @@ def has_secret_key(model: Model) -> bool:
 on_settings_changed(has_secret_key.cache_clear)
 
 
+@cache
+def _shapes() -> dict[frozenset[str], frozenset[str]]:
+    """Return the masked names of rows as ``values()`` and ``model_to_dict()`` give them, by all of their names."""
+    found: dict[frozenset[str], frozenset[str]] = {}
+    for model in apps.get_models():
+        fields = model._meta.concrete_fields
+        masked = {name for field in fields if is_masked(field) for name in (field.name, field.attname)}
+        editable = [field.name for field in (*fields, *model._meta.many_to_many) if field.editable]
+        for names in (frozenset(field.attname for field in fields), frozenset(editable)) if masked else ():
+            found[names] = found.get(names, frozenset()) | (masked & names)
+    return found
+
+
+on_settings_changed(_shapes.cache_clear)
+
+
+def secrets_of_row(row: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of the secrets in an object that seems to be a row: it has all names of one, and no other.
+
+    Two names are few: what has both of them may be anything, so its secrets have to look like such.
+    """
+    names = _shapes().get(frozenset(row), frozenset())
+    return names if len(row) > 2 else frozenset(name for name in names if may_be_value(row[name]))
+
+
+def secrets_of_serialized(document: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of the masked fields of an object as Django serializes it, with "pk" for its primary key."""
+    label, fields = document.get("model"), document.get("fields")
+    if not isinstance(label, str) or "pk" not in document or not isinstance(fields, dict):
+        return frozenset()
+    try:
+        model: Any = apps.get_model(label)
+    except (LookupError, ValueError):
+        return frozenset()
+    names = frozenset(field.name for field in model._meta.concrete_fields if is_masked(field))
+    return names | {"pk"} if has_secret_key(model) else names
+
+
 def _why(field: Field) -> Reason | None:
     if is_refused(field.name):
         return None
@@ -119,12 +182,43 @@ def _why_reference(field: Field) -> Reason | None:
 
 
 def _is_secret_by_model(field: Field) -> bool:
-    meta = field.model._meta
-    if field.name in _KNOWN.get(meta.label_lower, ()):
+    if field.name in _KNOWN.get(field.model._meta.label_lower, ()):
         return True
-    words = words_of(field.name)
-    is_text = isinstance(field, _TEXTS) and words and words[-1] in _SECRET_IN_THEM
-    return bool(is_text) and contains(words_of(meta.object_name or ""), _SECRET_MODELS)
+    return (_is_code(field) and _holds_secrets(_words_of_model(field))) or _is_secret_link(field)
+
+
+def _words_of_model(field: Field) -> Words:
+    return words_of(field.model.__name__) or ("",)
+
+
+def _holds_secrets(model: Words) -> bool:
+    return contains(model, _SECRET_MODELS) and model[-1] not in _ABOUT
+
+
+def _is_code(field: Field) -> bool:
+    """Return whether a field has the name and the type of a secret, as far as its model holds such."""
+    *before, last = words_of(field.name) or ("",)
+    if last not in _SECRET_IN_THEM or field.choices or not _KNOWN_TO_ALL.isdisjoint(before):
+        return False
+    is_number = isinstance(field, models.IntegerField) and not isinstance(field, AutoFieldMixin)
+    return isinstance(field, _TEXTS) or (is_number and last in _CODES)
+
+
+def _is_secret_link(field: Field) -> bool:
+    """Return whether a field identifies a row whose link lets somebody in, and the row has no other secret."""
+    if not _identifies(field) or not _lets_in(_words_of_model(field)):
+        return False
+    others = [other for other in field.model._meta.concrete_fields if not _identifies(other)]
+    return not any(_why(other) for other in others if not isinstance(other, models.ForeignKey))
+
+
+def _identifies(field: Field) -> bool:
+    return field.name in _IDENTIFIERS and isinstance(field, _TEXTS) and not field.choices
+
+
+def _lets_in(model: Words) -> bool:
+    ends = [model, model[:-1]] if model[-1] in _ENDS_OF_LINKS else [model]
+    return any(tuple(map(singular, words[start:])) in _LINKS for words in ends for start in range(len(words)))
 
 
 def _encrypts(field: Field) -> bool:

@@ -43,7 +43,10 @@ def as_utc(moment: dt.datetime) -> dt.datetime:
 
 
 def _datetime_text(value: dt.datetime) -> str:
-    return value.astimezone(dt.UTC).isoformat() if value.tzinfo else value.isoformat()
+    try:
+        return value.astimezone(dt.UTC).isoformat() if value.tzinfo else value.isoformat()
+    except OverflowError:
+        return value.isoformat()  # no such time in UTC: the year would be 0 or 10000
 
 
 _CONVERTERS: tuple[tuple[type | tuple[type, ...], Any], ...] = (
@@ -70,12 +73,13 @@ def to_json(value: object) -> JSONValue:
         None, bool, int, str, or a list or dict of them; a digest for bytes; ``str(value)`` for unknown types.
 
     """
-    if value is None or value.__class__ in (bool, int, str):
-        return value
+    # The class that a lazy text says to have is not its own.
+    if value is None or type(value) in (bool, int, str):
+        return value  # type: ignore[return-value]
     if isinstance(value, (bool, int)):
         return int(value)
     if isinstance(value, str):
-        return str.__str__(value)
+        return safe_str(value)
     if isinstance(value, CONTAINERS):
         return bounded(value, to_json)
     for kind, convert in _CONVERTERS:

@@ -31,8 +31,7 @@ class Mailbox:
     """The messages that were sent to one user."""
 
     def __init__(self, user: Model) -> None:
-        sent = Notification.objects.of_status(Notification.STATUS.sent).for_recipient(user)
-        self.messages: NotificationQuerySet = sent.filter(channel__in=_aliases())
+        self.messages: NotificationQuerySet = inbox_rows().for_recipient(user)
 
     def count_unread(self) -> int:
         """Return how many messages are unread, 1,000 for that many and more."""
@@ -73,6 +72,11 @@ class Mailbox:
     def read_up_to(self, key: int) -> int:
         """Mark a message and all older ones as read, and return how many were unread; newer ones nobody has seen."""
         return self.messages.filter(pk__lte=key).mark_read()
+
+
+def inbox_rows() -> NotificationQuerySet:
+    """Return the messages in the inboxes of all users."""
+    return Notification.objects.of_status(Notification.STATUS.sent).filter(channel__in=_aliases())
 
 
 def _aliases() -> list[str]:

@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
+from django_signal_audit.inbox.choices import objects_to_mute
 from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.models import Notification
 from django_signal_audit.reports.display import spelled_out
@@ -53,7 +54,7 @@ def marked(request: HttpRequest) -> tuple[list[int], int | None]:
         BadRequest: Neither is named, or not as keys, or more than 1,000 are.
 
     """
-    said = _json(request) if request.content_type == "application/json" else _form(request)
+    said = json_of(request) if request.content_type == "application/json" else _form(request)
     ids = said.get("ids") or []
     if not isinstance(ids, list) or len(ids) > MOST_KEYS:
         msg = f"ids must be a list of at most {MOST_KEYS} ids of messages."
@@ -70,7 +71,13 @@ def _form(request: HttpRequest) -> Mapping[str, Any]:
     return {"ids": request.POST.getlist("ids"), "up_to": request.POST.get("up_to")}
 
 
-def _json(request: HttpRequest) -> Mapping[str, object]:
+def json_of(request: HttpRequest) -> Mapping[str, Any]:
+    """Return the JSON object that a request brings.
+
+    Raises:
+        BadRequest: It brings none.
+
+    """
     try:
         said = json.loads(request.body)
     except (ValueError, RecursionError, UnreadablePostError):
@@ -93,7 +100,13 @@ def show(request: HttpRequest) -> HttpResponse:
     mailbox = Mailbox(_user(request))
     page = mailbox.page(**cursors(request))
     mailbox.see(page.messages)
-    context = {"page": page, "unread": mailbox.count_unread(), "query": request.GET.urlencode()}
+    objects = objects_to_mute(page.messages)
+    context = {
+        "page": page,
+        "shown": [(message, objects.get(message.pk)) for message in page.messages],
+        "unread": mailbox.count_unread(),
+        "query": request.GET.urlencode(),
+    }
     response = render(request, "django_signal_audit/inbox/messages.html", context)
     response.content = spelled_out(response.content.decode())
     return response

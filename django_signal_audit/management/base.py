@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 
+from django_signal_audit.context.scopes import choosing_tenant
 from django_signal_audit.events.documents import printable
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.arguments import check_database
@@ -59,7 +60,8 @@ class AuditCommand(BaseCommand):
     def execute(self, *args: object, **options: object) -> str | None:
         """Run the command; a database that cannot be used is a CommandError."""
         try:
-            return super().execute(*args, **options)
+            with choosing_tenant(str(options.get("tenant") or "") or None):
+                return super().execute(*args, **options)
         except CommandError as error:
             # It may quote what somebody typed, and has to leave the terminal alone.
             text = printable(str(error))

@@ -20,7 +20,7 @@ from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.reports.arguments import check_database, parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.json_lookups import HasItem
+from django_signal_audit.reports.functions import HasItem
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.hints import LEVEL_SYNONYMS
 from django_signal_audit.rules.patterns import find_model, is_wildcard, matching, meant_label
@@ -29,6 +29,10 @@ from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
 
 MOMENTS = "12h, 7d or 2w ago, a date (midnight), or a date and time"
+
+
+# The options that say which events are meant.
+FILTERS = ("since", "until", "model", "event", "actor", "object", "rule", "level", "tenant")
 
 
 def add_filter_options(parser: ArgumentParser) -> None:
@@ -40,6 +44,7 @@ def add_filter_options(parser: ArgumentParser) -> None:
     parser.add_argument("--actor", help="Only events of this actor, by key or by exact name.")
     parser.add_argument("--object", metavar="KEY", help="Only events of objects with this primary key.")
     parser.add_argument("--rule", help="Only events this rule matched.")
+    parser.add_argument("--tenant", help="Only events of this tenant.")
     parser.add_argument("--level", help=f"Only events of this level: {', '.join(Level.values)}.")
 
 
@@ -59,6 +64,7 @@ def filter_of(options: dict[str, Any]) -> EventFilter:
         actor=options["actor"] or "",
         rule=_rule(options["rule"], options["database"]),
         level=_level(options["level"]),
+        tenant=options["tenant"] or "",
         **moments,
     )
 

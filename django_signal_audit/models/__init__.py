@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from .events import AuditEvent, AuditEventQuerySet
-from .notifications import Notification, NotificationQuerySet, Throttle
+from .evidence import AuditCheckpoint, AuditLeaf, AuditPrune, AuditReceipt
+from .notifications import ChannelState, ConfirmedDatabase, Notification, NotificationQuerySet, Throttle
+from .preferences import Mute, Preference, QuietHours
 
-__all__ = ["AuditEvent", "AuditEventQuerySet", "Notification", "NotificationQuerySet", "Throttle"]
+__all__ = [
+    "AuditCheckpoint",
+    "AuditEvent",
+    "AuditEventQuerySet",
+    "AuditLeaf",
+    "AuditPrune",
+    "AuditReceipt",
+    "ChannelState",
+    "ConfirmedDatabase",
+    "Mute",
+    "Notification",
+    "NotificationQuerySet",
+    "Preference",
+    "QuietHours",
+    "Throttle",
+]

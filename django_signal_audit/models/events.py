@@ -10,10 +10,11 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, Self
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
-from django.db import models
+from django.db import connections, models
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
@@ -22,9 +23,13 @@ from django_signal_audit.events.changes import FieldChange, M2MChange
 from django_signal_audit.events.keys import MAX_LENGTH, new_uid, object_id, row_id
 from django_signal_audit.events.values import decode
 from django_signal_audit.exceptions import ImmutableEvent
-from django_signal_audit.models.fields import AnyCharField, Moment, NameField, Text, UtcDateTimeField
-from django_signal_audit.models.inheritance import labels_including_children
-from django_signal_audit.models.state import fold, in_order, typed
+from django_signal_audit.models.fields import AnyCharField, Moment, NameField, TenantField, Text, UtcDateTimeField
+from django_signal_audit.models.guards import changes_allowed
+from django_signal_audit.models.inheritance import labels_including_children, rows_of_children
+from django_signal_audit.models.names import NameIndex, TenantIndex
+from django_signal_audit.models.renames import current_label, current_name, former_labels, renamed_changes
+from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed
+from django_signal_audit.models.tenants import current_tenant
 
 
 class Signature(NamedTuple):
@@ -60,6 +65,8 @@ class SignatureField(models.BigIntegerField):  # type: ignore[type-arg]  # gener
 
 
 REPR_LENGTH = 255
+# Before all events: imported ones have negative ids.
+BEFORE_ALL = -(2**63)
 
 
 def utc_now() -> dt.datetime:
@@ -75,6 +82,15 @@ _pruning: ContextVar[bool] = ContextVar("django_signal_audit_pruning", default=F
 def is_pruning() -> bool:
     """Return whether the events that are deleted now are deleted by ``prune()``."""
     return _pruning.get()
+
+
+# Set while a person's data is erased, which changes nothing but what leaves do not hold.
+_erasing: ContextVar[bool] = ContextVar("django_signal_audit_erasing", default=False)
+
+
+def is_erasing() -> bool:
+    """Return whether the events that are changed now are changed by ``audit_erase``."""
+    return _erasing.get()
 
 
 def refuse(what: str) -> NoReturn:
@@ -97,11 +113,18 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def for_model(self, model: type[models.Model]) -> Self:
         """Return the events of a model; a proxy's are those of its concrete model."""
         concrete = model._meta.concrete_model or model
-        return self.filter(model=concrete._meta.label_lower)
+        label = concrete._meta.label_lower
+        return self.filter(model__in=(label, *former)) if (former := former_labels(label)) else self.filter(model=label)
 
     def by_actor(self, user: Any) -> Self:
         """Return the events a user caused, given as the user or as the primary key."""
         return self.filter(actor_id=object_id(user.pk if isinstance(user, models.Model) else user))
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return the events of a tenant."""
+        found = self.filter(tenant=tenant)
+        # SQLite looks into an index of some rows only where its condition is said too.
+        return found.filter(tenant__gt="") if tenant and connections[self.db].vendor == "sqlite" else found
 
     def of_type(self, *event_types: str) -> Self:
         """Return the events of the named types."""
@@ -138,15 +161,14 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
         """
         concrete = model._meta.concrete_model or model
-        key = row_id(concrete, pk)
-        labels = labels_including_children(concrete)
-        events = self.filter(model__in=labels, object_id=key, event_type__in=ROW_EVENTS).order_by("id")
-        if at is not None:
-            events = events.filter(recorded_at__lte=at)
-        rows = events.values_list("object_id", "model", "event_type", "changes").iterator(chunk_size=1000)
-        # Some databases find "a" where "A" was asked for.
-        state = fold(concrete, rows, {}).get(key)
-        return None if state is None or state.values is None else typed(concrete, state.values)
+        values = recorded_state(self, concrete, pk, at).values
+        return None if values is None else typed(concrete, values)
+
+    async def astate_of(
+        self, model: type[models.Model], pk: object, at: dt.datetime | None = None
+    ) -> dict[str, Any] | None:
+        """Return the recorded state of one row, like ``state_of``."""
+        return await sync_to_async(self.state_of)(model, pk, at)
 
     def prune(self) -> int:
         """Delete the events of this queryset for good and return how many they were: the only way to lose any.
@@ -170,13 +192,84 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         return super().bulk_create(objs, *args, **kwargs)
 
 
+def recorded_state(
+    events: AuditEventQuerySet, model: type[models.Model], pk: object, at: dt.datetime | None = None
+) -> RecordedState:
+    """Return what ``state_of`` does, in the JSON that events have; ``model`` is a concrete one."""
+    key = row_id(model, pk)
+    labels = labels_including_children(model)
+    rows = events.filter(model__in=labels, object_id=key, event_type__in=ROW_EVENTS).order_by("id")
+    if at is not None:
+        rows = rows.filter(recorded_at__lte=at)
+    # Some databases find "a" where "A" was asked for.
+    state = fold(model, _read_changes(rows), {}).get(key)
+    if state is None or state.values is None:
+        return _state_within_child(events, model, pk, at)
+    return state
+
+
+# So many changes are in memory at once.
+_PAGE = 1000
+
+
+def _read_changes(rows: AuditEventQuerySet) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Yield object id, label, type and changes of each event, in the order of the keys; memory stays constant."""
+    columns = ("object_id", "model", "event_type", "changes")
+    if connections[rows.db].vendor != "mysql":
+        yield from rows.values_list(*columns).iterator(chunk_size=_PAGE)
+        return
+    # Its driver reads all that a statement finds into memory.
+    last: int | None = BEFORE_ALL
+    while last is not None:
+        page = list(rows.filter(pk__gt=last).values_list(*columns, "pk")[:_PAGE])
+        last = page[-1][-1] if len(page) == _PAGE else None
+        yield from (row[:-1] for row in page)
+
+
+def _state_within_child(
+    events: AuditEventQuerySet, model: type[models.Model], pk: object, at: dt.datetime | None
+) -> RecordedState:
+    """Return what events of a child's row with another key say of the parent's row that it extends."""
+    own = own_fields(model)
+    for child, found in rows_of_children(model, pk, events.db):
+        state = recorded_state(events, child, found, at)
+        if state.values is not None:
+            state.values = {name: value for name, value in state.values.items() if name in own}
+            return state
+    return RecordedState()
+
+
 def delete_pruned(events: AuditEventQuerySet) -> int:
     """Delete the rows of what is being pruned and return how many they were: the caller records that."""
     token = _pruning.set(True)
     try:
-        return models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
+        with changes_allowed(events.db):
+            return models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
     finally:
         _pruning.reset(token)
+
+
+def erase_values(events: AuditEventQuerySet, values: dict[str, Any]) -> None:
+    """Overwrite personal values of events: the caller records that."""
+    token = _erasing.set(True)
+    try:
+        with changes_allowed(events.db):
+            models.QuerySet.update(events, **values)
+    finally:
+        _erasing.reset(token)
+
+
+_Manager = models.Manager.from_queryset(AuditEventQuerySet)
+
+
+class AuditEventManager(_Manager["AuditEvent"]):
+    """The events of the current tenant, where the setting TENANT names a function; otherwise all events."""
+
+    def get_queryset(self) -> AuditEventQuerySet:
+        """Return them."""
+        events = AuditEventQuerySet(self.model, using=self._db)
+        tenant = current_tenant()
+        return events.for_tenant(tenant) if tenant else events
 
 
 class AuditEvent(models.Model):
@@ -202,8 +295,11 @@ class AuditEvent(models.Model):
     context = models.JSONField(_("context"), default=dict)
     correlation_id: Text = AnyCharField(_("correlation id"), max_length=64, blank=True)
     signature = SignatureField(editable=False)
+    # The database fills it for code that doesn't know it yet.
+    tenant: Text = TenantField(_("tenant"), max_length=MAX_LENGTH, blank=True, default="", db_default="")
 
-    objects = AuditEventQuerySet.as_manager()
+    objects = AuditEventManager()
+    of_all_tenants = AuditEventQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("audit event")
@@ -211,15 +307,23 @@ class AuditEvent(models.Model):
         ordering = ["-id"]
         # Only those that some page asks for: nobody adds, changes or deletes an event by hand.
         default_permissions = ("view",)
-        permissions = [("revert_auditevent", _("Can revert changes"))]
+        permissions = [
+            ("revert_auditevent", _("Can revert changes")),
+            ("restore_auditevent", _("Can restore versions")),
+            ("export_auditevent", _("Can export audit events")),
+            ("prune_auditevent", _("Can prune audit events")),
+            ("erase_auditevent", _("Can erase personal data")),
+        ]
         indexes = [
             models.Index(fields=["model", "object_id", "id"], name="dsa_event_object"),
             # Each of the others answers one question of the log, in its order.
             models.Index(fields=["recorded_at", "id"], name="dsa_event_recorded_at"),
             models.Index(fields=["signature", "recorded_at", "id"], name="dsa_event_signature"),
             models.Index(fields=["actor_id", "recorded_at", "id"], name="dsa_event_actor"),
-            models.Index(fields=["actor_repr", "recorded_at", "id"], name="dsa_event_actor_name"),
+            NameIndex(fields=["actor_repr", "recorded_at", "id"], name="dsa_event_actor_name"),
+            NameIndex(fields=["object_repr", "recorded_at", "id"], name="dsa_event_object_name"),
             models.Index(fields=["correlation_id", "recorded_at", "id"], name="dsa_event_correlation"),
+            TenantIndex(fields=["tenant", "recorded_at", "id"], name="dsa_event_tenant"),
         ]
 
     def __str__(self) -> str:
@@ -241,7 +345,7 @@ class AuditEvent(models.Model):
     def model_class(self) -> type[models.Model] | None:
         """Return the model the event is about, None if there is none or it is gone from the project."""
         try:
-            return apps.get_model(self.model)
+            return apps.get_model(current_label(self.model))
         except (LookupError, ValueError):
             return None
 
@@ -249,7 +353,7 @@ class AuditEvent(models.Model):
         """Return the model's field of that name, None if it is gone."""
         model = self.model_class
         try:
-            found = model._meta.get_field(name) if model else None
+            found = model._meta.get_field(current_name(self.model, name)) if model else None
         except FieldDoesNotExist:
             return None
         return found if isinstance(found, models.Field) else None
@@ -276,7 +380,8 @@ class AuditEvent(models.Model):
         }
 
     def _changes(self) -> list[tuple[str, object]]:
-        return [(name, self.changes[name]) for name in in_order(self.model_class, self.changes)]
+        changes = renamed_changes(self.model, self.changes)
+        return [(name, changes[name]) for name in in_order(self.model_class, changes)]
 
     @property
     def old(self) -> dict[str, Any]:

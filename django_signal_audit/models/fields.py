@@ -66,16 +66,23 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
         return connection.ops.adapt_datetimefield_value(moment)
 
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
-        """Have PostgreSQL return seconds where the driver would return naive times of an ambiguous hour."""
+        """Have PostgreSQL return seconds where the driver could return times of an ambiguous hour.
+
+        They are naive without ``USE_TZ``. With it, psycopg2 puts the zone of the connection to the time of its clocks.
+        """
+        connection = compiler.connection
         # A subquery's column is compared with others as it is.
-        if settings.USE_TZ or compiler.connection.vendor != "postgresql" or compiler.query.subquery:
+        if connection.vendor != "postgresql" or compiler.query.subquery:
+            return sql, params
+        if settings.USE_TZ and connection.timezone_name == "UTC":
             return sql, params
         return f"EXTRACT(EPOCH FROM {sql})", params
 
     def from_db_value(self, value: Any, _expression: Any, connection: BaseDatabaseWrapper) -> Any:
         """Return the moment in UTC."""
         if isinstance(value, Decimal):
-            return _EPOCH + dt.timedelta(microseconds=int(value * 1_000_000))
+            moment = _EPOCH + dt.timedelta(microseconds=int(value * 1_000_000))
+            return moment.replace(tzinfo=dt.UTC) if settings.USE_TZ else moment
         if value is None or value.tzinfo is dt.UTC:
             return value
         if connection.vendor != "postgresql":
@@ -164,6 +171,20 @@ class NameField(AnyText, models.CharField):  # type: ignore[type-arg]
         if not isinstance(value, str) or "\\" not in value or not _codec(connection, self):
             return value
         return _ESCAPE.sub(_character, value)
+
+
+class TenantField(NameField):
+    """A NameField that tells ``a`` from ``A`` and from ``a `` on MariaDB too: one tenant must not see another's."""
+
+    def deconstruct(self) -> Any:
+        """Return what a migration writes: the column has a collation of its own."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, f"{type(self).__module__}.{type(self).__qualname__}", args, kwargs
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        """Return the type of the column."""
+        found = super().db_parameters(connection)
+        return {**found, "collation": "utf8mb4_nopad_bin"} if connection.vendor == "mysql" else found
 
 
 def _character(match: re.Match[str]) -> str:

@@ -18,6 +18,12 @@ from django_signal_audit.models.fields import AnyCharField, AnyTextField, NameFi
 from .events import AuditEvent, utc_now
 from .fields import Moment, OptionalMoment, UtcDateTimeField
 
+# What goes first.
+PRIORITIES = {Level.CRITICAL: 0, Level.WARNING: 1, Level.INFO: 2}
+LEAST = PRIORITIES[Level.INFO]
+# Those that others come before, least urgent first.
+LEAST_PRIORITIES = (LEAST, PRIORITIES[Level.WARNING])
+
 
 def new_message_id() -> str:
     """Return the text of a new UUIDv7: what a receiver recognises a repeated message by."""
@@ -47,7 +53,12 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         """Make failed, dead and skipped notifications due now, with all their attempts ahead of them."""
         now = timezone.now()
         return self.of_status(Notification.STATUS.failed, Notification.STATUS.dead, Notification.STATUS.skipped).update(
-            status=Notification.STATUS.pending, status_changed=now, modified=now, available_at=utc_now(), attempts=0
+            status=Notification.STATUS.pending,
+            status_changed=now,
+            modified=now,
+            available_at=utc_now(),
+            attempts=0,
+            unknown_since=None,
         )
 
 
@@ -81,6 +92,10 @@ class Notification(TimeStampedModel):
     # An address that was found for the user, if it isn't the account's.
     address: Text = NameField(_("address"), max_length=MAX_LENGTH, blank=True, default="", editable=False)
     level = models.CharField(_("level"), max_length=10, choices=Level.choices, default=Level.INFO, editable=False)
+    # The level as a number, so that an index has the critical ones first.
+    priority = models.PositiveSmallIntegerField(
+        default=PRIORITIES[Level.INFO], db_default=PRIORITIES[Level.INFO], editable=False
+    )
     status = StatusField(_("status"), max_length=10)
     status_changed = MonitorField(_("status changed"), monitor="status")
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
@@ -101,6 +116,13 @@ class Notification(TimeStampedModel):
     generation = models.PositiveIntegerField(default=0, editable=False)
     # Set while the row waits for the end of a digest's window: those with the same key become one message.
     digest_key = models.CharField(max_length=64, blank=True, default="", editable=False)
+    # Its user wanted a digest, and the window of that is over.
+    is_collected = models.BooleanField(default=False, db_default=False, editable=False)
+    # In a channel that keeps an order: what must not be sent before what, until it is sent, and the event's place.
+    order_key = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
+    order_no = models.BigIntegerField(default=0, db_default=0, editable=False)
+    # Since when it is left to workers whose settings know its rule: those of one worker did not.
+    unknown_since: OptionalMoment = UtcDateTimeField(null=True, editable=False)
     # What the message describes and what was sent: the uids of a digest's events and their count, a subject, a body.
     data = models.JSONField(_("data"), default=dict, blank=True)
 
@@ -114,10 +136,11 @@ class Notification(TimeStampedModel):
         default_permissions = ("view", "change")
         indexes = [
             # The claim reads this one alone; it must begin with exactly these columns (MySQL locks what it scans).
-            models.Index(fields=["status", "available_at", "id"], name="dsa_notification_due"),
+            models.Index(fields=["status", "channel", "priority", "available_at", "id"], name="dsa_notification_lane"),
             models.Index(fields=["recipient", "channel", "id"], name="dsa_notification_recipient"),
             models.Index(fields=["event"], name="dsa_notification_event"),
             models.Index(fields=["digest_key"], name="dsa_notification_digest"),
+            models.Index(fields=["order_key", "order_no"], name="dsa_notification_order"),
         ]
 
     def __str__(self) -> str:
@@ -146,7 +169,7 @@ class Notification(TimeStampedModel):
 
     def audit_events(self) -> list[AuditEvent]:
         """Return the events it describes, oldest first; pruned ones are missing."""
-        events = AuditEvent.objects.using(self._state.db).filter(uid__in=self.event_uids)
+        events = AuditEvent.of_all_tenants.using(self._state.db).filter(uid__in=self.event_uids)
         return list(events.order_by("id"))
 
 
@@ -166,3 +189,48 @@ class Throttle(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class ChannelState(models.Model):
+    """What all workers know of a channel that has failed, or that somebody has paused; others have no row.
+
+    From ``since`` on it is left alone. Once ``until`` is over, one worker tries one message.
+    """
+
+    channel: Text = AnyCharField(_("channel"), max_length=100, primary_key=True)
+    # Failures in a row, and the notification of the last: its own retries do not count again.
+    failures = models.PositiveIntegerField(_("failures"), default=0)
+    last_failed = models.BigIntegerField(null=True)
+    last_error: models.TextField[str, str] = AnyTextField(_("last error"), blank=True)
+    # How often in a row it was left alone: each time for longer.
+    openings = models.PositiveIntegerField(default=0)
+    since: OptionalMoment = UtcDateTimeField(_("left alone since"), null=True)
+    until: OptionalMoment = UtcDateTimeField(_("left alone until"), null=True)
+    paused_at: OptionalMoment = UtcDateTimeField(_("paused since"), null=True)
+
+    class Meta:
+        verbose_name = _("state of a channel")
+        verbose_name_plural = _("states of channels")
+        # Nobody edits it.
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.channel
+
+
+class ConfirmedDatabase(models.Model):
+    """A database that messages are sent from. A copy brings the row along, and is another database."""
+
+    # A hash of the name, which may be long.
+    key = models.CharField(max_length=64, primary_key=True)
+    name: models.TextField[str, str] = AnyTextField(_("database"))
+    confirmed_at: Moment = UtcDateTimeField(_("confirmed at"), default=utc_now)
+
+    class Meta:
+        verbose_name = _("confirmed database")
+        verbose_name_plural = _("confirmed databases")
+        # Nobody edits it.
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name

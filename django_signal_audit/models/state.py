@@ -11,6 +11,7 @@ from django.db import models
 
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.events.values import decode
+from django_signal_audit.models.renames import current_label, renamed_changes
 
 # What events describe a row: the names of its fields, and the JSON that events carry for their values.
 Recorded: TypeAlias = "dict[str, Any]"
@@ -21,7 +22,7 @@ _SCALARS = (str, int, float, bool)
 class RecordedState:
     """The state of one row, built up event by event, oldest first."""
 
-    __slots__ = ("_member_names", "_orphans", "has_start", "is_told", "values")
+    __slots__ = ("_orphans", "has_start", "is_told", "member_names", "values")
 
     def __init__(self) -> None:
         # None for a row that is not there.
@@ -33,14 +34,20 @@ class RecordedState:
         # Members that are there without their owner: some databases check foreign keys at the commit, so pairs may come
         # before their owner, or stay behind when its deletion is recorded, as long as a transaction is open.
         self._orphans: Recorded = {}
-        self._member_names: set[str] = set()
+        # The m2m fields among the names.
+        self.member_names: set[str] = set()
+
+    @property
+    def has_orphans(self) -> bool:
+        """Return whether there are members without their owner."""
+        return bool(self._orphans)
 
     def copy(self) -> RecordedState:
         """Return a state that goes its own way from here."""
         copied = RecordedState()
         copied.values = None if self.values is None else dict(self.values)
         copied.has_start, copied.is_told = self.has_start, self.is_told
-        copied._orphans, copied._member_names = dict(self._orphans), set(self._member_names)
+        copied._orphans, copied.member_names = dict(self._orphans), set(self.member_names)
         return copied
 
     def apply(self, event_type: str, changes: Recorded) -> None:
@@ -50,16 +57,19 @@ class RecordedState:
         changes = well_formed(changes)
         is_first = not self.is_told
         self.is_told = True
-        self._member_names |= {name for name, change in changes.items() if isinstance(change, dict)}
+        self.member_names |= {name for name, change in changes.items() if isinstance(change, dict)}
         if event_type == EventType.DELETE:
             self._end(changes)
+        elif event_type == EventType.EXTENDED:
+            # The child's events go on with it, members included.
+            self.values, self.has_start, self._orphans = None, False, {}
         elif event_type == EventType.M2M:
             self._change_members(changes, is_first=is_first)
         else:
             self._change_row(event_type, changes)
 
     def _end(self, changes: Recorded) -> None:
-        left = {name: (self.values or {}).get(name, []) for name in self._member_names}
+        left = {name: (self.values or {}).get(name, []) for name in self.member_names}
         _apply_all(left, {name: change for name, change in changes.items() if name in left})
         self.values, self.has_start = None, False
         self._orphans = {name: keys for name, keys in left.items() if keys}
@@ -94,12 +104,24 @@ def fold(
         into: The states there are already.
 
     """
-    own = {field.name for field in (*model._meta.concrete_fields, *model._meta.many_to_many)}
     for object_id, label, event_type, changes in events:
-        if label != model._meta.label_lower and isinstance(changes, dict):
-            changes = {name: change for name, change in changes.items() if name in own}
-        into.setdefault(object_id, RecordedState()).apply(event_type, changes)
+        into.setdefault(object_id, RecordedState()).apply(event_type, own_changes(model, label, changes))
     return into
+
+
+def own_changes(model: type[models.Model], label: str, changes: Recorded) -> Recorded:
+    """Return what an event with this label says of a model's own fields; a multi-table child's may say more."""
+    label, changes = current_label(label), renamed_changes(label, changes)
+    if label == model._meta.label_lower or not isinstance(changes, dict):
+        return changes
+    own = own_fields(model)
+    return {name: change for name, change in changes.items() if name in own}
+
+
+@cache
+def own_fields(model: type[models.Model]) -> frozenset[str]:
+    """Return the names of the fields of a model's rows, m2m fields among them."""
+    return frozenset(field.name for field in (*model._meta.concrete_fields, *model._meta.many_to_many))
 
 
 def _apply_all(values: Recorded, changes: Recorded) -> None:

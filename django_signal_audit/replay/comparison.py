@@ -16,14 +16,16 @@ from django.utils.dateparse import parse_date, parse_datetime, parse_duration, p
 from django.utils.translation import gettext_lazy as _
 
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader
+from django_signal_audit.capture.inheritance import with_tables
 from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.capture.through_rows import WatchedM2M
-from django_signal_audit.events.documents import MASK_KEY, JSONValue, canonical_json, mask, unescaped
+from django_signal_audit.events.documents import ERASED_TAG, MASK_KEY, JSONValue, canonical_json, mask, unescaped
 from django_signal_audit.events.keys import beginning, object_id, parse_id, row_name
 from django_signal_audit.events.masking import is_stand_in
 from django_signal_audit.events.payloads import member_names
 from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.events.values import encode, plain_field, shorten
+from django_signal_audit.models.renames import former_scopes
 from django_signal_audit.models.state import RecordedState, member_order
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.serializers import scope_of
@@ -229,7 +231,7 @@ class RowReader:
         extended: set[Any] = set()
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
-            images += self.images.rows(deleting=True, lock=lock).filter(pk__in=chunk).order_by("pk")
+            images += self.images.read(self.images.rows(deleting=True, lock=lock).filter(pk__in=chunk).order_by("pk"))
             extended |= self._extended(chunk)
         own = [image for image in images if self.images.key(image) not in extended]
         members = self._members(own, lock=lock)
@@ -245,7 +247,7 @@ class RowReader:
 
     def _extended(self, keys: Sequence[object]) -> set[object]:
         found: set[Any] = set()
-        for child in self.plan.descendants:
+        for child in with_tables(self.plan.descendants, self.using):
             link = self.plan.model._meta.pk_fields[0]
             rows = rows_of(child.model, self.using).filter(**{f"{link.name}__in": keys})
             found |= set(rows.order_by().values_list(link.attname, flat=True))
@@ -341,12 +343,16 @@ class Comparison:
 
     def is_recorded(self, name: str, pk: object, recorded: JSONValue, actual: object) -> bool:
         """Return whether the value is the recorded one; tags and digests are compared with those of the value."""
-        field, scope = self._fields[name], scope_of(self._fields[name], pk)
+        field = self._fields[name]
+        if recorded == {MASK_KEY: ERASED_TAG}:
+            return True  # nothing is known of it any more
         if not is_stand_in(recorded) and not isinstance(recorded, (dict, list)):
             return is_same(field, recorded, actual)
         # Inner secrets may lie in what is too long, so both what is kept now and what would be in clear are compared.
-        kept = self.plan.serializers[name](actual, pk)
-        return any(_agree(recorded, spelled, kept, scope) for spelled in spellings(field, actual))
+        kept, own = self.plan.serializers[name](actual, pk), scope_of(field, pk)
+        # Tags may have been made before the model or the field was renamed.
+        scopes = (own, *former_scopes(field, own[1]))
+        return any(_agree(recorded, one, kept, scope) for scope in scopes for one in spellings(field, actual))
 
     def _difference(
         self, pk: object, kind: Kind, field: str = "", recorded: JSONValue = None, actual: JSONValue = None

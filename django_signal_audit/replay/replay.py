@@ -13,14 +13,18 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.enums import ROW_EVENTS, EventType
+from django_signal_audit.capture.tenants import tenants_by_key
+from django_signal_audit.enums import LAST_EVENTS, ROW_EVENTS
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.inheritance import labels_including_children
+from django_signal_audit.models.renames import former_labels
 from django_signal_audit.models.state import RecordedState, fold
 from django_signal_audit.models.tables import table_exists
+from django_signal_audit.models.tenants import current_tenant, tenant_function
 from django_signal_audit.replay.comparison import Comparison, Difference, LeftOut, RowReader, StoredRow, rows_named
 from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.tenants import mapping
 
 PAGE = 2000
 _COLUMNS = ("object_id", "model", "event_type", "changes")
@@ -39,8 +43,11 @@ class RecordedStates:
         self.model = model
         self.using = using
         labels = labels_including_children(model)
-        self._events = AuditEvent.objects.using(using).filter(model__in=labels, event_type__in=ROW_EVENTS)
-        self._own = self._events.filter(model=model._meta.label_lower)
+        # Rows may come from another tenant, with the events that they had there.
+        events = AuditEvent.objects if tenant_function() else AuditEvent.of_all_tenants
+        self._events = events.using(using).filter(model__in=labels, event_type__in=ROW_EVENTS)
+        label = model._meta.label_lower
+        self._own = self._events.filter(model__in=(label, *former_labels(label)))
 
     def states(self, names: Sequence[str]) -> dict[str, RecordedState]:
         """Return the recorded states of the rows with these names."""
@@ -50,19 +57,19 @@ class RecordedStates:
         fold(self.model, (row for row in rows if row[0] in states), states)
         return states
 
-    def newest(self, name: str, *, own: bool = False) -> int:
-        """Return the id of the newest event of a row, 0 if there is none; ``own``: children's events do not count."""
+    def newest(self, name: str, *, own: bool = False) -> int | None:
+        """Return the id of the newest event of a row, None if there is none; ``own``: children's events don't count."""
         events = self._own if own else self._events
         found = events.filter(object_id=name).order_by("-id").values_list("id", "object_id")
-        return next((pk for pk, object_id in found.iterator(chunk_size=100) if object_id == name), 0)
+        return next((pk for pk, object_id in found.iterator(chunk_size=100) if object_id == name), None)
 
-    def states_since(self, name: str, event_id: int) -> list[RecordedState]:
+    def states_since(self, name: str, event_id: int | None) -> list[RecordedState]:
         """Return the state of a row as an event left it, and as each later one did."""
         state, states = RecordedState(), []
         for pk, *row in self._rows([name]):
             if row[0] != name:
                 continue
-            if pk > event_id:
+            if event_id is None or pk > event_id:
                 states.append(state.copy())
             fold(self.model, [tuple(row)], {name: state})
         return [*states, state]
@@ -76,14 +83,14 @@ class RecordedStates:
             page = list(events.filter(id__gt=page[-1][0])[:PAGE]) if len(page) == PAGE else []
 
     def alive(self) -> Iterator[tuple[str, int]]:
-        """Return the names of the rows whose last recorded event is no deletion, with that event's id.
+        """Return the names of the rows whose last recorded event does not end their history, with that event's id.
 
         Events of multi-table children are not asked. Where the database takes different names for equal, a name may
         come several times; only the last is its newest event.
         """
         for name, run in groupby(self._last_words(), key=itemgetter(0)):
             *_, (_, event_id, event_type) = run
-            if event_type != EventType.DELETE:
+            if event_type not in LAST_EVENTS:
                 yield name, event_id
 
     def vanished(self) -> Iterator[list[str]]:
@@ -94,9 +101,16 @@ class RecordedStates:
             if gone:
                 yield gone
 
+    def last_tenant(self, name: str) -> str:
+        """Return the tenant of the newest event of a row, ``""`` if there is none."""
+        newest = self.newest(name)
+        events = self._events.none() if newest is None else self._events.filter(pk=newest).order_by()
+        return next(iter(events.values_list("tenant", flat=True)), "")
+
     def last_text(self, name: str) -> str:
         """Return what the newest event of a row calls the object, ``""`` if there is none."""
-        events = self._events.filter(pk=self.newest(name)).order_by()
+        newest = self.newest(name)
+        events = self._events.none() if newest is None else self._events.filter(pk=newest).order_by()
         return next(iter(events.values_list("object_repr", flat=True)), "")
 
     def _last_words(self) -> Iterator[tuple[str, int, str]]:
@@ -128,6 +142,8 @@ class TableReplay:
         self._on_rows = on_rows
         self._reader = RowReader(plan, using, plan.covered & set(plan.all_members))
         self._recorded_states = RecordedStates(plan.model, using)
+        # Whose rows are compared, where rows name their tenants; "" for all.
+        self._tenant = current_tenant() if mapping() else ""
         self._comparison = Comparison(plan, using)
         # In how many rows a field is known to the model alone, and in how many to the events alone.
         self._untold: Counter[str] = Counter()
@@ -140,7 +156,7 @@ class TableReplay:
     def differences(self) -> Iterator[Difference]:
         """Return every difference: of the rows that are there, then of those that should be."""
         for keys in self._reader.key_chunks():
-            rows = self._reader.read(keys)
+            rows = self._of_tenant(self._reader.read(keys))
             states = self._recorded_states.states([row.name for row in rows])
             for row in rows:
                 self._note(row, states[row.name])
@@ -149,7 +165,16 @@ class TableReplay:
             self._on_rows(len(keys))
         for names in self._recorded_states.vanished():
             for name in names:
+                if self._tenant and self._recorded_states.last_tenant(name) != self._tenant:
+                    continue
                 yield from self._look_again(parse_id(self.plan.model, name), name)
+
+    def _of_tenant(self, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
+        """Return those of the rows that belong to the tenant that was asked for."""
+        if not self._tenant:
+            return rows
+        tenants = tenants_by_key(self.plan.model, [row.pk for row in rows], self.using)
+        return [row for row in rows if tenants.get(row.pk) == self._tenant]
 
     def _look_again(self, pk: object, name: str) -> Iterator[Difference]:
         """Return how a row differs, though somebody may be writing it.

@@ -9,20 +9,31 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any, TypeAlias
 
-from django.db import connections
-from django.db.models import Count, F, Max
-from django.db.models.functions import TruncMinute
+from django.db.models import Count, Max
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.events import BEFORE_ALL, Signature
 from django_signal_audit.problems import did_you_mean
-from django_signal_audit.reports.base import Cell, Column, Report, Series, WrongArgument, cell_lines
+from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
+from django_signal_audit.reports.functions import Keys, Quarter, quarter_start
+from django_signal_audit.reports.signatures import known_signatures
 
-# The annotation day and hour come from. Minutes in UTC need no time zone tables, which MySQL often lacks, fold exactly
-# into the days and hours of every zone, and keep apart the two hours of the night the clock is put back.
-MINUTE = "recorded_minute"
+# The annotation day and hour come from. Quarters of an hour in UTC need no time zone tables, which MySQL often lacks,
+# fold exactly into the days and hours of every zone, and keep apart the hour that comes twice when daylight saving time
+# ends.
+QUARTER = "recorded_quarter"
+# The annotation with the names of the changed fields.
+FIELDS = "changed_fields"
+# What all events of a signature have in common: the database counts by its number, of an index alone.
+_SIGNED = frozenset({"model", "event_type", "rules"})
+# More signatures than this are no longer named one by one.
+MOST_SIGNATURES = 1000
+_ANNOTATIONS = {QUARTER: Quarter("recorded_at"), FIELDS: Keys("changes")}
+# An event that came while the others were counted.
+_UNKNOWN = Signature("", "", "", ())
 
 Row: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = tuple[Cell, ...]
@@ -34,9 +45,8 @@ class Dimension:
 
     Attributes:
         columns: What names a group.
-        needs: The columns of events (or MINUTE) a group comes from.
+        needs: The columns of events (or QUARTER, or FIELDS) a group comes from.
         keys: The groups an event belongs to, one cell per column.
-        is_listed: Does an event belong to several groups, so that only Python can count them?
         is_time: Do the groups follow each other in time?
         caption: The column with the name the group's newest event has for it, and where the event has it.
 
@@ -45,7 +55,6 @@ class Dimension:
     columns: tuple[Column, ...]
     needs: tuple[str, ...]
     keys: Callable[[Row], Iterable[Key]]
-    is_listed: bool = False
     is_time: bool = False
     caption: tuple[Column, str] | None = None
 
@@ -61,12 +70,13 @@ def _plain(columns: dict[str, Column], caption: tuple[Column, str] | None = None
 
 
 def _listed(column: Column, need: str) -> Dimension:
-    # Iterating a dict gives its keys, so this serves the list of rules and the mapping of changed fields alike.
-    return Dimension(columns=(column,), needs=(need,), keys=lambda row: [(item,) for item in row[need]], is_listed=True)
+    return Dimension(columns=(column,), needs=(need,), keys=lambda row: [(item,) for item in row[need] or ()])
 
 
 def _period(column: Column, start: Callable[[dt.datetime], dt.date]) -> Dimension:
-    return Dimension(columns=(column,), needs=(MINUTE,), keys=lambda row: [(start(local(row[MINUTE])),)], is_time=True)
+    return Dimension(
+        columns=(column,), needs=(QUARTER,), keys=lambda row: [(start(local(row[QUARTER])),)], is_time=True
+    )
 
 
 def _hour(moment: dt.datetime) -> dt.datetime:
@@ -89,7 +99,8 @@ DIMENSIONS: dict[str, Dimension] = {
         caption=(Column("actor", gettext_lazy("Actor")), "actor_repr"),
     ),
     "rule": _listed(Column("rule", gettext_lazy("Rule")), "rules"),
-    "field": _listed(Column("field", gettext_lazy("Field")), "changes"),
+    "field": _listed(Column("field", gettext_lazy("Field")), FIELDS),
+    "tenant": _plain({"tenant": Column("tenant", gettext_lazy("Tenant"))}),
     "day": _period(Column("day", gettext_lazy("Day")), lambda moment: moment.date()),
     "hour": _period(Column("hour", gettext_lazy("Hour")), _hour),
 }
@@ -122,7 +133,7 @@ def get_dimension(name: str) -> Dimension:
 
 DEFAULT_BY = ("model", "event")
 COUNT = Column("count", gettext_lazy("Events"), is_number=True)
-CHUNK = 500
+CHUNK = 2000
 # Days or hours that are drawn with those in which nothing happened.
 MOST_STEPS = 1000
 
@@ -132,27 +143,30 @@ class _Group:
     """How many events there are of one key in each dimension, and the newest of them."""
 
     count: int = 0
-    last: int = 0
-
-
-def _zone_of_column(using: str) -> dt.tzinfo:
-    """Return the zone that makes Django truncate ``recorded_at`` in UTC without converting it."""
-    connection = connections[using]
-    # Elsewhere Django takes the column, which is in UTC, to be in the zone of the connection.
-    return dt.UTC if connection.vendor == "postgresql" else connection.timezone or dt.UTC
+    last: int = BEFORE_ALL
 
 
 def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Yield rows with what the dimensions need: groups counted by the database where it can, else every event."""
+    """Yield the groups that the database counts, with what the dimensions need."""
     needs = {need for dimension in dimensions for need in dimension.needs}
-    if MINUTE in needs:
-        events = events.annotate(**{MINUTE: TruncMinute("recorded_at", tzinfo=_zone_of_column(events.db))})
-    rows = events.order_by().values(*needs)
-    if any(dimension.is_listed for dimension in dimensions):
-        rows = rows.annotate(last=F("id"))
-    else:
-        rows = rows.annotate(count=Count("id"), last=Max("id"))
-    yield from rows.iterator(chunk_size=CHUNK)
+    signed = needs & _SIGNED
+    if needs - signed - {QUARTER}:
+        # Of other columns the rows themselves are read anyway.
+        signed &= {"rules"}
+    signatures = known_signatures(events.db) if signed else {}
+    if 0 < len(signatures) <= MOST_SIGNATURES:
+        # With these an index has all that is counted, in the period alone.
+        events = events.filter(signature__in=signatures)
+    annotated = {name: made for name, made in _ANNOTATIONS.items() if name in needs}
+    columns = needs - signed | ({"signature"} if signed else set())
+    rows = events.annotate(**annotated).order_by().values(*columns).annotate(count=Count("id"), last=Max("id"))
+    for row in rows.iterator(chunk_size=CHUNK):
+        if signed:
+            found = signatures.get(row["signature"], _UNKNOWN)
+            row |= {name: getattr(found, name) for name in signed}
+        if QUARTER in row:
+            row[QUARTER] = quarter_start(row[QUARTER])
+        yield row
 
 
 def _count(rows: Iterable[dict[str, Any]], dimensions: Sequence[Dimension]) -> dict[tuple[Key, ...], _Group]:
@@ -160,7 +174,7 @@ def _count(rows: Iterable[dict[str, Any]], dimensions: Sequence[Dimension]) -> d
     for row in rows:
         for keys in product(*(dimension.keys(row) for dimension in dimensions)):
             group = groups.setdefault(keys, _Group())
-            group.count += row.get("count", 1)
+            group.count += row["count"]
             group.last = max(group.last, row["last"])
     return groups
 
@@ -220,11 +234,12 @@ def activity(events: AuditEventQuerySet, by: Sequence[str]) -> Report:
         cells = {**_cells(dimensions, keys, captions.get(group.last, {})), COUNT.name: group.count}
         rows.append([cells[column.name] for column in columns])
     title = _("Audit events by %(names)s") % {"names": ", ".join(names)}
-    series = [
-        _series(name, dimension, position, groups, captions)
-        for position, (name, dimension) in enumerate(zip(names, dimensions, strict=True))
-    ]
-    return Report(title=title, columns=columns, rows=rows, empty=_("No events match."), series=series)
+
+    def series() -> list[Series]:
+        named = enumerate(zip(names, dimensions, strict=True))
+        return [_series(name, dimension, position, groups, captions) for position, (name, dimension) in named]
+
+    return Report(title=title, columns=columns, rows=rows, empty=_("No events match."), series=LazySeries(series))
 
 
 def _series(

@@ -15,6 +15,8 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.renames import current_label
+from django_signal_audit.models.tables import table_exists
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.durations import parse_duration, parse_period
 from django_signal_audit.rules.patterns import meant_label
@@ -72,7 +74,9 @@ def check_database(alias: str) -> str:
     if alias not in connections:
         msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
         raise WrongArgument(msg)
-    if AuditEvent._meta.db_table not in connections[alias].introspection.table_names():
+    # Tables of another schema on the search path aren't listed.
+    is_listed = AuditEvent._meta.db_table in connections[alias].introspection.table_names()
+    if not is_listed and not table_exists(AuditEvent, alias):
         msg = f"Database {alias!r} has no audit tables. Run: manage.py migrate --database {alias}"
         raise WrongArgument(msg)
     return alias
@@ -87,7 +91,7 @@ def parse_model(text: str, using: str) -> str:
         WrongArgument: Neither the project nor the audit log knows it.
 
     """
-    label = text.lower()
+    label = current_label(text.lower())
     try:
         model = apps.get_model(label)
     except (LookupError, ValueError):

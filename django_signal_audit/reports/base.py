@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from django.utils.functional import Promise
 
@@ -41,6 +43,41 @@ class Column:
     is_number: bool = False
 
 
+# So many rows of a report that is read while it is written are in memory at once.
+BATCH = 1000
+
+
+class StreamedRows(Sequence[Sequence[Cell]]):
+    """Rows that are read anew whenever they are iterated, and never kept: there may be more than memory holds.
+
+    Args:
+        read: Returns the rows, read as they are taken.
+        count: Returns how many there are.
+
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Sequence[Cell]]], count: Callable[[], int]) -> None:
+        self._read, self._count = read, count
+
+    def __iter__(self) -> Iterator[Sequence[Cell]]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._count()
+
+    def __bool__(self) -> bool:
+        return next(self._read(), None) is not None
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[Cell]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[Cell]]: ...
+
+    def __getitem__(self, index: int | slice) -> Sequence[Cell] | Sequence[Sequence[Cell]]:
+        return list(self)[index]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """Numbers by name that a format may draw: of each day or hour in time, or the largest first."""
@@ -49,6 +86,29 @@ class Series:
     heading: str
     values: Sequence[tuple[str, int]]
     is_time: bool = False
+
+
+class LazySeries(Sequence[Series]):
+    """Series that are made when a format draws them: most don't, and of many groups that takes a while."""
+
+    def __init__(self, make: Callable[[], list[Series]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> list[Series]:
+        return self._make()
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> Series: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Series]: ...
+
+    def __getitem__(self, index: int | slice) -> Series | list[Series]:
+        return self._made[index]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +124,15 @@ class Report:
     empty: str
     scope: str = ""
     series: Sequence[Series] = ()
+
+    def batches(self) -> Iterator[Sequence[Sequence[Cell]]]:
+        """Yield the rows as tables: all in one, or 1,000 at a time where there may be more than memory holds."""
+        if not isinstance(self.rows, StreamedRows):
+            yield self.rows
+            return
+        rows = iter(self.rows)
+        while batch := list(islice(rows, BATCH)):
+            yield batch
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield each row as JSON has it, by column name."""

@@ -1,79 +1,97 @@
-"""Charts as SVG, for a file that is mailed and for a page of the admin: the one place that knows pygal."""
+"""Charts as SVG, for a file that is mailed and for a page of the admin.
+
+They have neither script nor style of their own, so that a strict Content-Security-Policy lets them pass. Their look is
+in the stylesheet ``STYLESHEET``.
+"""
 
 from __future__ import annotations
 
-import unicodedata
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import ModuleSpec
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from django.utils.formats import number_format
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 import django_signal_audit
-from django_signal_audit.reports.display import printable, shorten
-
-try:
-    import pygal
-except ImportError as error:
-    msg = "Charts need pygal. Run: pip install 'django-signal-audit[charts]'"
-    raise ImportError(msg) from error
-
-if not hasattr(pygal.PluginImportFixer, "find_spec"):
-
-    def _find_spec(finder: Any, name: str, *_: object) -> ModuleSpec | None:
-        return ModuleSpec(name, finder) if finder.find_module(name) else None
-
-    # pygal adds a finder of modules by a protocol that Python 3.12 knows no longer, and of whose use, by every import
-    # that finds nothing, Python 3.11 warns; projects whose warnings are errors could import nothing optional any more.
-    pygal.PluginImportFixer.find_spec = _find_spec
+from django_signal_audit.reports.display import printable
 
 STYLESHEET = "django_signal_audit/charts.css"
-# A label that is longer, in letters of usual width, would leave no room for the bars.
-_LABEL = 28
-# pygal leaves 0.6 of this for each character; the stylesheet's letters are as wide in most fonts.
-_STYLE = pygal.style.Style(label_font_size=12)
-_HREF = "{http://www.w3.org/1999/xlink}href"
-_ROW_HEIGHT, _WIDTH, _TIME_HEIGHT = 26, 720, 240
+# The drawing in its own units: about the pixels of a wide screen.
+_WIDTH, _HEIGHT = 840, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 12, 26
+_MOST_LABELS, _MOST_LINES = 7, 4
+# Between two bars, as a part of what each has for itself.
+_GAP = 0.2
+# However few there are of one kind, they can be seen.
+_THINNEST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One bar: what it stands for, how long it is, and where it leads."""
+    """What one bar stands for.
+
+    Attributes:
+        label: The day, the hour or whatever was counted.
+        parts: How many there are of each kind, from the bottom of the bar to its top.
+        href: Where the bar leads, ``""`` for nowhere.
+        brief: What stands below the bar; the label if empty.
+
+    """
 
     label: str
-    value: int
+    parts: Mapping[str, int]
     href: str = ""
+    brief: str = ""
+
+    @property
+    def value(self) -> int:
+        """Return how many there are of all kinds."""
+        return sum(self.parts.values())
 
 
-def bars(title: str, marks: Sequence[Mark]) -> SafeString:
-    """Return a bar for each mark below each other, the first on top.
+def columns(title: str, marks: Sequence[Mark], kinds: Mapping[str, str]) -> SafeString:
+    """Return a bar for each mark side by side, as time goes.
 
-    The SVG has neither script nor style, so that a strict Content-Security-Policy lets it pass: its look is in the
-    stylesheet ``STYLESHEET``. For who does not see it, it says what it shows, and each link what its bar does.
+    Args:
+        title: What is shown.
+        marks: The bars, in the order of time.
+        kinds: The name of each kind, by the class that gives it its colour (``audit-chart-KIND``).
+
     """
-    height = 40 + _ROW_HEIGHT * max(1, len(marks))
-    chart = pygal.HorizontalBar(**_options(height), show_y_guides=False, print_values=True, print_values_position="top")
-    # pygal begins at the bottom.
-    return _draw(chart, marks[::-1], _describe(title, marks))
-
-
-def columns(title: str, marks: Sequence[Mark]) -> SafeString:
-    """Return a bar for each mark side by side, as time goes; else the same as ``bars``."""
-    chart = pygal.Bar(
-        **_options(_TIME_HEIGHT),
-        margin_left=40,
-        margin_right=40,
-        x_labels_major_count=min(4, len(marks)),
-        show_minor_x_labels=False,
+    step, most = _scale(max((mark.value for mark in marks), default=0))
+    return format_html(
+        '<svg class="audit-chart" viewBox="0 0 {} {}" role="group" aria-label="{}">{}{}{}</svg>',
+        _WIDTH,
+        _HEIGHT,
+        _describe(title, marks),
+        format_html_join("", "{}", ((line,) for line in _lines(step, most))),
+        format_html_join("", "{}", ((bar,) for bar in _bars(marks, kinds, most))),
+        format_html_join("", "{}", ((text,) for text in _labels(marks))),
     )
-    return _draw(chart, marks, _describe(title, marks))
+
+
+def bar(value: int, largest: int) -> SafeString:
+    """Return the bar of one row of a table: as much of its width as the value is of the largest."""
+    width = max(100 * value / largest, _THINNEST) if value and largest else 0
+    return format_html(
+        '<svg class="audit-bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        '<rect class="audit-bar-all" width="100" height="10"/>'
+        '<rect class="audit-bar-part" width="{}" height="10"/></svg>',
+        _number(width),
+    )
+
+
+def swatch(kind: str) -> SafeString:
+    """Return a patch of the colour of a kind, for the legend."""
+    return format_html(
+        '<svg class="audit-swatch" viewBox="0 0 10 10" aria-hidden="true" focusable="false">'
+        '<rect class="audit-chart-{}" width="10" height="10" rx="2"/></svg>',
+        kind,
+    )
 
 
 @cache
@@ -83,76 +101,106 @@ def stylesheet() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _options(height: int) -> dict[str, object]:
-    return {
-        "js": [],
-        "css": [],
-        "classes": ["audit-chart"],
-        "width": _WIDTH,
-        "height": height,
-        "margin": 8,
-        "spacing": 4,
-        "truncate_label": -1,
-        "show_legend": False,
-        "include_x_axis": True,
-        "min_scale": 2,
-        "max_scale": 6,
-        "no_data_text": "",
-        "style": _STYLE,
-        "value_formatter": _count,
-    }
+def _scale(largest: int) -> tuple[int, int]:
+    """Return the distance of the lines and where the highest of them is: 1, 2 or 5 with zeros."""
+    step = 1
+    while step * (_MOST_LINES - 1) < largest:
+        step = step * 5 // 2 if str(step)[0] == "2" else step * 2
+    return step, step * max(1, -(-largest // step))
 
 
-def _count(value: float | None) -> str:
-    # Between whole numbers there is nothing to read off.
-    return number_format(int(value), force_grouping=True) if value is not None and value == int(value) else ""
+def _y(value: int, most: int) -> float:
+    return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - value / most)
 
 
-def _draw(chart: pygal.Graph, marks: Sequence[Mark], description: str) -> SafeString:
-    chart.x_labels = [_fit(printable(mark.label)) for mark in marks]
-    chart.add("", [{"value": mark.value, "xlink": {"href": f"#{index}"}} for index, mark in enumerate(marks)])
-    root = chart.render_tree()
-    for element in list(root.iter()):
-        _clean(element)
-    for link in root.iter("a"):
-        _link(link, marks[int(link.attrib.pop(_HREF).removeprefix("#"))])
-    root.attrib.pop("id", None)
-    root.attrib |= {"role": "group", "aria-label": description}
-    return mark_safe(ET.tostring(root, encoding="unicode"))  # noqa: S308  # ElementTree escapes
+def _lines(step: int, most: int) -> Iterator[SafeString]:
+    for value in range(0, most + 1, step):
+        y = _number(_y(value, most))
+        yield format_html(
+            '<path class="audit-chart-line" d="M{} {}H{}"/><text class="audit-chart-y" x="{}" y="{}" dy="4">{}</text>',
+            _LEFT,
+            y,
+            _WIDTH - _RIGHT,
+            _LEFT - 8,
+            y,
+            number_format(value, force_grouping=True),
+        )
 
 
-def _fit(label: str) -> str:
-    """Return the label, shortened so that it does not reach out of the chart."""
-    widths = accumulate(_letter_width(letter) for letter in label)
-    fitting = sum(width <= _LABEL for width in widths)
-    return shorten(label, fitting)
+def _slot(count: int) -> float:
+    return (_WIDTH - _LEFT - _RIGHT) / max(count, 1)
 
 
-def _letter_width(letter: str) -> float:
-    """Return about how wide a letter is beside those of usual width."""
-    if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF":
-        return 1.7
-    return 1.2 if letter.isupper() else 1
+def _bars(marks: Sequence[Mark], kinds: Mapping[str, str], most: int) -> Iterator[SafeString]:
+    slot = _slot(len(marks))
+    for place, mark in enumerate(marks):
+        left = _LEFT + slot * (place + _GAP / 2)
+        text = _says(mark, kinds)
+        content = format_html(
+            '<title>{}</title><rect class="audit-chart-all" x="{}" y="{}" width="{}" height="{}"/>{}',
+            text,
+            _number(_LEFT + slot * place),
+            _TOP,
+            _number(slot),
+            _HEIGHT - _TOP - _BOTTOM,
+            format_html_join("", "{}", ((part,) for part in _parts(mark, left, slot * (1 - _GAP), most))),
+        )
+        if mark.href:
+            yield format_html('<a href="{}" aria-label="{}">{}</a>', mark.href, text, content)
+        else:
+            yield format_html("<g>{}</g>", content)
 
 
-def _clean(element: ET.Element) -> None:
-    """Take out what needs a script or a style of its own, and what helps pygal's script alone."""
-    element.attrib.pop("style", None)
-    for child in list(element):
-        is_comment = not isinstance(child.tag, str)
-        if is_comment or child.tag in ("defs", "desc", "title") or "tooltip-overlay" in child.get("class", ""):
-            element.remove(child)
+def _parts(mark: Mark, left: float, width: float, most: int) -> Iterator[SafeString]:
+    below = 0
+    for kind, value in mark.parts.items():
+        if not value:
+            continue
+        top, bottom = _y(below + value, most), _y(below, most)
+        below += value
+        # A line of the ground between two parts tells them apart where colours don't.
+        height = max(bottom - top - 1, _THINNEST)
+        yield format_html(
+            '<rect class="audit-chart-{}" x="{}" y="{}" width="{}" height="{}" rx="1"/>',
+            kind,
+            *map(_number, (left, bottom - height, width, height)),
+        )
 
 
-def _link(link: ET.Element, mark: Mark) -> None:
-    link.attrib.pop("target", None)
-    if mark.href:
-        link.set("href", mark.href)
-    else:
-        link.tag = "g"
-    title = ET.Element("title")
-    title.text = f"{printable(mark.label)}: {number_format(mark.value, force_grouping=True)}"
-    link.insert(0, title)
+def _labels(marks: Sequence[Mark]) -> Iterator[SafeString]:
+    slot, every = _slot(len(marks)), -(-len(marks) // _MOST_LABELS) or 1
+    shown = set(range(0, len(marks), every))
+    last = len(marks) - 1
+    if last not in shown and marks:
+        # The newest is named, in place of one that would be in its way.
+        shown = {place for place in shown if last - place >= every} | {last}
+    for place in sorted(shown):
+        is_edge = place == last and len(marks) > 1
+        x = _WIDTH - _RIGHT if is_edge else _LEFT + slot * (place + 0.5)
+        yield format_html(
+            '<text class="{}" x="{}" y="{}">{}</text>',
+            "audit-chart-last" if is_edge else "audit-chart-x",
+            _number(x),
+            _HEIGHT - 8,
+            printable(marks[place].brief or marks[place].label),
+        )
+
+
+def _says(mark: Mark, kinds: Mapping[str, str]) -> str:
+    """Return in words what a bar stands for."""
+    total = number_format(mark.value, force_grouping=True)
+    named = [
+        f"{number_format(value, force_grouping=True)} {kinds[kind]}"
+        for kind, value in mark.parts.items()
+        if value and kinds.get(kind)
+    ]
+    text = f"{mark.label}: {total}"
+    return printable(f"{text} ({', '.join(named)})" if named else text)
+
+
+def _number(value: float) -> str:
+    """Return a coordinate, the same in every language."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _describe(title: str, marks: Sequence[Mark]) -> str:

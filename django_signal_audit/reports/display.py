@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import SequenceMatcher
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import models
 from django.utils.formats import number_format
@@ -17,7 +18,7 @@ from django.utils.translation import ngettext
 
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import FieldChange, M2MChange
-from django_signal_audit.events.documents import escape
+from django_signal_audit.events.documents import ERASED_TAG, escape
 from django_signal_audit.events.documents import printable as printable
 from django_signal_audit.events.values import Digest, Masked, clean_text, decode_tag
 from django_signal_audit.models import AuditEvent
@@ -92,6 +93,40 @@ def _cut(text: str, *, is_first: bool, is_last: bool) -> str:
     return f"{head} … {tail}"
 
 
+class Run(NamedTuple):
+    """A piece of two texts told as one: ``same`` in both, ``old`` or ``new`` in one of them."""
+
+    text: str
+    kind: str
+
+
+# So many words that stay the same are shown on each side of one that changed.
+WORDS_AROUND = 10
+_SPACED = re.compile(r"\s*\S+")
+
+
+def merge_words(old: str, new: str) -> tuple[Run, ...]:
+    """Return both texts as one, with the words that changed and ten on each side of them."""
+    before, after = _WORD.findall(old), _WORD.findall(new)
+    runs: list[Run] = []
+    codes = _compare(before, after)
+    for place, (tag, start, end, at, to) in enumerate(codes):
+        if tag == "equal":
+            runs.append(Run(_near("".join(before[start:end]), place == 0, place == len(codes) - 1), "same"))
+        else:
+            runs += [Run("".join(before[start:end]), "old"), Run("".join(after[at:to]), "new")]
+    return tuple(run for run in runs if run.text)
+
+
+def _near(text: str, is_first: bool, is_last: bool) -> str:
+    words = _SPACED.findall(text)
+    head = [] if is_first else words[:WORDS_AROUND]
+    tail = [] if is_last else words[-WORDS_AROUND:]
+    if len(words) <= len(head) + len(tail) or (len(words) <= WORDS_AROUND and (is_first or is_last)):
+        return text
+    return f"{''.join(head)} … {''.join(tail).lstrip()}".lstrip() if not is_first else f"… {''.join(tail).lstrip()}"
+
+
 # On a page that breaks lines by itself and is read from either side, hints of direction do no harm and breaks are kept.
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -135,8 +170,9 @@ class ShownValue:
 
 NOTHING = ShownValue("—", "none")
 # A key that a JSON object has not, which is not the same as one that holds null.
-ABSENT = ShownValue("∅", "none")
+ABSENT = ShownValue("∅", "absent")
 MAX_MEMBERS = 100
+MOST_PERCENT = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +188,15 @@ class ShownField:
     # A text in parts, where some of its words changed.
     old_parts: tuple[Part, ...] = ()
     new_parts: tuple[Part, ...] = ()
+    # The keys that lead to the value inside a JSON object; the label names these too.
+    path: str = ""
+    # By how much a number changed, in percent.
+    percent: str = ""
+
+    @property
+    def field_label(self) -> str:
+        """Return the label of the field alone."""
+        return self.label.removesuffix(f".{self.path}") if self.path else self.label
 
     @property
     def is_members(self) -> bool:
@@ -167,7 +212,7 @@ def _plain(value: object, column: models.Field[object, object] | None = None, re
     if isinstance(value, bool):
         return ShownValue(_("yes") if value else _("no"))
     if isinstance(value, Masked):
-        return ShownValue(_("masked"), "masked")
+        return ShownValue(_("erased") if value.tag == ERASED_TAG else _("masked"), "masked")
     if isinstance(value, Digest):
         return ShownValue(_digest(value) if reader.is_localised else str(value), "digest")
     if isinstance(value, (dict, list)):
@@ -195,23 +240,29 @@ def label_of(field: models.Field[object, object] | None, name: str) -> str:
     return capfirst(str(field.verbose_name)) if field is not None else name
 
 
+# Of the old values, and of the new ones.
+Readers: TypeAlias = "tuple[Reader, Reader]"
+
+
 def _show_key(field: models.Field[object, object] | None, key: object, reader: Reader) -> ShownValue:
     """Return the key of another row with the name of that row, where it was looked up."""
     shown = show_value(field, key, reader)
     target = target_of(field)
-    known = reader.names.get(target, {}) if target is not None else {}
-    if shown.kind != "text" or str(key) not in known:
+    found = reader.name_of(target, str(key)) if target is not None and shown.kind == "text" else None
+    if found is None:
         return shown
-    name = known[str(key)]
+    name, is_there = found
     if name is None:
         return ShownValue(_("%(key)s (deleted)") % {"key": shown.text})
+    if not is_there:
+        return ShownValue(_("%(name)s (%(key)s, deleted)") % {"name": name, "key": shown.text})
     return ShownValue(shown.text if name == shown.text else f"{name} ({shown.text})")
 
 
 def _show_members(
-    field: models.Field[object, object] | None, name: str, change: M2MChange, reader: Reader
+    field: models.Field[object, object] | None, name: str, change: M2MChange, readers: Readers
 ) -> ShownField:
-    added, removed = (_show_keys(field, keys, reader) for keys in (change.added, change.removed))
+    removed, added = _show_keys(field, change.removed, readers[0]), _show_keys(field, change.added, readers[1])
     return ShownField(name=name, label=label_of(field, name), added=added, removed=removed)
 
 
@@ -226,45 +277,70 @@ def _show_keys(
 
 
 def _show_change(
-    field: models.Field[object, object] | None, name: str, change: FieldChange, reader: Reader
+    field: models.Field[object, object] | None, name: str, change: FieldChange, readers: Readers
 ) -> Iterator[ShownField]:
     """Yield the line of a field, or a line per changed key of a JSON object."""
     label, (old, new) = label_of(field, name), change
-    if isinstance(old, dict) and isinstance(new, dict) and old and new:
+    if isinstance(old, dict) and isinstance(new, dict) and (old or new):
         yield from _show_document(name, label, old, new)
         return
-    shown = _show_key(field, old, reader), _show_key(field, new, reader)
+    shown = _show_key(field, old, readers[0]), _show_key(field, new, readers[1])
     is_text = isinstance(old, str) and isinstance(new, str) and target_of(field) is None
     parts = mark_words(shown[0].text, shown[1].text) if is_text else ((), ())
-    yield ShownField(name=name, label=label, old=shown[0], new=shown[1], old_parts=parts[0], new_parts=parts[1])
+    percent = "" if target_of(field) or getattr(field, "choices", None) else show_percent(old, new)
+    yield ShownField(
+        name=name, label=label, old=shown[0], new=shown[1], old_parts=parts[0], new_parts=parts[1], percent=percent
+    )
 
 
-def _show_document(name: str, label: str, old: dict[str, object], new: dict[str, object]) -> Iterator[ShownField]:
+def show_percent(old: object, new: object) -> str:
+    """Return by how much a number changed, ``""`` for what is no number or has no ratio."""
+    if not (_is_number(old) and _is_number(new)) or not old:
+        return ""
+    change = (Decimal(str(new)) - Decimal(str(old))) / abs(Decimal(str(old))) * 100
+    # More says nothing that the two numbers don't, and less is none.
+    if not 0.05 <= abs(change) < MOST_PERCENT:
+        return ""
+    sign = "+" if change > 0 else "−"  # noqa: RUF001  # a minus, not a hyphen
+    return f"{sign}{number_format(abs(change), 1)} %"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and Decimal(str(value)).is_finite()
+
+
+def _show_document(
+    name: str, label: str, old: dict[str, object], new: dict[str, object], within: tuple[str, ...] = ()
+) -> Iterator[ShownField]:
     for key in dict.fromkeys((*old, *new)):
         before, after = old.get(key), new.get(key)
         if key in old and key in new and before == after and isinstance(before, type(after)):
             continue
-        path = f"{label}.{clean_text(key)}"
+        keys = (*within, clean_text(key))
         if isinstance(before, dict) and isinstance(after, dict) and before and after:
-            yield from _show_document(name, path, before, after)
+            yield from _show_document(name, label, before, after, keys)
         else:
             was, now = _plain(before) if key in old else ABSENT, _plain(after) if key in new else ABSENT
-            yield ShownField(name=name, label=path, old=was, new=now)
+            path, percent = ".".join(keys), show_percent(before, after)
+            yield ShownField(name=name, label=f"{label}.{path}", old=was, new=now, path=path, percent=percent)
 
 
-def show_fields(event: AuditEvent, reader: Reader = ANYBODY) -> list[ShownField]:
+def show_fields(event: AuditEvent, reader: Reader = ANYBODY, before: Reader | None = None) -> list[ShownField]:
     """Return the lines of an event's diff in the order of the model's fields, m2m fields last.
 
     Args:
         event: The event.
         reader: Who reads them.
+        before: Who reads the old values, where these are of another time.
 
     """
     lines: list[ShownField] = []
+    reader = reader.as_of(event.pk)
+    readers = before or reader, reader
     for name, change in event.field_changes.items():
-        lines += _show_change(event.field(name), name, change, reader)
+        lines += _show_change(event.field(name), name, change, readers)
     members = event.m2m_changes.items()
-    return lines + [_show_members(event.field(name), name, change, reader) for name, change in members]
+    return lines + [_show_members(event.field(name), name, change, readers) for name, change in members]
 
 
 def show_state(event: AuditEvent, state: dict[str, object], reader: Reader = ANYBODY) -> list[tuple[str, ShownValue]]:

@@ -11,7 +11,11 @@ from django.utils.translation import gettext_lazy
 
 from django_signal_audit.channels import get_channel
 from django_signal_audit.conf import get_settings
-from django_signal_audit.enums import MODEL_EVENTS, EventType, Level
+from django_signal_audit.enums import MODEL_EVENTS, RULE_EVENTS, EventType, Level
+from django_signal_audit.events.payloads import without_its_secrets
+from django_signal_audit.events.secret_fields import masked_fields
+from django_signal_audit.events.secret_texts import HIDDEN
+from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.problems import did_you_mean, shown
 from django_signal_audit.reports.base import Cell, Column, Detail, Report, WrongArgument
 from django_signal_audit.rules.parsing import ParsedRule, as_mapping, rule_path
@@ -19,6 +23,7 @@ from django_signal_audit.rules.patterns import Model, concrete, find_model, matc
 from django_signal_audit.rules.plans import CompiledRule, ModelPlan, obstacle
 from django_signal_audit.rules.registry import Registry, get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
+from django_signal_audit.rules.tenants import pattern_for, tenant_path
 from django_signal_audit.rules.validation import EVENT_SYNONYMS
 
 # Of a cell that lists names.
@@ -61,7 +66,7 @@ def _model_row(plan: ModelPlan) -> list[Cell]:
     names = [name for name in (*plan.all_fields, *plan.all_members) if name in recorded]
     return [
         plan.model._meta.label,
-        joined(event for event in MODEL_EVENTS if candidates(plan, event)),
+        joined(event for event in RULE_EVENTS if candidates(plan, event)),
         joined(names),
         joined(name for name in names if name in plan.secret),
         listed(rule.name for rule in plan.rules),
@@ -150,13 +155,14 @@ def condition(rule: Rule) -> str:
     """Return the condition of a rule as a text, ``""`` if it has none."""
     if not isinstance(rule.when, Mapping):
         return rule.when or ""
-    return "; ".join(f"{name} {_operators(spec)}" for name, spec in rule.when.items())
+    masked = {name for model in resolve_all(rule.models) for name in masked_fields(model)}
+    return "; ".join(f"{name} {_operators(spec, name in masked)}" for name, spec in rule.when.items())
 
 
-def _operators(spec: object) -> str:
+def _operators(spec: object, is_masked: bool) -> str:
     if not isinstance(spec, Mapping):
         return str(spec)
-    return ", ".join(f"{key} {operand}" for key, operand in spec.items())
+    return ", ".join(f"{key} {HIDDEN if is_masked else without_its_secrets(item)}" for key, item in spec.items())
 
 
 def recipients(rule: Rule) -> tuple[str, ...]:
@@ -202,6 +208,7 @@ def explain(label: str, event_type: str) -> dict[str, Report]:
         "rules": _rules_asked(registry, model, event_type, likely),
         "fields": _fields_recorded(registry.plan_for(model), event_type, likely),
         "outcome": _outcome(likely),
+        **({"tenant": _tenant(model)} if get_settings().tenant else {}),
     }
 
 
@@ -211,8 +218,8 @@ def likely_rules(label: str, event_type: str) -> tuple[Model, Sequence[CompiledR
     if found is None:
         msg = f"There is no model {label!r}. {nearest_label(label)}"
         raise WrongArgument(msg)
-    if event_type not in MODEL_EVENTS:
-        hint = did_you_mean(event_type, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)
+    if event_type not in RULE_EVENTS:
+        hint = did_you_mean(event_type, RULE_EVENTS, synonyms=EVENT_SYNONYMS)
         msg = f"{event_type!r} isn't an event of a model. {hint}"
         raise WrongArgument(msg)
     model = concrete(found)
@@ -252,7 +259,7 @@ def _flag(value: bool) -> Detail:
 def _why(rule: Rule, event_type: str) -> str:
     if rule.when:
         return condition(rule)
-    if event_type in (EventType.CREATE, EventType.DELETE):
+    if event_type in (EventType.CREATE, EventType.DELETE, EventType.VIEW):
         return _("every %(event)s") % {"event": event_type}
     return _("any change of its fields")
 
@@ -312,6 +319,18 @@ def _outcome(likely: Sequence[CompiledRule]) -> Report:
         Column("notifies", gettext_lazy("notifies")),
     )
     return Report(title=_("Outcome"), columns=columns, rows=rows, empty=_("Nothing would be recorded."))
+
+
+def _tenant(model: Model) -> Report:
+    dotted, path, pattern = tenant_function(), tenant_path(model), pattern_for(model)
+    if dotted:
+        row: list[Cell] = [_("what %(function)s returns") % {"function": dotted}, ""]
+    elif path is not None:
+        row = [_("the row's %(path)s") % {"path": path}, pattern]
+    else:
+        row = [_("no tenant"), pattern]
+    columns = (Column("tenant", gettext_lazy("tenant")), Column("pattern", gettext_lazy("pattern")))
+    return Report(title=_("Tenant"), columns=columns, rows=[row], empty="")
 
 
 def _level(rules: Sequence[Rule]) -> str:

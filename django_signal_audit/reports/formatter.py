@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from django.db import models
@@ -12,7 +13,7 @@ from django.utils import timezone
 from django.utils.formats import date_format, get_format, number_format, time_format
 
 from django_signal_audit.events.values import plain_field, safe_str
-from django_signal_audit.reports.relations import Names, target_of
+from django_signal_audit.reports.relations import Names, Target, target_of
 
 # Formats of a time end with its minutes in most languages; some have a.m. and p.m. after them.
 _MINUTES = re.compile(r"([:.])i")
@@ -47,6 +48,14 @@ def show_brief(moment: dt.datetime) -> str:
     """Return a moment to the second in the current time zone, for a place where many stand."""
     here = local(moment)
     return f"{show_date(here)} {show_clock(here)}"
+
+
+def show_short(moment: dt.datetime) -> str:
+    """Return a moment to the minute in the current time zone, in short: without the year where that is this one."""
+    here = local(moment)
+    is_this_year = here.year == local(timezone.now()).year
+    day = get_format("MONTH_DAY_FORMAT" if is_this_year else "DATE_FORMAT").replace("F", "M").replace("N", "M")
+    return f"{date_format(here, day)}, {time_format(here, 'H:i')}"
 
 
 def show_exactly(value: object) -> str | None:
@@ -100,13 +109,29 @@ class Reader:
     """Who reads values, and how.
 
     Attributes:
-        names: What the keys of other rows are called (``related_names``); those left out are shown as keys.
+        names: What the keys of other rows are called now (``related_names``); those left out are shown as keys.
         is_localised: Whether values have the formats of the active language; they are as in ISO 8601 if not.
+        past: What they were called at the time of some events, by field, key and event.
+        at: The event at whose time they are called so; None for the event that is read, 0 for now.
 
     """
 
     names: Names = field(default_factory=dict)
     is_localised: bool = False
+    past: Mapping[tuple[Target, str, int], str] = field(default_factory=dict)
+    at: int | None = None
+
+    def as_of(self, event_id: int | None) -> Reader:
+        """Return the reader as of the time of an event, unless there is a time already."""
+        return self if self.at is not None else replace(self, at=event_id or 0)
+
+    def name_of(self, target: Target, key: str) -> tuple[str | None, bool] | None:
+        """Return what a key was called then, and whether its row is there; None if nothing is known of it."""
+        now: Mapping[str, str | None] = self.names.get(target, {})
+        then = self.past.get((target, key, self.at or 0))
+        if then is None and key not in now:
+            return None
+        return then or now[key], now.get(key, "") is not None
 
     def write(self, column: models.Field[object, object] | None, value: object) -> str:
         """Return the text of a single value of a field, which may be gone (None)."""

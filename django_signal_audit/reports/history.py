@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_signal_audit.events.values import Digest, JSONValue, Masked, to_json
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.events import BEFORE_ALL
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.rules.registry import get_registry
 
-from .base import Column, Detail, Report
+from .base import BATCH, Cell, Column, Detail, Report, StreamedRows
 from .display import ShownValue, change_lines, show_actors, show_reason, show_state
 
 LIFE = (
@@ -29,19 +30,29 @@ STATE = (
 )
 
 
-def life(title: str, events: Iterable[AuditEvent]) -> Report:
-    """Return the events of one object as they came, each with what it changed."""
-    rows = [
-        (
-            local(event.recorded_at),
-            event.event_type,
-            show_actors(event),
-            show_reason(event),
-            Detail(lines=tuple(change_lines(event)), data=event.changes or event.data),
-        )
-        for event in events
-    ]
+def life(title: str, events: AuditEventQuerySet) -> Report:
+    """Return the events of one object as they came, each with what it changed; they are read while it is written."""
+    rows = StreamedRows(lambda: map(_row, _in_order(events)), events.count)
     return Report(title=title, columns=LIFE, rows=rows, empty=_("No events are recorded."))
+
+
+def _row(event: AuditEvent) -> Sequence[Cell]:
+    return (
+        local(event.recorded_at),
+        event.event_type,
+        show_actors(event),
+        show_reason(event),
+        Detail(lines=tuple(change_lines(event)), data=event.changes or event.data),
+    )
+
+
+def _in_order(events: AuditEventQuerySet) -> Iterator[AuditEvent]:
+    """Yield the events of one object, read a page at a time: a cursor would hold all rows on some databases."""
+    last: int | None = BEFORE_ALL
+    while last is not None:
+        page = list(events.filter(pk__gt=last).order_by("pk")[:BATCH])
+        last = page[-1].pk if len(page) == BATCH else None
+        yield from page
 
 
 def state(title: str, event: AuditEvent, values: dict[str, object], empty: str = "") -> Report:

@@ -9,8 +9,9 @@ from django.db.models import F, Q
 
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.renames import former_labels
 
-from .json_lookups import HasItem
+from .functions import HasItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +28,17 @@ class EventFilter:
     actor: str = ""
     rule: str = ""
     level: str = ""
+    tenant: str = ""
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 
     def conditions(self) -> list[Q]:
         """Return one condition per thing that was named."""
-        plain = {"model": self.model, "object_id": self.object_id, "event_type": self.event_type, "level": self.level}
+        plain = {"object_id": self.object_id, "event_type": self.event_type, "level": self.level, "tenant": self.tenant}
         found = [Q(**{column: clean_text(value)}) for column, value in plain.items() if value]
+        if self.model:
+            label = clean_text(self.model)
+            found.append(Q(model__in=(label, *former_labels(label))) if former_labels(label) else Q(model=label))
         if self.actor:
             actor = clean_text(self.actor)
             found.append(Q(actor_id=actor) | Q(actor_repr=actor))

@@ -49,17 +49,6 @@ def related_names(
     return _names(found, may_name, readable)
 
 
-def names_in(
-    event: AuditEvent, state: Mapping[str, Any], may_name: MayName | None = None, readable: Readable | None = None
-) -> Names:
-    """Return what the keys in a recorded state are called; ``event`` is any event of the same model and database."""
-    fields = {name: event.field(name) for name in state}
-    single = [(fields[name], value) for name, value in state.items() if isinstance(fields[name], models.ForeignKey)]
-    members = [(fields[name], key) for name, keys in state.items() if is_members(fields[name]) for key in keys]
-    found = [(event._state.db, field, key) for field, key in single + members if _is_key(key)]
-    return _names(found, may_name, readable)
-
-
 def is_members(field: models.Field[object, object] | None) -> bool:
     """Return whether it is a many-to-many field, whose value is a list of keys."""
     return isinstance(field, models.ManyToManyField)
@@ -78,6 +67,15 @@ def _names(
             if len(found) < MAX_KEYS:
                 found.add(str(key))
     return {target: _look_up(using, target, found, readable) for (using, target), found in wanted.items()}
+
+
+def keys_in(events: Iterable[AuditEvent]) -> Iterator[tuple[Target, str, int]]:
+    """Yield the keys of other rows that events name: the field that they are values of, the key, and the event."""
+    for event in events:
+        for field, key in _keys(event):
+            target = target_of(field)
+            if target is not None:
+                yield target, str(key), event.pk or 0
 
 
 def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[object, object] | None, object]]:

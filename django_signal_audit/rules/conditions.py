@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -20,7 +20,7 @@ from django_signal_audit.enums import EventType
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.values import converts_by_itself, is_djangos, plain_field
 from django_signal_audit.problems import Problem, did_you_mean, nearest, shown
-from django_signal_audit.rules.choices import choices_of
+from django_signal_audit.rules.operands import choices_of
 
 Field: TypeAlias = "models.Field[Any, Any]"
 
@@ -40,7 +40,7 @@ _STEPLESS = (
 _SPANS = (models.DateField, models.DurationField)
 
 
-def read_value(field: Field, operand: Any) -> Any:
+def read_value(field: Field, operand: object) -> Any:
     """Return the operand as a value of the field, None for None."""
     if operand is None:
         return None
@@ -319,18 +319,34 @@ def can_hold(spec: object, field: Field, event_type: str) -> bool:
         return all(operator.on_create for operator in operators)
     if event_type == EventType.DELETE:
         return all(operator.on_delete for operator in operators)
-    return {1, -1} - {operator.direction for operator in operators} != set() and not _stays(spec, field)
+    return {1, -1} - {operator.direction for operator in operators} != set() and not _contradicts(spec, field)
 
 
-def _stays(spec: object, field: Field) -> bool:
-    """Return whether the value is to change from one value to the same one."""
-    if not isinstance(spec, Mapping) or not {"from", "to"} <= set(spec):
+def _contradicts(spec: object, field: Field) -> bool:
+    """Return whether the values after ``to`` are none that the other operators ask for."""
+    if not isinstance(spec, Mapping) or "to" not in spec:
         return False
-    old, new = read_values(field, spec["from"]), read_values(field, spec["to"])
-    return len(old) == len(new) == 1 and bool(old[0] == new[0])
+    news = read_values(field, spec["to"])
+    asked = [(operator, operator.read(field, operand)) for _, operator, operand in _parts(spec)]
+    try:
+        if "from" in spec:
+            pairs = [(old, new) for old in read_values(field, spec["from"]) for new in news if old != new]
+            return not any(all(_holds(operator, *pair, operand) for operator, operand in asked) for pair in pairs)
+        # From the threshold itself, every value beyond it crosses it.
+        lines = [(OPERATORS[key], read_threshold(field, spec[key])) for key in _CROSSING if key in spec]
+        return any(not any(_holds(operator, line, new, line) for new in news) for operator, line in lines)
+    except Exception:  # noqa: BLE001  # values of all kinds are compared, and each fails in its own way
+        return False
 
 
-def when_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: str) -> list[Problem]:
+_CROSSING = ("crosses_above", "crosses_below")
+
+
+def _holds(operator: Operator, old: object, new: object, operand: object) -> bool:
+    return not (operator.compares and (old is None or new is None)) and operator.test(old, new, operand)
+
+
+def when_problems(when: Mapping[Any, object], fields: Mapping[str, Field], path: str) -> list[Problem]:
     """Return what is wrong with a ``when`` mapping for a model with these fields; unknown fields are the caller's."""
     return [
         problem
@@ -338,6 +354,23 @@ def when_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: st
         if name in fields
         for problem in _spec_problems(spec, fields[name], f'{path}["{name}"]')
     ]
+
+
+# Values of which one may be the greater, which says nothing of what they stand for.
+_NOT_AMOUNTS = (models.BooleanField, models.ForeignKey, models.UUIDField)
+
+
+def order_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: str) -> Iterator[Problem]:
+    """Warn of rises and falls of flags and keys in a ``when`` mapping that has no mistakes."""
+    for name, spec in when.items():
+        field = fields.get(name)
+        for key, operator, _operand in _parts(spec) if isinstance(field, _NOT_AMOUNTS) else ():
+            if operator.direction:
+                hint = 'Use "changed", or {"to": …} with a key.'
+                if isinstance(field, models.BooleanField):
+                    hint = f'Use {{"to": {operator.direction > 0}}}.'
+                message = f"asks for {key!r} of {type(field).__name__} {name!r}, whose values are no amounts."
+                yield Problem("W092", f'{path}["{name}"]', message, hint)
 
 
 def _spec_problems(spec: object, field: Field, path: str) -> list[Problem]:
@@ -377,7 +410,7 @@ def _quoted(word: str) -> str:
 def _is_value(spec: object) -> bool:
     """Return whether something that is no operator may be the value that somebody waits for."""
     if isinstance(spec, (list, tuple, set, frozenset)):
-        return bool(spec) and all(map(_is_value, spec))
+        return bool(spec) and all(not isinstance(item, (list, tuple)) and _is_value(item) for item in spec)
     return spec is None or isinstance(spec, (str, bool, int, float, Decimal, dt.date, dt.timedelta, UUID))
 
 
@@ -419,6 +452,10 @@ def _use_problems(key: str, operand: object, field: Field, path: str) -> list[Pr
 
 def _meant_operand(operator: Operator, field: Field, operand: object) -> str:
     """Return the edit that makes ``"20%"`` or a negative number right: the operator says the direction."""
+    if isinstance(operand, models.Model):
+        return f"Write its primary key, {shown(operand.pk)}."
+    if isinstance(field, models.ForeignKey):
+        return f"Write the primary key of the {field.target_field.model._meta.label}."
     if not isinstance(operand, (str, int, float, Decimal)) or isinstance(operand, bool):
         return ""
     text = str(operand).strip().removesuffix("%").strip().removeprefix("-")

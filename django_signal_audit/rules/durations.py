@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from django_signal_audit.enums import EventType
 from django_signal_audit.problems import Problem, shown
 from django_signal_audit.rules.schema import Rule
 
@@ -132,12 +133,123 @@ def period_hint(value: object) -> str:
     return f'{said} Write "{number}{short}".' if short else f"{said} Minutes are too short: write hours or days."
 
 
+# What people write in place of durations, rates and periods.
+_WORDS = {
+    **dict.fromkeys(("hourly", "hour", "h"), "1h"),
+    **dict.fromkeys(("daily", "day", "d"), "1d"),
+    **dict.fromkeys(("minute", "min", "m"), "1m"),
+    "weekly": "7d",
+}
+_FOREVER = ("", "forever", "never", "none", "always", "unlimited")
+_UNIT = re.compile(
+    r"(\d+)\s*(s|m|h|d|w|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?)\.?|p?t?(\d+)([smhdw])", re.IGNORECASE
+)
+# 1h30m
+_SEVERAL = re.compile(r"(\d+)\s*h[a-z]*\s*(?:and\s*)?(\d+)\s*m[a-z]*", re.IGNORECASE)
+_PER = re.compile(r"\s+(?:per|an?|every|in|each)\s+|\s*/\s*", re.IGNORECASE)
+_ZERO = re.compile(r"0+\s*[a-z]*(?:\s*/.*)?|.*/\s*0+\s*[a-z]*", re.IGNORECASE)
+_TOO_MANY = re.compile(r"\d{4,}\s*/\s*(\d+[smhdw])")
+_ONE = re.compile(r"^(?:an?|one)\s+")
+_IN_MONTHS = re.compile(r"\s*(\d+)\s*mo(?:nths?)?\s*", re.IGNORECASE)
+
+
+def duration_hint(key: str, value: object) -> str:
+    """Return the edit to make to a ``digest`` or ``throttle`` that is wrong, ``""`` if it isn't known."""
+    parse, meant_by = (parse_rate, _rate_meant) if key == "throttle" else (parse_duration, _duration_meant)
+    if _is_nothing(value):
+        without = "nothing is held back" if key == "throttle" else "each event is a message of its own"
+        return f"It is {shown(value)}. Remove the key: {without} then."
+    if isinstance(value, dt.timedelta):
+        return f'Write "{abs(int(value.total_seconds()))}s".'
+    meant = meant_by(value.strip().removeprefix("-").strip() if isinstance(value, str) else value)
+    if meant and meant != value and parse(meant):
+        unit = " for seconds" if isinstance(value, int) and key == "digest" else ""
+        return f'It is {shown(value)}. Write "{meant}"{unit}.'
+    if key == "digest" and isinstance(value, str) and parse_duration(value):
+        return f'It is {shown(value)}. The longest is "366d".'
+    too_many = _TOO_MANY.fullmatch(value.strip()) if key == "throttle" and isinstance(value, str) else None
+    return f'It is {shown(value)}. Write "{MAX_COUNT}/{too_many[1]}" or less.' if too_many else ""
+
+
+def _is_nothing(value: object) -> bool:
+    """Return whether a duration or a rate is zero, or switched off."""
+    if isinstance(value, str):
+        return bool(_ZERO.fullmatch(value.strip()))
+    return value in (False, 0, dt.timedelta()) if isinstance(value, (int, dt.timedelta)) else False
+
+
+def _duration_meant(value: object) -> str:
+    """Return the duration that a number, ``30 days``, ``daily``, ``1h30m`` or ``PT1H`` means, ``""`` if none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value}s"
+    if not isinstance(value, str):
+        return ""
+    word = _ONE.sub("1 ", value.strip().lower())
+    if month := _IN_MONTHS.fullmatch(word):
+        return f"{int(month[1]) * 30}d"
+    if several := _SEVERAL.fullmatch(word):
+        return f"{int(several[1]) * 60 + int(several[2])}m"
+    found = _UNIT.fullmatch(word)
+    if found:
+        return f"{found[1] or found[3]}{(found[2] or found[4])[0]}"
+    return f"{word}s" if word.isdecimal() else _WORDS.get(word, "")
+
+
+def _rate_meant(value: object) -> str:
+    """Return the rate that ``5``, ``5 per hour``, ``(5, "1h")`` or ``{"1h": 5}`` means, ``""`` if none."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        value = (*value.values(), *value)
+    if isinstance(value, (list, tuple)) and len(value) == 2:  # a number and a duration
+        value = "/".join(shown(part).strip("'") for part in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value}/1h"
+    parts = _PER.split(value.strip()) if isinstance(value, str) else []
+    if len(parts) == 1 and parts[0].isdecimal():
+        return f"{parts[0]}/1h"
+    count, *period = [part for part in parts if part] or [""]
+    if not period:
+        return _duration_meant(count)
+    if period[0].isdecimal() and parse_duration(count):
+        count, period = period[0], [count]
+    number = re.match(r"\d+", count)
+    return f"{number[0]}/{_duration_meant(period[0])}" if number else ""
+
+
+def _is_negative(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip().startswith("-")
+    return value < dt.timedelta() if isinstance(value, dt.timedelta) else isinstance(value, int) and value < 0
+
+
+def retention_hint(value: object) -> str:
+    """Return the edit to make to a ``retention`` that is wrong, or that it is."""
+    if value is None or value is False or (isinstance(value, str) and value.strip().lower() in _FOREVER):
+        return f"It is {shown(value)}. Remove the key: events are kept forever then."
+    if _is_nothing(value) or _is_negative(value):
+        return f"It is {shown(value)}. Write a period above zero, or remove the key to keep events forever."
+    days = value.get("days") if isinstance(value, Mapping) else value
+    if isinstance(days, str) and (found := re.fullmatch(r"P(\d+)([DWMY])", days.strip(), re.IGNORECASE)):
+        return f'It is {shown(value)}. Write "{found[1]}{found[2].lower().replace("m", "mo")}".'
+    if isinstance(days, str) and _ONE.match(days.strip().lower()):
+        _, _, edit = period_hint(_ONE.sub("1 ", days.strip().lower())).partition(". ")
+        return f"It is {shown(value)}. {edit}".rstrip()
+    if isinstance(days, str) and days.strip().isdecimal():
+        days = int(days)
+    if isinstance(days, int) and not isinstance(days, bool) and days > 0:
+        return f'It is {shown(value)}. Write "{days}d" for days.'
+    return period_hint(value)
+
+
+_WITHOUT_OBJECT = (EventType.REQUEST.value, EventType.LOGIN_FAILED.value)
+
+
 def retention_problems(rule: Rule, path: str) -> list[Problem]:
     """Return warnings about a ``retention`` that can be read."""
     where = f'{path}["retention"]'
-    if is_count(rule.retention):
-        message = "keeps a number of events per object, which audit_prune doesn't support yet: no event is pruned."
-        return [Problem("W030", where, message, f"Write a period such as {EXAMPLES}, or remove it.")]
+    without_object = [name for name in rule.events if name in _WITHOUT_OBJECT and not rule.models]
+    if is_count(rule.retention) and without_object:
+        message = f"keeps a number of events per object, and {without_object[0]!r} has no object: it is never pruned."
+        return [Problem("W082", where, message, f"Write a period such as {EXAMPLES}.")]
     period = parse_period(rule.retention)
     if period is None or not period.is_below_a_day:
         return []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from django_signal_audit.context.savepoints import own_queries
 from django_signal_audit.context.scopes import current_context
 from django_signal_audit.enums import EventType, Level, Source
 from django_signal_audit.events.changes import Change
+from django_signal_audit.events.savepoints import own_queries
 from django_signal_audit.events.values import safe_str
 
 from .conditions import AllOf
@@ -30,6 +31,8 @@ class Match:
     level: str
     notify: tuple[tuple[Rule, NotifyEntry], ...]
     plan: ModelPlan | None = None
+    # The names of the fields whose values the event keeps beside its changes.
+    include: tuple[str, ...] = ()
 
 
 def match_change(change: Change) -> Match | None:
@@ -44,6 +47,9 @@ def match_change(change: Change) -> Match | None:
         if plan is None:
             return None
         return match_baseline(plan) if change.source == Source.BASELINE else _match_row(change, plan)
+    if change.event_type == EventType.VIEW and change.model is not None:
+        plan = registry.plan_for(change.model)
+        return None if plan is None else _combine(plan.by_event[EventType.VIEW], change, plan)
     candidates = registry.event_rules.get(change.event_type, ())
     if change.event_type == EventType.REQUEST:
         candidates = tuple(item for item in candidates if _wants_request(item.rule, change))
@@ -109,7 +115,14 @@ def _combine(candidates: tuple[CompiledRule, ...], change: Change, plan: ModelPl
         level=Level.highest([change.level, *(item.rule.level for item in matching)]),
         notify=tuple((item.rule, entry) for item in notifying for entry in item.notify),
         plan=plan,
+        include=_included(matching, plan),
     )
+
+
+def _included(matching: Iterable[CompiledRule], plan: ModelPlan | None) -> tuple[str, ...]:
+    """Return the fields that the rules include, in the order of the model."""
+    named = {name for item in matching for name in item.rule.include}
+    return tuple(name for name in plan.all_fields if name in named) if plan is not None and named else ()
 
 
 def _holds(item: CompiledRule, change: Change) -> bool | None:

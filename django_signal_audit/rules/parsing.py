@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from django_signal_audit.conf import KEYS, raw_settings
@@ -23,7 +23,7 @@ from django_signal_audit.rules.hints import (
 )
 
 from .durations import parse_duration, parse_rate
-from .schema import RULE_KEYS, NotifyEntry, Rule
+from .schema import NotifyEntry, Rule
 
 # What the columns for rule, event type and channel take.
 NAME_LENGTH = 100
@@ -85,13 +85,10 @@ def _notify(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(item, (str, Mapping)) for item in value)
 
 
-def _duration(value: object) -> bool:
-    return isinstance(value, str) and (not value or parse_duration(value) is not None)
-
-
-def _window(value: Any) -> bool:
+def _window(value: object) -> bool:
     # What is added to a date has to leave one.
-    return _duration(value) and (parse_duration(value) or dt.timedelta()) <= dt.timedelta(days=366)
+    found = parse_duration(value) if isinstance(value, str) else None
+    return value == "" or (found is not None and dt.timedelta() < found <= dt.timedelta(days=366))
 
 
 def _rate(value: object) -> bool:
@@ -113,6 +110,8 @@ _RULE: dict[str, _Key] = {
     "fields": _Key("E008", "a list of field names", _texts),
     "exclude": _Key("E008", "a list of field names", _texts),
     "mask": _Key("E008", "a list of field names", _texts),
+    "personal": _Key("E008", "a list of field names", _texts),
+    "include": _Key("E008", "a list of field names", _texts),
     "when": _Key(
         "E008",
         "a dict of field to operator, or a dotted path",
@@ -124,7 +123,9 @@ _RULE: dict[str, _Key] = {
     "level": _Key("E013", f"one of {', '.join(Level.values)}", lambda value: _text(value) and value in Level.values),
     "paths": _Key("E008", "a list of patterns", _texts),
     "methods": _Key("E008", "a list of HTTP methods", _texts),
+    "window": _Key("E021", 'a duration above zero such as "1h", of at most 366 days', _window),
     "retention": _Key("E021", f"a duration such as {EXAMPLES}", is_retention),
+    "locked": _Key("E008", "True or False", lambda value: isinstance(value, bool)),
     "enabled": _Key("E008", "True or False", lambda value: isinstance(value, bool)),
 }
 
@@ -139,8 +140,9 @@ _NOTIFY: dict[str, _Key] = {
     "to": _Key("E008", f"a recipient of at most {MAX_LENGTH} characters, or a list of them", _is_recipients),
     "subject": _Key("E008", "a template string", _text),
     "message": _Key("E008", "a template string", _text),
-    "digest": _Key("E021", 'a duration such as "1h", of at most 366 days', _window),
+    "digest": _Key("E021", 'a duration above zero such as "1h", of at most 366 days', _window),
     "throttle": _Key("E021", 'a number of messages per duration such as "5/1h", or "1h" for one', _rate),
+    "opt_in": _Key("E008", "True or False", lambda value: isinstance(value, bool)),
 }
 
 
@@ -149,6 +151,8 @@ def settings_problems() -> list[Problem]:
     raw = raw_settings()
     if not isinstance(raw, Mapping):
         hint = 'Write SIGNAL_AUDIT = {"RULES": [...], "CHANNELS": {...}}.'
+        if isinstance(raw, tuple) and len(raw) == 1 and isinstance(raw[0], Mapping):
+            hint = "Remove the comma behind the dict, which makes it a tuple."
         return [Problem("E001", "SIGNAL_AUDIT", f"must be a dict, not {type(raw).__name__}.", hint)]
     problems = []
     for key, value in raw.items():
@@ -206,7 +210,8 @@ def _as_texts(value: Any) -> tuple[str, ...]:
 def as_mapping(raw: object) -> Mapping[Any, Any] | None:
     """Return an entry of RULES by key, None if it is neither a dict nor a Rule."""
     if isinstance(raw, Rule):
-        return {key: getattr(raw, key) for key in RULE_KEYS}
+        # Nobody can tell a key that was left out from its default.
+        return {item.name: getattr(raw, item.name) for item in fields(Rule) if getattr(raw, item.name) != item.default}
     return raw if isinstance(raw, Mapping) else None
 
 
@@ -216,6 +221,7 @@ def _parse_rule(raw: Mapping[object, object], path: str) -> tuple[ParsedRule, li
     if "name" not in {*named, *unread}:
         hint = 'Add "name": a unique text; it is shown on events and notifications.'
         problems.append(Problem("E006", path, "has no name.", hint))
+    problems += _empty_problems(raw, path)
     entries = []
     for position, item in enumerate(_items(raw.get("notify"))):
         if isinstance(item, (str, Mapping)):
@@ -227,6 +233,19 @@ def _parse_rule(raw: Mapping[object, object], path: str) -> tuple[ParsedRule, li
         unread |= {"notify"}
     rule = Rule(**{"name": "", **sound})
     return ParsedRule(rule=rule, path=path, notify=tuple(entries), unread=unread), problems
+
+
+# Lists that leave nothing out where they are empty, and what a rule is about then.
+_ALL = {"fields": "every field", "events": "every event", "paths": "every path", "methods": "every method"}
+
+
+def _empty_problems(raw: Mapping[object, object], path: str) -> Iterator[Problem]:
+    """Warn of empty lists, which somebody may have written for "none"."""
+    for key, what in _ALL.items():
+        value = raw.get(key)
+        if isinstance(value, (list, tuple, set, frozenset)) and not value:
+            hint = f'Remove "{key}", name what the rule is about, or leave the rule out by "enabled": False.'
+            yield Problem("W091", f'{path}["{key}"]', f"is empty, so the rule is about {what}.", hint)
 
 
 def _items(notify: object) -> Iterable[object]:
@@ -261,7 +280,7 @@ def _read(
     return sound, frozenset(unread), problems
 
 
-def _is_nameless(name: Any) -> bool:
+def _is_nameless(name: object) -> bool:
     return name is None or (isinstance(name, str) and not name.strip())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, TypeGuard
@@ -11,7 +12,8 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from django_signal_audit.conf import QUEUE_MODELS, get_settings
-from django_signal_audit.problems import did_you_mean
+from django_signal_audit.problems import Problem, did_you_mean, shown
+from django_signal_audit.rules.hints import split
 
 Model: TypeAlias = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -26,11 +28,12 @@ def concrete(model: Model) -> Model:
 
 def auditable_models() -> list[Model]:
     """Return every concrete model that may be audited: all but this package's own and automatic through models."""
-    return [
-        model
-        for model in apps.get_models()
-        if not model._meta.proxy and not model._meta.swapped and model._meta.app_label != OWN_APP and is_sound(model)
-    ]
+    return [model for model in apps.get_models() if _is_auditable(model)]
+
+
+def _is_auditable(model: Model) -> bool:
+    options = model._meta
+    return not options.proxy and not options.swapped and options.app_label != OWN_APP and is_sound(model)
 
 
 def is_sound(model: Model) -> bool:
@@ -77,6 +80,16 @@ def resolve(pattern: str) -> list[Model]:
     labels = (*QUEUE_MODELS, *get_settings().exclude_models)
     excluded = {model for label in labels for model in matching(label)}
     return [model for model in found if model not in excluded and not is_history(model)]
+
+
+def means(patterns: Iterable[str], model: Model) -> bool:
+    """Return whether a rule's patterns mean a concrete model by its own label, as ``resolve_all`` would say."""
+    if not _is_auditable(model) or model._meta.auto_created:
+        return False
+    label, excluded = model._meta.label.lower(), (*QUEUE_MODELS, *get_settings().exclude_models)
+    names = {label, f"{label.partition('.')[0]}.*"}
+    is_left_out = is_history(model) or not names.isdisjoint(name.lower() for name in excluded)
+    return any(pattern.lower() in names or (pattern == "*" and not is_left_out) for pattern in patterns)
 
 
 def is_history(model: Model) -> bool:
@@ -188,3 +201,36 @@ def _app(text: str) -> AppConfig | None:
         if name in (config.label.lower(), config.name.lower(), str(config.verbose_name).lower()):
             return config
     return None
+
+
+def pattern_problems(pattern: str, path: str) -> list[Problem]:
+    """Return why a pattern means no model that can be audited."""
+    if matching(pattern):
+        return []
+    if is_wildcard(pattern):
+        known = {f"{model._meta.app_label}.*" for model in auditable_models()}
+        hint = meant_label(pattern) or did_you_mean(pattern, known)
+        return [Problem("E009", path, f"is {pattern!r}, which matches no model.", hint)]
+    model = find_model(pattern)
+    if model is None and re.search(r"[*?]", pattern):
+        return [Problem("E009", path, f"is {pattern!r}, which is no pattern.", _pattern_hint(pattern))]
+    if model is None:
+        several = split(pattern)
+        hint = f"It is one string. Write {several!r}." if len(several) > 1 else nearest_label(pattern)
+        return [Problem("E009", path, f"is {pattern!r}, but that model doesn't exist.", hint)]
+    owner: Any = model._meta.auto_created
+    if owner:
+        hint = f"Audit the many-to-many field of {owner._meta.label} instead."
+        return [Problem("E009", path, f"is {pattern!r}, an automatic through model.", hint)]
+    swapped = model._meta.swapped
+    hint = f"Write {swapped!r}, which is used in its place." if swapped else "Remove it."
+    return [Problem("E009", path, f"is {pattern!r}, which cannot be audited.", hint)]
+
+
+def _pattern_hint(pattern: str) -> str:
+    labels = [model._meta.label for model in auditable_models()]
+    found = [label for label in labels if fnmatch.fnmatchcase(label.lower(), pattern.lower())]
+    app = pattern.partition(".")[0]
+    if set(found) == {label for label in labels if label.startswith(f"{app}.")}:
+        return f"Write '{app}.*' for all models of the app." if found else 'Patterns are "*" and "app_label.*".'
+    return f"Write {shown(found)}." if found else 'Patterns are "*" and "app_label.*".'

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from django.db import models
 
-from django_signal_audit.enums import MODEL_EVENTS, EventType
+from django_signal_audit.enums import MODEL_EVENTS, RULE_EVENTS, EventType
 from django_signal_audit.events.secret_fields import secret_fields
+from django_signal_audit.models.renames import current_name
 from django_signal_audit.plugins import load
 from django_signal_audit.rules.conditions import Condition, can_hold, compile_when
 from django_signal_audit.rules.patterns import Field, Model, key_fields, watchable_fields, watchable_members
 from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.serializers import Serializer, make_serializer
+from django_signal_audit.rules.tenants import TenantPath, tenant_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,7 @@ class ModelPlan:
     def by_event(self) -> dict[str, tuple[CompiledRule, ...]]:
         """Return the rules by the type of event they ask for."""
         return {
-            event_type: tuple(item for item in self.compiled if event_type in item.events)
-            for event_type in MODEL_EVENTS
+            event_type: tuple(item for item in self.compiled if event_type in item.events) for event_type in RULE_EVENTS
         }
 
     @cached_property
@@ -88,7 +89,7 @@ class ModelPlan:
     @cached_property
     def unconditional(self) -> tuple[CompiledRule, ...]:
         """Return the rules that record whatever happens to their fields."""
-        return tuple(item for item in self.compiled if item.condition is None)
+        return tuple(item for item in self.compiled if item.condition is None and item.events & {*MODEL_EVENTS})
 
     @cached_property
     def covered(self) -> frozenset[str]:
@@ -105,6 +106,21 @@ class ModelPlan:
             *(told[EventType.M2M] & self.all_members.keys()),
         }
         return frozenset(changed & told[EventType.CREATE] & told[EventType.DELETE])
+
+    @cached_property
+    def included(self) -> frozenset[str]:
+        """Return the names of the fields that events of some rule keep beside their changes."""
+        named = {name for item in self.compiled for name in item.rule.include}
+        return frozenset((named | self._of_tenant) & self.all_fields.keys())
+
+    @cached_property
+    def tenant(self) -> TenantPath | None:
+        """Return the way from a row to its tenant, None if the setting TENANT names none."""
+        return tenant_path(self.model)
+
+    @cached_property
+    def _of_tenant(self) -> frozenset[str]:
+        return frozenset() if self.tenant is None else frozenset({self.tenant.column.name})
 
     @cached_property
     def serializers(self) -> dict[str, Serializer]:
@@ -133,7 +149,9 @@ class ModelPlan:
 
     @cached_property
     def _names(self) -> dict[str, frozenset[str]]:
-        return {event_type: _needed(rules) for event_type, rules in self.by_event.items()}
+        names = {event_type: _needed(rules) | self._of_tenant for event_type, rules in self.by_event.items()}
+        # Looking at a row changes nothing of it.
+        return {**names, EventType.VIEW.value: frozenset()}
 
     @cached_property
     def fields(self) -> dict[str, Field]:
@@ -153,7 +171,7 @@ class ModelPlan:
 def _needed(rules: Iterable[CompiledRule]) -> frozenset[str]:
     needed: set[str] = set()
     for item in rules:
-        needed |= item.names
+        needed |= {*item.names, *item.rule.include}
         if isinstance(item.rule.when, Mapping):
             needed |= set(item.rule.when)
     return frozenset(needed)
@@ -207,6 +225,39 @@ def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterab
     )
 
 
+def plan_of_its_day(plan: ModelPlan, model: Model) -> ModelPlan:
+    """Return the plan of a model for its class in a data migration, where fields may have had other names."""
+    fields, members = watchable_fields(model), watchable_members(model)
+    former = {name: current_name(plan.label, name) for name in {**fields, **members}}
+    changed = {now: old for old, now in former.items() if now != old}
+    compiled = plan.compiled
+    if changed:
+        compiled = tuple(_of_its_day(item, changed, model) for item in compiled)
+    return replace(
+        plan,
+        model=model,
+        compiled=compiled,
+        all_fields=fields,
+        all_members=members,
+        secret=plan.secret | {old for old, now in former.items() if now in plan.secret},
+        descendants=(),
+    )
+
+
+def _of_its_day(item: CompiledRule, former: Mapping[str, str], model: Model) -> CompiledRule:
+    """Return a compiled rule with the names that fields had before."""
+    rule = item.rule
+    if isinstance(rule.when, Mapping):
+        rule = replace(rule, when={former.get(name, name): spec for name, spec in rule.when.items()})
+    rule = replace(rule, include=tuple(former.get(name, name) for name in rule.include))
+    return replace(
+        item,
+        rule=rule,
+        names=frozenset(former.get(name, name) for name in item.names),
+        condition=compile_condition(rule, condition_fields(model)) if rule.when else None,
+    )
+
+
 def obstacle(rule: Rule, model: Model, event_type: str) -> str:
     """Return why a rule on a model, without mistakes, matches no event of this type; ``""`` if it may."""
     if event_type not in (rule.events or MODEL_EVENTS):
@@ -228,6 +279,10 @@ def _fields_obstacle(rule: Rule, model: Model, event_type: str) -> str:
 def _condition_obstacle(rule: Rule, model: Model, event_type: str) -> str:
     if not isinstance(rule.when, Mapping):
         return ""
+    if event_type == EventType.VIEW and rule.when:
+        return "its condition cannot hold on view, which changes no field"
+    if event_type in (EventType.UPDATE, EventType.M2M) and (mixture := mixture_of(rule, model)):
+        return mixture
     fields = condition_fields(model)
     for name, spec in rule.when.items():
         if name not in fields:
@@ -235,3 +290,13 @@ def _condition_obstacle(rule: Rule, model: Model, event_type: str) -> str:
         if not can_hold(spec, fields[name], event_type):
             return f'its condition on "{name}" cannot hold on {event_type}'
     return ""
+
+
+def mixture_of(rule: Rule, model: Model) -> str:
+    """Return why a condition on columns and m2m fields holds for no update and no m2m event, ``""`` if it may."""
+    asked = list(rule.when) if isinstance(rule.when, Mapping) else []
+    members = [name for name in asked if name in watchable_members(model)]
+    columns = [name for name in asked if name in watchable_fields(model)]
+    if not members or not columns:
+        return ""
+    return f'its condition asks for "{members[0]}" and "{columns[0]}" at once, and an m2m change is an event of its own'

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache, cached_property
+from weakref import WeakKeyDictionary
 
 from django.apps import apps
 from django.core.exceptions import AppRegistryNotReady
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.events.secret_fields import ask_rules
+from django_signal_audit.models.renames import current_label
 from django_signal_audit.problems import Problem
 
 from .parsing import masks, parse_rules, settings_problems
-from .patterns import Model, concrete, resolve_all
-from .plans import CompiledRule, ModelPlan, build_plan, compile_condition, concerns
+from .patterns import Model, concrete, means, resolve_all
+from .plans import CompiledRule, ModelPlan, build_plan, compile_condition, concerns, plan_of_its_day
 from .schema import NotifyEntry, Rule
 from .validation import exclusion_problems, mask_word_problems, rule_problems
 
@@ -31,7 +33,7 @@ class Registry:
     def __init__(self) -> None:
         raw_rules = get_settings().rules
         self.parsed, problems = parse_rules(raw_rules)
-        self.problems: list[Problem] = [*settings_problems(), *exclusion_problems(), *problems]
+        self.problems: list[Problem] = [*settings_problems(), *exclusion_problems(self.parsed), *problems]
         self.problems += mask_word_problems()
         for item in self.parsed:
             self.problems += rule_problems(item)
@@ -39,6 +41,7 @@ class Registry:
             item.rule for item in self.parsed if item.rule.enabled and not self.errors_at(item.path)
         )
         self._masks = [(tuple(resolve_all(mask.models)), mask.names) for mask in masks(raw_rules)]
+        self._mask_patterns = [(mask.models, mask.names) for mask in masks(raw_rules)]
         self._by_name = {rule.name: rule for rule in self.rules}
 
     def errors_at(self, path: str) -> list[Problem]:
@@ -92,6 +95,31 @@ class Registry:
             for model, plan in plans.items()
         }
 
+    def admit(self, model: Model) -> bool:
+        """Take in a model that was defined after the rules were read, and return whether they concern it.
+
+        The plans of other models stay as they are, but for those of its parents.
+        """
+        if model in vars(self).get("senders", ()):
+            return True  # the rules were read when it was there
+        self._masks += [((model,), names) for patterns, names in self._mask_patterns if means(patterns, model)]
+        owners = (model, *model._meta.get_parent_list())
+        named = [
+            (rule, owner)
+            for rule in self.rules
+            for owner in owners
+            if (owner is model or owner in self.plans) and means(rule.models, owner) and concerns(rule, owner)
+        ]
+        if model not in self.plans and any(owner is model for _, owner in named):
+            plan = build_plan(model, _once(named), self.masked(model))
+            for parent in self.plans.keys() & {*owners[1:]}:
+                known = self.plans[parent]
+                self.plans[parent] = replace(known, descendants=(*known.descendants, plan))
+            self.plans[model] = plan
+        for name in ("senders", "_plans_by_label"):
+            vars(self).pop(name, None)
+        return model in self.senders
+
     def masked(self, model: Model) -> set[str]:
         """Return the names that rules on a model have masked."""
         # A rule that is not in force for a mistake in it still says what nobody may read.
@@ -102,8 +130,18 @@ class Registry:
         plan = self.plans.get(concrete(model))
         if plan is not None or model._meta.apps is apps:
             return plan
-        # A data migration has classes of its own.
-        return self._plans_by_label.get(concrete(model)._meta.label_lower)
+        return self.historical_plan(concrete(model))
+
+    def historical_plan(self, model: Model) -> ModelPlan | None:
+        """Return the plan of a model as a data migration sees it: what it is called, and the fields of its day."""
+        if model not in self._historical:
+            plan = self._plans_by_label.get(current_label(model._meta.label_lower))
+            self._historical[model] = None if plan is None else plan_of_its_day(plan, model)
+        return self._historical[model]
+
+    @cached_property
+    def _historical(self) -> WeakKeyDictionary[Model, ModelPlan | None]:
+        return WeakKeyDictionary()
 
     @cached_property
     def _plans_by_label(self) -> dict[str, ModelPlan]:

@@ -24,6 +24,8 @@ class Rule:
     fields: Sequence[str] = ()
     exclude: Sequence[str] = ()
     mask: Sequence[str] = ()
+    personal: Sequence[str] = ()
+    include: Sequence[str] = ()
     when: str | Mapping[str, Any] | None = None
     notify: Sequence[str | Mapping[str, Any]] = ()
     subject: str = ""
@@ -31,7 +33,9 @@ class Rule:
     level: str = "info"
     paths: Sequence[str] = ()
     methods: Sequence[str] = ()
+    window: str = ""
     retention: str | dt.timedelta | Mapping[str, int] = ""
+    locked: bool = False
     enabled: bool = True
 
     @property
@@ -54,6 +58,7 @@ class NotifyEntry:
     message: str = ""
     digest: str = ""
     throttle: str = ""
+    opt_in: bool = False
 
     @classmethod
     def of(cls, entry: str | Mapping[str, Any]) -> NotifyEntry:

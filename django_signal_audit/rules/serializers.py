@@ -12,7 +12,8 @@ from django.db import models
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.events.masking import OPENINGS, is_plain_document, mask_document
+from django_signal_audit.events.masking import has_secrets, is_plain_document, mask_document
+from django_signal_audit.events.secret_texts import OPENINGS
 from django_signal_audit.events.values import (
     Digest,
     JSONValue,
@@ -63,13 +64,16 @@ def make_serializer(field: Field, *, is_secret: bool) -> Serializer:
 
 def _careful(field: Field, limit: int) -> Serializer:
     """Return a serializer that is right for any value."""
+    is_document = isinstance(plain_field(field), models.JSONField)
 
     def keep(value: object, pk: object) -> JSONValue:
         if value.__class__ is Digest:
             return encode_tag(value)
         encoded = None if value is None else encode(field, value)
-        if isinstance(encoded, (dict, list, str)):
+        if isinstance(encoded, (dict, list)) or (is_document and isinstance(encoded, str)):
             encoded = mask_document(encoded, scope_of(field, pk))
+        elif isinstance(encoded, str) and has_secrets(encoded, is_column=True):
+            encoded = mask(scope_of(field, pk), encoded)
         return shorten(encoded, limit)
 
     return keep
@@ -87,9 +91,15 @@ def _text(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
     # A character takes four bytes of UTF-8 at most.
     sure = limit // 4
-    # A text that may be JSON is looked through.
+    # A text that may be JSON, or name a secret in another way, is looked through.
     return lambda value, pk: (
-        value if value.__class__ is str and len(value) <= sure and value[:1] not in OPENINGS else careful(value, pk)
+        value
+        if value.__class__ is str
+        and len(value) <= sure
+        and value[:1] not in OPENINGS
+        and ":" not in value
+        and "=" not in value
+        else careful(value, pk)
     )
 
 

@@ -164,6 +164,8 @@ def use_problem(use: Use, fields: Mapping[str, Field], path: str) -> Problem | N
         return None
     if kind == FIELDS:
         return _field_problem(use, rest, fields, path)
+    if kind == EVENT and len(rest) > 1 and rest[0] == "changes":
+        return _field_problem(use, rest[1:2], fields, path)
     return _attribute_problem(use, kind, rest[0], fields, path)
 
 
@@ -174,6 +176,8 @@ def _problem(use: Use, path: str, message: str, hint: str) -> Problem:
 def _name_hint(name: str, use: Use, fields: Mapping[str, Field]) -> str:
     if name in fields:
         return f"Write new.{name} or old.{name}."
+    if name == "request" and len(use.names) > 1 and use.names[1] != "user":
+        return f"Write event.context.{'.'.join(use.names)}."
     return did_you_mean(name, [known for known in use.scope if known[0].islower()], synonyms=_SYNONYMS)
 
 
@@ -182,8 +186,10 @@ def _field_problem(use: Use, names: list[str], fields: Mapping[str, Field], path
     if not fields or hasattr(dict, name):
         return None
     if name not in fields:
-        message = f"shows {{{{ {'.'.join((side, name))} }}}}, but the model has no such field."
-        return Problem("W008", path, message, did_you_mean(name, fields))
+        shown = use.names[: use.names.index(name) + 1]
+        message = f"shows {{{{ {'.'.join(shown)} }}}}, but the model has no such field."
+        hint = "Write event.object_id." if name == "pk" else did_you_mean(name, fields)
+        return Problem("W008", path, message, hint)
     if len(names) > 1 and fields[name].many_to_one:
         return _problem(use, path, f"{side}.{name} is the primary key of another row", f"Write {side}.{name} alone.")
     return None
@@ -237,16 +243,19 @@ def render_template(source: str, context: Mapping[str, object]) -> str:
 def template_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
     """Return what is wrong with the subjects and messages of a rule on these models."""
     fields = {name: field for model in models for name, field in condition_fields(model).items()}
-    return [problem for where, source in _sources(parsed) for problem in _problems(source, fields, where)]
+    return [problem for where, source in sources(parsed) for problem in _problems(source, fields, where)]
 
 
-def _sources(parsed: ParsedRule) -> Iterator[tuple[str, str]]:
+def sources(parsed: ParsedRule) -> Iterator[tuple[str, str]]:
+    """Yield where the templates of a rule and its ``notify`` entries stand, and their texts."""
     for key in ("subject", "message"):
         for owner, path in ((parsed.rule, parsed.path), *((item.entry, item.path) for item in parsed.notify)):
             yield f'{path}["{key}"]', getattr(owner, key)
 
 
 def _problems(source: str, fields: Mapping[str, Field], path: str) -> list[Problem]:
+    if source and not source.strip():
+        return [Problem("W001", path, "is blank, and replaces the default text.", "Write a text, or remove the key.")]
     try:
         template = compile_template(source)
     except Exception as error:  # noqa: BLE001  # tags compile themselves, and each fails in its own way

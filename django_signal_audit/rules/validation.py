@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from django.db.models.signals import ModelSignal
-from django.dispatch import Signal
+from django.utils.module_loading import import_string
 
-from django_signal_audit import signals
 from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, get_settings, is_unread
-from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, EventType
-from django_signal_audit.plugins import problem_of
+from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, RULE_EVENTS, EventType
+from django_signal_audit.events.payloads import hide, leaves, payload
+from django_signal_audit.events.secret_fields import secret_fields
+from django_signal_audit.plugins import function_problems
 from django_signal_audit.problems import Problem, did_you_mean, nearest, shown
-from django_signal_audit.rules.choices import choice_problems
-from django_signal_audit.rules.conditions import when_problems
+from django_signal_audit.rules.conditions import WORD_SYNONYMS, WORDS, order_problems, when_problems
 from django_signal_audit.rules.durations import retention_problems
-from django_signal_audit.rules.hints import EVERY_FIELD, EVERYTHING, mask_mistake, path_mistake, signal_hint, split
+from django_signal_audit.rules.hints import EVERY_FIELD, EVERYTHING, mask_mistake, split
+from django_signal_audit.rules.operands import operand_problems
 from django_signal_audit.rules.parsing import ParsedRule
+from django_signal_audit.rules.paths import path_mistake
 from django_signal_audit.rules.patterns import (
     Field,
     Model,
-    auditable_models,
     find_model,
     hand_written_members,
-    is_wildcard,
     key_fields,
     matching,
-    meant_label,
-    nearest_label,
+    pattern_problems,
     resolve_all,
     watchable_fields,
+    watchable_members,
 )
-from django_signal_audit.rules.plans import condition_fields, obstacle, watched_names
+from django_signal_audit.rules.plans import condition_fields, mixture_of, obstacle, watched_names
 from django_signal_audit.rules.schema import Rule
+from django_signal_audit.rules.signals import signal_problems
 from django_signal_audit.rules.templates import template_problems
 
 # What decides which changes a rule matches.
@@ -44,22 +43,33 @@ _DECISIVE = ("model", "events", "fields", "exclude", "when")
 
 
 def field_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
-    """Return what is wrong with ``fields``, ``exclude``, ``mask`` and ``when`` of a rule on these models.
+    """Return what is wrong with ``fields``, ``exclude``, ``mask``, ``personal`` and ``when`` of a rule on these models.
 
     A field is right if one of the models has it.
     """
     rule, path = parsed.rule, parsed.path
     known = _Known(models)
     problems = []
-    for key in ("fields", "exclude", "mask"):
+    for key in ("fields", "exclude", "mask", "personal", "include"):
         problems += known.problems(getattr(rule, key), f'{path}["{key}"]')
-    problems += _mask_problems(rule, models, path)
+    problems += [*_mask_problems(rule, models, path), *_include_problems(rule, models, path)]
     if isinstance(rule.when, Mapping):
         problems += known.problems(rule.when, f'{path}["when"]')
-        for fields in known.by_model.values():
-            problems += when_problems(rule.when, fields, f'{path}["when"]')
-    if isinstance(rule.when, Mapping) and not problems:
-        problems += choice_problems(rule.when, list(known.by_model.values()), f'{path}["when"]')
+        of_values = [
+            problem
+            for fields in known.by_model.values()
+            for problem in when_problems(rule.when, fields, f'{path}["when"]')
+        ]
+        if not problems and not of_values:
+            of_values = operand_problems(rule.when, list(known.by_model.values()), f'{path}["when"]')
+        masked = {*rule.mask, *(name for model in models for name in secret_fields(model))}
+        problems += _without_values(of_values, _masked_operands(rule.when, masked))
+        if not problems:
+            problems += [
+                problem
+                for fields in known.by_model.values()
+                for problem in order_problems(rule.when, fields, f'{path}["when"]')
+            ]
     if problems or not parsed.unread.isdisjoint(_DECISIVE):
         return list(dict.fromkeys(problems))
     return [*_reach_problems(rule, models, path), *_trigger_problems(rule, models, path)]
@@ -77,6 +87,15 @@ def _trigger_problems(rule: Rule, models: list[Model], path: str) -> list[Proble
     hint = f'Remove "{name}" from "exclude".' if name in rule.exclude else f'Add "{name}" to "fields".'
     message = f'asks for "{name}", which isn\'t a field of the rule: it holds only if one of its fields changes too.'
     return [Problem("W013", f'{path}["when"]', message, hint)]
+
+
+def _masked_operands(when: Mapping[str, object], masked: set[str]) -> list[object]:
+    """Return the values in a condition on fields that are masked."""
+    return [value for name, spec in when.items() if name in masked for value in leaves(payload(spec))]
+
+
+def _without_values(problems: Iterable[Problem], values: list[object]) -> list[Problem]:
+    return [replace(item, message=hide(item.message, values), hint=hide(item.hint, values)) for item in problems]
 
 
 class _Known:
@@ -106,8 +125,10 @@ class _Known:
         if name == "pk":
             return "Remove it: the primary key stands on every event."
         for model in self.by_model:
-            for relation in model._meta.related_objects:
-                if name in (relation.name, relation.get_accessor_name()):
+            generic = [field for field in model._meta.private_fields if isinstance(field.related_model, type)]
+            for relation in (*model._meta.related_objects, *generic):
+                accessor = getattr(relation, "get_accessor_name", str)()
+                if name in (relation.name, accessor):
                     label = relation.related_model._meta.label
                     return f'Add a rule with "model": "{label}", whose rows hold that relation.'
         return did_you_mean(name, self._fields)
@@ -144,17 +165,41 @@ def _mask_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
     ]
 
 
+def _include_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
+    """Return the fields to include whose values can't stand, or shouldn't, beside the changes of every event."""
+    problems, where = [], f'{path}["include"]'
+    columns = {name for model in models for name in watchable_fields(model)}
+    members = {name for model in models for name in watchable_members(model)}
+    masked = {*rule.mask, *(name for model in models for name in secret_fields(model))}
+    for name in dict.fromkeys(rule.include):
+        if name in members and name not in columns:
+            message = f"names {name!r}, a many-to-many field, which isn't part of the row."
+            problems.append(Problem("E081", where, message, "Remove it: its changes are events of their own."))
+        elif name not in columns and any(name in condition_fields(model) for model in models):
+            message = f"names {name!r}, which every event has as its object."
+            problems.append(Problem("E081", where, message, "Remove it."))
+        elif name in rule.personal:
+            message = f'names {name!r}, which "personal" names too: it would be repeated in every event.'
+            problems.append(Problem("E082", where, message, f'Remove "{name}" from "include".'))
+        elif name in masked:
+            message = f"names {name!r}, which is masked: events keep a tag that nobody can read."
+            problems.append(Problem("W080", where, message, "Remove it."))
+    return problems
+
+
 def _reach_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
     """Return the events that a rule, otherwise right, can never match in any of its models."""
     asked = tuple(dict.fromkeys(rule.events)) or MODEL_EVENTS
     reasons = {event_type: [obstacle(rule, model, event_type) for model in models] for event_type in asked}
     dead = {event_type: found[0] for event_type, found in reasons.items() if all(found)}
+    mixtures = [mixture_of(rule, model) for model in models]
     hint = "Correct the events, the fields or the condition, or remove the rule."
     if len(dead) == len(asked):
-        why = "; ".join(dict.fromkeys(dead.values()))
-        return [Problem("W001", path, f"can never match: {why}.", hint)]
+        why = _summary(list(dict.fromkeys(dead.values())))
+        return [Problem("W001", path, f"can never match: {why}.", SPLIT_HINT if any(mixtures) else hint)]
     if not rule.events:
-        return []
+        message = f"holds only for deletions: {mixtures[0]}."
+        return [Problem("W001", f'{path}["when"]', message, SPLIT_HINT)] if all(mixtures) else []
     hint = "Remove the event, or correct the fields or the condition."
     return [
         Problem("W001", f'{path}["events"]', f"names {event_type!r}, which can never match: {why}.", hint)
@@ -162,8 +207,15 @@ def _reach_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]
     ]
 
 
+def _summary(reasons: list[str]) -> str:
+    """Return the reasons as one text; where they differ in the event alone, without it."""
+    causes = {reason.rpartition(" on ")[0] or reason for reason in reasons}
+    return causes.pop() if len(reasons) == len(MODEL_EVENTS) and len(causes) == 1 else "; ".join(reasons)
+
+
+SPLIT_HINT = "Make two rules of it: one for the column, one for the many-to-many field."
 REQUEST_KEYS = ("paths", "methods")
-MODEL_KEYS = ("fields", "exclude")
+MODEL_KEYS = ("fields", "exclude", "include")
 EVENT_SYNONYMS = {
     **dict.fromkeys(("add", "added", "insert", "inserted", "new", "save", "saved", "post_save", "pre_save"), "create"),
     **dict.fromkeys(("creation", "created", "insertion", "bulk_create", "+", "c", "i"), "create"),
@@ -171,6 +223,7 @@ EVENT_SYNONYMS = {
     **dict.fromkeys(("soft_delete", "soft_deleted", "save_existing"), "update"),
     **dict.fromkeys(("deleted", "deletion", "removal", "cascade", "truncate", "purge", "-", "d"), "delete"),
     **dict.fromkeys(("clear", "set", "members", "relation", "relations"), "m2m"),
+    **dict.fromkeys(("viewed", "read", "access", "accessed", "select", "retrieve", "seen", "shown"), "view"),
     **dict.fromkeys(("change", "changed", "edit", "edited", "modify", "modified", "write"), "update"),
     **dict.fromkeys(("remove", "removed", "destroy", "destroyed", "post_delete", "pre_delete"), "delete"),
     **dict.fromkeys(("m2m_changed", "many_to_many", "manytomany", "related"), "m2m"),
@@ -202,9 +255,15 @@ def rule_problems(parsed: ParsedRule) -> list[Problem]:
     rule, path = parsed.rule, parsed.path
     models = resolve_all(rule.models)
     problems = [*_kind_problems(parsed), *_path_problems(rule, path), *_channel_problems(parsed)]
+    if rule.window and EventType.VIEW not in rule.events and "events" not in parsed.unread:
+        message = 'has no effect without the event "view".'
+        problems.append(Problem("W001", f'{path}["window"]', message, "Remove it."))
     problems += [*_request_problems(parsed), *template_problems(parsed, models), *retention_problems(rule, path)]
     if rule.models:
         problems += _model_rule_problems(rule, path)
+        if rule.models == ("*",) and not models and "*" not in get_settings().exclude_models:
+            hint = "Leave out fewer models, or remove the rule."
+            problems.append(Problem("W001", path, "audits nothing: EXCLUDE_MODELS leaves out every model.", hint))
     elif parsed.lacks("model"):
         problems += _event_rule_problems(rule, path)
     return problems + (field_problems(parsed, models) if models else [])
@@ -233,52 +292,28 @@ def _kind_problems(parsed: ParsedRule) -> list[Problem]:
 def _path_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
     if isinstance(rule.when, str):
-        found = import_problems(rule.when, f'{path}["when"]', _takes_a_change, "a function that takes a change")
+        right = "Name a function that takes a change and returns True or False."
+        found = list(function_problems("E016", rule.when, f'{path}["when"]', ["change"], hint=right))
+        if not found and isinstance(import_string(rule.when), type):
+            message = f"names {rule.when!r}, which is a class: what it makes is true of every change."
+            found = [Problem("E016", f'{path}["when"]', message, right)]
         hint = _expression_hint(rule) if found else ""
         problems += [replace(problem, hint=hint) if hint else problem for problem in found]
     if rule.signal:
-        expected = "a custom django.dispatch.Signal"
-        found = import_problems(rule.signal, f'{path}["signal"]', _is_custom_signal, expected)
-        hint = signal_hint(rule.signal, _is_custom_signal) if found else ""
-        problems += [replace(problem, hint=hint) if hint else problem for problem in found]
+        problems += signal_problems(rule.signal, f'{path}["signal"]')
     return problems
 
 
 def _expression_hint(rule: Rule) -> str:
     """Return what to write in place of an expression, or of a field alone, as a condition; ``""`` if it is neither."""
-    text = str(rule.when)
+    text = str(rule.when).strip()
+    if text in WORDS or text in WORD_SYNONYMS:
+        return f'Write a dict of field to operator, such as {{"price": "{WORD_SYNONYMS.get(text, text)}"}}.'
     names = [word for word in re.findall(r"[A-Za-z_]\w*", text) if word not in ("old", "new")]
     fields = {name for model in resolve_all(rule.models) for name in condition_fields(model)}
     if names and names[0] in fields and (names == [text] or re.search(r"[^\w.]", text)):
         return f'Write a dict of field to operator, such as {{"{names[0]}": "changed"}}.'
     return ""
-
-
-def import_problems(dotted: str, path: str, accepts: Callable[[object], bool], expected: str) -> list[Problem]:
-    """Return what is wrong with a dotted path that has to lead to something; an empty one leads nowhere."""
-    return list(problem_of("E016", dotted, path, expected, accepts, hint=f"Name {expected}."))
-
-
-def _takes_a_change(found: object) -> bool:
-    """Return whether a condition can be called with one argument, and answers at once rather than by a coroutine."""
-    if not callable(found) or inspect.iscoroutinefunction(found):
-        return False
-    try:
-        inspect.signature(found).bind(object())
-    except TypeError:
-        return False
-    except ValueError:
-        return True  # a function in C does not tell its arguments
-    return True
-
-
-def _is_custom_signal(found: object) -> bool:
-    """Return whether a signal may be recorded: a model signal comes from every model, and our own would be endless."""
-    return (
-        isinstance(found, Signal)
-        and not isinstance(found, ModelSignal)
-        and all(found is not own for own in vars(signals).values())
-    )
 
 
 def _channel_problems(parsed: ParsedRule) -> list[Problem]:
@@ -289,6 +324,10 @@ def _channel_problems(parsed: ParsedRule) -> list[Problem]:
             hint = _channel_hint(entry.channel, channels)
             message = f"names the channel {entry.channel!r}, which CHANNELS does not have."
             problems.append(Problem("E014", path, message, hint))
+        if entry.opt_in and parsed.rule.locked:
+            message = "has no effect: the rule is locked, so its users get every message."
+            problems.append(Problem("W090", f'{path}["opt_in"]', message, 'Remove it, or "locked" of the rule.'))
+    problems += _repeated_entries(parsed)
     if parsed.lacks("notify"):
         problems += [
             Problem("W001", f'{parsed.path}["{key}"]', "has no effect: the rule notifies nobody.", 'Add "notify".')
@@ -296,6 +335,19 @@ def _channel_problems(parsed: ParsedRule) -> list[Problem]:
             if getattr(parsed.rule, key)
         ]
     return problems
+
+
+def _repeated_entries(parsed: ParsedRule) -> Iterator[Problem]:
+    """Yield entries of whose messages none is written: one event makes one message for each channel and recipient."""
+    seen = set()
+    for entry, path, unread in parsed.notify:
+        if entry.channel not in get_settings().channels or {"channel", "to"} & set(unread):
+            continue
+        key = (entry.channel, None if entry.to is None else tuple(entry.to))
+        if key in seen:
+            message = f'names the channel "{entry.channel}" for recipients that an entry before it has.'
+            yield Problem("W085", path, message, "Remove one of the two, or name other recipients.")
+        seen.add(key)
 
 
 def _channel_hint(name: str, channels: Mapping[str, object]) -> str:
@@ -317,7 +369,7 @@ def _backend(config: object) -> str:
 def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
     problems = []
     for name in rule.events:
-        if name in MODEL_EVENTS:
+        if name in RULE_EVENTS:
             hint = 'Add "model": the models to audit.'
             problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which needs a model.", hint))
         elif near := _meant_event(name):
@@ -343,7 +395,8 @@ def _meant_event(name: str) -> str:
     if name in known:
         return ""
     word = name.strip().lower()
-    return LOGIN_SYNONYMS.get(word) or SIGNAL_SYNONYMS.get(word) or nearest(name, known, NEAR) or ""
+    near = nearest(name, [*known, *LOGIN_SYNONYMS], NEAR) or ""
+    return LOGIN_SYNONYMS.get(near, near) or SIGNAL_SYNONYMS.get(word) or ""
 
 
 def _request_problems(parsed: ParsedRule) -> list[Problem]:
@@ -380,40 +433,16 @@ def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
     for pattern in [rule.model] if isinstance(rule.model, str) else rule.model:
         problems += pattern_problems(pattern, f'{path}["model"]')
     for name in rule.events:
-        if name not in MODEL_EVENTS:
-            hint = did_you_mean(name, MODEL_EVENTS, synonyms=EVENT_SYNONYMS)
+        if name not in RULE_EVENTS:
+            hint = did_you_mean(name, RULE_EVENTS, synonyms=EVENT_SYNONYMS)
             if name.strip().lower() in ("*", "all", "any", "__all__"):
                 hint = "Remove the key: the rule is about all of them then."
-            if name.strip().lower() in ("view", "viewed", "read", "access", "accessed", "select", "retrieve"):
-                hint = "Remove it: reading isn't recorded. Call record() where an object is shown."
             if name in (*AUTH_EVENTS, EventType.REQUEST):
                 hint = f"Move {name!r} to a rule of its own, without a model."
             problems.append(
                 Problem("E011", f'{path}["events"]', f"names {name!r}, which isn't an event of a model.", hint)
             )
     return problems
-
-
-def pattern_problems(pattern: str, path: str) -> list[Problem]:
-    """Return why a pattern means no model that can be audited."""
-    if matching(pattern):
-        return []
-    if is_wildcard(pattern):
-        known = {f"{model._meta.app_label}.*" for model in auditable_models()}
-        hint = meant_label(pattern) or did_you_mean(pattern, known)
-        return [Problem("E009", path, f"is {pattern!r}, which matches no model.", hint)]
-    model = find_model(pattern)
-    if model is None:
-        several = split(pattern)
-        hint = f"It is one string. Write {several!r}." if len(several) > 1 else nearest_label(pattern)
-        return [Problem("E009", path, f"is {pattern!r}, but that model doesn't exist.", hint)]
-    owner: Any = model._meta.auto_created
-    if owner:
-        hint = f"Audit the many-to-many field of {owner._meta.label} instead."
-        return [Problem("E009", path, f"is {pattern!r}, an automatic through model.", hint)]
-    swapped = model._meta.swapped
-    hint = f"Write {swapped!r}, which is used in its place." if swapped else "Remove it."
-    return [Problem("E009", path, f"is {pattern!r}, which cannot be audited.", hint)]
 
 
 def mask_word_problems() -> list[Problem]:
@@ -427,11 +456,30 @@ def mask_word_problems() -> list[Problem]:
     return problems
 
 
-def exclusion_problems() -> list[Problem]:
-    """Return the entries of EXCLUDE_MODELS that exclude nothing; of the default ones, not every app is installed."""
-    return [
-        problem
-        for position, pattern in enumerate(get_settings().exclude_models)
-        if pattern.lower() not in DEFAULT_EXCLUDE_MODELS and find_model(pattern) is None
-        for problem in pattern_problems(pattern, f'SIGNAL_AUDIT["EXCLUDE_MODELS"][{position}]')
-    ]
+def exclusion_problems(parsed: Iterable[ParsedRule]) -> list[Problem]:
+    """Return the entries of EXCLUDE_MODELS that exclude everything or nothing."""
+    problems = []
+    rules = [item.rule for item in parsed if item.rule.enabled]
+    is_read = any("*" in rule.models for rule in rules)
+    for position, pattern in enumerate(get_settings().exclude_models):
+        path = f'SIGNAL_AUDIT["EXCLUDE_MODELS"][{position}]'
+        if pattern == "*":
+            message = 'is "*": rules with "model": "*" audit nothing.'
+            hint = 'Name models or apps, such as "sessions.*".'
+            problems += [Problem("W042", path, message, hint)] if any(rule.models for rule in rules) else []
+        elif pattern.lower() not in DEFAULT_EXCLUDE_MODELS:  # of the default ones, not every app is installed
+            problems += pattern_problems(pattern, path) if find_model(pattern) is None else []
+            problems += [] if is_read else _futile_problems(pattern, path, rules)
+    return problems
+
+
+def _futile_problems(excluded: str, path: str, rules: Iterable[Rule]) -> list[Problem]:
+    """Return a warning of a model that is excluded and audited all the same, where no rule is about all models."""
+    models = set(matching(excluded))
+    for rule in rules:
+        for named in rule.models:
+            if models and models <= set(matching(named)):
+                message = f'is {excluded!r}, which has no effect: the rule "{rule.name}" names "{named}".'
+                hint = 'Only "*" leaves out EXCLUDE_MODELS. Name in the rule the models that it is about.'
+                return [Problem("W042", path, message, hint)]
+    return []

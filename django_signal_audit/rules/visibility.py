@@ -14,6 +14,7 @@ from django.db import DatabaseError, models
 
 from django_signal_audit.conf import get_settings, is_unread, on_settings_changed
 from django_signal_audit.models import AuditEventQuerySet
+from django_signal_audit.models.renames import current_label
 from django_signal_audit.plugins import PluginError, load
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ Model: TypeAlias = type[models.Model]
 _VIEWING = ("view", "change")
 
 
-def may_view_model(user: Any, label: str) -> bool:
+def may_view_model(user: object, label: str) -> bool:
     """Return whether the user has a permission to view a model's rows.
 
     Events of no model are for all who may view events, those of models that are gone for superusers.
@@ -76,7 +77,7 @@ def is_left_to_project(label: str) -> bool:
 
 def _model(label: str) -> Model | None:
     try:
-        return apps.get_model(label)
+        return apps.get_model(current_label(label))
     except (LookupError, ValueError):
         return None
 

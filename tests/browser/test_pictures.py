@@ -38,7 +38,8 @@ RULE_AND_EMAIL = """<!doctype html>
   body { margin: 0; padding: 20px; background: #fff; color: #303030; font: 14px/1.5 "DejaVu Sans", sans-serif; }
   main { display: flex; align-items: stretch; gap: 14px; }
   section { border: 1px solid #d8dee4; border-radius: 6px; overflow: hidden; }
-  section.rule { flex: 0 0 414px; } section.email { flex: 1; }
+  section.rule { flex: 0 0 414px; align-self: flex-start; }
+  section.email { flex: 1; }
   h2 { margin: 0; padding: 8px 14px; background: #417690; color: #fff; font-size: 13px; font-weight: normal; }
   pre { margin: 0; padding: 12px 14px; font: 12px/1.65 "DejaVu Sans Mono", monospace; white-space: pre-wrap; }
   pre span { display: block; padding-left: 8ch; text-indent: -4ch; }
@@ -47,7 +48,7 @@ RULE_AND_EMAIL = """<!doctype html>
   dl { display: grid; grid-template-columns: 60px 1fr; margin: 0; padding: 10px 14px; border-bottom: 1px solid #d8dee4;
        font-size: 13px; }
   dt { color: #6a6a6a; } dd { margin: 0; } dd.subject { font-weight: bold; }
-  article { padding: 0 14px 4px; }
+  iframe { display: block; width: 100%; height: 440px; border: 0; }
 </style>
 <main>
   <section class="rule"><h2>settings.py</h2><pre>{% templatetag openbrace %}{% for key, value in rule %}<span
@@ -56,7 +57,7 @@ RULE_AND_EMAIL = """<!doctype html>
   <section class="email"><h2>Email</h2>
     <dl><dt>From</dt><dd>{{ mail.from_email }}</dd><dt>To</dt><dd>{{ mail.to.0 }}</dd>
       <dt>Subject</dt><dd class="subject">{{ mail.subject }}</dd></dl>
-    <article>{{ mail.body|linebreaks }}</article>
+    <iframe srcdoc="{{ html }}"></iframe>
   </section>
 </main>"""
 
@@ -104,15 +105,15 @@ def test_the_history_page_shows_the_drop_of_the_price(tab: Tab, product: Product
 
 
 def picture_of_history(page: Page) -> None:
-    """Write the page from its top to the end of the third event, without the list of apps."""
+    """Write the page from its top to its end, without the list of apps."""
     page.locator("#toggle-nav-sidebar").click()
     page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.mouse.move(0, 0)
     page.emulate_media(color_scheme="light")
-    card = page.locator(".audit-life > li").nth(2).bounding_box()
-    assert card is not None
-    save_picture(page, "history", width=HISTORY_WIDTH, height=card["y"] + card["height"] + 20)
+    table = page.locator(".audit-entries").bounding_box()
+    assert table is not None
+    save_picture(page, "history", width=HISTORY_WIDTH, height=table["y"] + table["height"] + 20)
 
 
 def test_the_rule_sends_the_email(tab: Tab, product: Product, readme_settings: dict[str, Any], mailoutbox: Any) -> None:
@@ -121,8 +122,12 @@ def test_the_rule_sends_the_email(tab: Tab, product: Product, readme_settings: d
     assert email.subject == "Sencha dropped from 12.0000 to 9.5000"
     rule = next(rule for rule in readme_settings["RULES"] if rule["name"] == "price-drop")
     shown = [(json.dumps(key), json.dumps(value)) for key, value in rule.items()]
-    html = Engine().from_string(RULE_AND_EMAIL).render(Context({"rule": shown, "mail": email}))
+    html = (
+        Engine()
+        .from_string(RULE_AND_EMAIL)
+        .render(Context({"rule": shown, "mail": email, "html": email.alternatives[0][0]}))
+    )
     tab.do(lambda page: page.set_viewport_size({"width": WIDTH, "height": 100}))
     tab.do(lambda page: page.set_content(html))
-    assert tab.do(lambda page: page.get_by_text("by ada").is_visible())
+    assert tab.do(lambda page: page.frame_locator("iframe").get_by_text("Spring sale").is_visible())
     tab.do(lambda page: save_picture(page, "email", width=WIDTH))

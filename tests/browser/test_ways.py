@@ -14,7 +14,7 @@ from .test_pages import LIST, OUTBOX, PAGES
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-ROWS = "#result_list tbody tr"
+GROUPS, ROWS = ".audit-group", ".audit-group > tr:not(.audit-others)"
 
 
 def follow(page: Page, selector: str) -> None:
@@ -32,11 +32,11 @@ def enter(page: Page) -> None:
 def test_to_older_events_and_back(tab: Tab, life: Life) -> None:
     def turn(page: Page) -> tuple[str, str, int]:
         page.goto(LIST)
-        first = page.inner_text(f"{ROWS}:first-child")
+        first = page.inner_text(f"{GROUPS} >> nth=0")
         follow(page, "text=Older")
-        older, count = page.inner_text(f"{ROWS}:first-child"), page.locator(ROWS).count()
+        older, count = page.inner_text(f"{GROUPS} >> nth=0"), page.locator(ROWS).count()
         follow(page, "text=Newer")
-        assert page.inner_text(f"{ROWS}:first-child") == first
+        assert page.inner_text(f"{GROUPS} >> nth=0") == first
         follow(page, "text=Older")
         return first, older, count
 
@@ -50,37 +50,38 @@ def test_to_older_events_and_back(tab: Tab, life: Life) -> None:
 def test_from_a_filter_to_an_event_and_the_history_of_its_object(tab: Tab, life: Life) -> None:
     def go(page: Page) -> str:
         page.goto(LIST)
-        follow(page, "#changelist-filter >> text=delete")
-        page.get_by_label("Primary key or exact name").fill("ada")
+        page.get_by_label("Event", exact=True).select_option("delete")
+        page.get_by_label("Search", exact=True).fill("actor:ada")
         enter(page)
         assert page.locator(ROWS).count() == 2
-        follow(page, f"{ROWS}:first-child .field-when a, {ROWS}:first-child th a")
+        follow(page, f"{ROWS} >> nth=0 >> .audit-open a")
         follow(page, "#content a:has-text('Coal')")
-        page.get_by_label("State at").fill("1h")
+        page.get_by_label("State at", exact=True).fill("1h")
         enter(page)
         return page.inner_text("#content")
 
     text = tab.do(go)
     assert "Not sold any more" in text
-    assert "The object didn't exist yet" in text
+    assert "The object was deleted by then." in text
     assert tab.complaints == []
 
 
 def test_from_a_bar_to_what_it_counts(tab: Tab, life: Life) -> None:
     def go(page: Page) -> int:
         page.goto(PAGES["dashboard"](life))
-        follow(page, "#by-model svg a >> nth=1")
+        follow(page, "#rules th a >> nth=0")
         return page.locator(ROWS).count()
 
     assert tab.do(go) > 0
-    assert "model=" in tab.do(lambda page: page.url)
+    assert "rule=" in tab.do(lambda page: page.url)
 
 
 def test_a_message_that_failed_is_sent_again(tab: Tab, life: Life) -> None:
     def send(page: Page) -> str:
         page.goto(OUTBOX)
-        follow(page, "#changelist-filter >> text=dead")
-        follow(page, "text=Retry failed notifications")
+        page.get_by_label("Status", exact=True).select_option("dead")
+        follow(page, "button:has-text('Search')")
+        follow(page, "text=Retry all matching…")
         follow(page, "text=Yes, retry")
         return page.inner_text(".messagelist")
 
@@ -92,7 +93,7 @@ def test_a_message_that_failed_is_sent_again(tab: Tab, life: Life) -> None:
 def test_messages_are_marked_as_read(tab: Tab, life: Life) -> None:
     def read(page: Page) -> str:
         page.goto(PAGES["inbox"](life))
-        follow(page, "article button >> nth=0")
+        follow(page, "article button:has-text('Mark as read') >> nth=0")
         assert page.inner_text("[role=status]") == "1 unread"
         follow(page, "text=Mark all as read")
         return page.inner_text("[role=status]")
@@ -103,13 +104,14 @@ def test_messages_are_marked_as_read(tab: Tab, life: Life) -> None:
 
 
 def test_a_deleted_object_is_restored_from_its_history(tab: Tab, life: Life) -> None:
-    def revert(page: Page) -> str:
+    def restore(page: Page) -> str:
         page.goto(PAGES["history-of-deleted"](life))
-        follow(page, "text=Revert this change")
-        follow(page, "text=Yes, revert")
+        follow(page, "text=Restore object")
+        page.get_by_label("Reason").fill("Sold again")
+        follow(page, "button:has-text('Restore')")
         return page.inner_text(".messagelist")
 
-    assert tab.do(revert) == "The change was reverted."
+    assert "“Coal” was restored." in tab.do(restore)
     assert Product.objects.get(pk=life.deleted_key).name == "Coal"
     assert tab.complaints == []
 
@@ -119,7 +121,7 @@ def test_a_change_is_reverted_without_a_mouse(tab: Tab, life: Life) -> None:
 
     def revert(page: Page) -> str:
         page.goto(address)
-        for name in ("Revert this change", "Yes, revert"):
+        for name in ("Revert this change…", "Yes, revert"):
             go_to(page, name)
             with page.expect_navigation():
                 page.keyboard.press("Enter")
@@ -132,3 +134,40 @@ def test_a_change_is_reverted_without_a_mouse(tab: Tab, life: Life) -> None:
     assert "Norwegian" not in life.product.description
     faults = tab.look("revert-done", views=TWO)
     assert not faults, "\n".join(faults)
+
+
+def test_a_version_is_compared_and_restored_without_a_mouse(tab: Tab, life: Life) -> None:
+    address = PAGES["history"](life)
+
+    def restore(page: Page) -> str:
+        page.goto(address)
+        page.get_by_label("Newer: current").focus()
+        page.keyboard.press("Tab")
+        for _ in range(4):
+            page.keyboard.press("ArrowDown")
+        page.get_by_text("Compare selected versions").focus()
+        enter(page)
+        go_to(page, "Restore the older version…")
+        enter(page)
+        go_to(page, "Restore")
+        enter(page)
+        return page.inner_text(".messagelist")
+
+    assert "“Brent crude” was restored." in tab.do(restore)
+    life.product.refresh_from_db()
+    assert life.product.is_active
+    assert tab.complaints == []
+
+
+def test_a_menu_closes_by_escape(tab: Tab, life: Life) -> None:
+    address = PAGES["history"](life)
+
+    def go(page: Page) -> bool:
+        page.goto(address)
+        page.locator(".audit-open summary").first.press("Enter")
+        assert page.get_by_text("State after this change").first.is_visible()
+        page.keyboard.press("Escape")
+        return page.get_by_text("State after this change").first.is_visible()
+
+    assert not tab.do(go)
+    assert tab.complaints == []

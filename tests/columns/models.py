@@ -255,6 +255,50 @@ class Weighed(models.Model):
         return f"weighed {self.name}"
 
 
+class Dated(models.Model):
+    day = models.DateField(primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        return f"dated {self.name}"
+
+
+class Timed(models.Model):
+    moment = models.DateTimeField(primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        return f"timed {self.name}"
+
+
+class Hourly(models.Model):
+    hour = models.TimeField(primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        return f"hourly {self.name}"
+
+
+class Attached(models.Model):
+    """Its key is that of the row it belongs to."""
+
+    coded = models.OneToOneField("Coded", models.CASCADE, primary_key=True)
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        return f"attached {self.name}"
+
+
+class Numbered(models.Model):
+    pk = models.CompositePrimaryKey("coded_id", "day")
+    coded = models.ForeignKey("Coded", models.CASCADE)
+    day = models.DateField()
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        return f"numbered {self.name}"
+
+
 class Coded(models.Model):
     code = LowerField(max_length=20, primary_key=True)
     name = models.CharField(max_length=50, blank=True)
@@ -368,3 +412,142 @@ class Flat(models.Model):
 
 def always(change) -> bool:
     return True
+
+
+class Hostile(models.Model):
+    """A table into which somebody else writes what no Python value can hold."""
+
+    name = models.CharField(max_length=50)
+    code = models.CharField(max_length=10, null=True, unique=True)
+    day = models.DateField(null=True)
+    seen = models.DateTimeField(null=True)
+    hour = models.TimeField(null=True)
+    price = models.DecimalField(max_digits=8, decimal_places=2, null=True)
+    ref = models.UUIDField(null=True)
+
+
+class FormattedField(models.CharField):
+    """A SELECT gives something else than the column, as with GeoDjango's fields."""
+
+    def select_format(self, compiler, sql, params):
+        return f"replace('<shape>', 'shape', {sql})", params
+
+
+class Formatted(models.Model):
+    name = models.CharField(max_length=20, unique=True)
+    shape = FormattedField(max_length=20)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Every(models.Model):
+    """A column of every class of field that Django writes as it is given."""
+
+    small = models.SmallIntegerField(default=0)
+    number = models.IntegerField(null=True)
+    big = models.BigIntegerField(null=True)
+    positive = models.PositiveIntegerField(null=True)
+    flag = models.BooleanField(null=True)
+    name = models.CharField(max_length=200, blank=True)
+    text = models.TextField(null=True)
+    slug = models.SlugField(unique=True, null=True)
+    price = models.DecimalField(max_digits=20, decimal_places=4, null=True)
+    ratio = models.FloatField(null=True)
+    day = models.DateField(null=True)
+    moment = models.DateTimeField(null=True)
+    hour = models.TimeField(null=True)
+    span = models.DurationField(null=True)
+    ref = models.UUIDField(null=True)
+    document = models.JSONField(null=True)
+    data = models.BinaryField(null=True)
+    file = models.FileField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    city = models.ForeignKey(City, models.SET_NULL, null=True)
+
+    def __str__(self) -> str:
+        return self.name or "nameless"
+
+
+class Wide(models.Model):
+    """More columns than a function of PostgreSQL takes arguments."""
+
+    for _at in range(120):
+        locals()[f"c{_at}"] = models.IntegerField(null=True)
+    del _at
+
+    def __str__(self) -> str:
+        return "wide"
+
+
+class OddlyNamed(models.Model):
+    """Columns with the names that statements give to what they make."""
+
+    key = models.BigAutoField(primary_key=True)
+    o0 = models.IntegerField(null=True)
+    n0 = models.IntegerField(null=True)
+    r0 = models.IntegerField(null=True)
+    at = models.DateTimeField(null=True)
+    uid = models.CharField(max_length=20, default="")
+    changes = models.CharField(max_length=20, default="")
+    q = models.CharField(max_length=20, default="")
+    position = models.IntegerField(null=True, unique=True)
+
+    def __str__(self) -> str:
+        return "oddly named"
+
+
+class NamedN(models.Model):
+    """A table with such a name."""
+
+    n = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "n"
+
+    def __str__(self) -> str:
+        return "n"
+
+
+class NamedO(models.Model):
+    """Another."""
+
+    o = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "o"
+
+    def __str__(self) -> str:
+        return "o"
+
+
+class Page(models.Model):
+    title = models.CharField(max_length=20)
+    visits = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.title
+
+
+def _kind_of_page(number: int) -> type[Page]:
+    return type(f"Page{number}", (Page,), {"__module__": __name__, "body": models.TextField(blank=True)})
+
+
+# As a CMS has them.
+KINDS_OF_PAGES = [_kind_of_page(number) for number in range(12)]
+
+
+class Weighty(models.Model):
+    """Rules may leave out what is long; a text may need anything."""
+
+    name = models.CharField(max_length=20)
+    other = models.CharField(max_length=20, default="other")
+    number = models.IntegerField(default=0)
+    scan = models.BinaryField(default=b"")
+
+    @property
+    def both(self) -> str:
+        return f"{self.name} and {self.other}"
+
+    def __str__(self) -> str:
+        return self.name

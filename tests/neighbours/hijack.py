@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import include, path
+from hijack.views import AcquireUserView
 
 from tests.conftest import events, last
 
@@ -22,7 +23,15 @@ def create(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-urlpatterns = [path("hijack/", include("hijack.urls")), path("create/", create)]
+class OwnView(AcquireUserView):
+    """A project's own view, which extends the package's."""
+
+
+urlpatterns = [
+    path("hijack/", include("hijack.urls")),
+    path("own/", OwnView.as_view()),
+    path("create/", create),
+]
 
 
 @pytest.fixture
@@ -69,6 +78,23 @@ def test_the_login_that_impersonates_names_both(client: Client, settings: Any, a
     client.post("/hijack/release/", {"user_pk": bob.pk})
     shown = [(event.actor_repr, event.context.get("impersonator", {}).get("repr")) for event in events()]
     assert shown == [("ada", None), ("bob", "ada"), ("ada", None)]
+
+
+def test_so_does_that_of_a_projects_own_view(client: Client, settings: Any, ada: User, bob: User) -> None:
+    settings.SIGNAL_AUDIT = {"RULES": [{"name": "logins", "events": ["login"]}]}
+    client.force_login(ada)
+    client.post("/own/", {"user_pk": bob.pk})
+    assert (last().actor_repr, last().context["impersonator"]["repr"]) == ("bob", "ada")
+
+
+def test_each_login_of_a_chain_names_the_first(client: Client, settings: Any, ada: User, bob: User) -> None:
+    settings.SIGNAL_AUDIT = {"RULES": [{"name": "logins", "events": ["login"]}]}
+    eve = User.objects.create_superuser("eve")
+    client.force_login(ada)
+    client.post("/own/", {"user_pk": eve.pk})
+    client.post("/own/", {"user_pk": bob.pk})
+    shown = [(event.actor_repr, event.context.get("impersonator", {}).get("repr")) for event in events()]
+    assert shown == [("ada", None), ("eve", "ada"), ("bob", "ada")]
 
 
 def test_the_pages_and_the_exports_name_both(client: Client, ada: User, bob: User) -> None:

@@ -27,6 +27,7 @@ def create(request: HttpRequest) -> HttpResponse:
     libraries = " ".join(name for name in get_installed_libraries() if "audit" in name)
     source = (
         f"{{% load {libraries} %}}{{% audit_history_url product as url %}}[{{{{ url }}}}] {{% audit_unread_count %}}"
+        "{% audit_history product %}"
     )
     return HttpResponse(engines["django"].from_string(source).render({"product": product}, request))
 
@@ -59,6 +60,19 @@ def test_the_inbox_works(client: Client, settings: Any) -> None:
     client.force_login(ada)
     assert "Tea" in client.get("/inbox/").content.decode()
     assert client.get("/inbox/api/unread/").status_code == 200
+
+
+def test_the_panel_and_the_json_views_go_by_permissions(client: Client) -> None:
+    client.force_login(User.objects.create_superuser("ada"))
+    page = client.get("/create/").content.decode()
+    assert "Tea" in page
+    assert "Full history" not in page
+    [event] = client.get("/inbox/api/events/?q=Tea").json()["events"]
+    product = Product.objects.get()
+    assert client.get(f"/inbox/api/objects/shop.product/{product.pk}/events/").json()["events"] == [event]
+    client.force_login(User.objects.create_user("bob"))
+    assert "Tea" not in client.get("/create/").content.decode()
+    assert client.get("/inbox/api/events/").status_code == 403
 
 
 def test_commands_work(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import include, path
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
 from rest_framework.authtoken.models import Token
 from rest_framework.routers import DefaultRouter
 from rest_framework.serializers import ModelSerializer
@@ -40,7 +43,10 @@ class StatelessViewSet(ProductViewSet):
 router = DefaultRouter()
 router.register("products", ProductViewSet, basename="product")
 router.register("stateless", StatelessViewSet, basename="stateless")
-urlpatterns = [path("api/", include(router.urls))]
+urlpatterns = [
+    path("api/", include(router.urls)),
+    path("api/audit/", include("django_signal_audit.rest.urls")),
+]
 
 
 @pytest.fixture
@@ -88,6 +94,30 @@ def test_every_action_is_recorded(client: Client, ada: User) -> None:
         or True
     )
     assert {event.actor_repr for event in events(model="shop.product")} == {"ada"}
+
+
+@pytest.mark.parametrize("header", [token_header, jwt_header])
+def test_our_own_api_knows_the_user_of_the_token(client: Client, header: Any) -> None:
+    root = User.objects.create_superuser("root")
+    Product.objects.create(name="Tea")
+    [event] = client.get("/api/audit/events/?q=Tea", headers=header(root)).json()["results"]
+    assert event["object_repr"] == "Tea"
+    assert client.get("/api/audit/events/", headers=header(User.objects.create_user("bob"))).status_code == 403
+    assert client.get("/api/audit/events/").status_code == 401
+
+
+def test_our_own_api_can_be_browsed(client: Client) -> None:
+    product, header = Product.objects.create(name="Tea"), token_header(User.objects.create_superuser("root"))
+    for address in ("events/", f"objects/shop.product/{product.pk}/events/", "notifications/", f"events/{last().uid}/"):
+        page = client.get(f"/api/audit/{address}", headers={**header, "Accept": "text/html"})
+        assert page.status_code == 200
+        assert "text/html" in page.headers["Content-Type"]
+
+
+def test_the_schema_of_our_own_api_has_no_warning() -> None:
+    GENERATOR_STATS.reset()
+    validate_schema(SchemaGenerator(patterns=[urlpatterns[1]]).get_schema(request=None, public=True))
+    assert not GENERATOR_STATS
 
 
 def test_a_rule_for_everything_keeps_no_token_in_clear(settings: Any, ada: User) -> None:

@@ -10,6 +10,11 @@ from .company.models import Company, Domain
 EVENTS = "django_signal_audit_auditevent"
 
 
+def current_schema() -> str:
+    """Return the tenant of what is written and read now."""
+    return str(getattr(connection, "schema_name", ""))
+
+
 def make_company(name: str) -> Company:
     """Create a tenant with its schema and tables."""
     # A request leaves the connection in the schema of its tenant.

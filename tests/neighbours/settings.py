@@ -81,6 +81,7 @@ def tenants(*, audits_schemas: bool) -> Project:
                 "RULES": rules,
                 "CHANNELS": {"log": {"BACKEND": "django_signal_audit.channels.log.LogChannel"}},
                 "DISPATCHER": "django_signal_audit.dispatchers.WorkerDispatcher",
+                **({} if audits_schemas else {"TENANT": "tests.neighbours.schemas.current_schema"}),
             },
         },
         is_short=True,
@@ -119,6 +120,7 @@ PROJECTS = {
     "guardian": Project(
         needs=("guardian",), apps=("guardian",), settings=backends("guardian.backends.ObjectPermissionBackend")
     ),
+    "grappelli": Project(needs=("grappelli",), before=("grappelli",)),
     "hijack": Project(
         needs=("hijack",), apps=("hijack",), middleware=("hijack.middleware.HijackUserMiddleware",), is_short=True
     ),
@@ -155,8 +157,8 @@ PROJECTS = {
     ),
     "polymorphic": Project(needs=("polymorphic",), apps=("polymorphic",)),
     "rest_framework": Project(
-        needs=("rest_framework", "rest_framework_simplejwt"),
-        apps=("rest_framework", "rest_framework.authtoken"),
+        needs=("rest_framework", "rest_framework_simplejwt", "drf_spectacular"),
+        apps=("rest_framework", "rest_framework.authtoken", "drf_spectacular"),
         settings={
             "REST_FRAMEWORK": {
                 "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -164,6 +166,7 @@ PROJECTS = {
                     "rest_framework_simplejwt.authentication.JWTAuthentication",
                 ],
                 "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+                "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
             }
         },
         is_short=True,

@@ -63,6 +63,12 @@ def test_every_kind_of_write_has_its_event_in_the_schema_of_its_row() -> None:
     assert {model for model, _, _ in public} == {"company.company", "company.domain"}
 
 
+def test_a_log_in_each_schema_needs_no_tenant() -> None:
+    with tenant_context(make_company("north")):
+        Product.objects.create(name="Tea")
+        assert last().tenant == ""
+
+
 def test_what_is_rolled_back_leaves_no_event_in_any_schema() -> None:
     north = make_company("north")
     before = told_in("public")

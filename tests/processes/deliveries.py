@@ -6,8 +6,10 @@ import datetime as dt
 import io
 import os
 import random
+import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from django.db import connections, transaction
 
 from django_signal_audit import record
 from django_signal_audit.channels.base import Channel, Message, Option, is_text
-from django_signal_audit.delivery import outbox
+from django_signal_audit.delivery import breakers, outbox, worker
 from django_signal_audit.models import AuditEvent, Notification
 from tests.processes.stage import Child
 
@@ -39,7 +41,21 @@ class FileChannel(Channel):
         time.sleep(0.001)
 
 
-def main(path: str, messages: int, kills: int, workers: int, seed: int) -> dict[str, Any]:
+class HangingChannel(Channel):
+    """Takes a message and never says so."""
+
+    option_schema = FileChannel.option_schema
+
+    def send(self, message: Message) -> None:
+        """Write the line, and wait for an answer that does not come; the third time it comes."""
+        FileChannel.send(self, message)
+        if message.attempt < 3:
+            threading.Event().wait()
+
+
+def main(
+    path: str, messages: int, kills: int, workers: int, concurrency: int, seed: int, hanging: int = 0
+) -> dict[str, Any]:
     """Kill workers, put others in their place, and count who was told how often.
 
     Args:
@@ -47,28 +63,33 @@ def main(path: str, messages: int, kills: int, workers: int, seed: int) -> dict[
         messages: How many there are to send.
         kills: How many workers are killed.
         workers: How many work at a time.
+        concurrency: How many threads each of them has.
+        hanging: How many messages are not answered the first two times.
         seed: What the random choices depend on.
 
     """
-    outbox.LEASE = LEASE
+    outbox.LEASE, worker.FIRST_SECONDS = LEASE, 1.0
+    # A channel that hangs is tried again as soon: the waits of a real one would be minutes.
+    breakers.FIRST_SECONDS = breakers.LONGEST_SECONDS = breakers._MARGIN_SECONDS = 1.0
     with transaction.atomic():
-        for _ in range(messages):
-            record("told")
+        for number in range(messages):
+            record("hung" if number < hanging else "told")
     chance = random.Random(seed)
-    children = [Child(_work) for _ in range(workers)]
+    work = partial(_work, concurrency)
+    children = [Child(work) for _ in range(workers)]
     for _ in range(kills):
         time.sleep(chance.uniform(0.03, 0.25))
         children.pop(0).kill()
-        children.append(Child(_work))
+        children.append(Child(work))
     _wait()
     for child in children:
         child.kill()
     return _report(path)
 
 
-def _work() -> None:
+def _work(concurrency: int) -> None:
     # The second one takes over what the dead held one by one, so the poll is short.
-    call_command("audit_deliver", watch=True, interval=0.05, stdout=io.StringIO())
+    call_command("audit_deliver", watch=True, interval=0.05, concurrency=concurrency, stdout=io.StringIO())
 
 
 def _wait() -> None:
@@ -85,7 +106,9 @@ def _report(path: str) -> dict[str, Any]:
         "events": AuditEvent.objects.count(),
         "messages": written.total(),
         "statuses": dict(Counter(Notification.objects.values_list("status", flat=True))),
+        "errors": dict(Counter(Notification.objects.exclude(status="sent").values_list("last_error", flat=True))),
         "lost": len(written.keys() - received.keys()),
         "unknown": len(received.keys() - written.keys()),
         "repeated": received.total() - len(received),
+        "late": Notification.objects.filter(attempts__gt=2, channel="hanging").count(),
     }

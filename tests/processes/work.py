@@ -36,7 +36,8 @@ class Undo(Exception):
 def kind_of(error: Exception) -> str:
     """Return the kind of an error: its class, and the number or state that the database gives it."""
     cause: Any = error.__cause__
-    detail = getattr(cause, "sqlstate", None)
+    # psycopg 2 calls it pgcode.
+    detail = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if detail is None and isinstance(error, Error):
         detail = error.args[0] if error.args else ""
     return f"{type(error).__name__} {detail or ''}".strip()

@@ -9,9 +9,21 @@ from typing import Any, TextIO, assert_type
 from django.contrib.auth.models import User
 from django.dispatch import receiver
 
-from django_signal_audit import Rule, audit_context, record, suspend_auditing
+from django_signal_audit import (
+    FieldChange,
+    M2MChange,
+    Rule,
+    ahistory_of,
+    arecord,
+    audit_context,
+    history_of,
+    record,
+    record_view,
+    suspend_auditing,
+)
 from django_signal_audit.channels.base import Channel, Message
 from django_signal_audit.exceptions import GiveUp, RetryLater
+from django_signal_audit.history import History, Version
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.reports.base import Report
 from django_signal_audit.reports.formats.base import ReportFormat
@@ -31,11 +43,17 @@ SIGNAL_AUDIT = {
             notify=["team-mail", {"channel": "inbox", "to": ["1"], "digest": "1h"}],
             level="warning",
             retention="365d",
+            include=["category"],
         ),
+        Rule(name="looked", model="shop.Product", events=["view"], window="1d", retention={"last": 50}),
         Rule(name="viewed", signal="testproject.shop.signals.product_viewed", event="product_viewed"),
         {"name": "break-in", "events": ["login_failed"], "level": "critical"},
     ],
 }
+
+
+def look(product: Product) -> None:
+    assert_type(record_view(product), bool)
 
 
 def reprice(product: Product, user: User) -> str:
@@ -77,6 +95,23 @@ def history(product: Product, user: User, day: dt.datetime) -> list[str]:
     assert_type(latest.recorded_at, dt.datetime)
     assert_type(latest.old, dict[str, Any])
     return [f"{name}: {change.old} → {change.new}" for name, change in latest.field_changes.items()]
+
+
+def versions(product: Product) -> list[Version]:
+    found = history_of(product)
+    assert_type(found, History)
+    assert_type(found[0].values, dict[str, Any] | None)
+    assert_type(found.diff(found[0], -1), dict[str, FieldChange | M2MChange])
+    assert_type(len(history_of(Product, 3, using="default")), int)
+    return found[1:]
+
+
+async def versions_async(product: Product) -> None:
+    assert_type(await ahistory_of(product), History)
+    assert_type(await arecord("report_exported", product), AuditEvent | None)
+    assert_type(await AuditEvent.objects.astate_of(Product, product.pk), dict[str, Any] | None)
+    async for version in history_of(product):
+        assert_type(version, Version)
 
 
 def failures() -> list[str]:

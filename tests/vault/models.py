@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.db import models
 from django.db.models.functions import Upper
 
@@ -40,3 +42,21 @@ class Strongbox(models.Model):
 
     def __str__(self) -> str:
         return f"box with {self.api_token}"
+
+
+class Invitation(models.Model):
+    """Whoever knows its primary key is invited."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    email = models.EmailField(blank=True)
+
+    def __str__(self) -> str:
+        return f"/invitations/{self.id}/"
+
+
+class LoginCode(models.Model):
+    code = models.PositiveIntegerField()
+    email = models.EmailField(blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.code} for {self.email}"

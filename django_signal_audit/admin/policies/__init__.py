@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django_signal_audit.admin.policies.base import PermissionPolicy
-from django_signal_audit.admin.policies.model_admins import ChildPolicy
+from django_signal_audit.admin.policies.model_admins import ChildPolicy, ParentPolicy
 
 from .base import ALL_FIELDS, FieldAccess, Limits, Policy, Verdict
 from .inlines import InlinePolicy
@@ -16,6 +16,7 @@ __all__ = [
     "FieldAccess",
     "InlinePolicy",
     "Limits",
+    "ParentPolicy",
     "PermissionPolicy",
     "Policy",
     "Verdict",

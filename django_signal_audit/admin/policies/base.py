@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from django import forms
-from django.core.exceptions import FieldDoesNotExist, PermissionDenied, ValidationError
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import DatabaseError, models
 from django.db.models import QuerySet
 from django.forms.models import apply_limit_choices_to_to_formfield
@@ -25,15 +26,21 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 # Whether a row's events may be seen; None leaves it to the project's VISIBILITY.
 Verdict: TypeAlias = "bool | None"
+# Makes the form that a row is edited with.
+MakeForm: TypeAlias = "Callable[[models.Model], forms.ModelForm[Any]]"
 # SQLite limits the parameters of a statement, and a primary key may have several parts.
 CHUNK = 200
+
+
+class NotRecordedError(Exception):
+    """Raised for what the audit log doesn't know of a deleted row."""
 
 
 def ask(question: Callable[[], T], otherwise: T) -> T:
     """Return the answer of the project's code, which says no to everything where it raises."""
     try:
         return question()
-    except PermissionDenied:
+    except (PermissionDenied, NotRecordedError):
         return otherwise
     except DatabaseError:
         raise
@@ -80,6 +87,8 @@ class Limits:
     """What a user may write to a row by hand: the fields of the form that they would do it with, None for no limits."""
 
     fields: Mapping[str, forms.Field] | None = None
+    # Make the forms for a row, unbound.
+    forms: tuple[MakeForm, ...] = ()
 
     def allows(self, name: str) -> bool:
         """Return whether the user may change a field."""
@@ -106,6 +115,17 @@ class Limits:
             return ask(lambda: all(map(choice.valid_value, given)), otherwise=False)
         return field is None or isinstance(field, _OF_OTHERS) or all(_is_valid(field, value) for value in given)
 
+    def objections(self, row: models.Model, values: Mapping[str, object]) -> list[str]:
+        """Return what the project's code in the forms and in the model says against a row with these values.
+
+        Args:
+            row: The row as it is now, which is left alone.
+            values: The values to be written, by field, as forms have them once they are cleaned.
+
+        """
+        found = (text for make in self.forms for text in _objections(make(copy(row)), values))
+        return list(dict.fromkeys(found))
+
 
 # Their values are rows, files or lists, and their validators are for what a browser sends.
 _OF_OTHERS = (forms.ModelChoiceField, forms.MultipleChoiceField, forms.FileField, forms.MultiValueField)
@@ -114,12 +134,48 @@ _OF_OTHERS = (forms.ModelChoiceField, forms.MultipleChoiceField, forms.FileField
 def _is_valid(field: forms.Field, value: object) -> bool:
     """Return whether the field's validators let a value pass; what they make of one of another type does not count."""
     try:
+        field.validate(value)
         field.run_validators(value)
     except ValidationError:
         return False
     except (TypeError, ValueError, AttributeError):
         return True
     return True
+
+
+def _objections(form: forms.ModelForm[Any], values: Mapping[str, object]) -> list[str]:
+    # What is left as it is need not be valid: to fill in what is missing elsewhere is for another day.
+    others = form.fields.keys() - values.keys()
+    private: Any = form
+    excluded = private._get_validation_exclusions  # noqa: SLF001
+    private._clean_fields = lambda: _clean_values(form, values)  # noqa: SLF001
+    private._get_validation_exclusions = lambda: excluded() | others  # noqa: SLF001
+    form.is_bound = True
+    form.full_clean()
+    return [str(text) for texts in form.errors.values() for text in texts]
+
+
+def _clean_values(form: forms.ModelForm[Any], values: Mapping[str, object]) -> None:
+    """Do as ``Form._clean_fields``, with values in place of what a browser sends."""
+    form.cleaned_data = {name: values[name] if name in values else _present(form, name) for name in form.fields}
+    for name in form.fields:
+        try:
+            if hasattr(form, f"clean_{name}"):
+                form.cleaned_data[name] = getattr(form, f"clean_{name}")()
+        except ValidationError as error:
+            form.add_error(name, error)
+
+
+def _present(form: forms.ModelForm[Any], name: str) -> object:
+    """Return the value that a form would send back where nobody touches it."""
+    row: Any = form.instance
+    try:
+        field = row._meta.get_field(name)
+        if field.many_to_many:
+            return getattr(row, name).all() if row.pk is not None else field.remote_field.model._base_manager.none()
+        return getattr(row, name)
+    except (FieldDoesNotExist, ObjectDoesNotExist, AttributeError):
+        return form.get_initial_for_field(form.fields[name], name)
 
 
 def _offers_rows(field: Any, target: models.Field[object, object], values: Collection[object], using: str) -> bool:
@@ -142,8 +198,12 @@ class Policy(ABC):
     depends_on_row: bool = False
 
     @abstractmethod
-    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
-        """Return whether the rows may be seen, by ``object_id``; for each, one of its events is given."""
+    def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
+        """Return whether the rows may be seen, by ``object_id``; those that are gone are left out if that matters."""
+
+    @abstractmethod
+    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+        """Return whether rows that are gone may be seen; of each, the deletion is given, if it is known."""
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return those of the rows that are there and may be seen, by ``object_id``."""
@@ -158,7 +218,7 @@ class Policy(ABC):
         """Return what the user may write by hand, None if they may write nothing.
 
         Args:
-            action: ``"change"``, or ``"add"`` for a row that was deleted.
+            action: ``"change"``, ``"delete"``, or ``"add"`` for a row that was deleted.
             row: The row, or what is known of one that was deleted; None for a row that is gone.
 
         """
@@ -177,12 +237,29 @@ def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, Any]
     return {key: pk for key, pk in found.items() if pk is not None}
 
 
+def present(model: type[models.Model], keys: Iterable[str], using: str) -> dict[str, models.Model]:
+    """Return the rows that are there by their keys, not asking who may see them."""
+    found: dict[str, models.Model] = {}
+    for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
+        found |= {object_id(row.pk): row for row in rows_of(model, using).filter(pk__in=part)}
+    return found
+
+
 def existing(model: type[models.Model], keys: Iterable[str], using: str) -> set[str]:
     """Return which rows are there, not asking who may see them."""
     found: set[str] = set()
     for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
         found.update(object_id(pk) for pk in rows_of(model, using).filter(pk__in=part).values_list("pk", flat=True))
     return found
+
+
+def unseen(fields: Mapping[str, forms.Field]) -> frozenset[str]:
+    """Return the fields whose value a form never shows, such as a password."""
+    return frozenset(
+        name
+        for name, field in fields.items()
+        if isinstance(field.widget, forms.PasswordInput) and not field.widget.render_value
+    )
 
 
 VIEW_METHODS = ("has_view_permission", "has_change_permission", "has_view_or_change_permission")
@@ -194,6 +271,10 @@ FIELD_METHODS = (
     "get_readonly_fields",
     "formfield_for_dbfield",
 )
+# They choose how a field is edited, whichever row it is of.
+WIDGET_METHODS = ("formfield_for_choice_field", "formfield_for_foreignkey", "formfield_for_manytomany")
+# They choose which inlines are on the page of a row.
+INLINE_METHODS = ("get_inlines", "get_inline_instances", "get_formsets_with_inlines", "get_inline_formsets")
 
 
 def overrides(found: object, base: type, *names: str) -> bool:
@@ -208,6 +289,11 @@ def overrides_by_itself(found: object, base: type, *names: str) -> bool:
         overrides(found, base, name) and not str(getattr(found, name).__module__).startswith("django.contrib.")
         for name in names
     )
+
+
+def is_djangos(kind: type, *names: str) -> bool:
+    """Return whether the methods of a class are Django's own."""
+    return all(str(getattr(kind, name).__module__).startswith("django.") for name in names)
 
 
 def narrows(rows: QuerySet[Any]) -> bool:
@@ -226,10 +312,17 @@ class PermissionPolicy(Policy):
         self.sees_none = not may_view
         self.sees_all = may_view and not has_hook
 
-    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
+    def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
         """Return for each row what the permissions say, and leave the rest to VISIBILITY."""
-        verdict = False if self.sees_none else True if self.sees_all else None
-        return dict.fromkeys(events, verdict)
+        return dict.fromkeys(keys, self._verdict)
+
+    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+        """Return the same for rows that are gone."""
+        return [self._verdict for _event in events]
+
+    @property
+    def _verdict(self) -> Verdict:
+        return False if self.sees_none else True if self.sees_all else None
 
     def limits(self, action: str, row: models.Model | None) -> Limits | None:
         """Return no limits for who has the permission."""

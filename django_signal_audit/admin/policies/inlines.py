@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,21 @@ from django.db import models
 from django.forms.models import _get_foreign_key
 from django.http import HttpRequest
 
-from django_signal_audit.admin.policies.base import VIEW_METHODS, narrows, overrides
+from django_signal_audit.admin.policies.base import (
+    INLINE_METHODS,
+    VIEW_METHODS,
+    is_djangos,
+    narrows,
+    overrides,
+    overrides_by_itself,
+    unseen,
+)
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.delivery.rendering import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent
 
 from .base import CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, fields_of, typed_keys
+from .gone import Lives, judged, stand_in
 from .model_admins import AdminPolicy
 
 if TYPE_CHECKING:
@@ -42,15 +50,23 @@ class InlinePolicy(Policy):
         self.inline: Any = kind(parent.admin.model, parent.admin.admin_site)
         self.model = self.inline.model._meta.concrete_model
         is_plain = not overrides(self.inline, InlineModelAdmin, *VIEW_METHODS, "get_queryset")
-        is_plain = is_plain and not overrides(parent.admin, ModelAdmin, "get_inlines", "get_inline_instances")
-        self._is_plain = is_plain
+        is_plain = is_plain and not overrides(parent.admin, ModelAdmin, *INLINE_METHODS)
+        self._is_plain = is_plain and not self._chooses_rows
+        self._lives = Lives()
 
     @cached_property
     def _may_view(self) -> bool:
         return self._may_view_in(None)
 
-    def _may_view_in(self, parent: models.Model | None) -> bool:
-        return bool(ask(lambda: self.inline.has_view_or_change_permission(self.request, parent), otherwise=False))
+    def _may_view_in(self, parent: models.Model | None, inline: Inline | None = None) -> bool:
+        asked = self.inline if inline is None else inline
+        return bool(ask(lambda: asked.has_view_or_change_permission(self.request, parent), otherwise=False))
+
+    @cached_property
+    def _chooses_rows(self) -> bool:
+        """Return whether the formset may leave out rows that the inline's queryset has."""
+        by_itself = overrides_by_itself(self.inline, InlineModelAdmin, "get_formset")
+        return by_itself or not is_djangos(self.inline.formset, "__init__", "get_queryset")
 
     @cached_property
     def _queryset(self) -> models.QuerySet[Any] | None:
@@ -100,39 +116,82 @@ class InlinePolicy(Policy):
             found.update({object_id(row.pk): row for row in self._queryset.using(using).filter(pk__in=part)})
         parents = {key: self._parent_key(row) for key, row in found.items()}
         seen = self.parent.rows(set(parents.values()) - {""}, using)
-        return {key: found[key] for key, parent in parents.items() if parent in seen and self._is_on(seen[parent])}
+        shown = {key: self._shown_on(parent) for key, parent in seen.items()}
+        return {key: found[key] for key, parent in parents.items() if parent in shown and shown[parent](found[key])}
+
+    def _offered(self, parent: models.Model) -> tuple[Any, Any] | None:
+        """Return the formset and the inline as the page of a parent has them, None if it has no such inline."""
+        admin: Any = self.parent.admin
+        pairs = list(admin.get_formsets_with_inlines(self.request, parent))
+        kinds = {type(inline) for _formset, inline in pairs}
+        if overrides(admin, ModelAdmin, "get_inline_formsets"):
+            made = [self._formset(parent, *pair) for pair in pairs]
+            shown = admin.get_inline_formsets(self.request, made, [inline for _formset, inline in pairs], parent)
+            kinds = {type(one.opts) for one in shown}
+        own = type(self.inline)
+        return next((pair for pair in pairs if type(pair[1]) is own), None) if own in kinds else None
+
+    def _formset(self, parent: models.Model, formset: Any, inline: Any) -> Any:
+        """Return the formset of a page that nobody has sent back."""
+        options = self.parent.admin.get_formset_kwargs(self.request, parent, inline, formset.get_default_prefix())
+        sent = {"data", "files", "save_as_new"}
+        return formset(**{name: value for name, value in options.items() if name not in sent})
 
     def _is_on(self, parent: models.Model) -> bool:
         """Return whether the page of the parent has the inline."""
         if self._is_plain:
             return self._may_view
-        kinds: Sequence[Any] = ask(lambda: self.parent.admin.get_inlines(self.request, parent), otherwise=())
-        return type(self.inline) in kinds and self._may_view_in(parent)
+        offered = ask(lambda: self._offered(parent), otherwise=None)
+        return offered is not None and self._may_view_in(parent, offered[1])
 
-    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
-        """Return whether the rows are, or were, on the page of a parent that can be seen."""
-        seen = self.rows(events, using)
-        there = existing(self.model, events.keys() - seen.keys(), using)
-        verdicts: dict[str, Verdict] = dict.fromkeys(events, False)
-        verdicts.update(dict.fromkeys(seen, True))
-        gone = [events[key] for key in events.keys() - seen.keys() - there]
-        parents = {
-            event.object_id: (event, self._parent_key(row))
-            for event in gone
-            if (row := load_subjects([event], using).get((event.model, event.object_id))) is not None
-        }
-        return {**verdicts, **self._verdicts_of_gone(parents, using)}
+    def _shown_on(self, parent: models.Model) -> Callable[[models.Model], bool]:
+        """Return which of a parent's rows its page shows, as a function of the row."""
+        is_on = self._is_on(parent)
+        if not is_on or not self._chooses_rows:
+            return lambda _row: is_on
+        pks: set[object] = ask(lambda: self._chosen(parent), otherwise=set())
+        return lambda row: row.pk in pks
 
-    def _verdicts_of_gone(self, parents: Mapping[str, tuple[AuditEvent, str]], using: str) -> dict[str, Verdict]:
-        is_filtered = overrides(self.inline, InlineModelAdmin, "get_queryset")
-        label = self.parent.model._meta.label_lower
-        of_parents = {key: AuditEvent(model=label, object_id=key) for _event, key in parents.values() if key}
-        known = self.parent.verdicts(of_parents, using) if of_parents else {}
-        verdicts: dict[str, Verdict] = {}
-        for key, (_event, parent) in parents.items():
-            verdict = known.get(parent, False)
-            verdicts[key] = None if verdict and is_filtered else verdict
-        return verdicts
+    def _chosen(self, parent: models.Model) -> set[object]:
+        """Return the primary keys of the rows that the formset has on the page of a parent."""
+        offered = self._offered(parent)
+        return set() if offered is None else {row.pk for row in self._formset(parent, *offered).get_queryset()}
+
+    def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
+        """Return whether the rows that are there are on the page of a parent that can be seen."""
+        seen = self.rows(keys, using)
+        there = existing(self.model, set(keys) - seen.keys(), using)
+        return {**dict.fromkeys(there, False), **dict.fromkeys(seen, True)}
+
+    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+        """Return whether rows that are gone were on the page of a parent that can be seen, or could before it went."""
+        is_filtered = self._chooses_rows or self._queryset is None or narrows(self._queryset)
+        parents = [self._parent_of_gone(event, using) for event in events]
+        asked = [parent for parent in parents if parent is not None and parent.object_id]
+        verdicts = dict(zip(map(id, asked), judged(self.parent, asked, self._lives, using), strict=True))
+        found: list[Verdict] = []
+        for parent in parents:
+            # Whose row it was isn't recorded, or it was nobody's.
+            verdict = None if parent is None else verdicts.get(id(parent), False)
+            is_on = parent is None or (verdict is not False and self._was_on(parent, using))
+            found.append(False if not is_on else None if verdict and is_filtered else verdict)
+        return found
+
+    def _parent_of_gone(self, event: AuditEvent, using: str) -> AuditEvent | None:
+        """Return an event that would be about the parent at the time of another; None if no parent is recorded."""
+        row = stand_in(self.model, event, using)
+        key: str | None = ask(lambda: self._parent_key(row), otherwise=None)
+        label = (self.parent.model._meta.concrete_model or self.parent.model)._meta.label_lower
+        return None if key is None else AuditEvent(pk=event.pk, model=label, object_id=key)
+
+    def _was_on(self, event: AuditEvent, using: str) -> bool:
+        """Return whether the page of the parent has the inline, or would have had it before the parent was deleted."""
+        if self._is_plain:
+            return self._may_view
+        key = event.object_id
+        row = self.parent.rows([key], using).get(key) if self._lives.end_of(event) is None else None
+        parent = row or stand_in(self.parent.model, self._lives.told_by(event, using), using)
+        return self._is_on(parent)
 
     def fields(self, row: models.Model | None) -> FieldAccess:
         """Return the fields of the inline, and its link to the parent."""
@@ -140,10 +199,15 @@ class InlinePolicy(Policy):
 
     def _shown(self, row: models.Model | None) -> FieldAccess:
         parent = self._parent_of(row)
-        named = flatten_fieldsets(self.inline.get_fieldsets(self.request, parent))
-        excluded = self.inline.get_exclude(self.request, parent) or ()
-        names_fields = bool(self.inline.fields or self.inline.fieldsets)
-        names_fields = names_fields or overrides(self.inline, InlineModelAdmin, "get_fields", "get_fieldsets")
+        offered = None if self._is_plain or parent is None else self._offered(parent)
+        inline = self.inline if offered is None else offered[1]
+        named = flatten_fieldsets(inline.get_fieldsets(self.request, parent))
+        formset: Any = inline.get_formset(self.request, parent)
+        options = {} if parent is None else formset(instance=parent).get_form_kwargs(0)
+        form_fields = fields_of(formset.form, instance=row, **options)
+        excluded = {*(inline.get_exclude(self.request, parent) or ()), *unseen(form_fields)}
+        names_fields = bool(inline.fields or inline.fieldsets)
+        names_fields = names_fields or overrides(inline, InlineModelAdmin, "get_fields", "get_fieldsets")
         return FieldAccess(frozenset(map(str, named)) | self._links, frozenset(map(str, excluded)), names_fields)
 
     @property
@@ -161,9 +225,9 @@ class InlinePolicy(Policy):
         """Return the fields of the inline's form, for who may change the parent."""
         return ask(lambda: self._limits(action, row), otherwise=None)
 
-    def _is_full(self, parent: models.Model) -> bool:
+    def _is_full(self, parent: models.Model, inline: Any) -> bool:
         """Return whether the page of the parent offers no row more."""
-        most = self.inline.get_max_num(self.request, parent)
+        most = inline.get_max_num(self.request, parent)
         if most is None:
             return False
         rows = self.model._base_manager.using(parent._state.db)
@@ -173,14 +237,20 @@ class InlinePolicy(Policy):
     def _limits(self, action: str, row: models.Model | None) -> Limits | None:
         parent = self._parent_of(row)
         if parent is None:
-            return Limits({}) if row is None else None
-        may = getattr(self.inline, f"has_{action}_permission")(self.request, parent)
+            return Limits({}) if row is None and action != "delete" else None
+        offered = self._offered(parent)
+        if offered is None:
+            return None
+        formset, inline = offered
+        may = getattr(inline, f"has_{action}_permission")(self.request, parent)
         if not may or not self.parent.admin.has_change_permission(self.request, parent):
             return None
-        if action == "add" and self._is_full(parent):
+        if (action == "add" and self._is_full(parent, inline)) or (action == "delete" and not formset.can_delete):
             return None
-        formset: Any = self.inline.get_formset(self.request, parent)
-        options = {"instance": row, **formset(instance=parent).get_form_kwargs(0)}
-        fields = {name: field for name, field in fields_of(formset.form, **options).items() if name not in self._links}
+        options = formset(instance=parent).get_form_kwargs(0)
+        fields = fields_of(formset.form, instance=row, **options)
+        fields = {name: field for name, field in fields.items() if name not in self._links}
+        made = (lambda instance: formset.form(instance=instance, **options),)
         # A new row belongs to the parent on whose page it is added; no row is moved to another.
-        return Limits({**fields, **{name: forms.Field() for name in self._links}} if action == "add" else fields)
+        links = {name: forms.Field() for name in self._links} if action == "add" else {}
+        return Limits({**fields, **links}, made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,23 +18,29 @@ from django_signal_audit.admin.policies.base import (
     FIELD_METHODS,
     NO_FIELDS,
     VIEW_METHODS,
+    WIDGET_METHODS,
     FieldAccess,
     Limits,
+    NotRecordedError,
     Policy,
     Verdict,
     ask,
     existing,
     fields_of,
+    is_djangos,
     narrows,
     overrides,
     overrides_by_itself,
+    present,
     typed_keys,
+    unseen,
 )
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.delivery.rendering import load_subjects
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.visibility import has_permission, may_view_model
+
+from .gone import is_stand_in, stand_in
 
 
 class AdminPolicy(Policy):
@@ -44,7 +50,8 @@ class AdminPolicy(Policy):
         self.request = request
         self.admin = model_admin
         self.model = model_admin.model
-        self._fields: dict[Any, FieldAccess] = {}
+        # By the identity of the row, which is kept so that no other one has it.
+        self._fields: dict[int, tuple[models.Model | None, FieldAccess]] = {}
 
     @cached_property
     def _asks_each(self) -> bool:
@@ -54,6 +61,11 @@ class AdminPolicy(Policy):
         # To be allowed to view is enough, whatever code there is for changing.
         views = overrides(self.admin, ModelAdmin, "has_view_permission", "has_view_or_change_permission")
         return views or not self.admin.has_view_permission(self.request)
+
+    @cached_property
+    def _opens_each(self) -> bool:
+        """Return whether the project's code may find one row and not another, whatever the queryset has."""
+        return overrides(self.admin, ModelAdmin, "get_object")
 
     @cached_property
     def _may_view(self) -> bool:
@@ -79,13 +91,16 @@ class AdminPolicy(Policy):
     @cached_property
     def sees_all(self) -> bool:  # type: ignore[override]
         """Return whether all rows can be seen, without a look at any."""
-        return not self._asks_each and self._may_view and not self._narrows
+        return not self._asks_each and not self._opens_each and self._may_view and not self._narrows
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return the rows that the ModelAdmin has a page for."""
         wanted = typed_keys(self.model, keys).values()
         # A queryset of the project's may fail only when it is read.
         found: dict[str, models.Model] = ask(lambda: self._in_queryset(wanted, using), otherwise={})
+        if self._opens_each:
+            opened = {key: ask(lambda: self.admin.get_object(self.request, key), otherwise=None) for key in found}  # noqa: B023
+            found = {key: row for key, row in opened.items() if row is not None}
         if self._asks_each:
             return {key: row for key, row in found.items() if self._may_view_row(row)}
         return found if self._may_view else {}
@@ -101,27 +116,37 @@ class AdminPolicy(Policy):
             found.update({object_id(row.pk): row for row in rows.filter(pk__in=part)})
         return found
 
-    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
-        """Return whether the ModelAdmin has a page for the rows, or would have had one for those that are gone."""
-        seen = self.rows(events, using)
-        there = existing(self.model, events.keys() - seen.keys(), using)
-        verdicts: dict[str, Verdict] = dict.fromkeys(events, False)
-        verdicts.update(dict.fromkeys(seen, True))
-        gone = {key: events[key] for key in events.keys() - seen.keys() - there}
-        return {**verdicts, **self._verdicts_of_gone(gone, using)}
+    def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
+        """Return whether the ModelAdmin has a page for the rows that are there."""
+        seen = self.rows(keys, using)
+        there = existing(self.model, set(keys) - seen.keys(), using)
+        return {**dict.fromkeys(there, False), **dict.fromkeys(seen, True)}
 
-    def _verdicts_of_gone(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
-        """Return whether rows that are gone may be seen: no queryset can say, so it takes one that hides nothing."""
-        named = typed_keys(self.model, events)
-        is_filtered = self._narrows and overrides(self.admin, ModelAdmin, "get_queryset")
-        stand_ins = load_subjects(events.values(), using) if self._asks_each else {}
-        verdicts: dict[str, Verdict] = {}
-        for key, event in events.items():
-            row = stand_ins.get((event.model, key))
-            may_view = self._may_view if not self._asks_each else row is not None and self._may_view_row(row)
-            is_hidden = is_filtered or (self._narrows and key not in named)
-            verdicts[key] = may_view and (None if is_hidden else True)
-        return verdicts
+    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+        """Return whether rows that are gone may be seen: they are if nothing could have hidden them."""
+        # A default manager that filters hides rows as well as get_queryset does.
+        is_hidden = self._opens_each or self._narrows
+        verdicts = [self._may_view_gone(event, using) if self._asks_each else self._may_view for event in events]
+        return [None if verdict and is_hidden else verdict for verdict in verdicts]
+
+    def _may_view_gone(self, event: AuditEvent, using: str) -> Verdict:
+        if not typed_keys(self.model, [event.object_id]):
+            return False
+        no: Verdict = False
+        return ask(lambda: self._ask_of_gone(event, using), no)
+
+    def _ask_of_gone(self, event: AuditEvent, using: str) -> Verdict:
+        try:
+            row = stand_in(self._model_of(event), event, using)
+            return bool(self.admin.has_view_or_change_permission(self.request, row))
+        except NotRecordedError:
+            # It can't be told. The project may know.
+            return None
+
+    def _model_of(self, event: AuditEvent) -> type[models.Model]:
+        """Return the model of an event's row: the ModelAdmin's own, or a multi-table child of it."""
+        found = event.model_class
+        return self.model if found is None or issubclass(self.model, found) else found
 
     @cached_property
     def depends_on_row(self) -> bool:  # type: ignore[override]
@@ -136,47 +161,126 @@ class AdminPolicy(Policy):
     @cached_property
     def _shows_all(self) -> bool:
         admin = self.admin
-        is_plain = admin.form is forms.ModelForm and not overrides(admin, ModelAdmin, *FIELD_METHODS)
-        return is_plain and not self._names_fields and not admin.exclude
+        is_plain = admin.form is forms.ModelForm and not overrides(admin, ModelAdmin, *FIELD_METHODS, *WIDGET_METHODS)
+        is_plain = is_plain and not self._names_fields and not admin.exclude and not type(admin).formfield_overrides
+        return is_plain and all(is_djangos(type(field), "formfield") for field in self.model._meta.fields)
 
     def fields(self, row: models.Model | None) -> FieldAccess:
         """Return the fields of the change page."""
         if self._shows_all:
             return ALL_FIELDS
-        key = row.pk if self.depends_on_row and row is not None else None
-        if key not in self._fields:
-            self._fields[key] = ask(lambda: self._shown(row), otherwise=NO_FIELDS)
-        return self._fields[key]
+        # Rows of one primary key differ: one is there, and others were deleted.
+        asked = row if self.depends_on_row else None
+        if id(asked) not in self._fields:
+            self._fields[id(asked)] = asked, ask(lambda: self._shown(row), otherwise=NO_FIELDS)
+        return self._fields[id(asked)][1]
 
     def _shown(self, row: models.Model | None) -> FieldAccess:
         # Without a row, it would be the page that adds one.
         shown = self.model() if row is None else row
         named = flatten_fieldsets(self.admin.get_fieldsets(self.request, shown))
-        excluded = self.admin.get_exclude(self.request, shown) or ()
+        form: Any = self.admin.get_form(self.request, shown, change=True)
+        excluded = {*(self.admin.get_exclude(self.request, shown) or ()), *unseen(fields_of(form, instance=shown))}
         return FieldAccess(frozenset(map(str, named)), frozenset(map(str, excluded)), self._names_fields)
 
     def limits(self, action: str, row: models.Model | None) -> Limits | None:
         """Return the fields of the form, read-only and excluded ones left out."""
+        if action == "delete":
+            return ask(lambda: self._deleting(row), otherwise=None)
         return ask(lambda: self._adding(row) if action == "add" else self._changing(row), otherwise=None)
+
+    def _deleting(self, row: models.Model | None) -> Limits | None:
+        return Limits({}) if row is not None and self.admin.has_delete_permission(self.request, row) else None
 
     def _changing(self, row: models.Model | None) -> Limits | None:
         if not self.admin.has_change_permission(self.request, row):
             return None
-        return Limits({}) if row is None else Limits(self._form_fields(row))
+        return Limits({}) if row is None else self._of_page(row)
 
     def _adding(self, row: models.Model | None) -> Limits | None:
         """Return what can be written to a new row, on the page that adds it and on its change page afterwards."""
         if not self.admin.has_add_permission(self.request):
             return None
         form: Any = self.admin.get_form(self.request, None, change=False)
-        added = fields_of(form)
+        added = Limits(fields_of(form), (lambda instance: form(instance=instance),))
         may_change = row is not None and self.admin.has_change_permission(self.request, row)
-        later = self._form_fields(row) if row is not None and may_change else {}
-        return Limits({**added, **later})
+        later = self._of_page(row) if row is not None and may_change else Limits({})
+        return Limits({**(added.fields or {}), **(later.fields or {})}, added.forms + later.forms)
 
-    def _form_fields(self, row: models.Model) -> Mapping[str, forms.Field]:
+    def _of_page(self, row: models.Model) -> Limits:
         form: Any = self.admin.get_form(self.request, row, change=True)
-        return fields_of(form, instance=row)
+        return Limits(fields_of(form, instance=row), (lambda instance: form(instance=instance),))
+
+
+def _strictest(verdicts: Collection[Verdict]) -> Verdict:
+    return False if False in verdicts else None if None in verdicts else True
+
+
+class ParentPolicy(Policy):
+    """What a user may see and change by the permission for a multi-table parent without a ModelAdmin.
+
+    Rows that are parts of a child's rows are left to the ModelAdmin of the child.
+    """
+
+    depends_on_row = True
+
+    def __init__(self, permission: Policy, children: Sequence[AdminPolicy]) -> None:
+        self.model = permission.model
+        self.permission = permission
+        self.children = children
+        self.sees_none = permission.sees_none
+        self.sees_all = permission.sees_all and all(child.sees_all for child in children)
+
+    def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
+        """Return what the permission says of the rows, and of children's rows what their ModelAdmin says."""
+        found = self.permission.verdicts(keys, using)
+        if self.sees_none or not self._hiding:
+            return found
+        for child in self.children:
+            found.update(child.verdicts(existing(child.model, keys, using), using))
+        return {key: found[key] for key in existing(self.model, keys, using)}
+
+    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+        """Return the same for rows that are gone: each may have been one that a child's ModelAdmin hid."""
+        asked = [self.permission, *([] if self.sees_none else self._hiding)]
+        return [
+            _strictest(found) for found in zip(*(one.verdicts_of_gone(events, using) for one in asked), strict=True)
+        ]
+
+    @property
+    def _hiding(self) -> list[AdminPolicy]:
+        return [child for child in self.children if not child.sees_all]
+
+    def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
+        """Return the rows that are there; of children's rows those that their ModelAdmin has a page for."""
+        if self.sees_none:
+            return {}
+        found: dict[str, models.Model] = {}
+        others = set(keys)
+        for child in self.children:
+            others -= existing(child.model, keys, using)
+            found |= child.rows(keys, using)
+        return found | present(self.model, others, using)
+
+    def fields(self, row: models.Model | None) -> FieldAccess:
+        """Return which fields of a row are shown: all, but of a child's row."""
+        child = self._child_of(row)
+        if child is None and row is not None and is_stand_in(row):
+            # It may have been a row of any of the children.
+            shown = [(child.fields(None), child.model) for child in self.children]
+            names = {field.name for field in self.model._meta.get_fields()}
+            return FieldAccess(
+                excluded=frozenset(name for name in names if not all(one.shows(kind, name) for one, kind in shown))
+            )
+        return ALL_FIELDS if child is None else child.fields(row)
+
+    def limits(self, action: str, row: models.Model | None) -> Limits | None:
+        """Return what the user may write."""
+        child = self._child_of(row)
+        return (self.permission if child is None else child).limits(action, row)
+
+    def _child_of(self, row: models.Model | None) -> AdminPolicy | None:
+        return next((child for child in self.children if isinstance(row, child.model)), None)
 
 
 class ChildPolicy(Policy):
@@ -191,9 +295,13 @@ class ChildPolicy(Policy):
         self.sees_all = parent.sees_all and may_view
         self.depends_on_row = parent.depends_on_row
 
-    def verdicts(self, events: Mapping[str, AuditEvent], using: str) -> dict[str, Verdict]:
+    def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
         """Return what the parent's policy says of the rows."""
-        return dict.fromkeys(events, False) if self.sees_none else self.parent.verdicts(events, using)
+        return dict.fromkeys(keys, False) if self.sees_none else self.parent.verdicts(keys, using)
+
+    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+        """Return what the parent's policy says of rows that are gone."""
+        return [False for _event in events] if self.sees_none else self.parent.verdicts_of_gone(events, using)
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return the parent's rows."""

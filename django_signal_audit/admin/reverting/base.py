@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,19 +10,23 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.db import DEFAULT_DB_ALIAS, models, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, models, router
 from django.utils.translation import gettext as _
 from model_utils.fields import AutoLastModifiedField
 
 from django_signal_audit.admin.policies import Limits
 from django_signal_audit.capture.rows import locked, rows_of
 from django_signal_audit.capture.tables import stored_value
+from django_signal_audit.capture.through_rows import WatchedM2M
+from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.events.documents import stand_ins
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.values import Digest, Masked, canonical_json, decode, encode
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import label_of
 from django_signal_audit.rules.patterns import Field
+
+logger = logging.getLogger(__name__)
 
 _PLAIN = {
     kind.pre_save for kind in (models.Field, models.DateField, models.DateTimeField, models.TimeField, models.FileField)
@@ -30,6 +35,11 @@ _PLAIN = {
 
 class RefusedError(Exception):
     """The change can't be reverted; the message says why."""
+
+    def __init__(self, message: str, event: AuditEvent | None = None) -> None:
+        super().__init__(message)
+        # The event whose change it is, where there are several.
+        self.event = event
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +53,12 @@ class Present:
 class Revert(ABC):
     """Reverts the change of one event.
 
-    ``permission`` is the action on the object that it amounts to, as Django's permissions name it, and ``trace`` the
-    type of the event that records it.
+    The event may be made up: of what an object has now, and what it had at some point of its history.
+
+    ``permission`` is the action on the object that it amounts to, as Django's permissions name it.
     """
 
     permission: ClassVar[str] = "change"
-    trace: ClassVar[str]
 
     def __init__(self, event: AuditEvent, model: type[models.Model]) -> None:
         self.event = event
@@ -75,6 +85,11 @@ class Revert(ABC):
             raise RefusedError(_("Its primary key isn't recorded in full."))
         return pk
 
+    @property
+    @abstractmethod
+    def traces(self) -> frozenset[str]:
+        """Return the types of the events that record the revert."""
+
     @abstractmethod
     def check(self) -> None:
         """Raise RefusedError if the change can't be reverted; nothing is locked."""
@@ -90,6 +105,26 @@ class Revert(ABC):
     def notes(self) -> list[str]:
         """Return what the revert leaves out, in sentences for the user who confirms it."""
         return []
+
+    def cause(self, name: str) -> str:
+        """Return why one field can't get its old value back, ``""`` if nothing about that field is in the way."""
+        field = self.event.field(name)
+        try:
+            if field is None:
+                raise gone(name)
+            if isinstance(self.event.changes[name], list):
+                self.refuse_unknown(name)
+            if not self.writes(field):
+                raise set_by_itself(field)
+            self.refuse_forbidden(field)
+            self.refuse_value(name)
+        except RefusedError as refused:
+            return str(refused)
+        return ""
+
+    @abstractmethod
+    def refuse_value(self, name: str) -> None:
+        """Raise RefusedError if the old value of a field, or a part of it, is no value that the user could set now."""
 
     def find(self, *, lock: bool) -> models.Model:
         """Return the object as it is now; raise RefusedError if there is none."""
@@ -119,6 +154,36 @@ class Revert(ABC):
         if not self.limits.offers(target, field.name, given, self.using):
             label = {"field": label_of(field, field.name)}
             raise RefusedError(_("You may not set “%(field)s” to its old value.") % label)
+
+    def refuse_invalid(self, instance: models.Model, values: Mapping[Field, Any]) -> None:
+        """Raise RefusedError if the project's form or model finds the row with these values invalid.
+
+        Args:
+            instance: The object as it is now, or a new one.
+            values: The values to be written, typed: of foreign keys and m2m fields the keys, of all members.
+
+        """
+        try:
+            cleaned = {field.name: self._cleaned(instance, field, value) for field, value in values.items()}
+            found = " ".join(self.limits.objections(instance, cleaned))
+        except DatabaseError:
+            raise
+        except Exception as error:
+            # The form is the project's code, and may raise anything.
+            logger.warning("The form could not say whether event %s may be reverted.", self.event.uid, exc_info=True)
+            found = describe(error)
+        if found:
+            raise RefusedError(_("It can't be saved: %(error)s") % {"error": found})
+
+    def _cleaned(self, instance: models.Model, field: Field, value: Any) -> object:
+        """Return a value as a form has it once it is cleaned: keys as what they are the keys of."""
+        if isinstance(field, models.ManyToManyField):
+            link: Any = WatchedM2M(field, ()).member_link.target_field
+            return rows_of(field.remote_field.model, self.using).filter(**{f"{link.attname}__in": value})
+        if isinstance(field, models.ForeignKey) and value is not None:
+            target: Any = field.target_field
+            return rows_of(target.model, self.using).filter(**{target.attname: value}).first()
+        return field.attr_class(instance, field, value) if isinstance(field, models.FileField) else value
 
     def refuse_unknown(self, name: str) -> None:
         """Raise RefusedError if a value of the field is not recorded as it was."""
@@ -160,6 +225,11 @@ def changed(field: Field) -> RefusedError:
 def gone(name: str) -> RefusedError:
     """Return the refusal of a field that the model has no longer."""
     return RefusedError(_("The field “%(field)s” no longer exists.") % {"field": name})
+
+
+def set_by_itself(field: Field) -> RefusedError:
+    """Return the refusal of a field that nobody sets by hand."""
+    return RefusedError(_("“%(field)s” sets itself.") % {"field": label_of(field, field.name)})
 
 
 def nothing_recorded() -> RefusedError:

@@ -31,7 +31,11 @@ class DeletionRevert(Revert):
     """Restores one deleted row, if all of it is recorded and nothing has come in its place."""
 
     permission: ClassVar[str] = "add"
-    trace: ClassVar[str] = EventType.CREATE
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """Return the types of the events that record the revert."""
+        return frozenset({EventType.CREATE})
 
     def check(self) -> None:
         """Raise RefusedError if something is not recorded, refers to what is gone, or has come in its place."""
@@ -80,13 +84,40 @@ class DeletionRevert(Revert):
         members = list(exchanges(self.event, allowed))
         self._refuse_successors()
         for field, value in values.items():
-            if not self._is_itself(field, value):
-                self.refuse_lost(field, value)
-                self.refuse_not_offered(field, decode(field, value))
+            self._refuse_value(field, value)
         for exchange in members:
-            self.refuse_not_offered(exchange.field, *exchange.lost)
-            exchange.check_lost(self.using, but=self.pk if exchange.member_model is self.model else None)
+            self._refuse_members(exchange)
+        self._refuse_invalid(values, members)
         return values, members
+
+    def refuse_value(self, name: str) -> None:
+        """Raise RefusedError if the old value of a field is no value that the user could set now."""
+        if name in self._members():
+            for exchange in exchanges(self.event, [name]):
+                self._refuse_members(exchange)
+            return
+        field = self.event.field(name)
+        if field is not None:
+            self._refuse_value(field, self.event.changes[name][0])
+
+    def _refuse_value(self, field: Field, value: Any) -> None:
+        if not self._is_itself(field, value):
+            self.refuse_lost(field, value)
+            self.refuse_not_offered(field, decode(field, value))
+
+    def _refuse_members(self, exchange: Exchange) -> None:
+        self.refuse_not_offered(exchange.field, *exchange.lost)
+        exchange.check_lost(self.using, but=self.pk if exchange.member_model is self.model else None)
+
+    def _refuse_invalid(self, values: Values, members: list[Exchange]) -> None:
+        instance = self.model()
+        instance._state.db = self.using
+        typed: dict[Field, Any] = {field: decode(field, value) for field, value in values.items()}
+        for field, value in {**self._key(), **typed}.items():
+            setattr(instance, field.attname, value)
+        itself = {field for field, value in values.items() if self._is_itself(field, value)}
+        given = {field: value for field, value in typed.items() if field not in itself}
+        self.refuse_invalid(instance, {**given, **{one.field: one.lost for one in members}})
 
     def _values(self) -> Values:
         for name in self.event.changes:
@@ -99,9 +130,14 @@ class DeletionRevert(Revert):
                     self.refuse_forbidden(field)
                 values[field] = self._value(field)
             except RefusedError:
-                if not _is_optional(field):
+                if not is_optional(field):
                     raise
         return values
+
+    def refuse_forbidden(self, field: Field) -> None:
+        """Raise RefusedError if the user may not set the field by hand; what no form can set comes again."""
+        if field.editable:
+            super().refuse_forbidden(field)
 
     def _is_forbidden(self, field: Field) -> bool:
         """Return whether the project keeps the user from setting the field; what no form can set comes again."""
@@ -199,7 +235,7 @@ def _label(found: Any) -> str:
     return found if isinstance(found, str) else label_of(found, found.name)
 
 
-def _is_optional(field: Field) -> bool:
+def is_optional(field: Field) -> bool:
     """Return whether a new row may do without the field."""
     return field.blank or field.null or field.has_default() or field.has_db_default()
 

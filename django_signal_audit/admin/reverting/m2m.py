@@ -1,10 +1,10 @@
-"""Revert a change of m2m fields: what was added is removed, what was removed is added."""
+"""Revert changes of m2m fields: what was added is removed, what was removed is added."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -12,11 +12,10 @@ from django.db import models
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.capture.through_rows import WatchedM2M
-from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import plain_field
 from django_signal_audit.models import AuditEvent
 
-from .base import Revert, changed, gone, lost, missed, nothing_recorded
+from .base import changed, gone, lost, missed, nothing_recorded
 
 MOST_PARAMETERS = 900
 
@@ -29,12 +28,11 @@ class Exchange:
     gained: frozenset[Any]
     lost: frozenset[Any]
 
-    def check(self, instance: models.Model, using: str, *, lock: bool) -> None:
-        """Raise RefusedError unless the object has the members that the event left, and those it lost are there."""
+    def check_held(self, instance: models.Model, using: str, *, lock: bool) -> None:
+        """Raise RefusedError unless the object has the members that the event left."""
         held = self._held(instance, using, lock=lock)
         if not self.gained <= held or self.lost & held:
             raise changed(self.field)
-        self.check_lost(using)
 
     @property
     def member_model(self) -> type[models.Model]:
@@ -60,39 +58,24 @@ class Exchange:
         if self.gained & held or not self.lost <= held:
             raise missed(self.field)
 
+    def members_after(self, instance: models.Model, using: str) -> set[object]:
+        """Return the keys of the members that the object has once the change is reverted."""
+        return (self._held(instance, using, lock=False) - self.gained) | self.lost
+
     def _held(self, instance: models.Model, using: str, *, lock: bool) -> set[object]:
-        membership = WatchedM2M(self.field, ())
-        mine = membership.of_owner(getattr(instance, membership.owner_link.target_field.attname))
-        if lock:
-            return {member for _owner, member in membership.pairs(using, mine)}
-        pairs = rows_of(membership.through, using).filter(mine)
-        return set(pairs.values_list(membership.member_link.attname, flat=True))
+        return held_members(self.field, instance, using, lock=lock)
 
 
-class M2MRevert(Revert):
-    """Reverts one m2m event, if what it added is still there and what it removed is not."""
-
-    trace: ClassVar[str] = EventType.M2M
-
-    def check(self) -> None:
-        """Raise RefusedError if members came or went since, or are deleted."""
-        self._checked(lock=False)
-
-    def undo(self) -> None:
-        """Exchange the members once more."""
-        instance, found = self._checked(lock=True)
-        for exchange in found:
-            exchange.undo(instance, self.using)
-
-    def _checked(self, *, lock: bool) -> tuple[models.Model, list[Exchange]]:
-        instance, found = self.find(lock=lock), list(exchanges(self.event, self.event.changes))
-        if not found:
-            raise nothing_recorded()
-        for exchange in found:
-            self.refuse_forbidden(exchange.field)
-            exchange.check(instance, self.using, lock=lock)
-            self.refuse_not_offered(exchange.field, *exchange.gained, *exchange.lost)
-        return instance, found
+def held_members(
+    field: models.ManyToManyField[Any, Any], instance: models.Model, using: str, *, lock: bool = False
+) -> set[object]:
+    """Return the keys of the members that an object has now."""
+    membership = WatchedM2M(field, ())
+    mine = membership.of_owner(getattr(instance, membership.owner_link.target_field.attname))
+    if lock:
+        return {member for _owner, member in membership.pairs(using, mine)}
+    pairs = rows_of(membership.through, using).filter(mine)
+    return set(pairs.values_list(membership.member_link.attname, flat=True))
 
 
 def exchanges(event: AuditEvent, names: Any) -> Iterator[Exchange]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from django.db.models import Model
+
 from django_signal_audit.problems import Problem
 from django_signal_audit.rules.registry import Registry
 
@@ -22,6 +24,11 @@ class CaptureSource(ABC):
     @abstractmethod
     def disconnect(self) -> None:
         """Undo ``connect``; must be idempotent."""
+
+    def admit(self, registry: Registry, model: type[Model]) -> None:
+        """Watch what the rules ask of a model that was defined after the start; by default, everything anew."""
+        self.disconnect()
+        self.connect(registry)
 
     def problems(self) -> list[Problem]:
         """Return why this source cannot do its work here; shown by the system checks."""

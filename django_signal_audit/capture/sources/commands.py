@@ -54,7 +54,7 @@ class Loading:
         own = self._events().filter(pk__gt=self._newest, correlation_id=current_context().correlation_id)
         while uids := list(own.values_list("uid", flat=True)[:_SOME]):
             Notification._base_manager.using(self.using).filter(event__in=uids).delete()
-            delete_pruned(AuditEvent.objects.using(self.using).filter(uid__in=uids).order_by())
+            delete_pruned(AuditEvent.of_all_tenants.using(self.using).filter(uid__in=uids).order_by())
 
     def finish(self) -> None:
         """Give a starting point to the loaded rows whose state is not the one that the events tell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -14,15 +15,21 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
-from tabulate import tabulate
 from tqdm import tqdm
 
-from django_signal_audit.delivery import outbox
+from django_signal_audit.conf import get_settings
+from django_signal_audit.delivery import identity, outbox
 from django_signal_audit.delivery.listener import Listener
-from django_signal_audit.delivery.statistics import collect_statistics, lateness
+from django_signal_audit.delivery.pool import Pool
+from django_signal_audit.delivery.statistics import prometheus
+from django_signal_audit.delivery.turns import BATCH_SIZE, Turns, serving
+from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
+from django_signal_audit.evidence.anchoring import sealing_beside
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.problems import nearest
+from django_signal_audit.management.delivering import discard_pending, health, stats, test_channel
+from django_signal_audit.models import Notification
+from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.rules.durations import parse_duration
 
 logger = logging.getLogger("django_signal_audit")
@@ -32,12 +39,16 @@ exit codes:
   0  everything that was due was tried; failed notifications are tried again later
   1  the command could not run: a wrong option, or the database cannot be reached
   3  at least one notification became dead in this run (see its last_error)
-  4  with --health: a notification has been due for longer than --max-age
+  4  with --health: a notification has been due for longer than --max-age, or has waited for an hour for a worker whose
+     settings know its rule and channel, or nothing is sent from this database
+  5  too many sends did not come back: start it again
 
-SIGTERM and SIGINT stop it after the current message; a second one stops it at once.
+SIGTERM and SIGINT stop it after the current messages, and within --grace seconds whatever hangs; a second one stops it
+at once.
 """
 GIVEN_UP = 3
 LATE = 4
+HANGING = 5
 LONGEST_INTERVAL = 86_400
 
 
@@ -50,6 +61,10 @@ class Command(AuditCommand):
 
     help = "Send the notifications that are due."
     exit_codes = EXIT_CODES
+    # Do threads hang at the end?
+    _is_hanging = False
+    # Were too many lost?
+    _is_spent = False
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: object) -> CommandParser:
         """Return the parser, with the exit codes below the options."""
@@ -64,16 +79,37 @@ class Command(AuditCommand):
         )
         mode.add_argument("--stats", action="store_true", help="Send nothing; count the notifications by status.")
         mode.add_argument("--health", action="store_true", help="Send nothing; exit with 4 if something is overdue.")
+        mode.add_argument("--test", metavar="ALIAS", help="Send a test message by this channel, and nothing else.")
+        parser.add_argument("--to", default="", help='With --test: an address, or a user as "user:NAME".')
+        parser.add_argument("--discard-pending", action="store_true", help="Skip all that waits, and send nothing.")
+        parser.add_argument(
+            "--confirm-database", action="store_true", help="Note that messages are sent from this database, and end."
+        )
+        parser.add_argument(
+            "--format", choices=("table", "prometheus"), default="table", help='With --stats (default: "table").'
+        )
         parser.add_argument("--max-age", default="5m", help='With --health: what is overdue (default: "5m").')
         parser.add_argument("--retry-dead", action="store_true", help="First queue dead notifications again.")
         parser.add_argument("--interval", type=float, default=5.0, help="Seconds between two polls (default: 5).")
         parser.add_argument("--limit", type=int, help="Try at most this many messages (with --watch: each time).")
+        parser.add_argument("--concurrency", type=int, default=4, help="How many messages at a time (default: 4).")
+        parser.add_argument(
+            "--channel", action="append", default=[], metavar="ALIAS", help="Send by this channel only; repeatable."
+        )
+        parser.add_argument(
+            "--exclude-channel", action="append", default=[], metavar="ALIAS", help="Do not send by it; repeatable."
+        )
+        parser.add_argument(
+            "--grace", type=float, default=8.0, help="Seconds to wait for what is being sent at the end (default: 8)."
+        )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
     def handle(self, *, database: str, retry_dead: bool, **options: object) -> None:
         """Do what was asked for."""
         self._validate(database, options)
         try:
+            # What is wrong with the database is one line here; a thread would try again.
+            Notification.objects.using(database).exists()
             if retry_dead:
                 self.stdout.write(f"{outbox.retry_dead(database)} dead notifications queued again.")
             self._run(database, options)
@@ -82,14 +118,23 @@ class Command(AuditCommand):
             raise CommandError(msg) from error
 
     def _run(self, database: str, options: dict[str, Any]) -> None:
-        if options["stats"]:
-            self._show_stats(database)
+        if options["test"]:
+            self.stdout.write(test_channel(options["test"], options["to"], database))
+        elif options["discard_pending"] or options["confirm_database"]:
+            self._settle(database, options)
+        elif options["stats"]:
+            self.stdout.write(prometheus(database) if options["format"] == "prometheus" else stats(database), ending="")
         elif options["health"]:
-            self._show_health(database, options["max_age"])
+            text, is_bad = health(database, options["max_age"])
+            self.stdout.write(text, ending="")
+            if is_bad:
+                sys.exit(LATE)
+        elif not self._may_send(database):
+            return
         elif options["watch"]:
-            self._watch(database, options["limit"], options["interval"])
+            self._watch(database, options)
         else:
-            self._once(database, options["limit"])
+            self._once(database, options)
 
     def _validate(self, database: str, options: dict[str, Any]) -> None:
         if database not in connections:
@@ -97,65 +142,140 @@ class Command(AuditCommand):
             hint = f"Did you mean {near!r}?" if near else f"Known are: {', '.join(connections)}."
             msg = f'There is no database "{database}" in DATABASES. {hint}'
             raise CommandError(msg)
-        if options["limit"] is not None and options["limit"] < 1:
-            msg = "--limit must be at least 1."
-            raise CommandError(msg)
-        if not 0 < options["interval"] <= LONGEST_INTERVAL:
-            msg = "--interval must be more than 0 seconds."
-            if options["interval"] > 0:
-                msg = f"--interval must be at most {LONGEST_INTERVAL} seconds."
-            raise CommandError(msg)
-        if parse_duration(options["max_age"]) is None:
-            msg = f'--max-age must be a duration such as "90s" or "5m", not "{options["max_age"]}".'
-            raise CommandError(msg)
+        problem = next(_problems(options), None)
+        if problem:
+            raise CommandError(problem)
 
-    def _show_stats(self, database: str) -> None:
-        found = collect_statistics(database)
-        self.stdout.write(tabulate(found.by_status.items(), headers=("status", "count")))
-        age = "none" if found.oldest is None else f"due for {found.oldest.total_seconds():.0f} s"
-        self.stdout.write(f"oldest pending: {age}")
-        self.stdout.write(f"pending in a digest: {found.collecting}")
-        self.stdout.write(f"skipped by a throttle: {found.throttled}")
-        self.stdout.write(f"expired leases: {found.lapsed}")
+    def _settle(self, database: str, options: dict[str, Any]) -> None:
+        if options["discard_pending"]:
+            count = discard_pending(database, options["channel"], options["exclude_channel"])
+            self.stdout.write(f"{count} notifications discarded.")
+        if options["confirm_database"]:
+            self.stdout.write(f"Messages are sent from {identity.confirm(database)}.")
 
-    def _show_health(self, database: str, max_age: str) -> None:
-        late, limit = lateness(database), parse_duration(max_age)
-        self.stdout.write(f"the oldest has been due for {late.total_seconds():.0f} s" if late else "nothing is due")
-        if limit is not None and late > limit:
-            sys.exit(LATE)
+    def _may_send(self, database: str) -> bool:
+        identity.forget()
+        problem = identity.obstacle(database)
+        if problem and problem != identity.NOT_ENABLED:
+            msg = f"Nothing is sent: {problem}."
+            raise CommandError(msg)
+        if problem:
+            self.stdout.write(f"Nothing is sent: {problem}.")
+        return not problem
 
-    def _once(self, database: str, limit: int | None) -> None:
+    def _once(self, database: str, options: dict[str, Any]) -> None:
         is_terminal = sys.stderr.isatty()
         total = outbox.count_due(database) if is_terminal else None
         with stop_signals() as stop, tqdm(total=total, unit="message", disable=not is_terminal) as bar:
-            report = deliver(database, limit=limit, should_stop=stop.is_set, on_attempt=bar.update)
+            turns = self._turns(database, options)
+            if can_share(database):
+                report = self._drain(Pool(turns, bar.update), stop, options["grace"])
+            else:
+                report = deliver(database, turns=turns, should_stop=stop.is_set, on_attempt=bar.update)
         self.stdout.write(_summary(report))
+        self._exit_if_spent()
         if report.dead:
             # The notifications say why; this is for cron and monitoring.
             sys.exit(GIVEN_UP)
 
-    def _watch(self, database: str, limit: int | None, interval: float) -> None:
-        outbox.count_due(database)  # a database that is not there is an error now, and a pause later
-        with stop_signals() as stop, Listener(database) as listener:
-            while not stop.is_set():
-                self._look(database, limit, stop)
-                listener.wait(interval, stop)
+    def _drain(self, pool: Pool, stop: threading.Event, grace: float) -> DeliveryReport:
+        with pool:
+            pool.drain(stop)
+            report = self._end(pool, grace)
+        if pool.error is not None:
+            raise pool.error
+        return report
 
-    def _look(self, database: str, limit: int | None, stop: threading.Event) -> None:
+    def _watch(self, database: str, options: dict[str, Any]) -> None:
+        outbox.count_due(database)  # a database that is not there is an error now, and a pause later
+        with (
+            stop_signals() as stop,
+            sealing_beside(database),
+            Listener(database) as listener,
+            Pool(self._turns(database, options)) as pool,
+        ):
+            shown = DeliveryReport()
+
+            def show() -> None:
+                nonlocal shown
+                news, shown = pool.report.since(shown), pool.report
+                if news.attempted:
+                    self.stdout.write(_summary(news))
+
+            pool.watch(listener, options["interval"], stop, show)
+            self._end(pool, options["grace"])
+            show()
+        self._exit_if_spent()
+
+    def _turns(self, database: str, options: dict[str, Any]) -> Turns:
+        is_shared = can_share(database)
+        return Turns(
+            database,
+            threads=options["concurrency"] if is_shared else 1,
+            first=1 if is_shared else BATCH_SIZE,
+            limit=options["limit"],
+            is_served=serving(options["channel"], options["exclude_channel"]),
+        )
+
+    def _end(self, pool: Pool, grace: float) -> DeliveryReport:
+        self._is_spent = pool.is_spent
+        pool.stop(grace)
+        self._is_hanging = bool(pool.hanging)
+        return pool.report
+
+    def _exit_if_spent(self) -> None:
+        if self._is_spent:
+            self.stderr.write("Too many sends did not come back. Start it again.")
+            sys.exit(HANGING)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command; what still hangs at its end does not keep the process."""
+        code: Any = 0
         try:
-            report = deliver(database, limit=limit, should_stop=stop.is_set)
-        except (DatabaseError, InterfaceError):
-            # What was claimed lapses and is sent then. The next look opens a new connection.
-            logger.exception('The database "%s" cannot be used; trying again.', database)
-            connections[database].close_if_unusable_or_obsolete()
-            return
-        if report.attempted:
-            self.stdout.write(_summary(report))
+            super().run_from_argv(argv)
+        except SystemExit as end:
+            if not self._is_hanging:
+                raise
+            code = end.code
+        if self._is_hanging:
+            # Some threads that a message may have started are waited for at the end, without end.
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code if isinstance(code, int) else 1)
+
+
+_SHOWN = ("sent", "failed", "dead", "skipped", "left", "lost", "collected")
 
 
 def _summary(report: DeliveryReport) -> str:
-    counts = {name: getattr(report, name) for name in ("sent", "failed", "dead", "skipped", "lost", "collected")}
+    counts = {name: getattr(report, name) for name in _SHOWN}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "sent")
+
+
+def _problems(options: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the options."""
+    for name in ("limit", "concurrency"):
+        if options[name] is not None and options[name] < 1:
+            yield f"--{name} must be at least 1."
+    if not 0 < options["interval"] <= LONGEST_INTERVAL:
+        bound = f"at most {LONGEST_INTERVAL}" if options["interval"] > 0 else "more than 0"
+        yield f"--interval must be {bound} seconds."
+    if options["grace"] < 0:
+        yield "--grace must be at least 0 seconds."
+    if parse_duration(options["max_age"]) is None:
+        yield f'--max-age must be a duration such as "90s" or "5m", not "{options["max_age"]}".'
+    yield from _channel_problems(options)
+
+
+def _channel_problems(options: dict[str, Any]) -> Iterator[str]:
+    channels = get_settings().channels
+    tested = [options["test"]] if options["test"] else []
+    for alias in (*options["channel"], *options["exclude_channel"], *tested):
+        if alias not in channels:
+            yield f'SIGNAL_AUDIT["CHANNELS"] has no "{alias}". {did_you_mean(alias, channels)}'
+    if options["to"] and not options["test"]:
+        yield "--to goes with --test."
 
 
 @contextmanager

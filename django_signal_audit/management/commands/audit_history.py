@@ -6,17 +6,20 @@ import datetime as dt
 from argparse import ArgumentParser
 from typing import Any
 
+from django.db.models import Model
 from django.utils.translation import gettext as _
 
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.management.base import ReportCommand
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.tenants import current_tenant
 from django_signal_audit.reports.arguments import parse_key, parse_model, parse_moment
 from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.formatter import show_time
 from django_signal_audit.reports.history import life, state
 from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.tenants import mapping
 
 
 class Command(ReportCommand):
@@ -35,6 +38,7 @@ class Command(ReportCommand):
             help="Print its recorded state at this time instead: 12h, 7d or 2w ago, a date (midnight), "
             "or a date and time.",
         )
+        parser.add_argument("--tenant", help="Only its events of this tenant.")
         super().add_arguments(parser)
 
     def make_report(self, options: dict[str, Any]) -> Report:
@@ -49,16 +53,27 @@ class Command(ReportCommand):
             raise WrongArgument(msg)
         name = f"{label} {newest.object_id} ({newest.object_repr})"
         if options["at"] is None:
-            return life(name, events.iterator(chunk_size=1000))
+            return life(name, events)
         return _state_at(newest, key, name, parse_moment(options["at"], utc_now()))
 
 
-def _state_at(newest: AuditEvent, key: Any, name: str, moment: dt.datetime) -> Report:
+def _values_at(newest: AuditEvent, model: type[Model], key: object, moment: dt.datetime) -> dict[str, Any] | None:
+    """Return what the object held, None if there was none or it was another tenant's then."""
+    if not mapping():
+        return AuditEvent.objects.using(newest._state.db).state_of(model, key, moment)
+    # The row may have been another tenant's before: its state is made of the events of both.
+    events = AuditEvent.of_all_tenants.using(newest._state.db)
+    tenant = current_tenant()
+    told = events.for_key(model, key).filter(recorded_at__lte=moment).order_by("-id").values_list("tenant", flat=True)
+    return events.state_of(model, key, moment) if tenant in ("", told.first()) else None
+
+
+def _state_at(newest: AuditEvent, key: object, name: str, moment: dt.datetime) -> Report:
     model = newest.model_class
     if model is None:
         msg = f"The model {newest.model!r} is gone from the project. Leave out --at to print its events."
         raise WrongArgument(msg)
-    values = AuditEvent.objects.using(newest._state.db).state_of(model, key, moment)
+    values = _values_at(newest, model, key, moment)
     names = {"name": name, "when": show_time(moment)}
     if values is None:
         return state(

@@ -21,7 +21,7 @@ from django_signal_audit.problems import shown
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.retention.archive import Archive, ArchiveError
-from django_signal_audit.retention.pruning import BATCH_SIZE, Pruning, Retention, periods_of
+from django_signal_audit.retention.pruning import BATCH_SIZE, Pruning, Retention, counts_of, periods_of
 from django_signal_audit.rules.durations import Period, parse_period, period_hint
 from django_signal_audit.rules.registry import get_registry
 
@@ -46,7 +46,15 @@ class Command(AuditCommand):
             help="Events of at least this age: 365d, 104w, 6mo, 1y. A rule's longer retention still keeps its events. "
             "Default: only events past the retention of their rules.",
         )
+        parser.add_argument(
+            "--keep-last",
+            type=int,
+            metavar="N",
+            help="Events that N newer ones of their object follow. A rule's longer retention still keeps its events. "
+            "With --older-than, only those of at least that age.",
+        )
         parser.add_argument("--rule", help="Only events this rule matched.")
+        parser.add_argument("--tenant", help="Only events of this tenant.")
         parser.add_argument("--archive", metavar="FILE", help="First append them here as JSON lines; .gz compresses.")
         parser.add_argument("--dry-run", action="store_true", help="Only show how many events would be deleted.")
         parser.add_argument(
@@ -81,17 +89,20 @@ class Command(AuditCommand):
 
     def _prune(self, pruning: Pruning, options: dict[str, Any]) -> None:
         is_terminal = sys.stderr.isatty()
-        total = pruning.candidates().count() if is_terminal else None
-        pruned = awaited = 0
-        with tqdm(total=total, unit="event", disable=not is_terminal) as bar:
+        total = pruning.candidates().count() if is_terminal else 0
+        pruned = awaited = held = 0
+        with tqdm(total=total or None, unit="event", disable=not is_terminal) as bar:
             for batch in pruning.run(options["batch_size"]):
                 pruned += batch.pruned
                 awaited += batch.awaited
+                held += batch.held
                 bar.update(batch.examined)
         verb = "would be pruned" if options["dry_run"] else "pruned"
         self.stdout.write(f"{pruned} events {verb}.")
         if awaited:
             self.stderr.write(f"{awaited} events are kept until their notifications are sent or dead.")
+        if held:
+            self.stderr.write(f"{held} events are kept by a legal hold.")
 
 
 def _retention(options: dict[str, Any]) -> Retention:
@@ -106,14 +117,26 @@ def _retention(options: dict[str, Any]) -> Retention:
         # What a rule that cannot be read wants to have kept is not known.
         msg = f"{mistakes[0].path} {mistakes[0].message} Fix it first; nothing was pruned."
         raise WrongArgument(msg)
-    periods = periods_of(item.rule for item in registry.parsed)
-    older_than = _age(options["older_than"])
+    rules = [item.rule for item in registry.parsed]
+    periods, counts = periods_of(rules), counts_of(rules)
+    older_than, keep_last = _age(options["older_than"]), options["keep_last"]
+    if keep_last is not None and keep_last < 1:
+        msg = "--keep-last must be 1 or more."
+        raise WrongArgument(msg)
     if options["rule"]:
         check_rule(options["rule"], options["database"])
-    if older_than is None and not (periods.keys() & {options["rule"]} if options["rule"] else periods):
+    known = {*periods, *counts}
+    if older_than is None and keep_last is None and not (known & {options["rule"]} if options["rule"] else known):
         msg = f"No retention is set for {options['rule'] or 'any rule'}. Set one, or write --older-than 365d."
         raise WrongArgument(msg)
-    return Retention(now=utc_now(), periods=periods, older_than=older_than, rule=options["rule"] or "")
+    return Retention(
+        now=utc_now(),
+        periods=periods,
+        counts=counts,
+        older_than=older_than,
+        keep_last=keep_last,
+        rule=options["rule"] or "",
+    )
 
 
 def _age(text: str | None) -> Period | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,12 +19,14 @@ from django_signal_audit.capture.images import chunks
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import WRONG, select_plans
-from django_signal_audit.replay import Difference, LeftOut, Replay
+from django_signal_audit.replay import Difference, Kind, LeftOut, Replay
 from django_signal_audit.reports.display import printable, shorten
 from django_signal_audit.rules.plans import ModelPlan
 
 # Of a value that is printed for people.
 LONGEST = 40
+# Of rows that need a baseline, so many keys are named for each model; the JSON has all.
+FIRST_KEYS = 3
 
 
 class Command(AuditCommand):
@@ -40,6 +43,7 @@ class Command(AuditCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what to compare and how to say it."""
         parser.add_argument("models", nargs="*", metavar="MODEL", help="app_label.Model or app_label.*; default: all.")
+        parser.add_argument("--tenant", help="Only rows of this tenant; default: all, or those of the current one.")
         parser.add_argument("--check", action="store_true", help="Exit with code 1 if there is a difference.")
         parser.add_argument("--format", choices=["table", "json"], default="table", help="Default: table.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
@@ -86,10 +90,14 @@ class Command(AuditCommand):
 
     def _write_tables(self, replay: Replay) -> int:
         """Write the differences in tables, what was left out, and how many there are of each."""
-        found = 0
+        found, summary = 0, Summary()
         for chunk in chunks(replay.differences()):
             found += len(chunk)
-            self._write_table(("model", "key", "field", "recorded", "actual", "difference"), map(_line, chunk))
+            listed = [difference for difference in chunk if not summary.takes(difference)]
+            if listed:
+                self._write_table(("model", "key", "field", "recorded", "actual", "difference"), map(_line, listed))
+        if summary.rows:
+            self._write_table(("model", "rows", "keys", "difference"), summary.lines())
         left_out = list(_by_reason(replay.left_out()))
         if left_out:
             self.stdout.write(_("Not compared:\n"))
@@ -101,6 +109,34 @@ class Command(AuditCommand):
     def _write_table(self, headers: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table = tabulate([[printable(cell) for cell in row] for row in rows], headers=[*headers], disable_numparse=True)
         self.stdout.write(f"{table}\n\n")
+
+
+class Summary:
+    """The rows that need a baseline: before there is one these are all rows, so each model has a line."""
+
+    kinds = (Kind.UNRECORDED, Kind.UNSTARTED)
+
+    def __init__(self) -> None:
+        self.rows: Counter[tuple[str, Kind]] = Counter()
+        self._keys: dict[tuple[str, Kind], list[str]] = {}
+
+    def takes(self, difference: Difference) -> bool:
+        """Return whether a difference is summed up here, and add it."""
+        if difference.kind not in self.kinds:
+            return False
+        group = difference.model._meta.label_lower, difference.kind
+        self.rows[group] += 1
+        keys = self._keys.setdefault(group, [])
+        if len(keys) < FIRST_KEYS:
+            keys.append(shorten(object_id(difference.pk), LONGEST))
+        return True
+
+    def lines(self) -> Iterator[tuple[str, ...]]:
+        """Yield model, number of rows, the first keys and what is wrong, for each model."""
+        for group, count in self.rows.items():
+            label, kind = group
+            keys = self._keys[group]
+            yield label, f"{count:,}", ", ".join([*keys, *(["…"] if count > len(keys) else [])]), str(kind.label)
 
 
 def _record(difference: Difference) -> dict[str, object]:

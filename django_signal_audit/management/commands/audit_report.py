@@ -7,15 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from django_signal_audit.management.base import ReportCommand
-from django_signal_audit.management.filtering import add_filter_options, describe, filter_of
+from django_signal_audit.management.filtering import FILTERS, add_filter_options, describe, filter_of
 from django_signal_audit.reports.activity import DIMENSIONS, activity
-from django_signal_audit.reports.base import Report
+from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.subject import Subject
+from django_signal_audit.rules.patterns import find_model, meant_label
 
 
 class Command(ReportCommand):
     """Counts events."""
 
-    help = "Count audit events by model, event, actor, day and more."
+    help = "Count audit events by model, event, actor, day and more, or list all about one person."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what to count by and which events to count."""
@@ -26,12 +28,33 @@ class Command(ReportCommand):
             help=f"One of {', '.join(DIMENSIONS)}; may be repeated. Default: model and event. "
             "By rule and field an event counts once for each of its rules and fields.",
         )
+        parser.add_argument(
+            "--subject",
+            nargs=2,
+            metavar=("MODEL", "PK"),
+            help="Instead, list everything about one person: events about them, by them and naming them, and "
+            "their notifications.",
+        )
         add_filter_options(parser)
         super().add_arguments(parser)
 
     def make_report(self, options: dict[str, Any]) -> Report:
-        """Return the counts."""
+        """Return the counts, or all about one person."""
+        if options["subject"]:
+            return self._about(options)
         by = options["by"] or []
         wanted = filter_of(options)
         report = activity(wanted.find(options["database"]), [by] if isinstance(by, str) else by)
         return replace(report, scope=describe(wanted))
+
+    def _about(self, options: dict[str, Any]) -> Report:
+        others = [name for name in ("by", *FILTERS) if options[name] and name != "tenant"]
+        if others:
+            msg = f"--subject lists everything, and can't be combined with --{others[0]}."
+            raise WrongArgument(msg)
+        label, pk = options["subject"]
+        model = find_model(label)
+        if model is None:
+            msg = f"There is no model {label!r}. {meant_label(label) or 'Write app_label.Model.'}"
+            raise WrongArgument(msg)
+        return Subject(model, pk, options["database"]).report()

@@ -7,20 +7,24 @@ from argparse import ArgumentParser
 from typing import Any, TextIO, cast
 
 from django.core.management.base import CommandError
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_signal_audit.capture.engines import why_portable
 from django_signal_audit.delivery.recipient_checks import unreached
+from django_signal_audit.enums import EventType
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.problems import did_you_mean
-from django_signal_audit.reports.base import Column, Report, WrongArgument
+from django_signal_audit.reports.base import Cell, Column, Report, WrongArgument
 from django_signal_audit.reports.explain import coverage, explain, likely_rules
 from django_signal_audit.reports.formats.table import TableFormat
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.registry import get_registry
 
 
 class Command(AuditCommand):
-    """Prints the rules in force and what they cover. No table is read, so it works before the first migration."""
+    """Prints the rules in force and what they cover. No row is read, so it works before the first migration."""
 
     help = "Print which models are audited by which rules, or what a change would do."
     requires_system_checks: list[str] = []  # it tells which rules are in error, too
@@ -64,18 +68,33 @@ class Command(AuditCommand):
 
 
 def _explain(label: str, event_type: str, alias: str | None) -> dict[str, Report]:
-    """Return what a change would do, and who would not be notified."""
+    """Return what a change would do, how saves are written, and who would not be notified."""
     reports = explain(label, event_type)
     model, likely = likely_rules(label, event_type)
+    using = alias or router.db_for_write(model) or DEFAULT_DB_ALIAS
+    plan = get_registry().plan_for(model)
+    if likely and plan is not None and event_type in (EventType.CREATE, EventType.UPDATE):
+        reports["saves"] = _saves(plan, using)
     if not any(item.notify for item in likely):
         return reports
-    using = alias or router.db_for_write(model) or DEFAULT_DB_ALIAS
     columns = (
         Column("rule", gettext_lazy("rule")),
         Column("channel", gettext_lazy("channel")),
         Column("recipient", gettext_lazy("recipient")),
         Column("why", gettext_lazy("why")),
     )
-    rows = [list(item) for item in unreached(likely, model, using)]
+    rows: list[list[Cell]] = [list(item) for item in unreached(likely, model, using)]
     title, empty = _("Who would not be notified"), _("No recipient would be skipped.")
     return {**reports, "not_notified": Report(title=title, columns=columns, rows=rows, empty=empty)}
+
+
+def _saves(plan: ModelPlan, using: str) -> Report:
+    """Return how a save of one row and its event reach the database, and why."""
+    try:
+        reason = why_portable(plan, using)
+    except DatabaseError as error:
+        reason = str(error).strip().partition("\n")[0]
+    columns = (Column("statements", gettext_lazy("statements")), Column("why", gettext_lazy("why")))
+    way = _("one by one") if reason else _("one for both")
+    title, empty = _("How a save and its event are written on %(database)s") % {"database": using}, ""
+    return Report(title=title, columns=columns, rows=[[way, reason]], empty=empty)

@@ -113,7 +113,7 @@ def _anything(_: AuditEvent) -> dict[str, object]:
     return {}  # not even an actor has a place in this class
 
 
-_ENTITY = _Kind(3004, {"create": 1, "update": 3, "m2m": 3, "delete": 4}, _entity)
+_ENTITY = _Kind(3004, {"create": 1, "view": 2, "update": 3, "m2m": 3, "delete": 4}, _entity)
 _AUTHENTICATION = _Kind(3002, {"login": 1, "login_failed": 1, "logout": 2}, _authentication)
 _REQUEST = _Kind(6003, {"POST": 1, "GET": 2, "HEAD": 2, "OPTIONS": 2, "PUT": 3, "PATCH": 3, "DELETE": 4}, _request)
 _ANYTHING = _Kind(0, {}, _anything)
@@ -179,4 +179,6 @@ class OcsfFormat(JsonLinesExport):
         }
         if event.correlation_id:
             metadata["correlation_uid"] = event.correlation_id
+        if event.tenant:
+            metadata["tenant_uid"] = event.tenant
         return metadata

@@ -18,7 +18,8 @@ _INNER = re.compile(r"""([;|][\s"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])(?![+-]?\
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """Return a text as a spreadsheet takes it for a text, whatever it begins with."""
     shown = printable(text)
     if (text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)) and not _NUMBER.fullmatch(text):
         shown = f"'{shown}"
@@ -29,7 +30,7 @@ def _cell(cell: Cell) -> object:
     if isinstance(cell, int):
         return cell
     data = cell_data(cell)
-    return _harmless(data if isinstance(data, str) else "; ".join(cell_lines(cell)))
+    return harmless(data if isinstance(data, str) else "; ".join(cell_lines(cell)))
 
 
 class CsvFormat(ReportFormat):

@@ -14,14 +14,14 @@ from django.utils.translation import gettext as _
 
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.base import Cell, Column, Report, Series, cell_lines
-from django_signal_audit.reports.charts import Mark, bars, columns, stylesheet
+from django_signal_audit.reports.charts import Mark, bar, columns, stylesheet
 from django_signal_audit.reports.display import printable
 from django_signal_audit.reports.formatter import local
 
 from .base import ReportFormat
 
 # More bars than these cannot be told apart; the tables have all.
-MOST_BARS, MOST_COLUMNS = 12, 92
+MOST_COLUMNS = 92
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --quiet: #595959; --back: #fff; --line: #d0d0d0; --link: #0b5675; }
@@ -39,6 +39,8 @@ table { border-collapse: collapse; min-width: 20rem; }
 th, td { padding: .3rem .8rem; text-align: start; vertical-align: top; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; }
 th { border-bottom-width: 2px; }
+th.bar { font-weight: normal; }
+td.bar { min-width: 10rem; vertical-align: middle; }
 th.number, td.number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .wide:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
 tr:target td { outline: 2px solid var(--link); outline-offset: -2px; }
@@ -84,35 +86,48 @@ def _about(report: Report) -> str:
 
 
 def _parts(report: Report) -> Iterator[SafeString]:
-    """Yield the charts, then the numbers of each as a table, then the report's own table."""
+    """Yield what was counted by one thing, days and hours drawn, and then the report's own table.
+
+    The table of anything else is its chart: each row has a bar.
+    """
     if not report.rows:
         yield format_html("<p>{}</p>", printable(report.empty))
         return
-    # The table of a report that counts by one thing is that of its chart as well.
+    # The table of a report that counts by one thing is the report's own.
     is_single = len(report.series) == 1
-    names = ["row" if is_single else f"table-{number}" for number in range(1, len(report.series) + 1)]
-    for name, series in zip(names, report.series, strict=True):
-        yield _section(series.title, _chart(series, name))
-    for name, series in () if is_single else zip(names, report.series, strict=True):
-        yield _section(series.title, _numbers(series, name))
+    for number, series in enumerate(report.series, 1):
+        name = "row" if is_single else f"table-{number}"
+        drawn = _chart(series, name) if series.is_time else SafeString()
+        if drawn or not is_single:
+            yield _section(series.title, format_html("{}{}", drawn, "" if is_single else _numbers(series, name)))
     heading = _("All together") if len(report.series) > 1 else ""
-    rows = [[_cell(cell) for cell in row] for row in report.rows]
-    yield _section(heading, _table(report.columns, rows, name="row", title=heading or report.title))
+    values = [value for _label, value in report.series[0].values if value] if is_single else []
+    bars = values if is_single and not report.series[0].is_time and len(values) == len(report.rows) else []
+    title, first = heading or report.title, 1
+    for batch in report.batches():
+        rows = [[_cell(cell) for cell in row] for row in batch]
+        name = title if first == 1 else f"{title} ({first})"
+        yield _section(heading, _table(report.columns, rows, name="row", title=name, bars=bars, first=first))
+        first += len(rows)
 
 
 def _chart(series: Series, name: str) -> SafeString:
     index = count(1)
     # What did not happen has no row to lead to.
-    marks = [Mark(label, value, f"#{name}-{next(index)}" if value else "") for label, value in series.values]
-    drawn = columns(series.title, marks[-MOST_COLUMNS:]) if series.is_time else bars(series.title, marks[:MOST_BARS])
+    marks = [
+        Mark(label, {"changed": value}, f"#{name}-{next(index)}" if value else "") for label, value in series.values
+    ]
     title = _("Chart: %(title)s") % {"title": printable(series.title)}
+    drawn = columns(series.title, marks[-MOST_COLUMNS:], {})
     return format_html('<div class="wide" tabindex="0" role="region" aria-label="{}">{}</div>', title, drawn)
 
 
 def _numbers(series: Series, name: str) -> SafeString:
     headings = (Column("name", series.heading), Column("count", _("Events"), is_number=True))
-    rows = [[printable(label), _cell(value)] for label, value in series.values if value]
-    return _table(headings, rows, name=name, title=series.title)
+    counted = [(label, value) for label, value in series.values if value]
+    rows = [[printable(label), _cell(value)] for label, value in counted]
+    bars = [] if series.is_time else [value for _label, value in counted]
+    return _table(headings, rows, name=name, title=series.title, bars=bars)
 
 
 def _section(heading: str, content: SafeString) -> SafeString:
@@ -120,19 +135,31 @@ def _section(heading: str, content: SafeString) -> SafeString:
     return format_html("<section>\n{}{}\n</section>", title, content)
 
 
-def _table(headings: Sequence[Column], rows: Sequence[Sequence[str]], *, name: str, title: str) -> SafeString:
+def _table(
+    headings: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    name: str,
+    title: str,
+    bars: Sequence[int] = (),
+    first: int = 1,
+) -> SafeString:
+    """Return a table, with a bar before the last cell of each row if there are numbers for them."""
     classes = [mark_safe(' class="number"') if column.is_number else "" for column in headings]
-    head = format_html_join(
-        "",
-        '<th scope="col"{}>{}</th>',
-        ((kind, printable(str(column.heading))) for kind, column in zip(classes, headings, strict=True)),
-    )
+    heads = [printable(str(column.heading)) for column in headings]
+    if bars:
+        largest, before = max(bars), len(heads) - 1
+        heads.insert(before, _("Bar"))
+        classes.insert(before, mark_safe(' class="bar"'))
+        drawn = (bar(value, largest) for value in bars)
+        rows = [[*row[:before], drawing, *row[before:]] for row, drawing in zip(rows, drawn, strict=True)]
+    head = format_html_join("", '<th scope="col"{}>{}</th>', zip(classes, heads, strict=True))
     body = format_html_join(
         "\n",
         '<tr id="{}-{}">{}</tr>',
         (
             (name, index, format_html_join("", "<td{}>{}</td>", zip(classes, row, strict=True)))
-            for index, row in enumerate(rows, 1)
+            for index, row in enumerate(rows, first)
         ),
     )
     return format_html(

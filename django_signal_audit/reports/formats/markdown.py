@@ -35,11 +35,13 @@ class MarkdownFormat(ReportFormat):
         if not report.rows:
             stream.write(f"{_escape(report.empty)}\n")
             return
-        table = tabulate(
-            [[_cell(cell) for cell in row] for row in report.rows],
-            headers=[_escape(str(column.heading)) for column in report.columns],
-            tablefmt="pipe",
-            disable_numparse=True,
-            colalign=["right" if column.is_number else "left" for column in report.columns],
-        )
-        stream.write(f"{table}\n")
+        for number, rows in enumerate(report.batches()):
+            table = tabulate(
+                [[_cell(cell) for cell in row] for row in rows],
+                headers=[_escape(str(column.heading)) for column in report.columns],
+                tablefmt="pipe",
+                disable_numparse=True,
+                colalign=["right" if column.is_number else "left" for column in report.columns],
+            )
+            before = "\n" if number else ""
+            stream.write(f"{before}{table}\n")

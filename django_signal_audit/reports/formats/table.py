@@ -23,12 +23,14 @@ class TableFormat(ReportFormat):
         if not report.rows:
             stream.write(f"{printable(report.empty)}\n")
             return
-        table = tabulate(
-            [["\n".join(map(printable, cell_lines(cell))) for cell in row] for row in report.rows],
-            headers=[printable(str(column.heading)) for column in report.columns],
-            tablefmt="simple",
-            # Otherwise the key "1e5" would be printed as the number 100000.
-            disable_numparse=True,
-            colalign=["right" if column.is_number else "left" for column in report.columns],
-        )
-        stream.write(f"{table}\n")
+        for number, rows in enumerate(report.batches()):
+            table = tabulate(
+                [["\n".join(map(printable, cell_lines(cell))) for cell in row] for row in rows],
+                headers=[printable(str(column.heading)) for column in report.columns],
+                tablefmt="simple",
+                # Otherwise the key "1e5" would be printed as the number 100000.
+                disable_numparse=True,
+                colalign=["right" if column.is_number else "left" for column in report.columns],
+            )
+            before = "\n" if number else ""
+            stream.write(f"{before}{table}\n")

@@ -1,0 +1,1 @@
+"""Searching the audit log: what was typed and chosen, what that means, and which indexes answer it."""

@@ -1,0 +1,347 @@
+"""What is counted of a period of the audit log, as far as the user may see it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
+
+from django.db.models import Case, Count, F, Max, Value, When
+from django.utils.formats import date_format
+
+from django_signal_audit.admin import rollup
+from django_signal_audit.admin.access import Access
+from django_signal_audit.admin.keyset import MOST_READ
+from django_signal_audit.admin.rollup import Group
+from django_signal_audit.enums import MODEL_EVENTS, EventType
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.fields import in_project_time
+from django_signal_audit.reports.arguments import parse_moment
+from django_signal_audit.reports.formatter import local, show_date
+from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.reports.signatures import known_signatures
+
+FAILURES = (Notification.STATUS.failed, Notification.STATUS.dead)
+# What is drawn of an event, from the bottom of a bar to its top.
+CHANGED, OTHER, CREATED, DELETED = "changed", "other", "created", "deleted"
+KINDS = (CHANGED, OTHER, CREATED, DELETED)
+_KIND_OF = {
+    EventType.UPDATE.value: CHANGED,
+    EventType.M2M.value: CHANGED,
+    EventType.CREATE.value: CREATED,
+    EventType.DELETE.value: DELETED,
+}
+# So many bars can be told apart.
+MOST_PARTS = 92
+_HOUR, _DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
+# What decides who may see an event, and what it is counted by.
+_COLUMNS = (
+    "id", "model", "object_id", "object_repr", "event_type", "recorded_at", "signature", "actor_id", "actor_repr",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one bar is for: an hour, a day, or several days of a long period; ``last`` is its last day."""
+
+    start: dt.datetime
+    end: dt.datetime
+    last: dt.date | None = None
+
+    @property
+    def label(self) -> str:
+        """Return what it is called."""
+        here = local(self.start)
+        if self.last is None:
+            return f"{show_date(here)} {date_format(here, 'H:i')}"
+        first = here.date()
+        return show_date(first) if first == self.last else f"{show_date(first)} \N{EN DASH} {show_date(self.last)}"
+
+    @property
+    def brief(self) -> str:
+        """Return what it is called where there is little room."""
+        return date_format(local(self.start), "H:i" if self.last is None else "MONTH_DAY_FORMAT")
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """Return the filters of the list of events that show just it."""
+        if self.last is not None:
+            return {"since": local(self.start).date().isoformat(), "until": self.last.isoformat()}
+        return {"since": local(self.start).isoformat(), "until": local(self.end).isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A period in parts that follow each other."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def last_hours(cls, count: int) -> Self:
+        """Return this hour and those before it, so many in all."""
+        now = utc_now().replace(minute=0, second=0, microsecond=0)
+        starts = [now - number * _HOUR for number in reversed(range(count))]
+        return cls(tuple(Part(start, start + _HOUR) for start in starts))
+
+    @classmethod
+    def last_days(cls, count: int) -> Self:
+        """Return today and the days before it, so many in all."""
+        today = local(utc_now()).date()
+        return cls.of_days(today - (count - 1) * _DAY, today)
+
+    @classmethod
+    def of_days(cls, first: dt.date, last: dt.date) -> Self:
+        """Return whole days in the current time zone, both ends included; the hours of one or two.
+
+        Raises:
+            WrongArgument: No such days are in the calendar.
+
+        """
+        count = (last - first).days + 1
+        if count <= 2:
+            start, end = _midnight(first), _midnight(last + _DAY)
+            hours = range(-(-(end - start) // _HOUR))
+            return cls(tuple(Part(start + hour * _HOUR, min(start + (hour + 1) * _HOUR, end)) for hour in hours))
+        step = -(-count // MOST_PARTS)
+        firsts = [first + number * _DAY for number in range(0, count, step)]
+        lasts = [min(day + (step - 1) * _DAY, last) for day in firsts]
+        return cls(
+            tuple(
+                Part(_midnight(one), _midnight(other + _DAY), other) for one, other in zip(firsts, lasts, strict=True)
+            )
+        )
+
+    @property
+    def since(self) -> dt.datetime:
+        """Return its first moment."""
+        return self.parts[0].start
+
+    @property
+    def until(self) -> dt.datetime:
+        """Return the first moment after it."""
+        return self.parts[-1].end
+
+    @property
+    def days(self) -> float:
+        """Return how long it is."""
+        return (self.until - self.since) / _DAY
+
+    @property
+    def first_day(self) -> dt.date:
+        """Return its first day."""
+        return local(self.since).date()
+
+    @property
+    def last_day(self) -> dt.date:
+        """Return its last day."""
+        return local(self.until - dt.timedelta(microseconds=1)).date()
+
+    @property
+    def is_hourly(self) -> bool:
+        """Return whether its parts are hours."""
+        return self.parts[0].last is None
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """Return the filters of the list of events that show just it."""
+        if self.is_hourly:
+            return {"since": local(self.since).isoformat(), "until": local(self.until).isoformat()}
+        return {"since": self.first_day.isoformat(), "until": self.last_day.isoformat()}
+
+    def place_of(self, moment: dt.datetime) -> int:
+        """Return which of its parts a moment is in."""
+        return bisect_right([part.start for part in self.parts], moment) - 1
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return parse_moment(day.isoformat(), utc_now())
+
+
+def _part_number(parts: Sequence[Part], first: int = 0) -> Case | Value:
+    """Return which part an event is in: of many parts, a few comparisons find it."""
+    if len(parts) == 1:
+        return Value(first)
+    middle = len(parts) // 2
+    earlier, later = _part_number(parts[:middle], first), _part_number(parts[middle:], first + middle)
+    return Case(When(recorded_at__lt=parts[middle].start, then=earlier), default=later)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """How many events something has; ``label`` is that of an object's model, all are ``""`` for nobody."""
+
+    key: str
+    name: str
+    count: int
+    label: str = ""
+
+
+@dataclass(slots=True)
+class EventCounts:
+    """How many events there are in each part of the period by kind, and by rule."""
+
+    parts: list[Counter[str]]
+    rules: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Return how many there are of each kind."""
+        return sum(self.parts, Counter())
+
+
+class VisibleEvents:
+    """The events of a period that a user may see, found by the index of their signatures.
+
+    If the user sees only some rows of a model, its events are read one by one: the newest first, and not too many.
+    """
+
+    def __init__(self, access: Access, period: Period, using: str) -> None:
+        self.access = access
+        self.period = period
+        self._known = known_signatures(using)
+        self.signatures = {number: found for number, found in self._known.items() if access.may_view(found.model)}
+        self._partial = [number for number, signature in self.signatures.items() if access.is_partial(signature.model)]
+        self._found = EventFilter(since=period.since, until=period.until).find(using).order_by()
+
+    @cached_property
+    def _certain(self) -> list[int]:
+        return sorted(self.signatures.keys() - set(self._partial))
+
+    def _events(self, *event_types: str) -> AuditEventQuerySet:
+        """Return the events of the models whose rows the user may all see."""
+        wanted = [one for one in self._certain if not event_types or self.signatures[one].event_type in event_types]
+        return self._found.filter(signature__in=wanted)
+
+    @cached_property
+    def _signed(self) -> dict[int, dict[int, tuple[int, int]]]:
+        """Return number of events and newest event of each signature in each part: one query, of the index alone."""
+        # All signatures are named even to who sees all: with these an index has all that is counted.
+        events = self._found.filter(signature__in=self._known).annotate(part=_part_number(self.period.parts))
+        rows = events.values_list("signature", "part").annotate(count=Count("id"), newest=Max("id"))
+        found: dict[int, dict[int, tuple[int, int]]] = {}
+        for number, part, count, newest in rows:
+            found.setdefault(part, {})[number] = count, newest
+        return found
+
+    @cached_property
+    def _over(self) -> int:
+        """Return how many parts are over, 0 where there are too few events for counting them once to be worth it."""
+        now = utc_now()
+        over = sum(part.end <= now for part in self.period.parts)
+        total = sum(count for place in range(over) for count, _newest in self._signed.get(place, {}).values())
+        return over if total >= rollup.ROLL_UP_FROM else 0
+
+    @cached_property
+    def _state(self) -> object:
+        """Return what tells whether other events are in the parts that are over than when they were counted."""
+        found = [self._signed.get(place, {}) for place in range(self._over)]
+        counts = sorted((place, number, count) for place, one in enumerate(found) for number, (count, _) in one.items())
+        newest = max(pk for one in found for _count, pk in one.values())
+        uids = AuditEvent.objects.using(self._found.db).filter(pk=newest).values_list("uid", flat=True)
+        return counts, [str(uid) for uid in uids]
+
+    @cached_property
+    def _read(self) -> list[AuditEvent]:
+        if not self._partial:
+            return []
+        rows = self._found.filter(signature__in=self._partial).only(*_COLUMNS)
+        return list(rows.order_by("-recorded_at", "-id")[: MOST_READ + 1])
+
+    @cached_property
+    def _shown(self) -> list[AuditEvent]:
+        return self.access.filter(self._read[:MOST_READ])
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether there are more events to be read one by one than are read."""
+        return len(self._read) > MOST_READ
+
+    def count(self) -> EventCounts:
+        """Count the events by part and rule."""
+        counts, certain = EventCounts([Counter() for _ in self.period.parts]), set(self._certain)
+        for part, found in self._signed.items():
+            for number, (count, _newest) in found.items():
+                if number in certain:
+                    self._add(counts, number, part, count)
+        for event in self._shown:
+            self._add(counts, event.signature, self.period.place_of(event.recorded_at), 1)
+        return counts
+
+    def _add(self, counts: EventCounts, number: int, part: int, count: int) -> None:
+        signature = self.signatures[number]
+        counts.parts[part][_KIND_OF.get(signature.event_type, OTHER)] += count
+        counts.rules.update(dict.fromkeys(signature.rules, count))
+
+    def actors(self, most: int) -> list[Ranked]:
+        """Return those who caused the most events, each by the name in the newest of them."""
+        # Who has no key is told apart by name.
+        events = self._events().annotate(unkeyed=Case(When(actor_id="", then=F("actor_repr")), default=Value("")))
+        shown = [((event.actor_id, "" if event.actor_id else event.actor_repr), event.pk) for event in self._shown]
+        # An actor may have events of both sorts.
+        groups = self._groups(events, ("actor_id", "unkeyed"), None if shown else most)
+        return [Ranked(key, name, count) for (key, _), name, count in self._named(groups, shown, "actor_repr", most)]
+
+    def objects(self, most: int) -> list[Ranked]:
+        """Return the objects that changed most, each by the name in the newest of these events."""
+        events = self._events(*MODEL_EVENTS).exclude(object_id="").exclude(model="")
+        shown = [
+            ((event.model, event.object_id), event.pk)
+            for event in self._shown
+            if event.object_id and event.model and event.event_type in MODEL_EVENTS
+        ]
+        groups = self._groups(events, ("model", "object_id"), most)
+        named = self._named(groups, shown, "object_repr", most)
+        return [Ranked(key, name, count, label) for (label, key), name, count in named]
+
+    def _groups(self, events: AuditEventQuerySet, columns: tuple[str, str], most: int | None) -> list[Group]:
+        """Return the groups with the most events. Those before today may have been counted already."""
+        if most is not None and self._over:
+            end = self.period.parts[self._over - 1].end
+            before, today = events.filter(recorded_at__lt=end), events.filter(recorded_at__gte=end)
+            found = rollup.largest_with_kept(before, today, columns, most, self._state)
+            if found is not None:
+                return found
+        return rollup.largest(events, columns, most)
+
+    def _named(
+        self, groups: Sequence[Group], shown: Sequence[tuple[tuple[str, str], int]], column: str, most: int
+    ) -> list[tuple[tuple[str, str], str, int]]:
+        """Return key, name and number of events of the largest groups, with the events that were read one by one."""
+        rows = sorted(_merged(groups, shown), key=lambda row: (-row[1], row[0]))[:most]
+        newest = AuditEvent.objects.using(self._found.db).filter(pk__in=[row[2] for row in rows]).order_by()
+        names = dict(newest.values_list("pk", column))
+        return [(key, names.get(pk, ""), count) for key, count, pk in rows]
+
+
+def _merged(rows: Sequence[Group], shown: Sequence[tuple[tuple[str, str], int]]) -> list[Group]:
+    found = {key: (count, newest) for key, count, newest in rows}
+    for key, pk in shown:
+        count, newest = found.get(key, (0, 0))
+        found[key] = count + 1, max(newest, pk)
+    return [(key, count, newest) for key, (count, newest) in found.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """How many notifications were written in a period, by channel, and how many of them failed."""
+
+    channels: Counter[str]
+    failed: int
+
+
+def count_deliveries(period: Period) -> Deliveries:
+    """Return how many notifications were written in a period."""
+    since, until = in_project_time(period.since), in_project_time(period.until)
+    rows = Notification.objects.filter(created__gte=since, created__lt=until)
+    # The index has the end of the claim or the time of the next attempt, and both come after a row is written.
+    rows = rows.filter(available_at__gte=period.since - _DAY).order_by()
+    counted = list(rows.values_list("channel", "status").annotate(count=Count("id")))
+    channels: Counter[str] = Counter()
+    for channel, _status, count in counted:
+        channels[channel] += count
+    return Deliveries(channels, sum(count for _, status, count in counted if status in FAILURES))

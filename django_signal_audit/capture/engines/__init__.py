@@ -1,0 +1,98 @@
+"""Engines: they write a row and its event in one statement, where a database can.
+
+What an engine does not hold exactly goes the portable way: read under lock, write, compare, record. The module of an
+engine has the name of the database's vendor, and in it a class ``Engine``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from django.db import connections, models
+from django.utils.translation import gettext as _
+
+from django_signal_audit.conf import get_settings
+from django_signal_audit.enums import Source
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.tables import is_ready
+from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.signals import event_recorded
+
+if TYPE_CHECKING:
+    from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
+    from django_signal_audit.capture.scope import SaveScope
+
+# What an engine returns for a statement that it leaves to the portable way; it has written nothing then.
+LEFT: Final = object()
+
+
+class Engine(Protocol):
+    """What one database offers for the statements of saves."""
+
+    # Does it write any saves, or UPDATEs of many rows alone?
+    writes_saves: bool
+
+    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
+        """Return why saves of objects of a class are left to the portable way; empty if they are not."""
+
+    def run(self, statement: InsertStatement | UpdateStatement, save: SaveScope) -> Any:
+        """Run the statement of a save, write its event with it, and return what Django wants of it; or LEFT."""
+
+    def run_many(self, statement: UpdateStatement, plan: ModelPlan, source: Source) -> Any:
+        """Run an UPDATE of many rows, write their events with it, and return what Django wants of it; or LEFT."""
+
+
+@cache
+def _engine(vendor: str) -> Engine | None:
+    name = f"{__name__}.{vendor}"
+    engine: Engine | None = import_module(name).Engine() if find_spec(name) is not None else None
+    return engine
+
+
+def engine_for(save: SaveScope) -> Engine | None:
+    """Return the engine that may write a save; None if it goes the portable way."""
+    if save.raw or save.writes_more or save.plans is None or len(save.plans) != 1:
+        return None
+    [plan] = save.plans
+    engine = _engine(connections[save.using].vendor)
+    if engine is None or not engine.writes_saves:
+        return None
+    return engine_of(plan, type(save.instance), save.using)
+
+
+def engine_of(plan: ModelPlan, kind: type[models.Model], using: str) -> Engine | None:
+    """Return the engine that may write the rows of a plan, of objects of a class; None if there is none."""
+    engine = _engine(connections[using].vendor)
+    if engine is None or get_settings().engine != "auto" or event_recorded.has_listeners(AuditEvent):
+        return None
+    key = ("engine", kind, using)
+    reason = plan.certainties.get(key)
+    if reason is None:
+        reason = plan.certainties[key] = _refusal(engine, plan, kind, using)
+    return None if reason else engine
+
+
+def _refusal(engine: Engine, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
+    if get_settings().on_error != "raise":
+        return _("the setting ON_ERROR")
+    if not get_settings().capture_queries:
+        return _("the setting CAPTURE_QUERIES")
+    if not is_ready(using):
+        return _("the tables of the audit log don't exist")
+    if kind._meta.concrete_model is not plan.model or plan.model._meta.parents or plan.descendants:
+        return _("multi-table inheritance")
+    return engine.refusal(plan, kind, using)
+
+
+def why_portable(plan: ModelPlan, using: str) -> str:
+    """Return why saves of a model's rows go the portable way on a database; empty if an engine writes them."""
+    vendor = connections[using].vendor
+    engine = _engine(vendor)
+    if engine is None or not engine.writes_saves:
+        return _("%(database)s has no engine") % {"database": connections[using].display_name}
+    if get_settings().engine != "auto":
+        return _("the setting ENGINE")
+    return _refusal(engine, plan, plan.model, using)

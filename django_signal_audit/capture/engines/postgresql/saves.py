@@ -1,0 +1,246 @@
+"""Saves of one row: an INSERT whose values are certain, an UPDATE whose old values SQL can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, models
+
+from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
+from django_signal_audit.capture.engines import LEFT
+from django_signal_audit.capture.rows import certainties_of
+from django_signal_audit.capture.scope import Fields, SaveScope
+from django_signal_audit.capture.stored_values import NOT_KNOWN
+from django_signal_audit.conf import get_settings
+from django_signal_audit.enums import EventType, Source
+from django_signal_audit.events.changes import Change, FieldChange
+from django_signal_audit.events.documents import JSONValue, decode_tag, stand_ins
+from django_signal_audit.events.insert import EventRow
+from django_signal_audit.events.payloads import text_of
+from django_signal_audit.events.values import plain_field
+from django_signal_audit.recorder import described, notify
+from django_signal_audit.rules.matching import Match
+from django_signal_audit.rules.plans import ModelPlan
+
+from .columns import Column, columns_of, tenant_sql
+from .statements import GIVEN, MADE, Composed, event_params, event_sql, json_object, names_of, run
+
+# A query returns 1,664 columns: these are two for each one that is compared, and some more.
+_MOST_COLUMNS = 800
+_COUNTS = ("(SELECT count(*) FROM o)", "(SELECT count(*) FROM n)", "(SELECT uid FROM e)", "(SELECT object_id FROM e)")
+
+
+def insert(statement: InsertStatement, plan: ModelPlan, save: SaveScope) -> Any:
+    """Write a new row: all values are known but that of the key, so the JSON of the event is made here."""
+    # The tag of a secret needs the key of its row.
+    if len(statement.objs) != 1 or statement.query.on_conflict or plan.secret & plan.names_for(EventType.CREATE):
+        return LEFT
+    sql, params = statement.compiled()
+    stored = _stored(save, plan, plan.fields_for(EventType.CREATE))
+    text = None if stored is None else _text(save.instance, plan, save.using)
+    if stored is None or text is None:
+        return LEFT
+    found = _described(save, plan, EventType.CREATE, stored, text)
+    if found is None or not all(map(_is_clear, found[0].changes.values())):
+        return LEFT
+    row, match = found
+    table, key = names_of(plan, save.using)
+    quote = connections[save.using].ops.quote_name
+    returning = tuple(f"{table}.{quote(str(field.column))}" for field in statement.returning)
+    is_usual = set(statement.returning) <= {plan.model._meta.pk}
+    tenant = tenant_sql(plan, save.using) or ""
+    parts = _insert_parts(save.using, sql, f"{table}.{key}", returning, tenant)
+    # A key that another session gives another type meanwhile would end a prepared statement, and the transaction.
+    columns = (*(f"n.r{at}{'::text' * is_usual}" for at in range(len(returning))), "e.uid", "e.object_id")
+    written = Composed(parts, columns, " FROM n, e", [*params, *event_params(row, save.using, *_given_by(tenant))])
+    with _notifying(save, plan, match) as tell:
+        given = run(written, plan.model, save.using, may_prepare=is_usual)
+        if given is None:
+            return LEFT
+        tell(*given[-2:])
+    returned = given[:-2]
+    if is_usual:
+        key_type = UUID if isinstance(plain_field(plan.model._meta.pk_fields[0]), models.UUIDField) else int
+        returned = tuple(map(key_type, returned))
+    return statement.result_of(returned)
+
+
+def update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
+    """Change a row: what differs from the old values, and what it was, is for the database to tell."""
+    table, key = names_of(plan, save.using)
+    sql, params = statement.compiled()
+    tail = f" WHERE {table}.{key} = %s"
+    values = statement.values()
+    is_usual = sql.startswith(f"UPDATE {table} SET ") and sql.endswith(tail)
+    given = _given(values, params[:-1])
+    if not is_usual or given is None or not statement.counts_rows():
+        return LEFT
+    columns = columns_of(plan, type(save.instance), save.using, [field for field, _ in values])
+    watched = [name for name in plan.fields_for(EventType.UPDATE) if name in given]
+    # Which of the fields differ is for the database to find, so every rule has to ask for every one of them.
+    is_for_all = all(item.names.issuperset(watched) for item in plan.by_event[EventType.UPDATE])
+    limit = get_settings().max_value_bytes
+    if not watched or not is_for_all or len(columns) > _MOST_COLUMNS:
+        return LEFT
+    if not all(column.tells(given[column.field][0], limit) for column in columns):
+        return LEFT
+    found = _described(save, plan, EventType.UPDATE, dict.fromkeys(watched), None)
+    if found is None:
+        return LEFT
+    row, match = found
+    compared = [param for column in columns for param in column.params(*given[column.field], limit)]
+    tenant = tenant_sql(plan, save.using) or ""
+    parts = _update_parts(save.using, sql.removesuffix(tail), (table, key), tuple(columns), tenant)
+    told = event_params(row, save.using, "changes", *_given_by(tenant))
+    written = Composed(parts, _COUNTS, "", [params[-1], *params[:-1], *compared, *told])
+    with _notifying(save, plan, match) as tell:
+        there, count, uid, object_id = run(written, plan.model, save.using) or (None, 0, None, "")
+        if there != count:
+            return LEFT
+        tell(uid, object_id)
+    return statement.result_of_count(count)
+
+
+def _given(values: Sequence[tuple[Any, Any]], params: Sequence[Any]) -> dict[str, tuple[Any, Any]] | None:
+    """Return the value and the parameter of each field, by its name; None if there are expressions among the values."""
+    if any(hasattr(value, "resolve_expression") for _, value in values):
+        return None
+    # Before Django 6.1, NULL is written into the statement.
+    has_nulls = len(params) < len(values)
+    if len(params) != sum(value is not None or not has_nulls for _, value in values):
+        return None
+    rest = iter(params)
+    return {field.name: (value, None if has_nulls and value is None else next(rest)) for field, value in values}
+
+
+def _given_by(tenant: str) -> tuple[str, ...]:
+    """Return the column of the event that the statement fills from the row."""
+    return ("tenant",) if tenant else ()
+
+
+def _returned(tenant: str) -> str:
+    return f", {tenant} AS tenant" if tenant else ""
+
+
+@lru_cache(512)
+def _insert_parts(using: str, insert: str, key: str, returning: tuple[str, ...], tenant: str) -> str:
+    returned = "".join(f", {column} AS r{at}" for at, column in enumerate(returning)) + _returned(tenant)
+    return (
+        f"n AS ({insert} RETURNING {key} AS key{returned}), "
+        f"e AS ({event_sql(using, *_given_by(tenant))} FROM ({MADE} FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q"
+        " RETURNING uid, object_id)"
+    )
+
+
+@lru_cache(512)
+def _update_parts(using: str, update: str, names: tuple[str, str], columns: tuple[Column, ...], tenant: str) -> str:
+    (table, key), places = names, list(enumerate(columns))
+    old = "".join(f", {column.name} AS o{at}" for at, column in places)
+    told = [(at, column) for at, column in places if not column.has_to_stay]
+    # Qualified, as the table may have columns of these names.
+    both = "".join(f", {table}.{column.name} AS n{at}, o.o{at}" for at, column in told) + _returned(tenant)
+    conditions = [f"{table}.{key} = o.key", *filter(None, (column.is_told(f"o.o{at}") for at, column in places))]
+    changes = json_object([column.difference(f"n.o{at}", f"n.n{at}") for at, column in told])
+    return (
+        f"o AS (SELECT {key} AS key{old} FROM {table} WHERE {key} = %s FOR NO KEY UPDATE), "
+        f"n AS ({update} FROM o WHERE {' AND '.join(conditions)} RETURNING o.key{both}), "
+        f"e AS ({event_sql(using, 'changes', *_given_by(tenant))} FROM ({MADE}, jsonb_strip_nulls({changes})"
+        f" AS changes FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q WHERE q.changes <> '{{}}' RETURNING uid, object_id)"
+    )
+
+
+class _UnknownKey:
+    """Stands for the primary key while an object is asked for its text: not None, and used by nobody unnoticed."""
+
+    is_used = False
+
+    def _use(self, *_: object) -> Any:
+        self.is_used = True
+        msg = "the primary key is not known yet"
+        raise AttributeError(msg)
+
+    __str__ = __repr__ = __format__ = __bool__ = __int__ = __index__ = __float__ = __len__ = __iter__ = _use
+    __hash__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __getattr__ = _use
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _use
+
+
+@contextmanager
+def _as_saved(instance: models.Model, using: str) -> Iterator[None]:
+    """Give an instance what Django sets after the save: texts of the project may ask for it."""
+    state = instance._state
+    before = state.adding, state.db
+    state.adding, state.db = False, using
+    try:
+        yield
+    finally:
+        state.adding, state.db = before
+
+
+def _stored(save: SaveScope, plan: ModelPlan, fields: Fields) -> dict[str, Any] | None:
+    """Return what the columns will hold, None if only the database can tell."""
+    certainties, held = certainties_of(plan, type(save.instance), save.using), save.instance.__dict__
+    found = {}
+    for name, field in fields.items():
+        value, (plain, rule) = held.get(field.attname, NOT_KNOWN), certainties[name]
+        if rule is None:
+            return None
+        found[name] = value if value is None or value is NOT_KNOWN else rule(plain, value, "postgresql")
+        if found[name] is NOT_KNOWN:
+            return None
+    return found
+
+
+def _text(instance: models.Model, plan: ModelPlan, using: str) -> str | None:
+    """Return the text of an object that is about to be inserted; None if it may need what is not known yet."""
+    held, name = instance.__dict__, plan.model._meta.pk_fields[0].attname
+    if any(hasattr(value, "resolve_expression") for value in held.values()):
+        return None
+    key = held.get(name)
+    unknown = held[name] = _UnknownKey() if key is None else key
+    try:
+        with _as_saved(instance, using):
+            text = text_of(instance)
+    finally:
+        held[name] = key
+    is_certain = key is not None or not (unknown.is_used or " raised " in text)
+    return text if is_certain else None
+
+
+def _described(
+    save: SaveScope, plan: ModelPlan, event_type: EventType, new: Mapping[str, Any], text: str | None
+) -> tuple[EventRow, Match] | None:
+    """Return the row of the event, as far as Python knows it, and what the rules make of it."""
+    change = Change(
+        event_type=event_type,
+        source=Source.ORM,
+        using=save.using,
+        model=plan.model,
+        pk=getattr(save.instance, plan.model._meta.pk_fields[0].attname),
+        instance=save.instance,
+        fields={name: FieldChange(None, value) for name, value in new.items()},
+    )
+    with _as_saved(save.instance, save.using):
+        return described(change, text)
+
+
+def _is_clear(change: JSONValue) -> bool:
+    """Return whether a described change of a new row has no tag in it, whose scope is the row's key."""
+    value = change[1] if isinstance(change, list) else None
+    return not isinstance(value, (dict, list)) or not any(stand_ins(decode_tag(value)))
+
+
+@contextmanager
+def _notifying(save: SaveScope, plan: ModelPlan, match: Match) -> Iterator[Callable[[Any, str], None]]:
+    """Give what notifies of the event that a statement wrote, in one transaction with it."""
+    if match.notify and save.transaction is not None:
+        save.transaction.open()
+
+    def tell(uid: Any, object_id: str) -> None:
+        if uid is not None:
+            notify(uid, (plan.label, object_id), match, save.using)
+
+    yield tell

@@ -1,0 +1,145 @@
+"""Publishing checkpoints to anchors, once or for as long as a process runs.
+
+What fails is logged, shown by health, and tried again; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from django.db import DatabaseError, IntegrityError, InterfaceError, connections, transaction
+from django.db.models import Max
+
+from django_signal_audit.context.scopes import context_scope
+from django_signal_audit.delivery.watch import can_share
+from django_signal_audit.enums import Source
+from django_signal_audit.events.changes import Change
+from django_signal_audit.evidence.anchors.base import Anchor, Publication
+from django_signal_audit.evidence.config import get_anchors, get_evidence
+from django_signal_audit.evidence.sealing import RECEIPT_EVENT, Sealer, SealReport, iso_text, latest_checkpoint
+from django_signal_audit.exceptions import InvalidSettings
+from django_signal_audit.models import AuditCheckpoint, AuditReceipt
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.recorder import record_changes
+
+logger = logging.getLogger("django_signal_audit")
+
+# How long the end waits for a batch that is being sealed. One that is cut off is sealed by the next sealer.
+_LAST_BATCH_SECONDS = 5.0
+
+
+@dataclass
+class AnchorReport:
+    """Which anchors took the newest checkpoint now, and what those said that did not."""
+
+    anchored: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def anchor(using: str) -> AnchorReport:
+    """Publish the newest checkpoint of a database to each anchor that has not got it yet."""
+    report = AnchorReport()
+    checkpoint = latest_checkpoint(using)
+    if checkpoint is None:
+        return report
+    receipts = AuditReceipt.objects.using(using).filter(size=checkpoint.size)
+    done = set(receipts.values_list("anchor", flat=True))
+    for alias, target in get_anchors().items():
+        if alias not in done:
+            _publish(target, checkpoint, using, report)
+    return report
+
+
+def late_anchors(using: str, age: dt.timedelta) -> Iterator[str]:
+    """Yield which anchors lack a checkpoint that is older than the interval and an age, and all that came after it."""
+    if not get_evidence().anchors:
+        return
+    limit = utc_now() - get_evidence().interval - age
+    sealed = AuditCheckpoint.objects.using(using).filter(sealed_at__lt=limit).order_by("size")
+    taken = dict(AuditReceipt.objects.using(using).order_by().values_list("anchor").annotate(Max("size")))
+    for alias in get_evidence().anchors:
+        missed = sealed.filter(size__gt=taken.get(alias, 0)).first()
+        if missed is not None:
+            yield f'the anchor "{alias}" has taken no checkpoint since {iso_text(missed.sealed_at)[:16]}Z'
+
+
+def _publish(target: Anchor, checkpoint: AuditCheckpoint, using: str, report: AnchorReport) -> None:
+    publication = Publication(get_evidence().origin_of(using), checkpoint.size, checkpoint.note)
+    try:
+        receipt = str(target.publish(publication))
+    except Exception as error:  # it is somebody else's server, and sealing goes on without it
+        logger.exception('The anchor "%s" did not take checkpoint %d.', target.alias, checkpoint.size)
+        report.failed[target.alias] = f"{type(error).__name__}: {error}"
+        return
+    report.anchored.append(target.alias)
+    data = {"anchor": target.alias, "size": checkpoint.size, "root": bytes(checkpoint.root).hex(), "receipt": receipt}
+    try:
+        with transaction.atomic(using=using):
+            AuditReceipt.objects.using(using).create(size=checkpoint.size, anchor=target.alias, receipt=receipt)
+            record_changes([Change(event_type=RECEIPT_EVENT, source=Source.MANUAL, using=using, data=data)], using)
+    except IntegrityError:
+        logger.info('Another process noted the receipt of "%s" for checkpoint %d.', target.alias, checkpoint.size)
+
+
+def keep_sealing(
+    using: str,
+    stop: threading.Event,
+    *,
+    is_full: bool = False,
+    with_anchors: bool = True,
+    on_sealed: Callable[[SealReport], object] = lambda _report: None,
+) -> None:
+    """Seal and anchor once every INTERVAL, until ``stop`` is set.
+
+    Args:
+        using: The database.
+        stop: Ends it, after the batch that is being sealed.
+        is_full: Search the whole table the first time.
+        with_anchors: Publish the checkpoints.
+        on_sealed: Is told what each round has sealed, if that was anything.
+
+    """
+    while not stop.is_set():
+        try:
+            report = Sealer(using, is_full=is_full).run(should_stop=stop.is_set)
+            is_full = False
+            if report.sealed:
+                on_sealed(report)
+            if with_anchors:
+                anchor(using)
+        except (DatabaseError, InterfaceError):
+            logger.exception('The database "%s" cannot be used; trying again.', using)
+            connections[using].close_if_unusable_or_obsolete()
+        except InvalidSettings:
+            # A key that cannot be read now may be there later, and unsigned checkpoints would look like a forgery.
+            logger.exception("Nothing is sealed; trying again.")
+        stop.wait(get_evidence().interval.total_seconds())
+
+
+@contextmanager
+def sealing_beside(using: str) -> Iterator[None]:
+    """Keep sealing in a thread of its own while the block runs, where EVIDENCE wants that of the delivery worker."""
+    if not (get_evidence().in_worker and can_share(using)):
+        yield
+        return
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            with context_scope(command="audit_deliver"):
+                keep_sealing(using, stop)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run, name="audit-sealer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(_LAST_BATCH_SECONDS)

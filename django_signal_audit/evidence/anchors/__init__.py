@@ -1,0 +1,1 @@
+"""Anchors: where checkpoints are published, so that a rewritten history contradicts what others hold."""

@@ -1,0 +1,181 @@
+"""Erasing what events tell of one person, so that all proofs stay: leaves hold digests of personal values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import models, transaction
+
+from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.enums import Source
+from django_signal_audit.events.changes import Change
+from django_signal_audit.events.keys import row_id
+from django_signal_audit.evidence.leaf import (
+    COLUMNS,
+    ERASED,
+    Document,
+    commitments_for,
+    digest_of,
+    disclosure,
+    document_of,
+    is_erased,
+    value_at,
+)
+from django_signal_audit.evidence.personal import is_personal
+from django_signal_audit.evidence.pruned import KEPT_EVENTS, is_sealed
+from django_signal_audit.evidence.records import ERASED_EVENT
+from django_signal_audit.evidence.sealing import RECEIPT_EVENT, seal
+from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf, Notification
+from django_signal_audit.models.events import erase_values
+from django_signal_audit.models.guards import changes_allowed
+from django_signal_audit.models.inheritance import labels_including_children
+from django_signal_audit.recorder import record_changes
+
+_CHUNK = 200
+_EMPTIED: dict[str, Any] = {"object_repr": "", "actor_id": "", "actor_repr": "", "data": {}, "context": {}}
+# Others are needed to know what was pruned, erased and anchored.
+_KEEP_DATA = {*KEPT_EVENTS, RECEIPT_EVENT}
+
+
+@dataclass
+class ErasureReport:
+    """How many events told of the person, how many values were erased, and of how many messages the text."""
+
+    events: int = 0
+    values: int = 0
+    messages: int = 0
+
+
+class Erasure:
+    """Erases the personal values of one object, and those of its user where it is one.
+
+    Args:
+        model: The model of the subject.
+        pk: Its primary key; the row may be gone.
+        using: The database.
+        is_dry: Only count.
+
+    """
+
+    def __init__(self, model: type[models.Model], pk: object, using: str, *, is_dry: bool = False) -> None:
+        concrete = model._meta.concrete_model or model
+        self._label, self._using, self._is_dry = concrete._meta.label_lower, using, is_dry
+        self._labels = set(labels_including_children(concrete))
+        self._key = row_id(concrete, pk)
+        self._is_user = issubclass(get_user_model(), concrete) or issubclass(concrete, get_user_model())
+        self.report = ErasureReport()
+
+    def events(self) -> AuditEventQuerySet:
+        """Return the events that tell of the subject."""
+        which = models.Q(model__in=self._labels, object_id=self._key)
+        if self._is_user:
+            which |= models.Q(actor_id=self._key)
+        return AuditEvent.objects.using(self._using).filter(which)
+
+    def run(self, on_events: Callable[[int], object] = lambda _n: None) -> ErasureReport:
+        """Erase, chunk by chunk; each is one transaction with the event that records it."""
+        is_evidence = not self._is_dry and is_sealed(
+            self._using
+        )  # what is not sealed has no commitment that could stay
+        last = None
+        while rows := self._page(last):
+            last = rows[-1][0]
+            if self._is_dry:
+                self._count(rows)
+            else:
+                with transaction.atomic(using=self._using):
+                    lock_database(self._using)
+                    self._erase(rows)
+            on_events(len(rows))
+        if is_evidence and self.report.events:
+            seal(self._using)  # an erasure counts once its record is sealed
+        return self.report
+
+    def _page(self, last: int | None) -> list[tuple[Any, ...]]:
+        events = self.events() if last is None else self.events().filter(id__gt=last)
+        return list(events.order_by("id").values_list(*COLUMNS)[:_CHUNK])
+
+    def _count(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        for row in rows:
+            document = document_of(row)
+            known = self._paths(document, commitments_for(document, is_personal))
+            paths = [path for path in known if value_at(document, path) != ERASED]
+            self.report.events += bool(paths)
+            self.report.values += len(paths)
+
+    def _erase(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        leaves = {
+            str(leaf.event): leaf
+            for leaf in AuditLeaf.objects.using(self._using).filter(event__in=[r[1] for r in rows])
+        }
+        done = []
+        for row in rows:
+            document = document_of(row)
+            leaf = leaves.get(document["uid"])
+            known = leaf.commitments if leaf else commitments_for(document, is_personal)
+            paths = [path for path in self._paths(document, known) if not is_erased(known[path])]
+            if not paths:
+                continue
+            if leaf is not None:
+                digests = {path: digest_of(disclosure(known[path], path, value_at(document, path))) for path in paths}
+                with changes_allowed(self._using):
+                    AuditLeaf.objects.using(self._using).filter(pk=leaf.pk).update(commitments={**known, **digests})
+            erase_values(AuditEvent.of_all_tenants.using(self._using).filter(pk=row[0]), _emptied(document, paths))
+            self.report.values += len(paths)
+            done.append(document["uid"])
+        self.report.events += len(done)
+        if done:
+            self.report.messages += _erase_messages(done, self._using)
+            self._record(done)
+
+    def _paths(self, document: Document, known: Iterable[str]) -> list[str]:
+        """Return the paths of the values that are the subject's: an actor's of their events, an object's of its own."""
+        is_object = document["model"] in self._labels and document["object_id"] == self._key
+        is_actor = self._is_user and document["actor_id"] == self._key
+        wanted = {"context"}
+        if document["event_type"] not in _KEEP_DATA:
+            wanted.add("data")
+        if is_actor:
+            wanted |= {"actor_id", "actor_repr"}
+        if is_object:
+            wanted.add("object_repr")
+        return [path for path in known if path in wanted or (is_object and path.startswith("changes."))]
+
+    def _record(self, uids: list[str]) -> None:
+        data = {"model": self._label, "events": uids}
+        change = Change(event_type=ERASED_EVENT, source=Source.MANUAL, using=self._using, data=data)
+        if not record_changes([change], self._using):
+            msg = "That personal data is erased could not be recorded, so it stays. See the log for the cause."
+            raise EventNotWritten(msg)
+
+
+def _emptied(document: Document, paths: Iterable[str]) -> dict[str, Any]:
+    """Return the new values of the event's columns."""
+    values: dict[str, Any] = {}
+    changes = document["changes"]
+    for path in paths:
+        if path in _EMPTIED:
+            values[path] = _EMPTIED[path]
+            continue
+        name, at = path.removeprefix("changes.").rsplit(".", 1)
+        changes[name][int(at)] = ERASED
+        values["changes"] = changes
+    return values
+
+
+def _erase_messages(uids: Sequence[str], using: str) -> int:
+    """Take the text out of the messages that are kept about events, and return how many they were."""
+    gone, count = set(uids), 0
+    rows = Notification.objects.using(using)
+    kept = models.Q(event__in=uids) | models.Q(event=None)
+    for row in rows.filter(kept).only("event", "data").order_by("id").iterator(chunk_size=_CHUNK):
+        is_about = row.event is not None or not gone.isdisjoint(map(str, row.event_uids))
+        if is_about and {"subject", "body"} & row.data.keys():
+            data = {key: value for key, value in row.data.items() if key not in ("subject", "body")}
+            rows.filter(pk=row.pk).update(data=data)
+            count += 1
+    return count

@@ -1,0 +1,119 @@
+"""What explains that sealed events are gone or emptied: the records of prunes and erasures, which are sealed too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django_signal_audit.evidence.config import get_evidence
+from django_signal_audit.evidence.leaf import COLUMNS, NOT_OURS, as_text, decode, document_of, leaf_text
+from django_signal_audit.evidence.tree import leaf_hash
+from django_signal_audit.models import AuditEvent, AuditLeaf, AuditPrune
+from django_signal_audit.models.events import utc_now
+
+PRUNED_EVENT = "events_pruned"
+ERASED_EVENT = "personal_data_erased"
+# What says that a prune left no starting points.
+NO_STARTS = "[]"
+
+
+@dataclass
+class Record:
+    """What one event says about events that are gone or emptied.
+
+    Attributes:
+        event: Its uid.
+        ranges: The numbers of the leaves that lost their events.
+        starts: The starting points that a prune left, as hex.
+        uids: The events whose personal values were erased.
+        is_true: Whether the event is there, and names these leaves.
+        is_sealed: Whether it is sealed, and is what was sealed.
+        is_pending: Whether it isn't sealed, and need not be yet.
+
+    """
+
+    event: str
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    starts: frozenset[str] = frozenset()
+    uids: tuple[str, ...] = ()
+    is_true: bool = True
+    is_sealed: bool = False
+    is_pending: bool = False
+
+
+def ranges_digest(ranges: str) -> str:
+    """Return the hash by which the event of a prune names the leaves that lost their events."""
+    return hashlib.sha256(ranges.encode()).hexdigest()
+
+
+def covered(ranges: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Return the starts and ends of ranges, joined where they meet."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for start, end in sorted(ranges):
+        if ends and start <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            starts.append(start)
+            ends.append(end)
+    return starts, ends
+
+
+def prunes(using: str) -> Iterator[Record]:
+    """Yield what was pruned; a record that is not true explains nothing."""
+    for prune in AuditPrune.objects.using(using).order_by("id").iterator(chunk_size=100):
+        yield _prune(prune, using)
+
+
+def _prune(prune: AuditPrune, using: str) -> Record:
+    record, data = _record(str(prune.event), using)
+    try:
+        record.ranges = [(int(start), int(end)) for start, end in json.loads(prune.ranges)]
+        record.starts = frozenset(map(str, json.loads(prune.starts)))
+    except (TypeError, ValueError):
+        record.is_true = False
+    said = data.get("leaves_sha256"), data.get("starts_sha256", ranges_digest(NO_STARTS))
+    record.is_true = record.is_true and said == (ranges_digest(prune.ranges), ranges_digest(prune.starts))
+    return record
+
+
+def recorded_starts(event: str, using: str) -> frozenset[str]:
+    """Return the starting points, as hex, that a prune left by the record of its event; none if that proves nothing."""
+    try:
+        prune = AuditPrune.objects.using(using).filter(event=UUID(event)).first()
+    except ValueError:
+        return frozenset()
+    record = _prune(prune, using) if prune is not None else Record(event, is_true=False)
+    return record.starts if record.is_true and (record.is_sealed or record.is_pending) else frozenset()
+
+
+def erasures(using: str) -> Iterator[Record]:
+    """Yield what was erased."""
+    events = AuditEvent.of_all_tenants.using(using).filter(event_type=ERASED_EVENT).order_by("id")
+    for uid in events.values_list("uid", flat=True).iterator(chunk_size=100):
+        record, data = _record(str(uid), using)
+        uids = data.get("events", ())
+        record.uids = tuple(map(str, uids)) if isinstance(uids, (list, tuple)) else ()
+        yield record
+
+
+def _record(uid: str, using: str) -> tuple[Record, dict[str, Any]]:
+    """Return the record that an event makes, without what it names, and the event's data."""
+    row = AuditEvent.of_all_tenants.using(using).filter(uid=uid).values_list(*COLUMNS).first()
+    if row is None:
+        return Record(uid, is_true=False), {}
+    leaf = AuditLeaf.objects.using(using).filter(event=uid).values_list("hash", as_text("commitments")).first()
+    try:
+        document = document_of(row)
+        data = dict(document["data"])
+        if leaf is not None:
+            digest = leaf_hash(leaf_text(document, decode(leaf[1])).encode())
+            return Record(uid, is_sealed=digest == bytes(leaf[0])), data
+    except NOT_OURS:
+        return Record(uid, is_true=False), {}
+    limit = (utc_now() - get_evidence().interval).replace(tzinfo=None).isoformat()
+    return Record(uid, is_pending=document["recorded_at"] >= limit), data

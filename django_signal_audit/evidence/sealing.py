@@ -1,0 +1,310 @@
+"""The sealer: gives every committed event a leaf, in batches, without a lock that writers could wait for.
+
+An event is sealed when a leaf names its uid, never because its id lies below a mark: ids are given out before the
+commit, and imported events have ids below all others. Marks only bound where the sealer looks.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import IntegrityError, connections, transaction
+from django.db.models import Exists, Max, Min, OuterRef, Q
+
+from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.evidence.config import get_evidence, get_signer
+from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, commitments_for, document_of, leaf_text
+from django_signal_audit.evidence.notes import Checkpoint, Signer, sign_note, time_lines
+from django_signal_audit.evidence.personal import is_personal
+from django_signal_audit.evidence.tree import Stack, leaf_hash
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditEventQuerySet, AuditLeaf
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.transient import is_transient
+
+logger = logging.getLogger("django_signal_audit")
+
+BATCH_SIZE = 5000
+# Of one statement that writes leaves: MariaDB takes a megabyte where nobody allows more.
+_MOST_ROWS = 2000
+# Says that an anchor took a checkpoint. Sealing it would make a checkpoint to anchor: it waits for the next event.
+RECEIPT_EVENT = "checkpoint_anchored"
+# How long a transaction may be open before its events are found by the daily search of the whole table alone.
+# PostgreSQL says which transactions have ended; there, it only has to cover the moment from an id to its transaction's.
+_MARK_AGE = {"postgresql": dt.timedelta(minutes=1), "sqlite": dt.timedelta(0)}
+_OTHER_MARK_AGE = dt.timedelta(hours=1)
+_FULL_SEARCH = dt.timedelta(days=1)
+# How often a batch is tried again that another sealer was faster with.
+_ATTEMPTS = 20
+# How many events are asked for by their uids at once.
+_NAMED = 500
+
+
+@dataclass
+class SealReport:
+    """How many events were sealed, and the size of the tree."""
+
+    sealed: int = 0
+    size: int = 0
+    checkpoints: int = 0
+
+
+class _Mark(NamedTuple):
+    """The ends of the table at one moment, and the number of the transaction that was to begin next, read after."""
+
+    time: str
+    low: int
+    high: int
+    transaction: int
+
+
+@dataclass
+class _Horizon:
+    """Between which ids every event is known to be sealed, and when the whole table was searched."""
+
+    low: int | None = None
+    high: int | None = None
+    searched: str = ""
+    marks: list[_Mark] = field(default_factory=list)
+    # The size of the tree when the search began. What was sealed before was found by earlier searches.
+    began: int = 0
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> _Horizon:
+        marks = [_Mark(*mark) for mark in stored.get("marks", [])]
+        return cls(stored.get("low"), stored.get("high"), stored.get("searched", ""), marks, stored.get("began", 0))
+
+    def stored(self) -> dict[str, Any]:
+        return {**vars(self), "marks": [list(mark) for mark in self.marks]}
+
+
+def latest_checkpoint(using: str) -> AuditCheckpoint | None:
+    """Return the newest checkpoint of a database, None if nothing was sealed."""
+    return AuditCheckpoint.objects.using(using).order_by("-size").first()
+
+
+def unsealed(using: str) -> AuditEventQuerySet:
+    """Return the events without a leaf."""
+    leaves = AuditLeaf.objects.using(using).filter(event=OuterRef("uid"))
+    return AuditEvent.of_all_tenants.using(using).filter(~Exists(leaves))
+
+
+def backlog(using: str, most: int) -> int:
+    """Return how many events wait to be sealed, at most so many; it looks only where the sealer would."""
+    last = latest_checkpoint(using)
+    horizon = _Horizon.of(last.horizon if last else {})
+    waiting = unsealed(using).exclude(event_type=RECEIPT_EVENT)
+    if horizon.low is not None:
+        waiting = waiting.filter(Q(id__lt=horizon.low) | Q(id__gt=horizon.high))
+    return waiting.order_by()[:most].count()
+
+
+class Sealer:
+    """Seals what is committed, batch by batch; any number of them may run at once, and be killed at any moment.
+
+    Args:
+        using: The database.
+        batch_size: How many events one checkpoint adds at most.
+        is_full: Whether to search the whole table, not only where unsealed events can be.
+        events: The uids of events that are to be sealed too, wherever their ids are.
+
+    """
+
+    def __init__(
+        self, using: str, *, batch_size: int = BATCH_SIZE, is_full: bool = False, events: Sequence[UUID] = ()
+    ) -> None:
+        self._using, self._batch_size, self._is_full = using, batch_size, is_full
+        self._events = events
+        self._vendor = connections[using].vendor
+
+    def run(
+        self, *, should_stop: Callable[[], bool] = lambda: False, on_events: Callable[[int], object] = lambda _n: None
+    ) -> SealReport:
+        """Seal until nothing is left, and return what was done."""
+        report = SealReport()
+        signer = get_signer()
+        for _attempt in range(_ATTEMPTS):
+            if self._pass(report, signer, should_stop, on_events):
+                break
+        newest = latest_checkpoint(self._using)
+        report.size = newest.size if newest else 0
+        return report
+
+    def _pass(
+        self, report: SealReport, signer: Signer | None, should_stop: Callable[[], bool], on_events: Callable[..., Any]
+    ) -> bool:
+        """Search once and seal what is found; return False if another sealer came in between."""
+        last = latest_checkpoint(self._using)
+        horizon = self._started(_Horizon.of(last.horizon if last else {}))
+        stack = Stack.unpacked(last.size, bytes(last.stack)) if last else Stack()
+        began = stack.size
+        for rows, is_last in self._found():
+            stored = horizon if is_last else _Horizon.of(last.horizon if last else {})
+            stored.began = began
+            checkpoint = self._seal(rows, stack, stored, signer)
+            if checkpoint is None:
+                return False
+            last = checkpoint
+            report.sealed += len(rows)
+            report.checkpoints += 1
+            on_events(len(rows))
+            if should_stop():
+                break
+        return True
+
+    def _started(self, stored: _Horizon) -> _Horizon:
+        """Return the horizon that holds once the search that begins now has found everything.
+
+        Its marks are read first: what commits during the search is looked for again.
+        """
+        now = utc_now().replace(tzinfo=dt.UTC)
+        ends = AuditEvent.of_all_tenants.using(self._using).aggregate(low=Min("id"), high=Max("id"))
+        newest, oldest = self._transactions()
+        self._low, self._high = stored.low, stored.high
+        if self._is_full or not stored.searched or _since(stored.searched, now) >= _FULL_SEARCH:
+            self._low = self._high = None
+            stored.searched = now.isoformat()
+        age = _MARK_AGE.get(self._vendor, _OTHER_MARK_AGE)
+        if ends["low"] is not None and (not stored.marks or _since(stored.marks[-1].time, now) >= age):
+            stored.marks.append(_Mark(now.isoformat(), ends["low"], ends["high"], newest))
+        # Whoever took an id of the first mark had a transaction by the second one, and that has ended.
+        while len(stored.marks) > 1 and oldest >= stored.marks[1].transaction:
+            mark = stored.marks.pop(0)
+            stored.low, stored.high = mark.low, mark.high
+        del stored.marks[2:]
+        return stored
+
+    def _transactions(self) -> tuple[int, int]:
+        """Return the number of the next transaction, and of the oldest that is running; 0 where nobody tells."""
+        if self._vendor != "postgresql":
+            return 0, 0
+        with connections[self._using].cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_snapshot_xmax(snapshot)::text::bigint, pg_snapshot_xmin(snapshot)::text::bigint "
+                "FROM pg_current_snapshot() AS snapshot"
+            )
+            newest, oldest = cursor.fetchone()
+        return newest, oldest
+
+    def _found(self) -> Iterator[tuple[list[tuple[Any, ...]], bool]]:
+        """Yield the unsealed events in batches, and with each whether the search ended with it."""
+        pending: list[tuple[Any, ...]] = []
+        for row in self._rows():
+            if len(pending) == self._batch_size:
+                yield pending, False
+                pending = []
+            pending.append(row)
+        # A receipt alone makes no checkpoint, or anchoring would never end.
+        if any(row[3] != RECEIPT_EVENT for row in pending):
+            yield pending, True
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        for at in range(0, len(self._events) if self._low is not None else 0, _NAMED):
+            named = unsealed(self._using).filter(uid__in=self._events[at : at + _NAMED])
+            # Whatever lies outside of the marks is found below.
+            rows = named.filter(id__gte=self._low, id__lte=self._high).order_by("id")
+            yield from list(rows.values_list(*COLUMNS))
+        below = {} if self._low is None else {"id__lt": self._low}
+        yield from self._pages(**below)
+        if self._low is not None and self._high is not None:
+            yield from self._pages(id__gt=self._high)
+
+    def _pages(self, **bound: int) -> Iterator[tuple[Any, ...]]:
+        """Yield rows in the order of their ids, each page by a query of its own: nothing is held open."""
+        rows = unsealed(self._using).filter(**bound).order_by("id").values_list(*COLUMNS)
+        page = list(rows[: self._batch_size])
+        while page:
+            yield from page
+            page = list(rows.filter(id__gt=page[-1][0])[: self._batch_size]) if len(page) == self._batch_size else []
+
+    def _seal(
+        self, rows: Sequence[tuple[Any, ...]], stack: Stack, horizon: _Horizon, signer: Signer | None
+    ) -> AuditCheckpoint | None:
+        """Write the leaves of a batch and their checkpoint, or return None if another sealer was faster."""
+        start = stack.size
+        leaves = []
+        for index, row in enumerate(rows, start):
+            uid, digest, commitments = _leaf(row)
+            leaves.append((index, uid, digest, commitments))
+            stack.append(digest)
+        root = stack.root()
+        now = utc_now()
+        lines = time_lines(iso_text(now), horizon.began)
+        text = str(Checkpoint(get_evidence().origin_of(self._using), stack.size, root, lines))
+        checkpoint = AuditCheckpoint(
+            size=stack.size,
+            root=root,
+            stack=stack.packed(),
+            note=sign_note(text, signer),
+            sealed_at=now,
+            leaf_format=FORMAT,
+            horizon=horizon.stored(),
+        )
+        return checkpoint if self._write(leaves, checkpoint, start) else None
+
+    def _write(self, leaves: list[tuple[Any, ...]], checkpoint: AuditCheckpoint, start: int) -> bool:
+        try:
+            with transaction.atomic(using=self._using):
+                lock_database(self._using)
+                last = latest_checkpoint(self._using)
+                if (last.size if last else 0) != start:
+                    return False
+                # The primary key is the fence: of two sealers, one inserts leaf number ``start``.
+                _insert(leaves, self._using)
+                checkpoint.save(using=self._using, force_insert=True)
+        except IntegrityError:
+            return False
+        except Exception as error:
+            if not is_transient(error) or connections[self._using].in_atomic_block:
+                raise
+            logger.info("A batch is sealed again: %s", error)
+            return False
+        return True
+
+
+def _leaf(row: tuple[Any, ...]) -> tuple[str, bytes, str]:
+    """Return the uid of an event, the hash of its leaf, and its commitments as JSON."""
+    document = document_of(row)
+    commitments = commitments_for(document, is_personal)
+    return document["uid"], leaf_hash(leaf_text(document, commitments).encode()), json.dumps(commitments)
+
+
+def _insert(leaves: Sequence[tuple[Any, ...]], using: str) -> None:
+    """Write leaves by as few statements as the database takes; objects of the model would take three times as long."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    columns = ", ".join(map(quote, ("index", "event", "hash", "commitments")))
+    insert = f"INSERT INTO {quote(AuditLeaf._meta.db_table)} ({columns})"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            arrays = "unnest(%s::bigint[], %s::uuid[], %s::bytea[], %s::text[]) AS leaf(i, e, h, c)"
+            sql = f"{insert} SELECT i, e, h, c::jsonb FROM {arrays}"  # noqa: S608  # our own names
+            cursor.execute(sql, list(map(list, zip(*leaves, strict=True))))
+            return
+        has_uuids = connection.features.has_native_uuid_field
+        most = max(connection.ops.bulk_batch_size([AuditLeaf._meta.pk] * 4, leaves), 1)
+        size = min(most, _MOST_ROWS)
+        for part in (leaves[at : at + size] for at in range(0, len(leaves), size)):
+            values = ", ".join(["(%s, %s, %s, %s)"] * len(part))
+            flat = [(index, uid if has_uuids else uid.replace("-", ""), *rest) for index, uid, *rest in part]
+            cursor.execute(f"{insert} VALUES {values}", list(chain.from_iterable(flat)))
+
+
+def iso_text(moment: dt.datetime) -> str:
+    """Return a moment of UTC as events and checkpoints have it."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _since(text: str, now: dt.datetime) -> dt.timedelta:
+    return now - dt.datetime.fromisoformat(text)
+
+
+def seal(using: str, **options: Any) -> SealReport:
+    """Seal the events of a database until nothing is left; see ``Sealer``."""
+    return Sealer(using, **options).run()

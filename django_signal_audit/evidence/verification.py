@@ -1,0 +1,476 @@
+"""Verifying: reads the log as it is now, and names whatever differs from what was sealed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Max, Min
+
+from django_signal_audit.delivery.watch import can_share
+from django_signal_audit.evidence.config import get_anchors, get_evidence, verifying_keys
+from django_signal_audit.evidence.leaf import FORMAT, hyphenated
+from django_signal_audit.evidence.notes import Checkpoint, NoteError, PublicKey, signers_of, split_note, time_lines
+from django_signal_audit.evidence.processes import start_pool
+from django_signal_audit.evidence.reading import IMPORT, PAGE, Checked, Leaves, Ranges, checked
+from django_signal_audit.evidence.records import Record, covered, erasures, prunes, recorded_starts
+from django_signal_audit.evidence.sealing import RECEIPT_EVENT, iso_text, latest_checkpoint, unsealed
+from django_signal_audit.evidence.tree import EMPTY_ROOT, Stack
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
+from django_signal_audit.models.events import utc_now
+
+# Transactions and clocks may be so far apart from the sealer's: an event that is older was written afterwards.
+TOLERANCE = dt.timedelta(days=1)
+# Sources of events that may be of long ago: those of the starting points that a prune leaves, too.
+_EARLIER = (IMPORT, "baseline")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that differs from what was sealed.
+
+    Attributes:
+        kind: ``edited``, ``deleted``, ``leaf``, ``root``, ``checkpoint``, ``signature``, ``backdated``, ``postdated``,
+            ``rewritten``, ``truncated``, ``prune`` or ``erased``.
+        index: The number of the leaf, None where no single one is meant.
+        event: The uid of the event, ``""`` where none is known.
+        detail: What was found, in words.
+
+    """
+
+    kind: str
+    index: int | None
+    event: str
+    detail: str
+
+
+@dataclass
+class Verdict:
+    """What a verification found. ``unsealed`` events say nothing yet; ``is_late`` if they should have been sealed."""
+
+    findings: int = 0
+    leaves: int = 0
+    size: int = 0
+    signed: int = 0
+    checkpoints: int = 0
+    anchored: int = 0
+    pruned: int = 0
+    erased: int = 0
+    imported: int = 0
+    # Records of prunes and erasures that are to be sealed within the interval.
+    pending_records: int = 0
+    unsealed: int = 0
+    is_late: bool = False
+
+
+@dataclass
+class _State:
+    """What the pass knows as it goes. Times are texts of ISO 8601, which sort as the times do."""
+
+    stack: Stack
+    is_broken: bool = False
+    missing: Ranges = field(default_factory=Ranges)
+    erased: dict[str, int] = field(default_factory=dict)
+    sealed_at: dt.datetime | None = None
+    # The youngest event so far, and what events may not be younger and not older than.
+    newest: str = ""
+    sealed: str = ""
+    ceiling: str = ""
+    floor: str = ""
+
+    def begin(self, checkpoint: AuditCheckpoint) -> None:
+        """Note between which times the events of a checkpoint must be.
+
+        What earlier searches of the sealer have found is younger than an event that was there already, give or take
+        a long transaction. Within one search events come by id, and an old log may have been kept by a wrong clock.
+        """
+        sealed_at = _utc(checkpoint.sealed_at)
+        # A clock that was ahead must not make all that follows look old.
+        self.sealed, self.ceiling = iso_text(sealed_at), iso_text(sealed_at + TOLERANCE)
+        if self.newest and _began(checkpoint, self.stack.size) >= self.stack.size:
+            self.floor = iso_text(dt.datetime.fromisoformat(self.newest) - TOLERANCE)
+
+
+class Verifier:
+    """Compares a database with its leaves, its checkpoints, and the checkpoints that others hold.
+
+    Args:
+        using: The database.
+        held: The notes of checkpoints that are known from elsewhere.
+        keys: The keys that may have signed; those of the settings if None.
+        since: Verify only what came after this checkpoint, which is trusted.
+        on_leaves: Is told how many leaves have been read.
+        jobs: How many processes check events.
+
+    """
+
+    def __init__(
+        self,
+        using: str,
+        *,
+        held: Sequence[str] = (),
+        keys: Sequence[PublicKey] | None = None,
+        since: Checkpoint | None = None,
+        on_leaves: Callable[[int], object] = lambda _n: None,
+        jobs: int = 1,
+    ) -> None:
+        self._using, self._since, self._on_leaves, self._jobs = using, since, on_leaves, jobs
+        self._keys = list(verifying_keys() if keys is None else keys)
+        self._held = sorted(self._parsed(held), key=lambda item: item.size)
+        self.verdict = Verdict()
+        # The starting points of the prune that was asked for last.
+        self._starts: tuple[str, frozenset[str]] = ("", frozenset())
+
+    def _parsed(self, notes: Sequence[str]) -> Iterator[Checkpoint]:
+        for note in notes:
+            yield Checkpoint.of(split_note(note)[0])
+
+    def count(self) -> int:
+        """Return how many leaves there are to read."""
+        ends = AuditLeaf.objects.using(self._using).aggregate(first=Min("index"), last=Max("index"))
+        first = max(ends["first"] or 0, self._since.size if self._since else 0)
+        return 0 if ends["last"] is None else ends["last"] + 1 - first
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what differs, as it is found."""
+        yield from self._counted(self._findings())
+
+    def _findings(self) -> Iterator[Finding]:
+        state = _State(Stack())
+        yield from self._begin(state)
+        held = [item for item in self._held if item.size >= state.stack.size]
+        pool = start_pool(self._jobs, self._using) if self._jobs > 1 and can_share(self._using) else None
+        with pool or nullcontext():
+            leaves = Leaves(self._using, state.stack.size, self._on_leaves, pool)
+            for page in self._checkpoints(state.stack.size):
+                # Sealers may be at work: what is read beyond the known checkpoints may be half of a batch.
+                leaves.end = page[-1].size
+                for checkpoint in page:
+                    yield from self._batch(state, checkpoint, leaves, held)
+        yield from self._after(state)
+        yield from self._held_beyond(held, state.stack.size)
+        yield from self._gaps(state)
+        yield from self._erased(state)
+        self._count_unsealed()
+
+    # The beginning: the empty tree, what pruning left of a prefix, or the auditor's checkpoint.
+
+    def _begin(self, state: _State) -> Iterator[Finding]:
+        # In this order: what is sealed for the first time in between must not look like a log whose leaves are gone.
+        newest = latest_checkpoint(self._using)
+        first = AuditLeaf.objects.using(self._using).aggregate(first=Min("index"))["first"]
+        start = self._since.size if self._since else first if first is not None else newest.size if newest else 0
+        if not start:
+            return
+        checkpoint = AuditCheckpoint.objects.using(self._using).filter(size=start).first()
+        if checkpoint is None:
+            detail = f"The log begins after leaf {start}, and no checkpoint has that size."
+            yield Finding("truncated" if self._since else "deleted", 0, "", detail)
+            return
+        found = _stack_of(checkpoint)
+        root = self._since.root if self._since else bytes(checkpoint.root)
+        if found is None or found.root() != root:
+            kind = "rewritten" if self._since else "checkpoint"
+            yield Finding(kind, start, "", f"Checkpoint {start} isn't what it was.")
+        state.stack = found or Stack()
+        state.sealed_at, state.newest = _utc(checkpoint.sealed_at), self._newest_before(start)
+        if not self._since:
+            yield from self._note(checkpoint)
+            state.missing.add(0, start)
+
+    def _newest_before(self, index: int) -> str:
+        """Return the time of the youngest of the last events that earlier searches than that of a leaf found."""
+        checkpoint = AuditCheckpoint.objects.using(self._using).filter(size__gt=index).order_by("size").first()
+        began = _began(checkpoint, index) if checkpoint else index
+        leaves = AuditLeaf.objects.using(self._using).filter(index__gte=began - PAGE, index__lt=began)
+        events = (
+            AuditEvent.of_all_tenants.using(self._using).filter(uid__in=leaves.values("event")).exclude(source=IMPORT)
+        )
+        latest = events.aggregate(latest=Max("recorded_at"))["latest"]
+        return "" if latest is None else iso_text(_utc(latest))
+
+    def _checkpoints(self, after: int) -> Iterator[list[AuditCheckpoint]]:
+        rows = AuditCheckpoint.objects.using(self._using).order_by("size")
+        page = list(rows.filter(size__gt=after)[:500])
+        while page:
+            yield page
+            page = list(rows.filter(size__gt=page[-1].size)[:500])
+
+    # One checkpoint and the leaves that it added.
+
+    def _batch(
+        self, state: _State, checkpoint: AuditCheckpoint, leaves: Leaves, held: list[Checkpoint]
+    ) -> Iterator[Finding]:
+        self.verdict.checkpoints += 1
+        start = state.stack.size
+        yield from self._note(checkpoint)
+        yield from self._clock(state, checkpoint)
+        state.begin(checkpoint)
+        for part in leaves.before(checkpoint.size):
+            self.verdict.leaves += len(part)
+            for leaf in part:
+                while state.stack.size < leaf.number:
+                    yield from self._lost(state)
+                if self._leaf(state, leaf):
+                    # An erasure changes an event and its leaf together, perhaps between our two reads.
+                    yield from self._again(state, checked(self._using, leaf.number, leaf.number + 1))
+                state.stack.append(leaf.hash)
+                if held and held[0].size <= state.stack.size:
+                    yield from self._compare_held(state, held)
+        while state.stack.size < checkpoint.size:
+            yield from self._lost(state)
+        yield from self._root(state, checkpoint, start)
+        state.sealed_at = _utc(checkpoint.sealed_at)
+        self.verdict.size = checkpoint.size
+
+    def _lost(self, state: _State) -> Iterator[Finding]:
+        yield Finding("leaf", state.stack.size, "", "The leaf is gone: an event and its leaf were deleted.")
+        # Its hash is unknown; the tree goes on from the checkpoint's own subtrees.
+        state.stack.append(EMPTY_ROOT)
+        state.is_broken = True
+
+    def _note(self, checkpoint: AuditCheckpoint) -> Iterator[Finding]:
+        at = checkpoint.size
+        try:
+            if self._keys:
+                said, signers = signers_of(checkpoint.note, self._keys)
+            else:
+                said, signers = Checkpoint.of(split_note(checkpoint.note)[0]), []
+        except NoteError as error:
+            yield Finding("signature", at, "", f"Checkpoint {at}: {error}")
+            return
+        self.verdict.signed += bool(signers)
+        origin = get_evidence().origin_of(self._using)
+        # Early versions sealed without these lines, and their checkpoints verify for ever.
+        times = time_lines(iso_text(checkpoint.sealed_at), _began(checkpoint, at)) if said.lines else ()
+        if said != Checkpoint(origin, at, bytes(checkpoint.root), times):
+            yield Finding("checkpoint", at, "", f"Checkpoint {at} and its note differ.")
+        elif self._keys and not signers and self.verdict.signed:
+            yield Finding("signature", at, "", f"Checkpoint {at} isn't signed by a known key, earlier ones are.")
+
+    def _clock(self, state: _State, checkpoint: AuditCheckpoint) -> Iterator[Finding]:
+        if state.sealed_at is not None and _utc(checkpoint.sealed_at) < state.sealed_at - TOLERANCE:
+            detail = f"Checkpoint {checkpoint.size} claims to be older than the one before it."
+            yield Finding("checkpoint", checkpoint.size, "", detail)
+        if checkpoint.leaf_format != FORMAT:
+            detail = f"Checkpoint {checkpoint.size} has leaf format {checkpoint.leaf_format}, which isn't known."
+            yield Finding("checkpoint", checkpoint.size, "", detail)
+
+    def _again(self, state: _State, leaves: list[Checked]) -> list[Finding]:
+        return [finding for leaf in leaves for finding in self._leaf(state, leaf)]
+
+    def _leaf(self, state: _State, leaf: Checked) -> list[Finding]:
+        """Return what is wrong with an event. Hardly ever anything is, and that has to be quick."""
+        index, uid, _hash, event, wrong, moment, is_import, is_erased = leaf
+        if event is None:
+            state.missing.add(index, index + 1)
+            return []
+        if is_erased:
+            state.erased[hyphenated(uid)] = index
+        if wrong:
+            return [Finding("edited", index, hyphenated(uid), wrong)]
+        if is_import:
+            self.verdict.imported += 1
+        elif state.floor <= moment <= state.ceiling:
+            if moment > state.newest:
+                state.newest = min(moment, state.sealed)
+        else:
+            return self._misdated(leaf, is_late=moment > state.ceiling)
+        return []
+
+    def _misdated(self, leaf: Checked, *, is_late: bool) -> list[Finding]:
+        """Return what is wrong with the time of an event, nothing if it took the place of older ones."""
+        what = f"Event {leaf.event} claims to be of {leaf.moment[:16].replace('T', ' ')}"
+        uid = hyphenated(leaf.uid)
+        if is_late:
+            return [Finding("postdated", leaf.number, uid, f"{what}, after it was sealed.")]
+        if self._is_recorded_start(uid):
+            return []
+        detail = f"{what}; later ones were sealed before it was there."
+        return [Finding("backdated", leaf.number, uid, detail)]
+
+    def _is_recorded_start(self, uid: str) -> bool:
+        """Return whether a recorded prune left an event in the place of those that it took, and so with their time."""
+        data = AuditEvent.of_all_tenants.using(self._using).filter(uid=uid).values_list("data", flat=True).first()
+        prune = data.get("prune") if isinstance(data, dict) else None
+        if prune is None:
+            return False
+        if self._starts[0] != prune:
+            self._starts = (str(prune), recorded_starts(str(prune), self._using))
+        return uid.replace("-", "") in self._starts[1]
+
+    def _root(self, state: _State, checkpoint: AuditCheckpoint, start: int) -> Iterator[Finding]:
+        own = _stack_of(checkpoint)
+        root = bytes(checkpoint.root)
+        if own is None or own.root() != root:
+            yield Finding("checkpoint", checkpoint.size, "", f"The subtrees of checkpoint {checkpoint.size} changed.")
+            own = None
+        if state.stack.root() != root and not state.is_broken:
+            detail = f"The leaves {start} to {checkpoint.size - 1} don't give the root of checkpoint {checkpoint.size}."
+            yield Finding("root", checkpoint.size, "", detail)
+        # Whatever is wrong in this batch is named once, and does not hide what is wrong after it.
+        if own is not None:
+            state.stack, state.is_broken = own, False
+
+    # What others hold.
+
+    def _compare_held(self, state: _State, held: list[Checkpoint]) -> Iterator[Finding]:
+        while held and held[0].size <= state.stack.size:
+            item = held.pop(0)
+            if item.size == state.stack.size and item.root == state.stack.root():
+                self.verdict.anchored += 1
+            else:
+                detail = f"History before leaf {item.size} isn't what was published."
+                yield Finding("rewritten", item.size, "", detail)
+
+    def _held_beyond(self, held: Sequence[Checkpoint], size: int) -> Iterator[Finding]:
+        for item in held:
+            if item.size > size:
+                detail = f"A checkpoint of {item.size} leaves was published, and the log has {size}."
+                yield Finding("truncated", item.size, "", detail)
+
+    # What came after the last checkpoint, and what is missing.
+
+    def _after(self, state: _State) -> Iterator[Finding]:
+        rows = AuditLeaf.objects.using(self._using).filter(index__gte=state.stack.size).order_by("index")
+        for index, event in rows.values_list("index", "event").iterator(chunk_size=PAGE):
+            newest = latest_checkpoint(self._using)
+            if newest is None or index >= newest.size:
+                yield Finding("truncated", index, str(event), "The leaf has no checkpoint: a checkpoint was deleted.")
+
+    def _gaps(self, state: _State) -> Iterator[Finding]:
+        explained: list[tuple[int, int]] = []
+        for record in prunes(self._using):
+            if wrong := self._wrong(record, "prune"):
+                yield wrong
+            else:
+                explained += record.ranges
+        starts, ends = covered(explained)
+        for start, end in state.missing:
+            at = bisect_right(starts, start) - 1
+            while start < end:
+                if at >= 0 and start < ends[at]:
+                    self.verdict.pruned += min(end, ends[at]) - start
+                    start = min(end, ends[at])
+                else:
+                    stop = min(end, starts[at + 1]) if at + 1 < len(starts) else end
+                    yield from self._deleted(start, stop)
+                    start = stop
+                at += 1
+
+    def _erased(self, state: _State) -> Iterator[Finding]:
+        self.verdict.erased = len(state.erased)
+        unexplained = dict(state.erased)
+        for record in erasures(self._using):
+            if wrong := self._wrong(record, "erased"):
+                yield wrong
+            else:
+                for uid in record.uids:
+                    unexplained.pop(uid, None)
+        for uid, index in unexplained.items():
+            yield Finding("erased", index, uid, "Personal values were taken out, and no event records that.")
+
+    def _wrong(self, record: Record, kind: str) -> Finding | None:
+        """Return why a record explains nothing, None if it does."""
+        if not record.is_true:
+            return Finding(kind, None, record.event, "The record isn't what its event says.")
+        if record.is_sealed:
+            return None
+        if record.is_pending:
+            self.verdict.pending_records += 1
+            return None
+        return Finding(kind, None, record.event, "The event that records this isn't sealed, or not as it is now.")
+
+    def _deleted(self, start: int, stop: int) -> Iterator[Finding]:
+        leaves = AuditLeaf.objects.using(self._using).filter(index__gte=start, index__lt=stop).order_by("index")
+        known = 0
+        for index, event in leaves.values_list("index", "event").iterator(chunk_size=PAGE):
+            known += 1
+            yield Finding("deleted", index, str(event), "The event is gone, and no event records a prune.")
+        if not known:
+            yield Finding("deleted", start, "", f"The events {start} to {stop - 1} are gone, and no prune is recorded.")
+
+    def _count_unsealed(self) -> None:
+        waiting = unsealed(self._using).exclude(event_type=RECEIPT_EVENT)
+        self.verdict.unsealed = waiting.count()
+        if self.verdict.unsealed:
+            self.verdict.is_late = is_late(self._using, waiting)
+
+    def sample(self, number: int) -> Iterator[Finding]:
+        """Yield what differs in so many leaves at random places, and in the checkpoints that added them."""
+        ends = AuditLeaf.objects.using(self._using).aggregate(first=Min("index"), last=Max("index"))
+        if ends["last"] is None:
+            return
+        chosen = random.SystemRandom()
+        state = _State(Stack())
+        places = {chosen.randint(ends["first"], ends["last"]) for _ in range(number)}
+        checkpoints = AuditCheckpoint.objects.using(self._using)
+        done = -1
+        for place in sorted(places):
+            if place < done:
+                continue
+            checkpoint = checkpoints.filter(size__gt=place).order_by("size").first()
+            if checkpoint is None:
+                yield Finding("truncated", place, "", "The leaf has no checkpoint: a checkpoint was deleted.")
+                return
+            done = checkpoint.size
+            yield from self._counted(self._sampled(state, checkpoint, place))
+        yield from self._counted(self._gaps(state))
+
+    def _sampled(self, state: _State, checkpoint: AuditCheckpoint, place: int) -> Iterator[Finding]:
+        smaller = AuditCheckpoint.objects.using(self._using).filter(size__lte=place)
+        before = smaller.order_by("-size").first()
+        state.stack = (_stack_of(before) or Stack()) if before else Stack()
+        start = state.stack.size
+        state.sealed_at, state.newest = _utc(before.sealed_at) if before else None, self._newest_before(start)
+        state.floor = ""
+        leaves = Leaves(self._using, start, self._on_leaves)
+        leaves.end = checkpoint.size
+        yield from self._batch(state, checkpoint, leaves, [])
+
+    def _counted(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+        for finding in findings:
+            self.verdict.findings += 1
+            yield finding
+
+
+def _began(checkpoint: AuditCheckpoint, start: int) -> int:
+    """Return the size of the tree when the sealer began the search that found the events of a checkpoint."""
+    began = checkpoint.horizon.get("began") if isinstance(checkpoint.horizon, dict) else None
+    return min(began, start) if isinstance(began, int) else start
+
+
+def _stack_of(checkpoint: AuditCheckpoint) -> Stack | None:
+    try:
+        return Stack.unpacked(checkpoint.size, bytes(checkpoint.stack))
+    except ValueError:
+        return None
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(tzinfo=dt.UTC)
+
+
+def is_late(using: str, waiting: Any) -> bool:
+    """Return whether unsealed events should have been sealed by now.
+
+    Imported events and starting points have times of long ago: they are late once the last checkpoint is.
+    """
+    limit = utc_now() - get_evidence().interval
+    if waiting.exclude(source__in=_EARLIER).filter(recorded_at__lt=limit).exists():
+        return True
+    newest = latest_checkpoint(using)
+    is_idle = newest is not None and newest.sealed_at < limit
+    return is_idle and waiting.filter(source__in=_EARLIER).exists()
+
+
+def anchored_notes(using: str) -> list[str]:
+    """Return the notes of a database's log that the anchors of the settings can read back."""
+    origin = get_evidence().origin_of(using)
+    notes = (note for anchor in get_anchors().values() for note in anchor.notes())
+    return [note for note in notes if Checkpoint.of(split_note(note)[0]).origin == origin]

@@ -1,0 +1,254 @@
+"""Reading another package's tables: whether it is installed or not, object by object, in constant memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import chain
+from operator import or_
+from typing import Any, TypeAlias
+
+from django.apps.registry import Apps
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import connections, models
+from django.utils import timezone
+
+from django_signal_audit.events.object_texts import texts_of
+from django_signal_audit.importing.base import CannotImport, Entry, History, ImportSource, Summary, Unusable
+
+Rows: TypeAlias = "models.QuerySet[Any, Any]"
+
+OBJECTS = 500
+SLICE = 1000
+
+
+def columns_of(table: str, using: str) -> set[str]:
+    """Return the names of a table's columns, none if there is no such table."""
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        if table not in connection.introspection.table_names(cursor):
+            return set()
+        return {column.name for column in connection.introspection.get_table_description(cursor, table)}
+
+
+def table_rows(table: str, using: str, **fields: models.Field[Any, Any]) -> Rows:
+    """Return the rows of a table, of those of the named columns that it has.
+
+    JSON is best read as a text: then one broken document is one broken row.
+
+    Raises:
+        CannotImport: There is no such table.
+
+    """
+    columns = columns_of(table, using)
+    if not columns:
+        msg = f'The table {table} doesn\'t exist in the database "{using}"; nothing can be imported from it.'
+        raise CannotImport(msg)
+    present = {name: field for name, field in fields.items() if name in columns}
+    options = {"apps": Apps(), "app_label": "audit_import", "managed": False, "db_table": table}
+    meta = type("Meta", (), options)
+    model = type("ImportedRow", (models.Model,), {"__module__": __name__, "Meta": meta, **present})
+    return models.QuerySet(model, using=using)
+
+
+def content_types(using: str) -> dict[int, str]:
+    """Return the labels of models in lower case by the key of their content type."""
+    rows = table_rows(
+        "django_content_type",
+        using,
+        id=models.IntegerField(primary_key=True),
+        app_label=models.CharField(max_length=100),
+        model=models.CharField(max_length=100),
+    )
+    return {key: f"{app}.{name}".lower() for key, app, name in rows.values_list("id", "app_label", "model")}
+
+
+def moment(value: object) -> dt.datetime:
+    """Return the time of a row as an aware one; the project's naive times are in its own zone."""
+    if not isinstance(value, dt.datetime):
+        msg = "it has no valid time"
+        raise Unusable(msg)
+    return value if value.tzinfo else timezone.make_aware(value, timezone.get_default_timezone())
+
+
+def document(text: object, what: str) -> Any:
+    """Return what JSON says, None for nothing.
+
+    Raises:
+        Unusable: It is no JSON.
+
+    """
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        msg = f"its {what} isn't valid JSON"
+        raise Unusable(msg) from error
+
+
+def after(columns: Sequence[str], values: Sequence[object]) -> models.Q:
+    """Return the condition on what comes after some values in the order of columns."""
+    terms = []
+    for at, column in enumerate(columns):
+        equal = dict(zip(columns[:at], values[:at], strict=True))
+        terms.append(models.Q(**equal, **{f"{column}__gt": values[at]}))
+    # The first term's bound holds for all of them: an index is looked up by it.
+    return reduce(or_, terms) & models.Q(**{f"{columns[0]}__gte": values[0]})
+
+
+class TableHistory(History):
+    """The rows about one model in a table.
+
+    Args:
+        label: The model's label in lower case.
+        rows: The rows about it.
+        key: The columns of the object's primary key, which should have an index.
+        order: The columns by which an object's rows are sorted, the last of them unique.
+        entry: Returns what a row says; None if it says nothing. It may raise Unusable.
+
+    """
+
+    def __init__(
+        self,
+        label: str,
+        rows: Rows,
+        *,
+        key: Sequence[str],
+        order: Sequence[str],
+        entry: Callable[[Any], Entry | None],
+        has_values: bool = True,
+    ) -> None:
+        self.label, self.has_values = label, has_values
+        self.table = rows.model._meta.db_table
+        self.rows = rows.order_by()
+        self._key, self._order, self._entry = tuple(key), tuple(order), entry
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return self.rows.count()
+
+    def slices(self, summary: Summary) -> Iterator[tuple[int, Sequence[Entry]]]:
+        """Yield some rows at a time: how many they are, and what can be taken of them."""
+        pages = self._pages() if self.has_values else slices(self.rows, self._order)
+        for rows in pages:
+            self.prepare(rows)
+            yield len(rows), [entry for row in rows if (entry := self._read(row, summary)) is not None]
+
+    def place(self, at: dt.datetime, key: str) -> Any:
+        """Return what the rows of one object are sorted by."""
+        return int(key) if len(self._order) == 1 and key.isdecimal() else at
+
+    def prepare(self, rows: Sequence[object]) -> None:
+        """Fetch what some rows need besides themselves."""
+
+    def _pages(self) -> Iterator[list[Any]]:
+        """Yield rows object by object: the keys of some objects, then all of their rows."""
+        keys = self.rows.order_by(*self._key).values_list(*self._key).distinct()
+        page = list(keys[:OBJECTS])
+        while page:
+            yield from slices(self.rows.filter(self._are(page)), (*self._key, *self._order))
+            page = list(keys.filter(after(self._key, page[-1]))[:OBJECTS]) if len(page) == OBJECTS else []
+
+    def _are(self, keys: Sequence[tuple[Any, ...]]) -> models.Q:
+        if len(self._key) == 1:
+            return models.Q(**{f"{self._key[0]}__in": list(chain.from_iterable(keys))})
+        return reduce(or_, (models.Q(**dict(zip(self._key, key, strict=True))) for key in keys))
+
+    def _read(self, row: Any, summary: Summary) -> Entry | None:
+        try:
+            return self._entry(row)
+        except Unusable as error:
+            summary.leave(str(error), f"{self.table} {row.pk}")
+        except (ValueError, TypeError, LookupError, ArithmeticError, ValidationError, ObjectDoesNotExist) as error:
+            summary.leave(f"it can't be read ({type(error).__name__})", f"{self.table} {row.pk}")
+        return None
+
+
+def slices(rows: Rows, order: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield rows in an order that ends with something unique, each slice by a query of its own."""
+    rows = rows.order_by(*order)
+    page = list(rows[:SLICE])
+    while page:
+        yield page
+        last = [getattr(page[-1], column) for column in order]
+        page = list(rows.filter(after(order, last))[:SLICE]) if len(page) == SLICE else []
+
+
+def texts_of_rows(model: Any, using: str, attnames: Sequence[str], rows: Sequence[Any]) -> dict[Any, str]:
+    """Return what objects were called, by the keys of rows that have their columns under the same names."""
+    objects = [model.from_db(using, attnames, [getattr(row, name) for name in attnames]) for row in rows]
+    return dict(zip([row.pk for row in rows], texts_of(objects), strict=True))
+
+
+def serialized(text: object) -> dict[str, Any]:
+    """Return the values by field name of an object that Django's serializers have written as JSON.
+
+    Raises:
+        Unusable: It is no such object.
+
+    """
+    found = document(text, "data")
+    try:
+        (one,) = found
+        return dict(one["fields"])
+    except (TypeError, ValueError, KeyError) as error:
+        msg = "its data isn't a serialized object"
+        raise Unusable(msg) from error
+
+
+def histories_by_content_type(
+    rows: Rows,
+    source: ImportSource,
+    reader: Callable[[str], Callable[[Any], Entry | None]],
+    *,
+    key: str = "object_pk",
+    order: Sequence[str] = ("timestamp", "id"),
+    has_values: bool = True,
+) -> list[History]:
+    """Return the histories in a table with a column ``content_type_id``, one for each model.
+
+    Args:
+        rows: The rows.
+        source: Their source.
+        reader: Returns, for a model's label, what reads a row about it.
+        key: The column of the object's primary key.
+        order: The columns by which an object's rows are sorted, the last of them unique.
+        has_values: See ``History``.
+
+    """
+    labels = content_types(source.using)
+    # A model that was renamed may have rows under both of its names.
+    together: dict[str, dict[int | None, str]] = {}
+    for number in rows.order_by().values_list("content_type_id", flat=True).distinct():
+        label = labels.get(number, "")
+        together.setdefault(source.renamed.get(label, label), {})[number] = label
+    return [
+        TableHistory(
+            next(iter(found.values())),
+            rows.filter(content_type_id__in=[number for number in found if number is not None])
+            if label
+            else rows.filter(_of_none_of(labels)),
+            key=(key,),
+            order=order,
+            entry=_by_content_type({number: reader(name) for number, name in found.items() if name}),
+            has_values=has_values and bool(label),
+        )
+        for label, found in together.items()
+    ]
+
+
+def _of_none_of(labels: Iterable[int]) -> models.Q:
+    return ~models.Q(content_type_id__in=list(labels)) | models.Q(content_type_id=None)
+
+
+def _by_content_type(readers: dict[int | None, Callable[[Any], Entry | None]]) -> Callable[[Any], Entry | None]:
+    def read(row: Any) -> Entry | None:
+        if row.content_type_id not in readers:
+            msg = f"its content type {row.content_type_id} is gone"
+            raise Unusable(msg)
+        return readers[row.content_type_id](row)
+
+    return read

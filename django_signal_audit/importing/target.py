@@ -1,0 +1,152 @@
+"""The model that imported rows are about, as the project has it now, and what the audit log keeps of their values."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.apps import apps
+from django.db import models
+
+from django_signal_audit.enums import EventType
+from django_signal_audit.events.documents import clean_text
+from django_signal_audit.events.keys import object_id, row_id
+from django_signal_audit.events.payloads import hide, masked_payload, member_names
+from django_signal_audit.events.values import JSONValue
+from django_signal_audit.importing.base import Entry, Unusable
+from django_signal_audit.importing.values import ERRORS
+from django_signal_audit.models.events import REPR_LENGTH
+from django_signal_audit.models.state import member_order
+from django_signal_audit.rules.patterns import key_fields
+from django_signal_audit.rules.plans import ModelPlan, build_plan
+from django_signal_audit.rules.registry import get_registry
+
+
+class Target:
+    """What rows of a source about one model become.
+
+    Args:
+        label: The model's label in lower case, as it is named now.
+        fields: The present names of fields that had another one.
+        unaudited: Counts the values that are left out because no rule audits their field.
+
+    """
+
+    def __init__(self, label: str, fields: Mapping[str, str], unaudited: Counter[str]) -> None:
+        self.label, self._renamed, self._unaudited = label, fields, unaudited
+        self.model = _model(label)
+        self.plan: ModelPlan | None = None
+        self.is_audited = False
+        self._watched: set[str] | None = None
+        if self.model is not None:
+            audited = get_registry().plan_for(self.model)
+            self.is_audited = audited is not None
+            self.plan = audited or build_plan(self.model, (), get_registry().masked(self.model))
+            self._watched = {*audited.fields, *audited.members} if audited else None
+        self._fields = dict(self.plan.all_fields) if self.plan else {}
+        self.members = dict(self.plan.all_members) if self.plan else {}
+        self._keys = _key_names(self.model)
+
+    def object_id(self, key: object) -> str:
+        """Return the text by which the audit log names an object."""
+        if self.model is None:
+            return object_id(key)
+        if len(self.model._meta.pk_fields) > 1 and isinstance(key, str):
+            key = _composite(key)
+        return row_id(self.model, key)
+
+    def name(self, field: str, *, count: bool = True) -> str:
+        """Return the name that a field has now, ``""`` for one that is left out, and count it if asked to."""
+        field = self._renamed.get(field, field)
+        if field in self._keys and field not in self._fields:
+            return ""
+        if self._watched is not None and field in (self._fields.keys() | self.members.keys()) - self._watched:
+            self._unaudited[f"{self.label}.{field}"] += count
+            return ""
+        return field
+
+    def field(self, name: str) -> models.Field[Any, Any] | None:
+        """Return the model's field that a value of a source belongs to, None if there is none now."""
+        name = self._renamed.get(name, name)
+        return self._fields.get(name) or self.members.get(name)
+
+    def encode(self, name: str, value: object, row: str) -> JSONValue:
+        """Return what the audit log keeps of a value, masked where it has to be.
+
+        Args:
+            name: The field's present name.
+            value: The value.
+            row: The name of the row in the audit log.
+
+        """
+        if value is None:
+            return None
+        if self.plan is not None and name in self._fields:
+            return storable(self.plan.serializers[name](value, row))
+        return masked_payload({name: value}, (self.label, row)).get(name)
+
+    def keys(self, name: str, keys: Iterable[object]) -> list[JSONValue]:
+        """Return the keys of an m2m field's members as events have them."""
+        field = self.members.get(name)
+        if field is None:
+            return [*sorted({object_id(key) for key in keys})]
+        found = member_names(field, {field.target_field.to_python(key) for key in keys})
+        return sorted(found, key=member_order)
+
+    def text(self, entry: Entry) -> str:
+        """Return the text of a row's object, without secrets of its own."""
+        secret = self.plan.secret if self.plan else ()
+        values = {**(entry.snapshot or {}), **{name: new for name, (_, new) in entry.changes.items()}}
+        shown = hide(
+            clean_text(entry.object_repr),
+            [value for name, value in values.items() if self._renamed.get(name, name) in secret],
+        )
+        return shown if len(shown) <= REPR_LENGTH else f"{shown[: REPR_LENGTH - 1]}…"
+
+    def payload(self, value: Mapping[str, object], row: str, event_type: str = "") -> dict[str, JSONValue]:
+        """Return any mapping as JSON, with its secrets masked."""
+        # The name that was tried at a failed login is no secret.
+        containers = ("credentials",) if event_type == EventType.LOGIN_FAILED else ()
+        return masked_payload(value, (self.label, row, "data"), self.plan.secret if self.plan else (), containers)
+
+
+def storable(value: JSONValue) -> JSONValue:
+    """Return JSON without the characters that PostgreSQL does not store; the other package had them on another one."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): storable(item) for key, item in value.items()}
+    return value
+
+
+def _model(label: str) -> type[models.Model] | None:
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+    return model._meta.concrete_model or model
+
+
+def _key_names(model: type[models.Model] | None) -> set[str]:
+    return set() if model is None else {name for field in key_fields(model) for name in (field.name, field.attname)}
+
+
+_READERS: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
+
+
+def _composite(text: str) -> Any:
+    """Return the parts of a composite key that is a text: JSON, or a Python tuple."""
+    for read in _READERS:
+        try:
+            found = read(text)
+        except ERRORS:
+            continue
+        if isinstance(found, (list, tuple)):
+            return tuple(found)
+    msg = "its composite key can't be read"
+    raise Unusable(msg)

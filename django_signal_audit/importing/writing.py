@@ -1,0 +1,129 @@
+"""Writing imported events: with ids below all others, and names that a second run makes again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import Max, Q
+
+from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.context.actors import NOBODY, describe_actor
+from django_signal_audit.events.keys import object_id
+from django_signal_audit.importing.base import CannotImport, Summary
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.transient import is_transient
+
+# JSON and JavaScript count exactly as far as 2 ** 53.
+LOWEST_ID = -(2**52)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def uid_of(moment: dt.datetime, *origin: str) -> UUID:
+    """Return the UUIDv7 of a time and an origin: the same each time, in the order of the times.
+
+    Its parts are milliseconds, their fraction in twelve bits (section 6.2, method 3), and 62 bits of a hash.
+    """
+    microseconds = max((moment - _EPOCH) // _MICROSECOND, 0)
+    milliseconds, rest = divmod(microseconds, 1000)
+    digest = hashlib.sha256("\0".join(origin).encode("utf-8", "surrogatepass")).digest()
+    chance = int.from_bytes(digest[:8]) >> 2
+    return UUID(int=milliseconds << 80 | 7 << 76 | (rest << 12) // 1000 << 64 | 2 << 62 | chance)
+
+
+class Writer:
+    """Writes events in transactions of limited size.
+
+    Args:
+        using: The database.
+        size: How many events a transaction has at most.
+        is_dry: Whether nothing is written.
+        summary: Counts the events, and names those that can't be written.
+
+    """
+
+    def __init__(self, using: str, size: int, summary: Summary, *, is_dry: bool) -> None:
+        self._using, self._size, self._summary, self._is_dry = using, size, summary, is_dry
+        highest = AuditEvent.of_all_tenants.using(using).filter(id__lt=0).aggregate(highest=Max("id"))["highest"]
+        self._next = LOWEST_ID if highest is None else highest + 1
+        self._pending: list[AuditEvent] = []
+        # The objects with an event that couldn't be written.
+        self.incomplete: set[tuple[str, str]] = set()
+
+    def add(self, event: AuditEvent) -> None:
+        """Write an event with the next id, now or with the next ones."""
+        event.pk = self._next
+        self._next += 1
+        self._summary.written += 1
+        if self._is_dry:
+            return
+        self._pending.append(event)
+        if len(self._pending) >= self._size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is still to be written."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        try:
+            self._insert(pending)
+        except DatabaseError as error:
+            # MySQL calls values that don't fit operational errors; a lost connection fails again at once.
+            if is_transient(error):
+                raise
+            if isinstance(error, IntegrityError) and self._are_there(pending):
+                msg = "Other events were imported at the same time. Run one import after the other."
+                raise CannotImport(msg) from error
+            self._one_by_one(pending)
+
+    def _insert(self, events: list[AuditEvent]) -> None:
+        with transaction.atomic(using=self._using):
+            lock_database(self._using)
+            AuditEvent.of_all_tenants.using(self._using).bulk_create(events)
+
+    def _are_there(self, events: list[AuditEvent]) -> bool:
+        taken = Q(id__in=[event.pk for event in events]) | Q(uid__in=[event.uid for event in events])
+        return AuditEvent.of_all_tenants.using(self._using).filter(taken).exists()
+
+    def _one_by_one(self, events: list[AuditEvent]) -> None:
+        for event in events:
+            try:
+                self._insert([event])
+            except DatabaseError as error:
+                if is_transient(error):
+                    raise
+                self._summary.written -= 1
+                self.incomplete.add((event.model, event.object_id))
+                imported: Any = event.context.get("imported", {})
+                self._summary.leave("the database refuses its event", f"{event.model} {imported.get('id', '')}")
+
+
+class Actors:
+    """The texts of users as they are today.
+
+    Args:
+        using: The database.
+
+    """
+
+    def __init__(self, using: str) -> None:
+        self._users = get_user_model()._base_manager.using(using)
+        self.of = lru_cache(10_000)(self._of)
+
+    def _of(self, key: Any) -> tuple[str, str]:
+        """Return id and text of the user with a primary key; the id alone of one who is gone."""
+        if key is None or key == "":
+            return NOBODY
+        try:
+            user = self._users.filter(pk=key).first()
+        except (ValueError, TypeError, ValidationError):
+            user = None
+        return (object_id(key), "") if user is None else describe_actor(user)

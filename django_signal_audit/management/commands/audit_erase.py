@@ -1,0 +1,73 @@
+"""``manage.py audit_erase``: takes out what events tell of one person; proofs stay."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS
+from tqdm import tqdm
+
+from django_signal_audit.context.scopes import audit_context, context_scope
+from django_signal_audit.events.keys import row_id
+from django_signal_audit.evidence.erasure import Erasure
+from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
+from django_signal_audit.management.base import AuditCommand
+from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.retention.holds import held_objects
+from django_signal_audit.rules.patterns import find_model
+
+
+class Command(AuditCommand):
+    """Empties personal values, and records that without personal data. It can't be undone."""
+
+    help = "Erase personal values from the events about one object. Events, leaves and proofs stay."
+    database_code = 2
+    exit_codes = (
+        "Exit codes: 0 erased (or nothing told of the subject), 1 that could not be recorded, "
+        "2 a wrong option, model or database. It can be stopped at any time; run it again to continue."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add whose data, and who erases it."""
+        parser.add_argument(
+            "--subject", nargs=2, required=True, metavar=("MODEL", "PK"), help="The object: shop.Customer 3."
+        )
+        parser.add_argument("--actor", default="", help="Who erases, as the event names them.")
+        parser.add_argument("--reason", default="", help="Why, such as the number of the request. No personal data.")
+        parser.add_argument("--dry-run", action="store_true", help="Only show how many values would be erased.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Erase, and say what is gone."""
+        label, pk = options["subject"]
+        try:
+            check_database(options["database"])
+            model = find_model(label)
+            if model is None:
+                msg = f"There is no model {label!r}. Write app_label.Model."
+                raise WrongArgument(msg)
+            concrete = model._meta.concrete_model or model
+            if (concrete._meta.label_lower, row_id(concrete, pk)) in held_objects(options["database"]):
+                msg = f"{label} {pk} is on legal hold. Release it first: audit_hold {label} {pk} --release."
+                raise WrongArgument(msg)
+            erasure = Erasure(model, pk, options["database"], is_dry=options["dry_run"])
+            is_terminal = sys.stderr.isatty()
+            total = erasure.events().count() if is_terminal else None
+            with (
+                context_scope(command="audit_erase"),
+                audit_context(actor=options["actor"] or None, reason=options["reason"]),
+                tqdm(total=total, unit="event", disable=not is_terminal) as bar,
+            ):
+                report = erasure.run(bar.update)
+        except EventNotWritten as error:
+            raise CommandError(str(error), returncode=1) from error
+        except (WrongArgument, InvalidSettings) as error:
+            raise CommandError(str(error), returncode=2) from error
+        verb = "would be erased" if options["dry_run"] else "erased"
+        self.stdout.write(
+            f"{report.values} values in {report.events} events {verb}, {report.messages} messages emptied."
+        )

@@ -1,0 +1,164 @@
+"""What ``audit_deliver`` does besides delivering: it shows how that goes, tests a channel, discards what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from django.core.management.base import CommandError
+from django.db import transaction
+from django.db.models import Model
+from django.utils import translation
+from django.utils.translation import gettext as _
+from tabulate import tabulate
+
+from django_signal_audit.channels import get_channel
+from django_signal_audit.channels.base import Channel, Message
+from django_signal_audit.delivery import identity, outbox
+from django_signal_audit.delivery.recipients import USER, single_user, user_by_key
+from django_signal_audit.delivery.redaction import describe
+from django_signal_audit.delivery.statistics import collect_statistics, lateness, long_sends, troubled_channels
+from django_signal_audit.delivery.unknown import left_to_others
+from django_signal_audit.delivery.worker import transmit
+from django_signal_audit.enums import Level, Source
+from django_signal_audit.events.changes import Change
+from django_signal_audit.events.documents import printable
+from django_signal_audit.events.keys import new_uid
+from django_signal_audit.evidence.anchoring import late_anchors
+from django_signal_audit.exceptions import InvalidSettings, SignalAuditError
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.notifications import new_message_id
+from django_signal_audit.recorder import record_changes
+from django_signal_audit.rules.durations import parse_duration
+
+# What the test messages call their rule.
+TEST = "test"
+
+
+def stats(using: str) -> str:
+    """Return how many notifications are in which status, and what hangs."""
+    found = collect_statistics(using)
+    age = "none" if found.oldest is None else f"due for {found.oldest.total_seconds():.0f} s"
+    return _text(
+        [
+            tabulate(found.by_status.items(), headers=("status", "count")),
+            f"oldest pending: {age}",
+            f"pending in a digest: {found.collecting}",
+            f"skipped by a throttle: {found.throttled}",
+            f"skipped by a preference: {found.unwanted}",
+            f"expired leases: {found.lapsed}",
+            *_trouble(using),
+        ]
+    )
+
+
+def health(using: str, max_age: str) -> tuple[str, bool]:
+    """Return how late the oldest notification is, what hangs and which anchors fail, and whether that is too bad."""
+    late, limit, refusal = lateness(using), parse_duration(max_age), identity.refusal(using)
+    lines = [f"the oldest has been due for {late.total_seconds():.0f} s" if late else "nothing is due"]
+    lines += [f"nothing is sent: {refusal}"] if refusal else []
+    is_left = any(left.is_alarming for left in left_to_others(using))
+    unanchored = [] if limit is None else list(late_anchors(using, limit))
+    is_bad = bool(refusal or unanchored) or is_left or (limit is not None and late > limit)
+    return _text([*lines, *_trouble(using), *unanchored]), is_bad
+
+
+def _trouble(using: str) -> Iterator[str]:
+    yield from troubled_channels(using)
+    yield from map(str, long_sends(using))
+    yield from map(str, left_to_others(using))
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def discard_pending(using: str, only: Collection[str], without: Collection[str]) -> int:
+    """Skip all that waits, of these channels or of all but those, which is an event; return how much that was."""
+    with transaction.atomic(using=using):
+        count = outbox.discard(using, only, without)
+        if count:
+            data = {"count": count, "channels": sorted(only), "except": sorted(without)}
+            given = {key: value for key, value in data.items() if value}
+            change = Change(
+                event_type="notifications_discarded",
+                source=Source.MANUAL,
+                using=using,
+                data=given,
+                level=Level.WARNING.value,
+            )
+            record_changes([change], using)
+    return count
+
+
+def test_channel(alias: str, to: str, using: str) -> str:
+    """Send a test message by a channel, and return what is to be said of it.
+
+    Raises:
+        CommandError: It could not be sent, and why.
+
+    """
+    try:
+        channel = get_channel(alias)
+        user, recipient = _recipient(channel, to)
+        message = _message(channel, user, recipient)
+    except SignalAuditError as error:
+        raise CommandError(str(error)) from error
+    try:
+        transmit(channel, message, using)
+    except Exception as error:
+        msg = f'The channel "{alias}" could not send: {printable(describe(error, channel))}'
+        raise CommandError(msg) from error
+    if channel.keeps_message:
+        _keep(message, using)
+    to_whom = f" to {printable(recipient)}" if recipient else ""
+    return f'Sent{to_whom} by channel "{alias}".'
+
+
+def _recipient(channel: Channel, to: str) -> tuple[Model | None, str]:
+    """Return the user who gets a test message, if it is one, and the address."""
+    user = None
+    if to.startswith(USER):
+        user = single_user(to, [])
+    elif to and channel.recipients_are_users:
+        user = user_by_key(to)
+    if user is None and (to.startswith(USER) or (to and channel.recipients_are_users)):
+        msg = f'There is no user "{to.removeprefix(USER)}".'
+        raise InvalidSettings(msg)
+    recipient = channel.address(user) if user is not None else to
+    if not recipient and (channel.needs_recipient or to):
+        msg = f'The user {to} has no address for the channel "{channel.alias}".' if to else "Say to whom: --to ADDRESS."
+        raise InvalidSettings(msg)
+    return user, recipient
+
+
+def _message(channel: Channel, user: Model | None, recipient: str) -> Message:
+    event = AuditEvent(uid=new_uid(), recorded_at=utc_now(), event_type=TEST, source=Source.MANUAL.value)
+    with translation.override(channel.language(user)):
+        message = Message(
+            id=new_message_id(),
+            event=event,
+            events=[event],
+            rule=TEST,
+            channel=channel.alias,
+            recipient=recipient,
+            subject=_("Test message of the channel “%(channel)s”") % {"channel": channel.alias},
+            body=_("This channel works: somebody tried it with audit_deliver --test. Nothing else has happened."),
+            attempt=1,
+        )
+        return replace(message, html=channel.html(message))
+
+
+def _keep(message: Message, using: str) -> None:
+    """Leave a message where its recipient reads it."""
+    Notification.objects.using(using).create(
+        rule=message.rule,
+        channel=message.channel,
+        recipient=message.recipient,
+        message_id=message.id,
+        status=Notification.STATUS.sent,
+        attempts=1,
+        sent_at=utc_now(),
+        data={"subject": message.subject, "body": message.body},
+    )

@@ -1,0 +1,91 @@
+"""What reports ask the database for: names and items in JSON, and the quarter of an hour of a time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Func, IntegerField, JSONField, Lookup
+from django.db.models.sql.compiler import SQLCompiler
+
+_SECONDS = 900
+
+
+class Quarter(Func):
+    """The number of the quarter of an hour that a column with times in UTC is in, since 1970."""
+
+    output_field = IntegerField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of SQLite."""
+        template = f"CAST(STRFTIME('%%%%s', %(expressions)s) AS INTEGER) / {_SECONDS}"
+        return super().as_sql(compiler, connection, template=template, **extra)
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of PostgreSQL, whose EXTRACT computes with decimals and takes several times as long."""
+        template = f"FLOOR(DATE_PART('epoch', %(expressions)s) / {_SECONDS})::bigint"
+        return super().as_sql(compiler, connection, template=template, **extra)
+
+    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of MySQL and MariaDB, whose seconds are counted from the year 0."""
+        template = f"(TO_SECONDS(%(expressions)s) - 62167219200) DIV {_SECONDS}"
+        return super().as_sql(compiler, connection, template=template, **extra)
+
+
+def quarter_start(number: int) -> dt.datetime:
+    """Return the first moment of a quarter of an hour, in UTC, naive where the project keeps naive times."""
+    start = dt.datetime.fromtimestamp(number * _SECONDS, dt.UTC)
+    return start if settings.USE_TZ else start.replace(tzinfo=None)
+
+
+class Keys(Func):
+    """The names in a JSON object as a list; none of JSON that is no object, which only SQL can have stored."""
+
+    output_field = JSONField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of SQLite."""
+        names = "(SELECT JSON_GROUP_ARRAY(key) FROM JSON_EACH(%(expressions)s))"
+        template = f"CASE JSON_TYPE(%(expressions)s) WHEN 'object' THEN {names} END"
+        return super().as_sql(compiler, connection, template=template, **extra)
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of PostgreSQL."""
+        names = "(SELECT JSONB_AGG(name) FROM JSONB_OBJECT_KEYS(%(expressions)s) name)"
+        template = f"CASE JSONB_TYPEOF(%(expressions)s) WHEN 'object' THEN {names} END"
+        return super().as_sql(compiler, connection, template=template, **extra)
+
+    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of MySQL and MariaDB."""
+        return super().as_sql(compiler, connection, function="JSON_KEYS", **extra)
+
+
+class HasItem(Lookup):
+    """True where the JSON list on the left holds the text on the right.
+
+    Django's own ``contains`` does not exist on SQLite, and searching the list's text would depend on how each
+    database writes a quote or an umlaut. Use it as an expression: ``filter(HasItem(F("rules"), "price-drop"))``.
+    """
+
+    lookup_name = "has_item"
+    prepare_rhs = False
+
+    def _sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, template: str, item: str) -> object:
+        left, params = self.process_lhs(compiler, connection)
+        return template % left, (*params, item)
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL of SQLite."""
+        template = "EXISTS (SELECT 1 FROM json_each(%s) WHERE value = %%s)"
+        return self._sql(compiler, connection, template, self.rhs)
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL of PostgreSQL."""
+        return self._sql(compiler, connection, "%s @> %%s::jsonb", json.dumps([self.rhs]))
+
+    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL of MySQL and MariaDB."""
+        return self._sql(compiler, connection, "JSON_CONTAINS(%s, %%s)", json.dumps(self.rhs))

@@ -1,0 +1,76 @@
+"""Workers with channels that are slow or hang, and how long what is quick has to wait."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from django.core.management import call_command
+from django.db import transaction
+
+from django_signal_audit import record
+from django_signal_audit.channels.base import Channel, Message, Option
+from django_signal_audit.models import Notification
+from tests.processes.stage import Child
+
+
+class WaitingChannel(Channel):
+    """Takes so many seconds for a message; without them, it never comes back."""
+
+    option_schema = {"seconds": Option(expects="seconds", accepts=lambda value: isinstance(value, (int, float)))}
+
+    def send(self, message: Message) -> None:
+        """Wait."""
+        threading.Event().wait(self.options.get("seconds"))
+
+
+def main(
+    workers: int, concurrency: int, slow: int, hanging: int, quick: int, patience: float, is_first: bool
+) -> dict[str, Any]:
+    """Have some messages that take long, others that do not, and report how long the latter waited.
+
+    Args:
+        workers: How many workers there are.
+        concurrency: How many threads each of them has.
+        slow: How many messages are slow.
+        hanging: How many never end.
+        quick: How many are quick.
+        patience: After how many seconds to wait no longer.
+        is_first: Whether the quick ones are there when the workers begin.
+
+    """
+
+    def work() -> None:
+        call_command("audit_deliver", watch=True, interval=0.2, concurrency=concurrency, stdout=io.StringIO())
+
+    _write(slow=slow, hanging=hanging, quick=quick if is_first else 0)
+    children = [Child(work) for _ in range(workers)]
+    try:
+        if not is_first:
+            _wait(lambda: Notification.objects.filter(channel="slow", status="claimed").exists(), 10)
+            time.sleep(0.7)
+            _write(quick=quick)
+        begin = time.monotonic()
+        _wait(lambda: Notification.objects.filter(channel="quick", status="sent").count() == quick, patience)
+        waited = time.monotonic() - begin
+        rows = Notification.objects.values_list("channel", "status")
+        return {"waited": waited, "states": [[*key, count] for key, count in sorted(Counter(rows).items())]}
+    finally:
+        for child in children:
+            child.kill()
+
+
+def _write(**counts: int) -> None:
+    with transaction.atomic():
+        for name, count in counts.items():
+            for _ in range(count):
+                record(f"{name}_happened")
+
+
+def _wait(condition: Any, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)

@@ -1,0 +1,217 @@
+"""Erasing a person's data: the values are gone everywhere, and every proof stays as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from django_signal_audit.evidence import standalone
+from django_signal_audit.evidence.leaf import digest_of, disclosure, is_erased
+from django_signal_audit.evidence.proofs import bundle_of
+from django_signal_audit.evidence.sealing import seal
+from django_signal_audit.evidence.verification import Verifier
+from django_signal_audit.exceptions import ImmutableEvent
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, Notification
+from django_signal_audit.replay import Replay
+from django_signal_audit.rules.registry import get_registry
+
+from .conftest import Audit
+from .samples import make_event
+
+pytestmark = pytest.mark.django_db
+
+SECRETS = ("lady-ada", "lovelace", "ada@example.com", "10.0.0.7")
+
+
+@pytest.fixture
+def ada(audit: Audit) -> User:
+    """Record what a user does and what is done to her, sealed, and beside it what another does."""
+    audit(
+        {"name": "users", "model": "auth.User", "exclude": ["last_login", "date_joined"]},
+        {"name": "all", "model": "app.*"},
+    )
+    from django_signal_audit import audit_context
+
+    with audit_context(actor="eve"):
+        ada = User.objects.create(username="lady-ada", email="ada@example.com", last_name="lovelace")
+        other = User.objects.create(username="bob", email="bob@example.com")
+    with audit_context(actor=ada, ip="10.0.0.7"):
+        other.first_name = "Bobby"
+        other.save()
+    ada.email = "ada@lovelace.example"
+    ada.save()
+    Notification.objects.create(
+        event=AuditEvent.objects.filter(object_id=str(ada.pk)).latest("id").uid,
+        rule="r",
+        channel="inbox",
+        status="sent",
+        data={"subject": "lady-ada changed", "body": "ada@example.com"},
+    )
+    seal("default")
+    return ada
+
+
+def erase(pk: object, *arguments: str) -> str:
+    out = io.StringIO()
+    call_command("audit_erase", "--subject", "auth.user", str(pk), *arguments, stdout=out)
+    return out.getvalue()
+
+
+def everything() -> str:
+    """Return all that the tables hold, as text."""
+    found = []
+    with connection.cursor() as cursor:
+        for model in (AuditEvent, AuditLeaf, AuditCheckpoint, Notification):
+            cursor.execute(f"SELECT * FROM {model._meta.db_table}")
+            found += [str(row) for row in cursor.fetchall()]
+    return "\n".join(found)
+
+
+def verified() -> tuple[list[str], int]:
+    verifier = Verifier("default")
+    return [finding.kind for finding in verifier.findings()], verifier.verdict.erased
+
+
+def test_nothing_that_tells_of_the_person_is_left_and_proofs_stay(ada: User) -> None:
+    hashes = dict(AuditLeaf.objects.values_list("index", "hash"))
+    checkpoint = AuditCheckpoint.objects.latest("size")
+    assert any(secret in everything() for secret in SECRETS)
+    erase(ada.pk, "--reason", "request 7", "--actor", "officer")
+    assert not [secret for secret in SECRETS if secret in everything()]
+    assert "Bobby" in everything() or "bob@example.com" in everything()
+    seal("default")
+    assert verified()[0] == []
+    assert verified()[1] > 0
+    assert {index: bytes(value) for index, value in hashes.items()} == {
+        index: bytes(value)
+        for index, value in AuditLeaf.objects.filter(index__lt=checkpoint.size).values_list("index", "hash")
+    }
+    first = AuditEvent.objects.filter(object_id=str(ada.pk), event_type="create").get()
+    event = standalone.verify_event(bundle_of(first, "default"))
+    assert "changes.email.1" in event["erased"]
+    assert event["object_id"] == str(ada.pk)
+
+
+def test_the_erasure_is_an_event_without_personal_data(ada: User) -> None:
+    erase(ada.pk, "--actor", "officer")
+    record = AuditEvent.objects.get(event_type="personal_data_erased")
+    assert record.actor_repr == "officer"
+    assert record.data["model"] == "auth.user"
+    marked = {str(leaf.event) for leaf in AuditLeaf.objects.all() if any(map(is_erased, leaf.commitments.values()))}
+    assert set(record.data["events"]) == marked
+    assert not [secret for secret in SECRETS if secret in json.dumps(record.data)]
+
+
+def test_what_others_did_and_are_stays(ada: User) -> None:
+    other = User.objects.get(username="bob")
+    before = AuditEvent.objects.filter(object_id=str(other.pk)).values("changes", "object_repr", "object_id")
+    expected = list(before)
+    erase(ada.pk)
+    assert list(before.all()) == expected
+
+
+def test_state_replay_and_pages_know_that_a_value_was_erased(ada: User) -> None:
+    erase(ada.pk)
+    state = AuditEvent.objects.state_of(User, ada.pk)
+    assert state is not None
+    assert str(state["email"]) == "********"
+    assert state["is_active"] is True
+    replay = Replay([plan for plan in get_registry().plans.values() if plan.model is User], "default")
+    assert list(replay.differences()) == []
+    out = io.StringIO()
+    call_command("audit_history", "auth.User", str(ada.pk), stdout=out)
+    assert "erased" in out.getvalue()
+    assert "lovelace" not in out.getvalue()
+
+
+def test_erasing_again_finds_nothing(ada: User) -> None:
+    assert "0 values in 0 events" not in erase(ada.pk)
+    assert erase(ada.pk) == "0 values in 0 events erased, 0 messages emptied.\n"
+    assert erase(ada.pk, "--dry-run") == "0 values in 0 events would be erased, 0 messages emptied.\n"
+
+
+def test_a_dry_run_erases_nothing(ada: User) -> None:
+    before = everything()
+    assert "would be erased" in erase(ada.pk, "--dry-run")
+    assert everything() == before
+
+
+def test_an_erased_value_that_is_put_back_is_an_edit(ada: User) -> None:
+    erase(ada.pk)
+    seal("default")
+    event = AuditEvent.objects.filter(object_id=str(ada.pk), event_type="create").get()
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {AuditEvent._meta.db_table} SET object_repr = 'eve' WHERE id = %s", [event.pk])
+    assert verified()[0] == ["edited"]
+
+
+def test_what_is_not_sealed_is_sealed_before_it_is_erased(ada: User) -> None:
+    ada.email = "late@lovelace.example"
+    ada.save()
+    erase(ada.pk)
+    assert "late@" not in everything()
+    seal("default")
+    assert verified()[0] == []
+
+
+def test_without_any_sealing_the_values_are_emptied_too(ada: User) -> None:
+    for model in (AuditLeaf, AuditCheckpoint):
+        model.objects.all().delete()
+    erase(ada.pk)
+    assert not [secret for secret in SECRETS if secret in everything()]
+    assert not AuditCheckpoint.objects.exists()
+
+
+def test_erasing_leaves_events_as_immutable_as_they_were(ada: User) -> None:
+    erase(ada.pk)
+    with pytest.raises(ImmutableEvent):
+        AuditEvent.objects.update(object_repr="eve")
+    with pytest.raises(ImmutableEvent):
+        AuditEvent._base_manager.update(object_repr="eve")
+
+
+def test_a_field_that_a_rule_calls_personal_is_erased(audit: Audit) -> None:
+    from .app.models import Category
+
+    audit({"name": "all", "model": "app.*", "personal": ["name"]})
+    category = Category.objects.create(name="Ada's things")
+    seal("default")
+    out = io.StringIO()
+    call_command("audit_erase", "--subject", "app.Category", str(category.pk), stdout=out)
+    assert "Ada" not in everything()
+
+
+@pytest.mark.parametrize("subject", [("auth.Usr", "1"), ("", "1")])
+def test_an_unknown_model_is_an_error_of_one_line(subject: Any) -> None:
+    with pytest.raises(CommandError, match="There is no model") as error:
+        call_command("audit_erase", "--subject", *subject)
+    assert error.value.returncode == 2
+
+
+def test_an_erasure_seals_its_record_at_once(ada: User) -> None:
+    erase(ada.pk)
+    record = AuditEvent.objects.get(event_type="personal_data_erased")
+    assert AuditLeaf.objects.filter(event=record.uid).exists()
+    assert verified()[0] == []
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(0, []), (5, ["erased", "erased"])])
+def test_a_record_explains_an_erasure_once_it_is_sealed(ada: User, minutes: int, found: list[str]) -> None:
+    event = AuditEvent.objects.filter(object_id=str(ada.pk), event_type="create").get()
+    leaf = AuditLeaf.objects.get(event=event.uid)
+    shown = disclosure(leaf.commitments["object_repr"], "object_repr", event.object_repr)
+    marks = {**leaf.commitments, "object_repr": digest_of(shown)}
+    AuditLeaf.objects.filter(pk=leaf.pk).update(commitments=marks)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {AuditEvent._meta.db_table} SET object_repr = '' WHERE id = %s", [event.pk])
+    moment = timezone.now() - dt.timedelta(minutes=minutes)
+    make_event(event_type="personal_data_erased", data={"events": [str(event.uid)]}, recorded_at=moment)
+    assert verified()[0] == found

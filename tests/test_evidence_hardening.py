@@ -1,0 +1,179 @@
+"""Hardening: the application's role can only add to the audit log, and everything else works as before."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from django_signal_audit.checks import check_evidence
+from django_signal_audit.evidence.sealing import seal
+from django_signal_audit.evidence.verification import Verifier
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditPrune, AuditReceipt
+from django_signal_audit.models.guards import guarded_tables
+
+from .app.models import Category
+from .conftest import Audit
+from .samples import make_event
+
+# MariaDB ends a transaction at each statement that makes a trigger.
+pytestmark = pytest.mark.django_db(transaction=True)
+has_roles = pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no roles")
+
+
+def harden(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("audit_harden", *arguments, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+def role_name() -> str:
+    """Return the name of a role of this process: servers have one list of roles for all databases."""
+    return f"dsa_{connection.settings_dict['NAME']}"
+
+
+def sql(statement: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+@pytest.fixture
+def hardened(audit: Audit) -> Iterator[None]:
+    audit(EVIDENCE={"INTERVAL": "60s"})
+    harden("--apply")
+    yield
+    harden("--apply", "--remove")
+
+
+@pytest.fixture
+def role(audit: Audit) -> Iterator[str]:
+    """Make a role, and harden for it."""
+    audit(EVIDENCE={"INTERVAL": "60s"})
+    kind, name = "USER" if connection.vendor == "mysql" else "ROLE", role_name()
+    sql(f"CREATE {kind} {name}")
+    harden("--apply", "--role", name)
+    yield name
+    harden("--apply", "--remove")
+    if kind == "ROLE":
+        sql(f"DROP OWNED BY {name}")
+    sql(f"DROP {kind} {name}")
+
+
+def found() -> list[str]:
+    return [message.id.rpartition(".")[2] for message in check_evidence(databases=["default"])]
+
+
+def test_it_prints_and_changes_nothing(audit: Audit) -> None:
+    audit()
+    text = harden()
+    assert text.count("CREATE TRIGGER") == 2 * len(guarded_tables())
+    assert all(line.endswith(";") for line in text.splitlines())
+    make_event()
+    sql(f"DELETE FROM {AuditEvent._meta.db_table}")
+
+
+@pytest.mark.parametrize("model", [AuditEvent, AuditLeaf, AuditCheckpoint, AuditPrune])
+def test_nothing_is_changed_or_deleted_by_sql(hardened: None, model: Any) -> None:
+    make_event()
+    seal("default")
+    AuditEvent.objects.prune()
+    table, column = model._meta.db_table, connection.ops.quote_name(model._meta.pk.column)
+    for statement in (f"UPDATE {table} SET {column} = {column} + 1000", f"DELETE FROM {table}"):
+        with pytest.raises(DatabaseError, match="only added to"):
+            sql(statement)
+
+
+def test_recording_sealing_pruning_and_erasing_go_on(hardened: None) -> None:
+    user = User.objects.create(username="ada")
+    category = Category.objects.create(name="a")
+    category.name = "b"
+    category.save()
+    make_event(recorded_at=timezone.now(), object_id=str(user.pk), model="auth.user", object_repr="ada")
+    seal("default")
+    assert AuditEvent.objects.filter(model="app.category").prune() == 2
+    call_command("audit_erase", "--subject", "auth.User", str(user.pk), "--skip-checks", stdout=io.StringIO())
+    assert not AuditEvent.objects.filter(object_repr="ada").exists()
+    assert list(Verifier("default").findings()) == []
+    with pytest.raises(DatabaseError, match="only added to"):
+        sql(f"DELETE FROM {AuditEvent._meta.db_table}")
+
+
+def test_what_was_hardened_can_be_hardened_again_and_undone(hardened: None) -> None:
+    harden("--apply")
+    make_event()
+    harden("--apply", "--remove")
+    sql(f"DELETE FROM {AuditEvent._meta.db_table}")
+    assert not AuditEvent.objects.exists()
+
+
+def test_flush_empties_the_tables_where_nobody_hardened_them(audit: Audit) -> None:
+    audit()
+    make_event()
+    call_command("flush", "--no-input", verbosity=0)
+    assert not AuditEvent.objects.exists()
+
+
+@has_roles
+class TestRole:
+    @pytest.fixture(autouse=True)
+    def as_role(self, role: str) -> Iterator[None]:
+        """Be the role in the test."""
+        make_event(recorded_at=timezone.now())
+        seal("default")
+        if connection.vendor == "postgresql":
+            sql(f"SET ROLE {role}")
+            yield
+            sql("RESET ROLE")
+            return
+        user, connection.settings_dict["USER"] = connection.settings_dict["USER"], role
+        connection.close()
+        yield
+        connection.settings_dict["USER"] = user
+        connection.close()
+
+    def test_it_records_and_seals(self) -> None:
+        Category.objects.create(name="a").delete()
+        assert seal("default").sealed == 2
+        assert list(Verifier("default").findings()) == []
+
+    @pytest.mark.parametrize("model", [AuditEvent, AuditLeaf, AuditCheckpoint, AuditPrune, AuditReceipt])
+    def test_it_changes_and_deletes_nothing(self, model: Any) -> None:
+        table, column = model._meta.db_table, connection.ops.quote_name(model._meta.pk.column)
+        allow = "SET @dsa_allows = 1" if connection.vendor == "mysql" else "SET django_signal_audit.allows = 'on'"
+        sql(allow)
+        for statement in (
+            f"UPDATE {table} SET {column} = {column} + 1000",
+            f"DELETE FROM {table}",
+            f"TRUNCATE TABLE {table}",
+            f"DROP TABLE {table}",
+        ):
+            with pytest.raises(DatabaseError, match=r"denied|must be owner"):
+                sql(statement)
+
+    def test_no_check_complains_of_it(self) -> None:
+        assert found() == []
+
+
+def test_checks_name_a_database_that_is_not_hardened_and_a_seal_that_is_late(audit: Audit) -> None:
+    audit()
+    make_event(recorded_at=timezone.now())
+    assert found() == []
+    audit(EVIDENCE={"INTERVAL": "60s"})
+    assert found() == ["W068"]
+    make_event()
+    assert found() == ["W068", "W069"]
+    seal("default")
+    assert found() == ["W068"]
+
+
+@pytest.mark.parametrize("name", ["x; DROP", "x'y", "a b", "@"])
+def test_what_is_no_role_is_one_line_and_2(name: str) -> None:
+    with pytest.raises(CommandError) as error:
+        harden("--role", name)
+    assert error.value.returncode == 2

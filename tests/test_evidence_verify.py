@@ -1,0 +1,517 @@
+"""The tamper matrix: whatever somebody does to the tables by SQL is found and named, and nothing clean is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+
+from django_signal_audit.evidence.config import get_signer
+from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
+from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note
+from django_signal_audit.evidence.sealing import Sealer, seal
+from django_signal_audit.evidence.tree import leaf_hash
+from django_signal_audit.evidence.verification import Finding, Verifier
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
+
+from .conftest import Audit
+from .processes.stage import THOROUGH
+from .samples import make_event
+
+pytest.importorskip("cryptography")
+pytestmark = pytest.mark.django_db
+
+EVENTS, LEAVES = AuditEvent._meta.db_table, AuditLeaf._meta.db_table
+CHECKPOINTS = AuditCheckpoint._meta.db_table
+KEY = PrivateKey.generate("django-signal-audit")
+# First, last, at the boundaries of batches of five, and anywhere.
+PLACES = tuple(range(23)) if THOROUGH else (0, 4, 5, 9, 22, random.Random(7).randrange(23))
+
+
+def key() -> str:
+    return KEY
+
+
+@pytest.fixture(autouse=True)
+def sealed(audit: Audit) -> None:
+    """Seal 23 events in batches of five, signed."""
+    audit(EVIDENCE={"KEY": "tests.test_evidence_verify.key"})
+    for number in range(23):
+        values = (
+            {"changes": {"email": [f"{number}@example.com", None], "price": ["1.00", "2.00"]}} if number % 2 else {}
+        )
+        make_event(recorded_at=timezone.now(), object_id=str(number), model="app.product", **values)
+    seal("default", batch_size=5)
+
+
+def sql(statement: str, *values: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def found(**options: Any) -> list[Finding]:
+    return list(Verifier("default", **options).findings())
+
+
+def kinds(findings: list[Finding]) -> set[str]:
+    return {finding.kind for finding in findings}
+
+
+def leaf_at(index: int) -> tuple[Any, str]:
+    """Return the uid of an event as the database holds it, and as text."""
+    uid = AuditLeaf.objects.get(index=index).event
+    return AuditLeaf._meta.get_field("event").get_db_prep_value(uid, connection), str(uid)
+
+
+def notes() -> list[str]:
+    return list(AuditCheckpoint.objects.order_by("size").values_list("note", flat=True))
+
+
+def rebuild(*, start: int, signer: Any) -> None:
+    """Seal everything again from a leaf on, as somebody who holds the database, and perhaps the key, can do."""
+    with transaction.atomic():
+        AuditCheckpoint.objects.filter(size__gt=start).delete()
+        AuditLeaf.objects.filter(index__gte=start).delete()
+    sealer = Sealer("default", batch_size=5, is_full=True)
+    from django_signal_audit.evidence import sealing
+
+    original, sealing.get_signer = sealing.get_signer, lambda: signer
+    try:
+        sealer.run()
+    finally:
+        sealing.get_signer = original
+
+
+def test_what_nobody_touched_has_no_finding() -> None:
+    verifier = Verifier("default")
+    assert list(verifier.findings()) == []
+    assert (verifier.verdict.leaves, verifier.verdict.checkpoints, verifier.verdict.signed) == (23, 5, 5)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "object_repr = 'eve'",
+        "object_id = '999'",
+        "actor_id = 'eve'",
+        "level = 'warning'",
+        "event_type = 'delete'",
+        "source = 'import'",
+        "changes = '{}'",
+        "data = '{\"a\": 1}'",
+        "context = '[]'",
+        "correlation_id = 'x'",
+        "recorded_at = '2026-01-01 00:00:00'",
+        "signature = 7",
+        "tenant = 'north'",
+        "rules = '[\"x\"]'",
+    ],
+)
+def test_an_edited_event_is_named(place: int, change: str) -> None:
+    uid, name = leaf_at(place)
+    before = AuditEvent.objects.filter(uid=name).values().get()
+    sql(f"UPDATE {EVENTS} SET {change} WHERE uid = %s", uid)
+    if AuditEvent.objects.filter(uid=name).values().get() == before:
+        pytest.skip("it has this value already")
+    findings = found()
+    assert {(item.index, item.event) for item in findings} == {(place, name)}
+    assert "edited" in kinds(findings)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_renumbered_event_is_named(place: int) -> None:
+    uid, name = leaf_at(place)
+    sql(f"UPDATE {EVENTS} SET id = id + 100000 WHERE uid = %s", uid)
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_deleted_event_is_named(place: int) -> None:
+    uid, name = leaf_at(place)
+    sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
+    assert [(item.kind, item.index, item.event) for item in found()] == [("deleted", place, name)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_event_deleted_with_its_leaf_is_named_by_its_number(place: int) -> None:
+    uid, _name = leaf_at(place)
+    sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
+    sql(f"DELETE FROM {LEAVES} WHERE event = %s", uid)
+    findings = found()
+    assert findings, "nothing was found"
+    assert {item.kind for item in findings} <= {"leaf", "deleted"}
+    assert findings[0].index == place or (place == 0 and findings[0].index in (0, 1))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_event_edited_with_its_leaf_contradicts_the_checkpoint(place: int) -> None:
+    uid, name = leaf_at(place)
+    sql(f"UPDATE {EVENTS} SET correlation_id = 'x' WHERE uid = %s", uid)
+    row = AuditEvent.objects.filter(uid=name).values_list(*COLUMNS).get()
+    leaf = AuditLeaf.objects.get(index=place)
+    digest = leaf_hash(leaf_text(document_of(row), leaf.commitments).encode())
+    sql(f"UPDATE {LEAVES} SET hash = %s WHERE event = %s", digest, uid)
+    [finding] = found()
+    assert (finding.kind, finding.index) == ("root", min((place // 5 + 1) * 5, 23))
+
+
+@pytest.mark.parametrize("place", PLACES[:3])
+def test_leaves_that_change_places_contradict_the_checkpoint(place: int) -> None:
+    (one, _), (other, _) = leaf_at(place), leaf_at(place + 6)
+    sql(f"UPDATE {LEAVES} SET {connection.ops.quote_name('index')} = 500 WHERE event = %s", one)
+    sql(f"UPDATE {LEAVES} SET {connection.ops.quote_name('index')} = %s WHERE event = %s", place, other)
+    sql(f"UPDATE {LEAVES} SET {connection.ops.quote_name('index')} = %s WHERE event = %s", place + 6, one)
+    assert "root" in kinds(found())
+
+
+@pytest.mark.parametrize("place", [0, 4, 22])
+def test_salts_that_are_gone_are_an_edit(place: int) -> None:
+    uid, name = leaf_at(place)
+    sql(f"UPDATE {LEAVES} SET commitments = '{{}}' WHERE event = %s", uid)
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+def test_values_erased_without_a_record_are_named() -> None:
+    uid, name = leaf_at(3)
+    leaf = AuditLeaf.objects.get(index=3)
+    row = AuditEvent.objects.filter(uid=name).values_list(*COLUMNS).get()
+    from django_signal_audit.evidence.leaf import digest_of, disclosure, value_at
+
+    marks = {
+        path: digest_of(disclosure(salt, path, value_at(document_of(row), path)))
+        for path, salt in leaf.commitments.items()
+    }
+    sql(f"UPDATE {LEAVES} SET commitments = %s WHERE event = %s", json.dumps(marks), uid)
+    sql(f"UPDATE {EVENTS} SET object_repr = '', changes = %s WHERE uid = %s",
+        json.dumps({"email": [{"$masked": "erased"}, None], "price": ["1.00", "2.00"]}), uid)  # fmt: skip
+    assert [(item.kind, item.event) for item in found()] == [("erased", name)]
+
+
+def test_history_that_is_older_than_its_sealing_is_not_back_dated() -> None:
+    for model in (AuditLeaf, AuditCheckpoint):
+        model.objects.all().delete()
+    for days in range(40, 0, -3):
+        make_event(recorded_at=timezone.now() - dt.timedelta(days=days), id=-days)
+    seal("default", batch_size=4)
+    assert found() == []
+
+
+def test_an_event_written_in_the_past_is_named() -> None:
+    make_event(recorded_at=timezone.now() - dt.timedelta(days=3))
+    seal("default", is_full=True)
+    assert [(item.kind, item.index) for item in found()] == [("backdated", 23)]
+
+
+def test_imported_events_are_not_back_dated_and_are_counted() -> None:
+    make_event(id=-3, recorded_at=dt.datetime(2001, 1, 1, tzinfo=dt.UTC), source="import")
+    seal("default")
+    verifier = Verifier("default")
+    assert list(verifier.findings()) == []
+    assert verifier.verdict.imported == 1
+
+
+@pytest.mark.parametrize("size", [5, 20, 23])
+def test_a_truncated_tail_is_named_where_the_checkpoints_are_left(size: int) -> None:
+    keep = size - 1
+    for event in AuditLeaf.objects.filter(index__gte=keep).values_list("event", flat=True):
+        uid = AuditLeaf._meta.get_field("event").get_db_prep_value(event, connection)
+        sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
+    AuditLeaf.objects.filter(index__gte=keep).delete()
+    findings = found()
+    assert kinds(findings) == {"leaf"}
+    assert [item.index for item in findings] == list(range(keep, 23))
+
+
+def test_a_checkpoint_that_is_gone_is_named_by_the_leaves_it_added() -> None:
+    AuditCheckpoint.objects.filter(size=23).delete()
+    assert {(item.kind, item.index) for item in found()} == {("truncated", 20), ("truncated", 21), ("truncated", 22)}
+
+
+def restore_backup() -> None:
+    """Take the database back to where it had ten leaves."""
+    for event in AuditLeaf.objects.filter(index__gte=10).values_list("event", flat=True):
+        uid = AuditLeaf._meta.get_field("event").get_db_prep_value(event, connection)
+        sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
+    AuditLeaf.objects.filter(index__gte=10).delete()
+    AuditCheckpoint.objects.filter(size__gt=10).delete()
+
+
+def test_a_restored_backup_contradicts_one_anchored_checkpoint() -> None:
+    anchored = notes()[-1:]
+    restore_backup()
+    assert found() == []
+    assert [(item.kind, item.index) for item in found(held=anchored)] == [("truncated", 23)]
+
+
+def test_a_restored_backup_that_has_grown_again_contradicts_one_anchored_checkpoint() -> None:
+    anchored = notes()[-1:]
+    restore_backup()
+    for _ in range(30):
+        make_event(recorded_at=timezone.now())
+    seal("default", batch_size=7)
+    assert found() == []
+    assert [(item.kind, item.index) for item in found(held=anchored)] == [("rewritten", 23)]
+
+
+def test_history_rewritten_without_the_key_has_no_signature() -> None:
+    uid, _name = leaf_at(7)
+    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE uid = %s", uid)
+    rebuild(start=0, signer=PrivateKey(PrivateKey.generate("django-signal-audit")))
+    verifier = Verifier("default")
+    list(verifier.findings())
+    assert verifier.verdict.signed == 0
+    rebuild(start=5, signer=None)
+    assert found() == []  # nothing is signed any more, and nothing was kept elsewhere: see the guarantees
+
+
+def test_a_part_of_history_rewritten_without_the_key_is_named() -> None:
+    uid, _name = leaf_at(7)
+    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE uid = %s", uid)
+    rebuild(start=5, signer=None)
+    findings = found()
+    assert kinds(findings) == {"signature"}
+    assert min(item.index or 0 for item in findings) == 10
+
+
+def test_history_rewritten_with_the_key_contradicts_one_anchored_checkpoint() -> None:
+    anchored = notes()[2:3]
+    uid, _name = leaf_at(7)
+    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE uid = %s", uid)
+    rebuild(start=0, signer=get_signer())
+    assert found() == []
+    assert [(item.kind, item.index) for item in found(held=anchored)] == [("rewritten", 15)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kind"),
+    [("root", b"x" * 32, "checkpoint"), ("stack", b"y" * 32, "checkpoint"), ("note", "nothing\n", "signature")],
+)
+def test_a_changed_checkpoint_is_named(column: str, value: object, kind: str) -> None:
+    sql(f"UPDATE {CHECKPOINTS} SET {column} = %s WHERE size = 10", value)
+    findings = found()
+    assert kind in kinds(findings)
+    assert {item.index for item in findings} == {10}
+
+
+def test_the_time_of_a_checkpoint_is_signed() -> None:
+    later = AuditCheckpoint.objects.get(size=10).sealed_at + dt.timedelta(microseconds=1)
+    AuditCheckpoint.objects.filter(size=10).update(sealed_at=later)
+    assert [(item.kind, item.index) for item in found()] == [("checkpoint", 10)]
+
+
+@pytest.mark.parametrize("began", [0, 5, "nothing", None])
+def test_an_insertion_is_not_hidden_by_the_claim_that_an_old_log_was_searched(began: object) -> None:
+    make_event(recorded_at=timezone.now() - dt.timedelta(days=30))
+    seal("default")
+    assert kinds(found()) == {"backdated"}
+    for checkpoint in AuditCheckpoint.objects.filter(size__gt=10):
+        checkpoint.horizon["began"] = began
+        checkpoint.save(update_fields=["horizon"])
+    assert "checkpoint" in kinds(found())
+
+
+def test_checkpoints_of_early_versions_which_did_not_sign_their_times_verify() -> None:
+    signer = get_signer()
+    for checkpoint in AuditCheckpoint.objects.all():
+        text = str(Checkpoint("django-signal-audit", checkpoint.size, bytes(checkpoint.root)))
+        AuditCheckpoint.objects.filter(size=checkpoint.size).update(note=sign_note(text, signer))
+    assert found() == []
+
+
+def test_a_forged_checkpoint_is_named() -> None:
+    other = PrivateKey(PrivateKey.generate("django-signal-audit"))
+    forged = sign_note(str(Checkpoint("django-signal-audit", 10, b"x" * 32)), other)
+    sql(f"UPDATE {CHECKPOINTS} SET note = %s WHERE size = 10", forged)
+    assert kinds(found()) == {"checkpoint"}
+
+
+def test_several_findings_do_not_hide_each_other() -> None:
+    first, name = leaf_at(2)
+    sql(f"UPDATE {EVENTS} SET level = 'critical' WHERE uid = %s", first)
+    gone, gone_name = leaf_at(21)
+    sql(f"DELETE FROM {EVENTS} WHERE uid = %s", gone)
+    sql(f"UPDATE {CHECKPOINTS} SET root = %s WHERE size = 15", b"x" * 32)
+    findings = found()
+    assert {(item.index, item.event) for item in findings if item.event} == {(2, name), (21, gone_name)}
+    assert "checkpoint" in kinds(findings)
+
+
+@pytest.mark.parametrize("size", [5, 15, 20])
+def test_an_auditor_who_holds_a_checkpoint_verifies_only_what_came_after(size: int) -> None:
+    since = Checkpoint.of("\n".join(notes()[size // 5 - 1].split("\n")[:3]) + "\n")
+    verifier = Verifier("default", since=since)
+    assert list(verifier.findings()) == []
+    assert verifier.verdict.leaves == 23 - size
+    uid, name = leaf_at(22)
+    sql(f"UPDATE {EVENTS} SET level = 'critical' WHERE uid = %s", uid)
+    assert {item.event for item in found(since=since)} == {name}
+    rebuild(start=0, signer=get_signer())
+    changed = Checkpoint(since.origin, since.size, b"z" * 32)
+    assert "rewritten" in kinds(found(since=changed))
+
+
+def test_a_sample_finds_what_is_wrong_in_the_batches_that_it_meets() -> None:
+    verifier = Verifier("default")
+    assert list(verifier.sample(5)) == []
+    sql(f"UPDATE {EVENTS} SET level = 'critical'")
+    assert kinds(list(Verifier("default").sample(3))) == {"edited"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "left"),
+    [(f"UPDATE {EVENTS} SET actor_repr = 'eve' WHERE uid = %s", 1), (f"DELETE FROM {EVENTS} WHERE uid = %s", 0)],
+)
+def test_what_is_not_sealed_yet_can_be_changed_and_deleted_unseen(statement: str, left: int) -> None:
+    event = make_event(recorded_at=timezone.now())
+    sql(statement, AuditEvent._meta.get_field("uid").get_db_prep_value(event.uid, connection))
+    verifier = Verifier("default")
+    assert list(verifier.findings()) == []
+    assert (verifier.verdict.unsealed, verifier.verdict.is_late) == (left, False)
+    seal("default")
+    assert found() == []  # the guarantees state this limit
+
+
+def test_an_event_that_is_slipped_in_with_the_present_time_is_sealed_like_any_other() -> None:
+    make_event(recorded_at=timezone.now(), object_id="999")
+    seal("default")
+    assert found() == []  # the guarantees state this limit
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_event_that_is_slipped_in_with_a_leaf_contradicts_the_checkpoint(place: int) -> None:
+    uid, _name = leaf_at(place)
+    forged = make_event(recorded_at=timezone.now())
+    row = AuditEvent.objects.filter(uid=forged.uid).values_list(*COLUMNS).get()
+    digest = leaf_hash(leaf_text(document_of(row), {}).encode())
+    sql(
+        f"UPDATE {LEAVES} SET event = %s, hash = %s, commitments = '{{}}' WHERE event = %s",
+        AuditEvent._meta.get_field("uid").get_db_prep_value(forged.uid, connection),
+        digest,
+        uid,
+    )
+    assert "root" in kinds(found())
+
+
+def verify(*arguments: str) -> tuple[int, str]:
+    out = io.StringIO()
+    try:
+        call_command("audit_verify", *arguments, stdout=out)
+    except SystemExit as end:
+        return int(str(end.code)), out.getvalue()
+    return 0, out.getvalue()
+
+
+def test_the_command_exits_with_what_was_found(audit: Audit, tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    anchors = {
+        "file": {"BACKEND": "django_signal_audit.evidence.anchors.file.FileAnchor", "OPTIONS": {"path": str(path)}}
+    }
+    audit(EVIDENCE={"KEY": "tests.test_evidence_verify.key", "ANCHORS": anchors})
+    call_command("audit_seal", stdout=io.StringIO())
+    code, text = verify()
+    assert (code, text.splitlines()[0]) == (0, "23 events and 5 checkpoints verified, 0 differences.")
+    make_event(recorded_at=timezone.now() - dt.timedelta(hours=1))
+    assert verify()[0] == 3
+    uid, name = leaf_at(3)
+    sql(f"UPDATE {EVENTS} SET level = 'critical' WHERE uid = %s", uid)
+    code, text = verify("--format", "json")
+    record = json.loads(text)
+    assert code == 1
+    assert {item["event"] for item in record["findings"]} == {name}
+    path.write_text("garbage")
+    with pytest.raises(CommandError) as error:
+        verify()
+    assert error.value.returncode == 2
+
+
+def test_the_command_says_that_nothing_was_signed(audit: Audit) -> None:
+    audit()
+    rebuild(start=0, signer=None)
+    code, text = verify()
+    assert code == 0
+    assert "No checkpoint has a signature" in text
+
+
+def test_small_checkpoints_share_their_queries(django_assert_max_num_queries: Callable[..., Any]) -> None:
+    for _ in range(40):
+        make_event(recorded_at=timezone.now())
+        seal("default")
+    verifier = Verifier("default")
+    with django_assert_max_num_queries(16):
+        assert list(verifier.findings()) == []
+    assert (verifier.verdict.leaves, verifier.verdict.checkpoints) == (63, 45)
+
+
+@pytest.mark.parametrize("signer", [None, PrivateKey(PrivateKey.generate("django-signal-audit"))])
+def test_all_of_history_rewritten_without_the_key_contradicts_one_checkpoint(signer: Any) -> None:
+    kept = notes()[2:3]
+    uid, _name = leaf_at(7)
+    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE uid = %s", uid)
+    rebuild(start=0, signer=signer)
+    verifier = Verifier("default", held=kept)
+    assert [(item.kind, item.index) for item in verifier.findings()] == [("rewritten", 15)]
+    assert verifier.verdict.signed == 0
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_event_that_is_edited_is_not_called_back_dated(place: int) -> None:
+    uid, _name = leaf_at(place)
+    sql(f"UPDATE {EVENTS} SET recorded_at = '2001-01-01 00:00:00' WHERE uid = %s", uid)
+    assert kinds(found()) == {"edited"}
+
+
+def test_an_event_of_the_future_is_named_as_such() -> None:
+    make_event(recorded_at=timezone.now() + dt.timedelta(days=3))
+    seal("default")
+    assert [(item.kind, item.index) for item in found()] == [("postdated", 23)]
+
+
+def test_a_log_that_a_wrong_clock_kept_before_it_was_sealed_is_not_back_dated() -> None:
+    for model in (AuditLeaf, AuditCheckpoint):
+        model.objects.all().delete()
+    for days in (40, 39, 8, 37, 36, 35):
+        make_event(recorded_at=timezone.now() - dt.timedelta(days=days))
+    seal("default", batch_size=2, is_full=True)
+    assert found() == []
+    make_event(recorded_at=timezone.now() - dt.timedelta(days=34))
+    seal("default", is_full=True)
+    assert kinds(found()) == {"backdated"}
+
+
+def test_what_is_no_json_any_more_is_an_edit_and_hides_nothing_else() -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("the column takes nothing but JSON")
+    sql("PRAGMA ignore_check_constraints = ON")
+    try:
+        (one, name), (other, other_name) = leaf_at(3), leaf_at(11)
+        sql(f"UPDATE {EVENTS} SET changes = 'none' WHERE uid = %s", one)
+        sql(f"UPDATE {LEAVES} SET commitments = '[7]' WHERE event = %s", other)
+        assert {(item.kind, item.event) for item in found()} == {("edited", name), ("edited", other_name)}
+    finally:
+        sql("PRAGMA ignore_check_constraints = OFF")
+
+
+def test_checkpoints_of_other_logs_in_the_same_anchor_are_left_out(audit: Audit, tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    other = str(Checkpoint("django-signal-audit/other", 99, b"x" * 32))
+    path.write_text(f"{other}\n\n{notes()[-1]}\n\n")
+    anchors = {
+        "file": {"BACKEND": "django_signal_audit.evidence.anchors.file.FileAnchor", "OPTIONS": {"path": str(path)}}
+    }
+    audit(EVIDENCE={"KEY": "tests.test_evidence_verify.key", "ANCHORS": anchors})
+    code, text = verify("--format", "json")
+    assert (code, json.loads(text)["anchored"]) == (0, 1)
+    (tmp_path / "other").write_text(other)
+    with pytest.raises(CommandError, match="another log") as error:
+        verify("--checkpoint", str(tmp_path / "other"))
+    assert error.value.returncode == 2

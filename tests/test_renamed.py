@@ -1,0 +1,270 @@
+"""Models and fields that were renamed: their history goes on, and ``check`` names what isn't mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import Client
+
+from django_signal_audit import history_of
+from django_signal_audit.checks import check_plugins, check_rules
+from django_signal_audit.events.values import mask
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.replay.replay import Replay
+from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.registry import get_registry
+
+from .app.models import Category, Product, Restaurant, Tag
+from .conftest import Audit, events, last
+from .model_admins import registered
+from .revert_pages import address, page_of, text_of
+from .samples import make_event
+from .small_project import SmallProject
+
+RENAMED = {
+    "app.Ware": "app.Article",
+    "app.Article": "app.Product",
+    "app.Ware.title": "app.Ware.label",
+    "app.Article.label": "app.Product.name",
+    "app.Product.key": "app.Product.api_token",
+    "app.Product.labels": "app.Product.tags",
+}
+
+
+def problems(renamed: Any) -> dict[str, str]:
+    return {str(one.id).rpartition(".")[2]: f"{one.msg} {one.hint}" for one in check_plugins() if "RENAMED" in one.msg}
+
+
+@pytest.mark.django_db
+class TestHistory:
+    @pytest.fixture
+    def tea(self, audit: Audit) -> Product:
+        """Make a product with events from before and after."""
+        audit({"name": "all", "model": "app.Tag"}, RENAMED=RENAMED)
+        tea = Product.objects.create(pk=7, name="Green tea", stock=2)
+        tag = Tag.objects.create(name="t")
+        Product.tags.through.objects.create(product=tea, tag=tag)
+        every = {field.name: None for field in Product._meta.concrete_fields if field.name not in ("id", "name")}
+        values: dict[str, Any] = {**every, "price": "0.00", "stock": 1, "is_active": True, "attributes": {}}
+        values |= {"photo": "", "api_token": "", "modified": tea.modified.isoformat().replace("+00:00", "+00:00")}
+        start = {**{name: [None, value] for name, value in values.items()}, "title": [None, "Tea"]}
+        make_event(event_type="create", model="app.ware", object_id="7", changes=start)
+        make_event(
+            event_type="m2m", model="app.article", object_id="7", changes={"labels": {"added": [tag.pk], "removed": []}}
+        )
+        make_event(event_type="update", model="app.article", object_id="7", changes={"label": ["Tea", "Green tea"]})
+        make_event(event_type="update", model="app.product", object_id="7", changes={"stock": [1, 2]})
+        audit({"name": "all", "model": "app.*"}, RENAMED=RENAMED)
+        return tea
+
+    def test_states_and_replay_follow(self, tea: Product) -> None:
+        state = AuditEvent.objects.state_of(Product, 7) or {}
+        assert (state["name"], state["stock"], len(state["tags"])) == ("Green tea", 2, 1)
+        assert not {"title", "label", "labels"} & state.keys()
+        plan = get_registry().plans[Product]
+        assert list(Replay([plan], "default").differences()) == []
+        assert [item.field for item in Replay([plan], "default").left_out()] == []
+
+    def test_the_history_has_the_names_of_today(self, tea: Product) -> None:
+        versions = list(history_of(tea))
+        assert [version.event.model for version in versions] == [
+            "app.ware",
+            "app.article",
+            "app.article",
+            "app.product",
+        ]
+        assert [(version.values or {})["name"] for version in versions] == ["Tea", "Tea", "Green tea", "Green tea"]
+        assert versions[2].event.field_changes == {"name": ("Tea", "Green tea")}
+        assert versions[1].event.m2m_changes["tags"].added == (Tag.objects.get().pk,)
+        assert AuditEvent.objects.for_object(tea).count() == AuditEvent.objects.for_model(Product).count() == 4
+        assert versions[0].event.model_class is Product
+
+    def test_pages_show_search_and_revert_it(self, tea: Product) -> None:
+        client = Client()
+        client.force_login(User.objects.create_superuser("root"))
+        renamed = AuditEvent.objects.get(event_type="update", model="app.article")
+        with registered(Product, admin.ModelAdmin):
+            for query in (
+                "model:app.product",
+                "field:name",
+                "model:app.product field:name",
+                "model:app.ware",
+                "object:7",
+            ):
+                html = client.get("/admin/django_signal_audit/auditevent/", {"q": query}).content.decode()
+                assert f"/auditevent/{renamed.pk}/" in html, query
+            for label in ("app.product", "app.ware"):
+                html = client.get(f"/admin/django_signal_audit/auditevent/history/{label}/7/").content.decode()
+                assert "Green tea" in html
+                assert f"/auditevent/{renamed.pk}/" in html
+            assert address(renamed) in text_of(client.get(page_of(renamed)))
+            newest = AuditEvent.objects.get(event_type="update", model="app.product")
+            assert page_of(renamed) in text_of(client.get(page_of(newest)))
+            assert client.post(address(renamed)).status_code == 302
+        tea.refresh_from_db()
+        assert tea.name == "Tea"
+        assert (last().model, last().changes["name"]) == ("app.product", ["Green tea", "Tea"])
+
+    def test_tags_are_tried_under_the_former_names(self, tea: Product, audit: Audit) -> None:
+        Product.objects.filter(pk=7).update(api_token="hunter2")
+        plan = get_registry().plans[Product]
+        assert list(Replay([plan], "default").differences()) == []
+        tag = mask(("app.ware", "7", "key"), "hunter2")
+        make_event(event_type="update", model="app.ware", object_id="7", changes={"key": ["", tag]})
+        assert list(Replay([plan], "default").differences()) == []
+        other = mask(("app.ware", "7", "key"), "hunter3")
+        make_event(event_type="update", model="app.ware", object_id="7", changes={"key": ["", other]})
+        assert [one.field for one in Replay([plan], "default").differences()] == ["api_token"]
+
+    def test_a_prune_leaves_one_starting_point_with_the_names_of_today(self, tea: Product) -> None:
+        AuditEvent.objects.filter(object_id="7").exclude(model="app.product").prune()
+        start = events(object_id="7")[0]
+        assert (start.model, start.changes["name"]) == ("app.product", [None, "Green tea"])
+        assert list(Replay([get_registry().plans[Product]], "default").differences()) == []
+
+    def test_reports_find_it(self, tea: Product) -> None:
+        assert EventFilter(model="app.product").find("default").count() == 4
+
+    def test_without_the_setting_it_is_another_object(self, tea: Product, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.*"})
+        assert AuditEvent.objects.for_object(tea).count() == 1
+        assert "name" not in (AuditEvent.objects.state_of(Product, 7) or {})
+
+    def test_inherited_fields_follow_too(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.*"}, RENAMED={"app.Place.title": "app.Place.name"})
+        inn = Restaurant.objects.create(name="Inn")
+        make_event(
+            event_type="update", model="app.restaurant", object_id=str(inn.pk), changes={"title": ["Inn", "Bar"]}
+        )
+        state = AuditEvent.objects.state_of(Restaurant, inn.pk) or {}
+        assert state["name"] == "Bar"
+        assert Category.objects.count() == 0
+
+
+class TestCheck:
+    @pytest.mark.parametrize(
+        ("renamed", "code", "said"),
+        [
+            ({"app.Ware": "app.Prodct"}, "E083", "Product"),
+            ({"app.Ware": "Product"}, "E083", "app_label.OldModel"),
+            ({"app.Ware.title": "app.Product"}, "E083", "app_label.Model.new"),
+            ({"app.Ware": "app.Product", "app.Ware.title": "app.Tag.name"}, "E083", "another model"),
+            ({"app.Product.title": "app.Product.nam"}, "E083", "name"),
+            ({"app.A": "app.B", "app.B": "app.A"}, "E084", "circle"),
+            ({"app.A": "app.A"}, "E084", "circle"),
+            ({"app.Product.a": "app.Product.b", "app.Product.b": "app.Product.a"}, "E084", "circle"),
+            ({"app.Tag": "app.Product"}, "E085", "events of both would mix"),
+            ({"app.Product.stock": "app.Product.name"}, "E085", "values of both would mix"),
+            ({"app.Ware": 3}, "E003", "former to new labels"),
+            (["app.Ware"], "E003", "former to new labels"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, audit: Audit, renamed: Any, code: str, said: str) -> None:
+        audit(RENAMED=renamed)
+        found = [*check_plugins(), *check_rules()]
+        [problem] = [one for one in found if code in str(one.id)][:1]
+        assert "RENAMED" in problem.msg
+        assert said in f"{problem.msg} {problem.hint}"
+
+    def test_right_entries_have_no_problem(self, audit: Audit) -> None:
+        audit(RENAMED=RENAMED)
+        assert problems(RENAMED) == {}
+
+    def test_an_entry_with_a_mistake_changes_nothing(self, audit: Audit) -> None:
+        audit(RENAMED={"app.Tag": "app.Product", "app.A": "app.B", "app.B": "app.A"})
+        assert AuditEvent(model="app.tag").model_class is Tag
+        assert AuditEvent(model="app.a").model_class is None
+
+
+MODELS_BEFORE = """
+class Tag(models.Model):
+    name = models.CharField(max_length=20)
+
+
+class Article(models.Model):
+    title = models.CharField(max_length=20)
+    api_token = models.CharField(max_length=20, default="s3cret")
+    marks = models.ManyToManyField(Tag)
+"""
+MODELS_AFTER = MODELS_BEFORE.replace("Article", "Product").replace("title", "name").replace("marks", "tags")
+TABLES = """
+    migrations.CreateModel("Tag", [
+        ("id", models.BigAutoField(primary_key=True)), ("name", models.CharField(max_length=20)),
+    ]),
+    migrations.CreateModel("Article", [
+        ("id", models.BigAutoField(primary_key=True)), ("title", models.CharField(max_length=20)),
+        ("api_token", models.CharField(max_length=20, default="s3cret")),
+        ("marks", models.ManyToManyField("shop.Tag")),
+    ]),
+"""
+FILL = """
+def fill(apps, schema_editor):
+    Article = apps.get_model("shop", "Article")
+    one = Article.objects.create(title="made before")
+    one.marks.add(apps.get_model("shop", "Tag").objects.create(name="t"))
+    Article.objects.filter(title="Tea").update(title="Tea, changed before")
+"""
+RENAMES = """
+    migrations.RenameModel("Article", "Product"),
+    migrations.RenameField("Product", "title", "name"), migrations.RenameField("Product", "marks", "tags"),
+"""
+MAPPED = """
+SIGNAL_AUDIT["RENAMED"] = {
+    "shop.Article": "shop.Product", "shop.Product.title": "shop.Product.name", "shop.Product.marks": "shop.Product.tags"
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.django_db
+def test_a_project_that_renames_keeps_its_history(small_project: Callable[..., SmallProject]) -> None:
+    project = small_project(MODELS_BEFORE, TABLES)
+    project.run("migrate", "--verbosity", "0")
+    project.python("Article.objects.create(title='Tea')")
+    project.add_migration(2, "migrations.RunPython(fill)", FILL)
+    project.add_migration(3, RENAMES)
+    project.write("shop/models.py", "from django.db import models\n" + MODELS_AFTER)
+    said = project.start("-m", "django", "check").stderr
+    assert said.count("W083") == 3
+    for line in (
+        '"shop.Article": "shop.Product"',
+        '"shop.Product.title": "shop.Product.name"',
+        '"shop.Product.marks": "shop.Product.tags"',
+    ):
+        assert f"Add {line}." in said
+    with (project.path / "project.py").open("a") as file:
+        file.write(MAPPED)
+    assert "W083" not in project.start("-m", "django", "check").stderr
+    project.run("migrate", "--verbosity", "0")
+    project.run("audit_replay", "--check")
+    assert project.python(
+        "print([(e.event_type, e.model) for e in AuditEvent.objects.for_model(Product).order_by('id')])"
+    ) == str(
+        [("create", "shop.article"), ("create", "shop.article"), ("m2m", "shop.article"), ("update", "shop.article")]
+    )
+    assert (
+        project.python(
+            "p = Product.objects.first(); p.name = 'Green tea'; p.save(); "
+            "print(AuditEvent.objects.state_of(Product, p.pk)['name'], AuditEvent.objects.for_object(p).count())"
+        )
+        == "Green tea 3"
+    )
+    project.run("audit_replay", "--check")
+    assert "s3cret" not in project.python("print([e.changes for e in AuditEvent.objects.all()])")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.django_db
+def test_names_that_never_were_are_named(small_project: Callable[..., SmallProject]) -> None:
+    renamed = 'SIGNAL_AUDIT["RENAMED"] = {"shop.Artcle": "shop.Article", "shop.Article.titel": "shop.Article.title"}\n'
+    project = small_project(MODELS_BEFORE, TABLES, more=renamed)
+    said = project.start("-m", "django", "check").stderr
+    assert said.count("W084") == 2
+    assert "titel" in said
+    assert "artcle" in said.lower()
