@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .rules.schema import Rule
 
 if TYPE_CHECKING:
-    from .api import ahistory_of, arecord, history_of, record, suspend_auditing
+    from .api import ahistory_of, arecord, history_of, record, record_view, suspend_auditing
     from .context.propagation import audited_task
     from .context.scopes import audit_context
     from .events.changes import Change, FieldChange, M2MChange
-    from .viewing import record_view
 
 __version__ = "0.2.0"
 
@@ -40,7 +39,7 @@ _LAZY = {
     "arecord": "api",
     "history_of": "api",
     "record": "api",
-    "record_view": "viewing",
+    "record_view": "api",
     "suspend_auditing": "api",
     "Change": "events.changes",
     "FieldChange": "events.changes",

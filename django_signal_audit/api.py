@@ -71,6 +71,17 @@ async def arecord(
     return await sync_to_async(record)(event_type, obj, data=data, actor=actor, level=level)
 
 
+def record_view(obj: models.Model) -> bool:
+    """Record that the user of the request looked at an object, and return whether an event was written.
+
+    There is none if no rule asks for it, or if the user has looked at the object within the window of the rules. What
+    goes wrong is logged: nobody is kept from looking.
+    """
+    from .viewing import record_view
+
+    return record_view(obj)
+
+
 def _change(event_type: str, obj: object, data: Mapping[str, object], actor: object, level: str) -> Change:
     from .context.actors import unwrapped
 
