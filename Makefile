@@ -20,7 +20,9 @@ TOX_IN_PAIRS = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run-parallel --parallel 2 
 
 # All tests run with the newest pair of Python and Django that is installed. The oldest pair leaves out the tests that
 # are marked "slow"; one pair between them and the servers also leave out those marked "corners", which are the same on
-# every database. The other pairs wait for `make test-all`: this is to take minutes.
+# every database. Where SERVERS names a PostgreSQL, the pair between runs there and not on SQLite; where it names a
+# MariaDB, the oldest pair does, and only its "corners" run on SQLite. The other pairs wait for `make test-all`: this is
+# to take minutes.
 pair = py$(subst .,,$(1))-django$(2)
 NEWEST = $(lastword $(FOUND))
 OLDEST_PAIR = $(call pair,$(firstword $(FOUND)),52)
@@ -33,6 +35,13 @@ MIDDLE = $(or $(filter py312-django60,$(BETWEEN)),$(firstword $(BETWEEN)))
 FAST = -- -m "not slow"
 FAST_BETWEEN = -- -m "not slow and not corners"
 FAST_ON_SERVER = -- -m "server or not slow and not corners"
+FAST_CORNERS = -- -m "corners and not slow"
+SERVERS ?=
+POSTGRESQL = $(firstword $(filter postgresql:%,$(SERVERS)))
+MARIADB = $(firstword $(filter mysql:% mariadb:%,$(SERVERS)))
+# The pair that runs on each server.
+ON_POSTGRESQL = $(or $(MIDDLE),$(NEWEST_PAIR))
+ON_MARIADB = $(or $(OLDEST),$(NEWEST_PAIR))
 # What depends on neither Python nor the database runs in one environment each.
 ONCE = lint package site $(if $(CHROMIUM),browser) neighbours
 SERVER = $(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
@@ -58,22 +67,26 @@ serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0
 	@$(MANAGE) demo_login
 	@$(MANAGE) runserver $(ADDRESS)
 
-test: $(VENV)/.tox  ## Run linters, type checker and tests on SQLite: all with the newest Python, the fast ones with two others
+test: $(VENV)/.tox  ## Run linters, type checker and tests: all on SQLite with the newest Python, the fast ones with two others, and on SERVERS="URL URL"
 	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
 	@status=0; $(TOX_IN_PAIRS) -e $(call list,$(ONCE)) || status=$$?; \
 	$(TOX) -e $(NEWEST_PAIR) || status=$$?; \
-	$(if $(OLDEST),$(TOX) -e $(OLDEST) $(FAST) || status=$$?;) \
-	$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST_BETWEEN) || status=$$?;) \
-	echo; echo "Tested on SQLite: $(strip $(OLDEST) $(MIDDLE) $(NEWEST_PAIR))."; \
-	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests.";) \
-	$(if $(MIDDLE),echo "Left out with $(MIDDLE): the slow tests$(comma) and those of settings$(comma) pages and texts (tests/corners.py).";) \
+	$(if $(OLDEST),$(TOX) -e $(OLDEST) $(if $(MARIADB),$(FAST_CORNERS),$(FAST)) || status=$$?;) \
+	$(if $(MARIADB),AUDIT_TEST_DATABASE_URL=$(MARIADB) $(TOX) -e $(ON_MARIADB)-mariadb $(FAST_ON_SERVER) || status=$$?;) \
+	$(if $(POSTGRESQL),AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e $(ON_POSTGRESQL)-postgresql $(FAST_ON_SERVER) || status=$$?; \
+		AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e neighbours_postgresql -- -k tenants || status=$$?;, \
+		$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST_BETWEEN) || status=$$?;)) \
+	echo; echo "Tested: $(strip $(OLDEST) $(if $(POSTGRESQL),,$(MIDDLE)) $(NEWEST_PAIR)) on SQLite$(if $(MARIADB),$(comma) $(ON_MARIADB) on MariaDB)$(if $(POSTGRESQL),$(comma) $(ON_POSTGRESQL) on PostgreSQL)."; \
+	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests$(if $(MARIADB), that are not about databases).";) \
+	$(if $(MIDDLE),echo "Left out with $(MIDDLE): the slow tests$(if $(POSTGRESQL), that are not about databases)$(comma) and those of settings$(comma) pages and texts (tests/corners.py).";) \
 	$(if $(filter-out $(MIDDLE),$(BETWEEN)),echo "Left out$(comma) because only make test-all tests them: $(strip $(filter-out $(MIDDLE),$(BETWEEN))).";) \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
 	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \
-	echo "Left out, because they need a server: PostgreSQL and MariaDB. CONTRIBUTING.md tells how to start them."; \
+	$(if $(POSTGRESQL),,echo "Left out$(comma) because SERVERS names none: PostgreSQL. CONTRIBUTING.md tells how to start it.";) \
+	$(if $(MARIADB),,echo "Left out$(comma) because SERVERS names none: MariaDB. CONTRIBUTING.md tells how to start it.";) \
 	exit $$status
 
-test-database: $(VENV)/.tox  ## Run the tests about databases on the server that AUDIT_TEST_DATABASE_URL names
+test-database: $(VENV)/.tox  ## Run the tests about databases on the server that AUDIT_TEST_DATABASE_URL names, with the newest Python
 	@$(if $(AUDIT_TEST_DATABASE_URL),,echo "Set AUDIT_TEST_DATABASE_URL; CONTRIBUTING.md has examples."; exit 1)
 	@$(TOX) -e $(NEWEST_PAIR)-$(SERVER) $(FAST_ON_SERVER); status=$$?; \
 	$(if $(filter postgresql,$(SERVER)),$(TOX) -e neighbours_$(SERVER) -- -k tenants || status=$$?;) \

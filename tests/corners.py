@@ -33,6 +33,7 @@ PATTERNS = (
     "test_values_that_no_row_has",
     # What pages show, and to whom. Searches, filters, statistics and reverts are questions to the database.
     "test_admin_channels",
+    "test_admin_hostile_addresses",
     "test_admin_compare",
     "test_admin_diff",
     "test_admin_event_page",
@@ -56,6 +57,7 @@ PATTERNS = (
     "test_audit_rules_command",
     "test_channels_[aerw]*",  # not test_channels_preferences, whose questions the database answers
     "test_delivery_rendering",
+    "test_delivery_secrets",
     "test_docs",
     "test_evidence_tree",
     "test_extension_points",
@@ -65,6 +67,7 @@ PATTERNS = (
     "test_reports_formats",
     "test_reports_html",
     "test_reports_mail",
+    "test_start_up",
     "test_structure",
     "test_translations",
     "test_what_messages_cannot_show",

@@ -323,7 +323,6 @@ def test_several_processes_need_settings_that_they_can_import(
 
 
 @pytest.mark.slow
-@pytest.mark.server
 def test_several_processes_find_what_one_finds(small_project: Callable[..., SmallProject]) -> None:
     project = small_project(
         "class Tea(models.Model):\n    name = models.CharField(max_length=20)\n",
@@ -375,7 +374,6 @@ def wait_until_sealed(project: SmallProject, count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.server
 @pytest.mark.parametrize("command", [["audit_seal", "--watch"], ["audit_deliver", "--watch", "--skip-checks"]])
 def test_what_keeps_running_seals_and_anchors_and_ends_well(
     small_project: Callable[..., SmallProject], tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ import pytest
 
 from .small_project import SmallProject
 
-pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.django_db]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
 MODELS = """
 class Plan(models.Model):

@@ -13,7 +13,7 @@ import pytest
 
 from .small_project import ROOT, SmallProject
 
-pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.django_db]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
 MODELS = """
 class Product(models.Model):

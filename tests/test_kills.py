@@ -22,11 +22,11 @@ from .processes import server, stage
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.server,
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
 ]
 
 
+@pytest.mark.server
 def test_no_change_without_its_event_and_no_event_without_its_change(tmp_path: Path) -> None:
     report = stage.run(
         "kills",
@@ -43,7 +43,7 @@ def test_no_change_without_its_event_and_no_event_without_its_change(tmp_path: P
     assert report["rows"] > 10
 
 
-@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("concurrency", [1, pytest.param(4, marks=pytest.mark.server)])
 def test_no_message_is_lost_and_none_is_repeated_more_often_than_a_worker_is_killed(
     tmp_path: Path, concurrency: int, record_property: Callable[[str, object], None]
 ) -> None:
@@ -72,6 +72,7 @@ def record_many(count: int) -> None:
         record("told", data={"text": "long " * 2000})
 
 
+@pytest.mark.server
 def test_a_full_disk_loses_nothing(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite can be told how large it may become")
@@ -135,6 +136,7 @@ def test_a_clock_that_jumps_by_an_hour_loses_nothing(
     assert report["repeated"] <= (len(hours) + 2) * 2 * 4
 
 
+@pytest.mark.server
 def test_connections_that_are_cut_under_load_lose_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -149,6 +151,7 @@ def test_connections_that_are_cut_under_load_lose_nothing(
     assert report["repeated"] <= report["cut"] * 4
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("crashes", [False, True])
 def test_a_server_that_is_restarted_under_load_loses_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None], crashes: bool

@@ -259,7 +259,6 @@ def test_a_project_that_renames_keeps_its_history(small_project: Callable[..., S
 
 
 @pytest.mark.slow
-@pytest.mark.server
 @pytest.mark.django_db
 def test_names_that_never_were_are_named(small_project: Callable[..., SmallProject]) -> None:
     renamed = 'SIGNAL_AUDIT["RENAMED"] = {"shop.Artcle": "shop.Article", "shop.Article.titel": "shop.Article.title"}\n'

@@ -56,8 +56,9 @@ class View(NamedTuple):
 
 
 VIEWS = [View(theme, width) for theme in ("light", "dark") for width in (1280, 400)]
-# Enough for a page that has been looked at with other values.
+# Enough for a page that has been looked at with other values, and for a build.
 TWO = [View("light", 1280), View("dark", 400)]
+IN_A_BUILD = VIEWS if "AUDIT_TEST_PICTURES" in os.environ or os.environ.get("AUDIT_TEST_THOROUGH") == "1" else TWO
 
 
 def find_chromium() -> str | None:
@@ -117,7 +118,7 @@ class Tab:
     def _complain(self, text: str) -> None:
         self.complaints.append(text)
 
-    def look(self, name: str, views: Sequence[View] = VIEWS) -> list[str]:
+    def look(self, name: str, views: Sequence[View] = IN_A_BUILD) -> list[str]:
         """Look at the page in both themes and widths.
 
         Args:
