@@ -294,7 +294,7 @@ class HistoryImport:
                 self._summary.dropped += 1
 
     def _uid(self, entry: Entry, event_type: str) -> UUID:
-        return uid_of(entry.at, self._source.name, self._history.table, entry.key, event_type)
+        return uid_of(entry.at, self._source.name, self._history.table, entry.key, event_type, *self._tenants.origin)
 
     def _write(self, one: _Object, entry: Entry, drafted: Drafted) -> None:
         target = self._target
@@ -355,7 +355,7 @@ class HistoryImport:
         self._summary.closing += not is_deletion
         self._writer.add(
             AuditEvent(
-                uid=uid_of(at, self._source.name, self._target.label, one.row, "closing"),
+                uid=uid_of(at, self._source.name, self._target.label, one.row, "closing", *self._tenants.origin),
                 recorded_at=at,
                 event_type=str(drafted.event_type),
                 source=(Source.IMPORT if is_deletion else Source.BASELINE).value,

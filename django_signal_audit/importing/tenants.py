@@ -23,12 +23,17 @@ class ImportedTenants:
         model: The model of the history, None if it is gone from the project.
         using: The database.
 
+    Attributes:
+        origin: What an event's uid is made of besides its source and row.
+
     """
 
     def __init__(self, model: type[models.Model] | None, using: str) -> None:
         self._model, self._using = model, using
         self._path = tenant_path(model) if model is not None else None
         self._current = "" if mapping() and model is not None else current_tenant()
+        # Tables of two tenants have rows of the same time and key: these are not the same event.
+        self.origin = (self._current,) if self._current else ()
         self._today = lru_cache(10_000)(self._read_row)
         self._end = lru_cache(10_000)(self._read_end)
 
