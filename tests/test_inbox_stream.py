@@ -106,7 +106,7 @@ def test_one_query_serves_all_who_are_connected(django_assert_num_queries):
     for user in users:
         message(user)
     with django_assert_num_queries(1):
-        found = stream.states_of(str(user.pk) for user in users)
+        found = stream.states_of(("", str(user.pk)) for user in users)
     assert {unread for _, unread in found.values()} == {1}
 
 

@@ -174,6 +174,10 @@ class NotificationAdmin(ReadOnlyAdmin):
         """Return the list that knows what its rows describe."""
         return NotificationChangeList
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:
+        """Return the messages of the current tenant, where the setting TENANT names a function."""
+        return cast("NotificationQuerySet", super().get_queryset(request)).of_current_tenant()
+
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may have messages sent again: it takes the permission to change notifications."""
         return bool(request.user.has_perm("django_signal_audit.change_notification"))

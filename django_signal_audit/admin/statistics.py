@@ -337,7 +337,7 @@ class Deliveries:
 def count_deliveries(period: Period) -> Deliveries:
     """Return how many notifications were written in a period."""
     since, until = in_project_time(period.since), in_project_time(period.until)
-    rows = Notification.objects.filter(created__gte=since, created__lt=until)
+    rows = Notification.objects.of_current_tenant().filter(created__gte=since, created__lt=until)
     # The index has the end of the claim or the time of the next attempt, and both come after a row is written.
     rows = rows.filter(available_at__gte=period.since - _DAY).order_by()
     counted = list(rows.values_list("channel", "status").annotate(count=Count("id")))

@@ -28,7 +28,7 @@ _CHUNK = 500
 
 def park(row: Notification, recipient: str) -> bool:
     """Make a claimed row wait for the others to the same recipient; False if it is not held any more."""
-    end, key = end_of_window(row.digest_window), key_of(row.rule, row.channel, recipient)
+    end, key = end_of_window(row.digest_window), key_of(row, recipient)
     return outbox.postpone(row, end, digest_key=key, digest_window="")
 
 
@@ -38,7 +38,7 @@ _OWN = "own:"
 
 def park_for(row: Notification, user: Model, end: dt.datetime) -> bool:
     """Make a claimed row wait for others of its rule and channel to a user; False if it is not held any more."""
-    key = _OWN + key_of(row.rule, row.channel, object_id(user.pk))[: -len(_OWN)]
+    key = _OWN + key_of(row, object_id(user.pk))[: -len(_OWN)]
     # The others need not wait for it: they are part of the same message.
     return outbox.postpone(row, end, digest_key=key, order_key="")
 
@@ -110,7 +110,7 @@ def admit(row: Notification, recipient: str) -> None:
     if rate is None or row.is_admitted:
         return
     using = row._state.db
-    key = key_of(row.rule, row.channel, recipient)
+    key = key_of(row, recipient)
     throttles = Throttle.objects.using(using)
     # Outside of the transaction: on MySQL two that insert the same key and then lock it would deadlock.
     if not throttles.filter(pk=key).exists():

@@ -177,6 +177,7 @@ def _order_of(notification: Notification, target: Target) -> dict[str, Any]:
 def _row(notification: Notification, target: Target) -> Notification:
     """Return the row of one more target: the message of the first one's rule, with an id of its own."""
     return Notification(
+        tenant=notification.tenant,
         rule=notification.rule,
         channel=notification.channel,
         recipient=target.recipient,

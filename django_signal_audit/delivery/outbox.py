@@ -20,11 +20,13 @@ from django.db.models.aggregates import Count
 from django.utils import timezone
 
 from django_signal_audit.context.scopes import suspended
+from django_signal_audit.context.tenants import writing_tenant
 from django_signal_audit.delivery.order import free, number
 from django_signal_audit.delivery.pending import Pending, insert
 from django_signal_audit.dispatchers import get_dispatcher
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.tenants import tenant_function
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -45,7 +47,7 @@ class LeaseLost(Exception):
 
 def enqueue(pending: Pending, using: str) -> None:
     """Write the notifications, in the transaction of their events, and wake the dispatcher."""
-    rows = pending.rows()
+    rows = pending.rows(writing_tenant().name if tenant_function() else "")
     if not rows:
         return
     number(rows, using)

@@ -75,9 +75,14 @@ class Pending:
                 key = (rule.name, entry.channel, recipient)
                 self._groups.setdefault(key, _Group(entry, level)).add(uid, level, subject)
 
-    def rows(self) -> list[Notification]:
-        """Return the rows to write, in the order in which they were asked for."""
-        return [_new_row(*key, group) for key, group in self._groups.items()]
+    def rows(self, tenant: str = "") -> list[Notification]:
+        """Return the rows to write, in the order in which they were asked for.
+
+        Args:
+            tenant: Whose the events are, where the setting TENANT names a function.
+
+        """
+        return [_new_row(tenant, *key, group) for key, group in self._groups.items()]
 
 
 def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
@@ -91,8 +96,8 @@ def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
         return ("",)
 
 
-def _new_row(rule: str, channel: str, recipient: str, group: _Group) -> Notification:
-    row = Notification(rule=rule, channel=channel, recipient=recipient, level=group.level)
+def _new_row(tenant: str, rule: str, channel: str, recipient: str, group: _Group) -> Notification:
+    row = Notification(tenant=tenant, rule=rule, channel=channel, recipient=recipient, level=group.level)
     row.priority = PRIORITIES[Level(group.level)]
     row.generation = current_generation()
     if group.count == 1:
@@ -128,12 +133,13 @@ def _wait_for_window(row: Notification, window: str) -> None:
     if depends_on_event(row.recipient):
         row.digest_window = window
         return
-    row.digest_key = key_of(row.rule, row.channel, row.recipient)
+    row.digest_key = key_of(row, row.recipient)
     row.available_at = end_of_window(window)
 
 
-def key_of(*parts: str) -> str:
-    """Return a short text that is the same for the same parts only: the key of a digest or of a throttle."""
+def key_of(row: Notification, recipient: str) -> str:
+    """Return what stands for the rule, channel, recipient and tenant of a message: the key of a digest or throttle."""
+    parts = [row.rule, row.channel, recipient, *([row.tenant] if row.tenant else [])]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

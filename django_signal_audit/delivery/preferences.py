@@ -21,6 +21,8 @@ from django_signal_audit.events.keys import object_id
 from django_signal_audit.exceptions import Unreachable
 from django_signal_audit.models import AuditEvent, Mute, Notification, Preference, QuietHours
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.preferences import key_of_tenant
+from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.rules.durations import parse_duration
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
@@ -33,7 +35,8 @@ class Chosen:
     """What one user has chosen."""
 
     choices: dict[tuple[str, str], str] = field(default_factory=dict)
-    muted: set[tuple[str, str]] = field(default_factory=set)
+    # By the key of the tenant, model and primary key.
+    muted: set[tuple[str, str, str]] = field(default_factory=set)
     quiet: QuietHours | None = None
 
     def choice(self, rule: Rule, entry: NotifyEntry) -> str:
@@ -45,7 +48,9 @@ class Chosen:
 
     def hears_of(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
         """Return the events about what the user has not muted."""
-        return [event for event in events if (event.model, event.object_id) not in self.muted]
+        tenants = [key_of_tenant(event.tenant if tenant_function() else "") for event in events]
+        named = [(tenant, event.model, event.object_id) for tenant, event in zip(tenants, events, strict=True)]
+        return [event for event, name in zip(events, named, strict=True) if name not in self.muted]
 
 
 def choices_of(keys: Iterable[str]) -> dict[str, Chosen]:
@@ -57,7 +62,7 @@ def choices_of(keys: Iterable[str]) -> dict[str, Chosen]:
         for row in Preference.objects.filter(user__in=chunk):
             found[row.user].choices[row.rule, row.channel] = row.choice
         for mute in Mute.objects.filter(user__in=chunk):
-            found[mute.user].muted.add((mute.model, mute.object_id))
+            found[mute.user].muted.add((mute.tenant_key, mute.model, mute.object_id))
         for quiet in QuietHours.objects.filter(user__in=chunk):
             found[quiet.user].quiet = quiet
     return found

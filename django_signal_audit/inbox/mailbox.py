@@ -31,7 +31,7 @@ class Mailbox:
     """The messages that were sent to one user."""
 
     def __init__(self, user: Model) -> None:
-        self.messages: NotificationQuerySet = inbox_rows().for_recipient(user)
+        self.messages: NotificationQuerySet = inbox_rows().of_current_tenant().for_recipient(user)
 
     def count_unread(self) -> int:
         """Return how many messages are unread, 1,000 for that many and more."""

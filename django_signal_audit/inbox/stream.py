@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,7 @@ from django.http.response import HttpResponseBase
 
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.inbox.mailbox import inbox_rows
+from django_signal_audit.models.tenants import tenant_of_tables
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -33,19 +34,25 @@ LONGEST_SECONDS = 600.0
 
 # The key of the newest message, and how many are unread.
 State: TypeAlias = tuple[int, int]
+# A tenant, where the setting TENANT names a function, and the text of a user's primary key.
+Owner: TypeAlias = tuple[str, str]
 
 
-def states_of(users: Iterable[str]) -> dict[str, State]:
-    """Return the state of the inboxes of users, by the text of their primary keys, in one query."""
-    rows = inbox_rows().filter(recipient__in=list(users)).order_by().values_list("recipient")
-    found = rows.annotate(newest=Max("pk"), unread=Count("pk", filter=Q(read_at=None)))
-    return {recipient: (newest, unread) for recipient, newest, unread in found}
+def states_of(owners: Iterable[Owner]) -> dict[Owner, State]:
+    """Return the state of inboxes, in one query; without a tenant, those of all tenants count."""
+    rows = inbox_rows().filter(recipient__in={user for _, user in owners}).order_by().values_list("tenant", "recipient")
+    found: dict[Owner, State] = {}
+    for tenant, user, newest, unread in rows.annotate(newest=Max("pk"), unread=Count("pk", filter=Q(read_at=None))):
+        for owner in {(tenant, user), ("", user)}:
+            known = found.get(owner, (0, 0))
+            found[owner] = max(known[0], newest), known[1] + unread
+    return found
 
 
-def _ask(users: Iterable[str]) -> dict[str, State]:
+def _ask(owners: Collection[Owner]) -> dict[Owner, State]:
     close_old_connections()
     try:
-        return states_of(users)
+        return states_of(owners)
     finally:
         close_old_connections()
 
@@ -54,23 +61,23 @@ class Hub:
     """The connections of one event loop, and the task that asks for them all."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, asyncio.Queue[State | None]] = {}
+        self._queues: dict[Owner, asyncio.Queue[State | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def join(self, user: str) -> asyncio.Queue[State | None]:
-        """Return the queue that a user's states come by; None in it says that a newer connection has taken over."""
-        older = self._queues.get(user)
+    def join(self, owner: Owner) -> asyncio.Queue[State | None]:
+        """Return the queue that an inbox's states come by; None in it says that a newer connection has taken over."""
+        older = self._queues.get(owner)
         if older is not None:
             older.put_nowait(None)
-        queue = self._queues[user] = asyncio.Queue()
+        queue = self._queues[owner] = asyncio.Queue()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return queue
 
-    def leave(self, user: str, queue: asyncio.Queue[State | None]) -> None:
+    def leave(self, owner: Owner, queue: asyncio.Queue[State | None]) -> None:
         """Forget a connection that has ended."""
-        if self._queues.get(user) is queue:
-            del self._queues[user]
+        if self._queues.get(owner) is queue:
+            del self._queues[owner]
 
     async def _run(self) -> None:
         told: dict[asyncio.Queue[State | None], State] = {}
@@ -80,8 +87,8 @@ class Hub:
             except Error:
                 logger.warning("The inbox cannot be read; trying again.", exc_info=True)
                 found = None
-            for user, queue in self._queues.items() if found is not None else ():
-                state = (found or {}).get(user, (0, 0))
+            for owner, queue in self._queues.items() if found is not None else ():
+                state = (found or {}).get(owner, (0, 0))
                 if told.get(queue) != state:
                     told[queue] = state
                     queue.put_nowait(state)
@@ -100,16 +107,18 @@ async def stream(request: HttpRequest) -> HttpResponseBase:
     if not isinstance(request, ASGIRequest):
         # A thread would wait for each of them. This status has the browser connect no more.
         return HttpResponse(status=204)
-    response = StreamingHttpResponse(_events(object_id(user.pk)), content_type="text/event-stream")
+    response = StreamingHttpResponse(
+        _events((await sync_to_async(tenant_of_tables)(), object_id(user.pk))), content_type="text/event-stream"
+    )
     response["Cache-Control"] = "no-cache, private"
     response["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _events(user: str) -> AsyncIterator[str]:
+async def _events(owner: Owner) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     hub = _hubs.setdefault(loop, Hub())
-    queue, end = hub.join(user), loop.time() + LONGEST_SECONDS
+    queue, end = hub.join(owner), loop.time() + LONGEST_SECONDS
     try:
         while loop.time() < end:
             try:
@@ -123,4 +132,4 @@ async def _events(user: str) -> AsyncIterator[str]:
             newest, unread = state
             yield f"event: inbox\ndata: {json.dumps({'newest': newest, 'unread': unread})}\n\n"
     finally:
-        hub.leave(user, queue)
+        hub.leave(owner, queue)

@@ -29,6 +29,7 @@ from django_signal_audit.exceptions import InvalidSettings, SignalAuditError
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.notifications import new_message_id
+from django_signal_audit.models.tenants import tenant_of_tables
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.durations import parse_duration
 
@@ -153,6 +154,7 @@ def _message(channel: Channel, user: Model | None, recipient: str) -> Message:
 def _keep(message: Message, using: str) -> None:
     """Leave a message where its recipient reads it."""
     Notification.objects.using(using).create(
+        tenant=tenant_of_tables(),
         rule=message.rule,
         channel=message.channel,
         recipient=message.recipient,

@@ -14,6 +14,7 @@ from model_utils.models import TimeStampedModel
 from django_signal_audit.enums import Level
 from django_signal_audit.events.keys import MAX_LENGTH, new_uid, object_id
 from django_signal_audit.models.fields import AnyCharField, AnyTextField, NameField, Text
+from django_signal_audit.models.tenants import tenant_of_tables
 
 from .events import AuditEvent, utc_now
 from .fields import Moment, OptionalMoment, UtcDateTimeField
@@ -40,6 +41,11 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
     def for_recipient(self, user: models.Model) -> Self:
         """Return what is addressed to a user by primary key, as the inbox does."""
         return self.filter(recipient=object_id(user.pk))
+
+    def of_current_tenant(self) -> Self:
+        """Return those of the current tenant, where the setting TENANT names a function; otherwise all of them."""
+        tenant = tenant_of_tables()
+        return self.filter(tenant=tenant) if tenant else self
 
     def unread(self) -> Self:
         """Return what nobody has marked as read."""
@@ -81,6 +87,8 @@ class Notification(TimeStampedModel):
     id = models.BigAutoField(primary_key=True)
     # The uid of the event without a constraint: events may be pruned, and live their own life. Null for a digest.
     event = models.UUIDField(_("event"), null=True, blank=True)
+    # Whose its events are, where the setting TENANT names a function: rows of two tenants may have one key.
+    tenant: Text = NameField(_("tenant"), max_length=MAX_LENGTH, blank=True, default="", db_default="", editable=False)
     rule: Text = AnyCharField(_("rule"), max_length=100)
     channel: Text = AnyCharField(_("channel"), max_length=100)
     # Who gets the message: as the rule names it while "entry" is empty, then an address or a user's key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from typing import Self
 
 from django.db import models
@@ -11,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_signal_audit.enums import Choice
 from django_signal_audit.events.keys import MAX_LENGTH, object_id
 from django_signal_audit.models.fields import AnyCharField, Moment, NameField, Text, UtcDateTimeField
+from django_signal_audit.models.tenants import tenant_of_tables
 
 from .events import utc_now
 
@@ -32,12 +34,17 @@ class PreferenceQuerySet(models.QuerySet["Preference"]):
         self.update_or_create(user=object_id(user.pk), rule=rule, channel=channel, defaults={"choice": chosen})
 
 
+def key_of_tenant(tenant: str) -> str:
+    """Return the key that muted objects have for a tenant, ``""`` for none."""
+    return hashlib.sha256(tenant.encode("utf-8", "surrogatepass")).hexdigest() if tenant else ""
+
+
 class MuteQuerySet(models.QuerySet["Mute"]):
     """The objects that users have muted."""
 
     def of(self, user: models.Model) -> Self:
-        """Return those of one user."""
-        return self.filter(user=object_id(user.pk))
+        """Return those of one user, and of the current tenant where the setting TENANT names a function."""
+        return self.filter(user=object_id(user.pk), tenant_key=key_of_tenant(tenant_of_tables()))
 
     def mute(self, user: models.Model, model: str, pk: str, name: str = "") -> None:
         """Have a user notified of an object no more, unless a rule is locked.
@@ -49,7 +56,8 @@ class MuteQuerySet(models.QuerySet["Mute"]):
             name: What the list of muted objects calls it.
 
         """
-        self.get_or_create(user=object_id(user.pk), model=model, object_id=pk, defaults={"object_repr": name})
+        of = {"user": object_id(user.pk), "tenant_key": key_of_tenant(tenant_of_tables())}
+        self.get_or_create(**of, model=model, object_id=pk, defaults={"object_repr": name})
 
 
 class Preference(models.Model):
@@ -79,6 +87,9 @@ class Mute(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     user: Text = NameField(_("user"), max_length=MAX_LENGTH)
+    # A hash of the tenant, where the setting TENANT names a function: rows of two tenants may have one key. With its
+    # name, the index would be longer than MySQL's may be.
+    tenant_key = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     model: Text = AnyCharField(_("model"), max_length=100)
     object_id: Text = NameField(_("object id"), max_length=MAX_LENGTH)
     object_repr: Text = AnyCharField(_("object"), max_length=MAX_LENGTH, blank=True, default="")
@@ -90,7 +101,9 @@ class Mute(models.Model):
         verbose_name = _("muted object")
         verbose_name_plural = _("muted objects")
         default_permissions = ()
-        constraints = [models.UniqueConstraint(fields=["user", "model", "object_id"], name="dsa_mute_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "tenant_key", "model", "object_id"], name="dsa_mute_unique")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user}: {self.object_repr or self.object_id}"

@@ -27,3 +27,8 @@ def tenant_function() -> str:
     """Return the dotted path of the function of TENANT, ``""`` if the setting names none."""
     found = get_settings().tenant
     return found if isinstance(found, str) else ""
+
+
+def tenant_of_tables() -> str:
+    """Return the current tenant where TENANT names a function, as if each had tables of its own; otherwise ``""``."""
+    return current_tenant() if tenant_function() else ""
