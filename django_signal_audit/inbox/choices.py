@@ -7,6 +7,7 @@ import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import BadRequest
 from django.db.models import Model
@@ -156,7 +157,7 @@ def mute(user: Model, message: Notification) -> None:
         BadRequest: It is about several or none, or the user has muted too many.
 
     """
-    event = objects_to_mute([message]).get(message.pk)
+    event = objects_to_mute([message], events_of([message])).get(message.pk)
     if event is None:
         msg = "The message is about no object that could be muted."
         raise BadRequest(msg)
@@ -166,12 +167,17 @@ def mute(user: Model, message: Notification) -> None:
     Mute.objects.mute(user, event.model, event.object_id, event.object_repr)
 
 
-def objects_to_mute(messages: Sequence[Notification]) -> dict[int, AuditEvent]:
-    """Return the event of each message about one event of one object, by the message's key; not of locked rules."""
+def events_of(messages: Sequence[Notification]) -> dict[UUID, AuditEvent]:
+    """Return the events of messages about one event each, by uid."""
     uids = [message.event for message in messages if message.event is not None]
-    events = {event.uid: event for event in AuditEvent.of_all_tenants.filter(uid__in=uids)}
-    found = {row.pk: events[row.event] for row in messages if row.event in events and not _is_locked(row.rule)}
-    return {pk: event for pk, event in found.items() if event.model and event.object_id}
+    return {event.uid: event for event in AuditEvent.of_all_tenants.filter(uid__in=uids)}
+
+
+def objects_to_mute(messages: Sequence[Notification], events: Mapping[UUID, AuditEvent]) -> dict[int, AuditEvent]:
+    """Return the event of each message about one event of one object, by the message's key; not of locked rules."""
+    found = {row.pk: events[row.event] for row in messages if row.event and row.event in events}
+    locked = {row.pk for row in messages if _is_locked(row.rule)}
+    return {pk: event for pk, event in found.items() if event.model and event.object_id and pk not in locked}
 
 
 def _is_locked(name: str) -> bool:

@@ -28,9 +28,16 @@ class Page:
 
 
 class Mailbox:
-    """The messages that were sent to one user."""
+    """The messages that were sent to one user.
 
-    def __init__(self, user: Model) -> None:
+    Args:
+        user: The user.
+        is_unread: Whether its pages have the unread ones only.
+
+    """
+
+    def __init__(self, user: Model, *, is_unread: bool = False) -> None:
+        self._is_unread = is_unread
         self.messages: NotificationQuerySet = inbox_rows().of_current_tenant().for_recipient(user)
 
     def count_unread(self) -> int:
@@ -45,14 +52,15 @@ class Mailbox:
             after: The key of a message; ``before`` goes first.
 
         """
+        messages = self.messages.unread() if self._is_unread else self.messages
         if before is not None:
-            found, more = _cut(self.messages.filter(pk__lt=before).order_by("-pk"))
+            found, more = _cut(messages.filter(pk__lt=before).order_by("-pk"))
             return Page(messages=found, newer=_first(found) or before - 1, older=_last(found) if more else None)
         if after is not None:
-            found, more = _cut(self.messages.filter(pk__gt=after).order_by("pk"))
+            found, more = _cut(messages.filter(pk__gt=after).order_by("pk"))
             found.reverse()
             return Page(messages=found, newer=_first(found) if more else None, older=_last(found) or after + 1)
-        found, more = _cut(self.messages.order_by("-pk"))
+        found, more = _cut(messages.order_by("-pk"))
         return Page(messages=found, newer=None, older=_last(found) if more else None)
 
     def see(self, messages: Sequence[Notification]) -> None:
@@ -68,6 +76,10 @@ class Mailbox:
     def read(self, keys: Collection[int]) -> int:
         """Mark messages as read, and return how many were unread."""
         return self.messages.filter(pk__in=keys).mark_read()
+
+    def unread(self, keys: Collection[int]) -> int:
+        """Mark messages as unread again, and return how many were read."""
+        return self.messages.filter(pk__in=keys).mark_unread()
 
     def read_up_to(self, key: int) -> int:
         """Mark a message and all older ones as read, and return how many were unread; newer ones nobody has seen."""

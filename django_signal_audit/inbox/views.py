@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, UnreadablePostError
 from django.shortcuts import render
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
-from django_signal_audit.inbox.choices import objects_to_mute
+from django_signal_audit.inbox.listing import days_of
 from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.models import Notification
 from django_signal_audit.reports.display import spelled_out
@@ -47,28 +47,41 @@ def cursors(request: HttpRequest) -> dict[str, int | None]:
     return {name: key_from(request.GET.get(name), name) for name in ("before", "after")}
 
 
-def marked(request: HttpRequest) -> tuple[list[int], int | None]:
-    """Return the keys of the messages to be marked, and the key up to which all are.
+class Marked(NamedTuple):
+    """The keys of messages to be marked, the key up to which all are, and whether as read."""
+
+    keys: list[int]
+    up_to: int | None
+    is_read: bool
+
+
+def marked(request: HttpRequest) -> Marked:
+    """Return which messages are to be marked, and as what.
 
     Raises:
         BadRequest: Neither is named, or not as keys, or more than 1,000 are.
 
     """
     said = json_of(request) if request.content_type == "application/json" else _form(request)
+    is_read = said.get("read", True)
+    if not isinstance(is_read, bool):
+        msg = "read must be true or false."
+        raise BadRequest(msg)
     ids = said.get("ids") or []
     if not isinstance(ids, list) or len(ids) > MOST_KEYS:
         msg = f"ids must be a list of at most {MOST_KEYS} ids of messages."
         raise BadRequest(msg)
     keys = [key for item in ids if (key := key_from(item, "ids")) is not None]
     up_to = key_from(said.get("up_to"), "up_to")
-    if not keys and up_to is None:
-        msg = 'Say which messages: "ids", or "up_to" for one and all older ones.'
+    if not keys and (up_to is None or not is_read):
+        msg = 'Say which messages: "ids", or "up_to" to mark one and all older ones as read.'
         raise BadRequest(msg)
-    return keys, up_to
+    return Marked(keys, up_to, is_read)
 
 
 def _form(request: HttpRequest) -> Mapping[str, Any]:
-    return {"ids": request.POST.getlist("ids"), "up_to": request.POST.get("up_to")}
+    is_read = request.POST.get("read") != "false"
+    return {"ids": request.POST.getlist("ids"), "up_to": request.POST.get("up_to"), "read": is_read}
 
 
 def json_of(request: HttpRequest) -> Mapping[str, Any]:
@@ -97,15 +110,18 @@ Answer = Callable[[HttpRequest, Mailbox], dict[str, Any]]
 @csrf_protect
 def show(request: HttpRequest) -> HttpResponse:
     """Show the user's messages, newest first, and note that they have seen them."""
-    mailbox = Mailbox(_user(request))
-    page = mailbox.page(**cursors(request))
+    ends, is_unread = cursors(request), request.GET.get("show") == "unread"
+    mailbox = Mailbox(_user(request), is_unread=is_unread)
+    page = mailbox.page(**ends)
     mailbox.see(page.messages)
-    objects = objects_to_mute(page.messages)
     context = {
         "page": page,
-        "shown": [(message, objects.get(message.pk)) for message in page.messages],
+        "days": days_of(request, page.messages),
         "unread": mailbox.count_unread(),
+        "is_unread": is_unread,
+        "is_newest": not any(ends.values()),
         "query": request.GET.urlencode(),
+        "home": get_script_prefix(),
     }
     response = render(request, "django_signal_audit/inbox/messages.html", context)
     response.content = spelled_out(response.content.decode())
@@ -116,7 +132,7 @@ def show(request: HttpRequest) -> HttpResponse:
 @login_required
 @csrf_protect
 def mark(request: HttpRequest) -> HttpResponse:
-    """Mark messages as read, and go back to the page they were marked on."""
+    """Mark messages as read or unread, and go back to the page they were marked on."""
     _mark(request, Mailbox(_user(request)))
     query = request.GET.urlencode()
     address = reverse("signal_audit:inbox", current_app=getattr(request.resolver_match, "namespace", None))
@@ -165,12 +181,14 @@ def count_unread(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
 @csrf_protect
 @as_json
 def mark_read(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
-    """Mark messages as read, and answer with how many were, and how many unread ones are left."""
+    """Mark messages as read or unread, and answer with how many were, and how many unread ones are left."""
     return {"marked": _mark(request, mailbox), "unread": mailbox.count_unread()}
 
 
 def _mark(request: HttpRequest, mailbox: Mailbox) -> int:
-    keys, up_to = marked(request)
+    keys, up_to, is_read = marked(request)
+    if not is_read:
+        return mailbox.unread(keys)
     count = mailbox.read(keys) if keys else 0
     return count if up_to is None else count + mailbox.read_up_to(up_to)
 

@@ -55,6 +55,10 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         """Mark the unread ones as read now and return how many they were."""
         return self.unread().update(read_at=utc_now())
 
+    def mark_unread(self) -> int:
+        """Mark those that are read as unread again and return how many they were."""
+        return self.exclude(read_at=None).update(read_at=None)
+
     def retry(self) -> int:
         """Make failed, dead and skipped notifications due now, with all their attempts ahead of them."""
         now = timezone.now()

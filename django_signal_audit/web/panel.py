@@ -74,7 +74,7 @@ def panel_of(request: HttpRequest, instance: models.Model, limit: int, fields: C
     if page is None:
         return None
     reader = access.reader_of(page.events)
-    entries = [_entry(event, _lines(event, reader, fields)) for event in page.events]
+    entries = [entry_of(event, reader, fields) for event in page.events]
     return Panel(entries=entries, url=_full_history(request, label, key))
 
 
@@ -114,7 +114,16 @@ def _lines(event: AuditEvent, reader: Reader, fields: Collection[str]) -> list[L
     return [line for line in shown if line.field.is_members or {line.field.old.kind, line.field.new.kind} != {"none"}]
 
 
-def _entry(event: AuditEvent, lines: Sequence[Line]) -> Entry:
+def entry_of(event: AuditEvent, reader: Reader, fields: Collection[str] = ()) -> Entry:
+    """Return what is shown of an event.
+
+    Args:
+        event: The event, without the fields that the user may not see.
+        reader: How values are shown to the user.
+        fields: The fields that are shown; all if empty.
+
+    """
+    lines = _lines(event, reader, fields)
     is_whole = event.event_type in (EventType.CREATE, EventType.DELETE)
     most = MAX_LINES_OF_ALL if is_whole else MAX_LINES
     return Entry(

@@ -93,12 +93,13 @@ def test_a_message_that_failed_is_sent_again(tab: Tab, life: Life) -> None:
 def test_messages_are_marked_as_read(tab: Tab, life: Life) -> None:
     def read(page: Page) -> str:
         page.goto(PAGES["inbox"](life))
-        follow(page, "article button:has-text('Mark as read') >> nth=0")
-        assert page.inner_text("[role=status]") == "1 unread"
+        follow(page, "li button:has-text('Mark as read') >> nth=0")
+        assert page.inner_text(".audit-tabs .audit-count") == "1"
         follow(page, "text=Mark all as read")
-        return page.inner_text("[role=status]")
+        follow(page, ".audit-tabs a:has-text('Unread')")
+        return page.inner_text(".audit-none")
 
-    assert tab.do(read) == "All read"
+    assert tab.do(read) == "No unread messages."
     faults = tab.look("inbox-read", views=TWO)
     assert not faults, "\n".join(faults)
 

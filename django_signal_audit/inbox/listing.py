@@ -1,0 +1,130 @@
+"""What the page of the inbox shows of each message: what changed, who did it, and the way to the object."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.formats import date_format
+
+from django_signal_audit.admin.links import object_url
+from django_signal_audit.events.keys import parse_id
+from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.inbox.choices import events_of, objects_to_mute
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.reports.formatter import local
+from django_signal_audit.viewing import record_view, watches_views
+from django_signal_audit.web.panel import Entry, entry_of
+from django_signal_audit.web.reading import access_for, audit_site, may_view_log
+
+logger = logging.getLogger("django_signal_audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One message.
+
+    Attributes:
+        message: The message.
+        name: What its object is called, ``""`` if it is about none or several, or its user may not see it.
+        url: Where the object is opened, ``""`` if it is gone or there is no such page.
+        change: What changed, None if the user may not view events.
+        mutes: What the object is called that can be muted, ``""`` if none can.
+
+    """
+
+    message: Notification
+    name: str = ""
+    url: str = ""
+    change: Entry | None = None
+    mutes: str = ""
+
+
+@dataclass(slots=True)
+class Day:
+    """The messages of one day."""
+
+    title: str
+    messages: list[Shown] = field(default_factory=list)
+
+
+def days_of(request: HttpRequest, messages: Sequence[Notification]) -> list[Day]:
+    """Return messages by day, in their order; that their objects are shown is recorded where a rule asks for it."""
+    events = events_of(messages)
+    visible = _visible(request, [events[uid] for uid in dict.fromkeys(row.event for row in messages) if uid in events])
+    rows = _rows_of(visible.values())
+    mutable = objects_to_mute(messages, events)
+    reader = access_for(request).reader_of(list(visible.values()))
+    shown = []
+    for message in messages:
+        event = visible.get(message.event)
+        row = rows.get((event.model, event.object_id)) if event is not None else None
+        muted = mutable.get(message.pk)
+        shown.append(
+            Shown(
+                message=message,
+                name=event.object_repr if event is not None and event.model else "",
+                url=_url_of(request, event, row) if event is not None and row is not None else "",
+                change=entry_of(event, reader) if event is not None else None,
+                mutes=(muted.object_repr or muted.object_id) if muted is not None else "",
+            )
+        )
+    if watches_views():
+        for row in rows.values():
+            record_view(row)
+    return [Day(title, list(together)) for title, together in groupby(shown, lambda one: _title(one.message.sent_at))]
+
+
+def _title(moment: dt.datetime | None) -> str:
+    if moment is None:
+        return ""
+    day = local(moment)
+    return f"{date_format(day, 'l')}, {date_format(day, 'DATE_FORMAT')}"
+
+
+def _visible(request: HttpRequest, events: Sequence[AuditEvent]) -> dict[Any, AuditEvent]:
+    """Return the events that the user may see, by uid, without the fields that they may not see."""
+    if not events or not may_view_log(request):
+        return {}
+    access = access_for(request)
+    return {event.uid: event for event in access.redact(access.filter(events))}
+
+
+def _rows_of(events: Iterable[AuditEvent]) -> Mapping[tuple[str, str], Model]:
+    """Return the objects of events, as far as they are still there: one query for each model."""
+    keys: dict[type[Model], dict[Any, tuple[str, str]]] = defaultdict(dict)
+    for event in events:
+        model = event.model_class
+        pk = parse_id(model, event.object_id) if model is not None and event.object_id else None
+        if model is not None and pk is not None:
+            keys[model][pk] = event.model, event.object_id
+    found = {}
+    for model, names in keys.items():
+        try:
+            with own_queries_anywhere():
+                rows = model._default_manager.in_bulk(list(names))
+        except Exception:
+            logger.exception("The %s of messages could not be loaded; they are shown without links.", model.__name__)
+            continue
+        found.update({name: rows[pk] for pk, name in names.items() if pk in rows})
+    return found
+
+
+def _url_of(request: HttpRequest, event: AuditEvent, row: Model) -> str:
+    """Return the page of an object: the project's, else the form of the admin for those who may log in there."""
+    absolute = getattr(row, "get_absolute_url", None)
+    if callable(absolute):
+        try:
+            with own_queries_anywhere():
+                return str(absolute())
+        except Exception:
+            logger.exception("get_absolute_url() of %s failed.", event.model)
+    site = audit_site()
+    return object_url(site.name, event) if site is not None and site.has_permission(request) else ""
