@@ -3,6 +3,8 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_signal_audit.models import AuditEvent
@@ -96,6 +98,23 @@ class TestCounting:
         rows = counts("object")
         assert len(rows) == 1100
         assert all(name == f"user {key}" for _, key, name, _ in rows)
+
+    @pytest.mark.parametrize("by", [["object"], ["actor"], ["model", "event"], ["rule"], ["field"], ["day", "object"]])
+    def test_the_largest_groups_are_those_of_all(self, by):
+        for number in range(60):
+            event = {"object_id": str(number % 7), "actor_id": str(number % 5), "event_type": f"event{number % 3}"}
+            make_event(**event, rules=[f"rule{number % 4}"], changes={f"field{number % 6}": [1, 2]})
+        every = activity(AuditEvent.objects.all(), by).rows
+        for top in (1, 3, 100):
+            found = activity(AuditEvent.objects.all(), by, top).rows
+            assert found == (sorted(every, key=lambda row: -row[-1]) if "day" not in by else every)[:top]
+
+    def test_only_the_largest_groups_are_read(self):
+        for number in range(300):
+            make_event(object_id=str(number % 100))
+        with CaptureQueriesContext(connection) as queries:
+            assert len(activity(AuditEvent.objects.all(), ["object"], 5).rows) == 5
+        assert "LIMIT 5" in queries[0]["sql"]
 
     def test_nothing_gives_no_rows(self):
         assert counts("rule") == []

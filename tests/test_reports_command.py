@@ -68,6 +68,7 @@ def test_filters_narrow_the_report():
         (("--format", "jsn"), r"There is no report format 'jsn'. Did you mean 'json'\?"),
         (("--by", "actr"), r"Events cannot be counted by 'actr'. Did you mean 'actor'\?"),
         (("--since", "soon"), r"'soon' isn't a valid date. Use 12h, 7d, 2w"),
+        (("--top", "0"), r"--top must be at least 1, not 0."),
         (("--level", "warn"), r"There is no level 'warn'. Did you mean 'warning'\?"),
         (("--database", "dfault"), r"There is no database 'dfault'. Did you mean 'default'\?"),
         (("--output", "/nowhere/report.csv"), r"Cannot write '/nowhere/report.csv': No such file or directory."),

@@ -146,8 +146,14 @@ class _Group:
     last: int = BEFORE_ALL
 
 
-def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Yield the groups that the database counts, with what the dimensions need."""
+def _rows(
+    events: AuditEventQuerySet, dimensions: Sequence[Dimension], top: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the groups that the database counts, with what the dimensions need.
+
+    Only the largest are yielded if ``top`` says how many, as far as the database can tell: where it counts what the
+    dimensions ask for, and not the parts of it.
+    """
     needs = {need for dimension in dimensions for need in dimension.needs}
     signed = needs & _SIGNED
     if needs - signed - {QUARTER}:
@@ -160,6 +166,8 @@ def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterat
     annotated = {name: made for name, made in _ANNOTATIONS.items() if name in needs}
     columns = needs - signed | ({"signature"} if signed else set())
     rows = events.annotate(**annotated).order_by().values(*columns).annotate(count=Count("id"), last=Max("id"))
+    if top is not None and not signed and not annotated:
+        rows = rows.order_by("-count", *(need for dimension in dimensions for need in dimension.needs))[:top]
     for row in rows.iterator(chunk_size=CHUNK):
         if signed:
             found = signatures.get(row["signature"], _UNKNOWN)
@@ -209,15 +217,22 @@ def _columns(dimensions: Sequence[Dimension]) -> list[Column]:
 
 
 def _ordered(
-    groups: dict[tuple[Key, ...], _Group], dimensions: Sequence[Dimension]
-) -> list[tuple[tuple[Key, ...], _Group]]:
+    groups: dict[tuple[Key, ...], _Group], dimensions: Sequence[Dimension], top: int | None
+) -> dict[tuple[Key, ...], _Group]:
     """Return the largest groups first, or all in the order of time where a dimension is one."""
-    in_time = any(dimension.is_time for dimension in dimensions)
-    return sorted(groups.items(), key=lambda item: (0 if in_time else -item[1].count, item[0]))
+    ranked = sorted(groups.items(), key=lambda item: (-item[1].count, item[0]))[:top]
+    if any(dimension.is_time for dimension in dimensions):
+        ranked.sort(key=lambda item: item[0])
+    return dict(ranked)
 
 
-def activity(events: AuditEventQuerySet, by: Sequence[str]) -> Report:
+def activity(events: AuditEventQuerySet, by: Sequence[str], top: int | None = None) -> Report:
     """Return the report that counts the events by the named dimensions, by model and event if none is named.
+
+    Args:
+        events: The events.
+        by: The names of the dimensions.
+        top: How many groups there are at most, those with the most events; all if None.
 
     Raises:
         WrongArgument: One of the names is no dimension.
@@ -225,15 +240,17 @@ def activity(events: AuditEventQuerySet, by: Sequence[str]) -> Report:
     """
     names = list(dict.fromkeys(by or DEFAULT_BY))
     dimensions = [get_dimension(name) for name in names]
-    groups = _count(_rows(events, dimensions), dimensions)
+    groups = _ordered(_count(_rows(events, dimensions, top), dimensions), dimensions, top)
     sources = [dimension.caption[1] for dimension in dimensions if dimension.caption]
     captions = _captions(events.db, groups.values(), sources)
     columns = _columns(dimensions)
     rows = []
-    for keys, group in _ordered(groups, dimensions):
+    for keys, group in groups.items():
         cells = {**_cells(dimensions, keys, captions.get(group.last, {})), COUNT.name: group.count}
         rows.append([cells[column.name] for column in columns])
     title = _("Audit events by %(names)s") % {"names": ", ".join(names)}
+    if top is not None:
+        title = _("%(title)s (top %(count)d)") % {"title": title, "count": top}
 
     def series() -> list[Series]:
         named = enumerate(zip(names, dimensions, strict=True))
