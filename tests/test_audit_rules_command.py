@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from django_signal_audit.enums import MODEL_EVENTS
 
 from .app.models import Product, Tag
-from .conftest import Audit, events
+from .conftest import SAVES_ARE_ONE_STATEMENT, Audit, events
 from .notices import EMAIL, calling
 
 HOSTILE = "\x1b[31mred\u202e"
@@ -197,6 +198,13 @@ class TestExplain:
             "level_at_most": "critical",
             "notifies": ["take", "mail: actor"],
         }
+
+    def test_explain_tells_saves_from_updates_of_many_rows(self, audit: Audit) -> None:
+        audit({"name": "tags", "model": "app.Tag"})
+        rows = [(row["write"], row["statements"]) for row in data("--explain", "app.Tag", "update")["writes"]]
+        saves = "one for both" if SAVES_ARE_ONE_STATEMENT else "one by one"
+        updates = "one for both" if connection.vendor == "sqlite" else saves
+        assert rows == [("a save", saves), ("an update of many rows", updates)]
 
     def test_explain_names_the_m2m_fields_that_are_recorded(self) -> None:
         document = data("--explain", "app.Product", "m2m")

@@ -87,12 +87,20 @@ def _refusal(engine: Engine, plan: ModelPlan, kind: type[models.Model], using: s
     return engine.refusal(plan, kind, using)
 
 
-def why_portable(plan: ModelPlan, using: str) -> str:
-    """Return why saves of a model's rows go the portable way on a database; empty if an engine writes them."""
-    vendor = connections[using].vendor
-    engine = _engine(vendor)
-    if engine is None or not engine.writes_saves:
+def why_portable(plan: ModelPlan, using: str, *, is_many: bool = False) -> str:
+    """Return why writes of a model's rows go the portable way on a database; empty if an engine may write them.
+
+    Args:
+        plan: What is audited of the model.
+        using: The database.
+        is_many: Whether UPDATEs of many rows are meant, and not saves.
+
+    """
+    engine = _engine(connections[using].vendor)
+    if engine is None:
         return _("%(database)s has no engine") % {"database": connections[using].display_name}
+    if not (engine.writes_saves or is_many):
+        return _("its engine writes updates of many rows only")
     if get_settings().engine != "auto":
         return _("the setting ENGINE")
     return _refusal(engine, plan, plan.model, using)

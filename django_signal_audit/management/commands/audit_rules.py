@@ -68,13 +68,13 @@ class Command(AuditCommand):
 
 
 def _explain(label: str, event_type: str, alias: str | None) -> dict[str, Report]:
-    """Return what a change would do, how saves are written, and who would not be notified."""
+    """Return what a change would do, how rows are written, and who would not be notified."""
     reports = explain(label, event_type)
     model, likely = likely_rules(label, event_type)
     using = alias or router.db_for_write(model) or DEFAULT_DB_ALIAS
     plan = get_registry().plan_for(model)
     if likely and plan is not None and event_type in (EventType.CREATE, EventType.UPDATE):
-        reports["saves"] = _saves(plan, using)
+        reports["writes"] = _writes(plan, using)
     if not any(item.notify for item in likely):
         return reports
     columns = (
@@ -88,13 +88,19 @@ def _explain(label: str, event_type: str, alias: str | None) -> dict[str, Report
     return {**reports, "not_notified": Report(title=title, columns=columns, rows=rows, empty=empty)}
 
 
-def _saves(plan: ModelPlan, using: str) -> Report:
-    """Return how a save of one row and its event reach the database, and why."""
-    try:
-        reason = why_portable(plan, using)
-    except DatabaseError as error:
-        reason = str(error).strip().partition("\n")[0]
-    columns = (Column("statements", gettext_lazy("statements")), Column("why", gettext_lazy("why")))
-    way = _("one by one") if reason else _("one for both")
-    title, empty = _("How a save and its event are written on %(database)s") % {"database": using}, ""
-    return Report(title=title, columns=columns, rows=[[way, reason]], empty=empty)
+def _writes(plan: ModelPlan, using: str) -> Report:
+    """Return how rows and their events reach the database, and why."""
+    rows: list[list[Cell]] = []
+    for is_many, write in ((False, _("a save")), (True, _("an update of many rows"))):
+        try:
+            reason = why_portable(plan, using, is_many=is_many)
+        except DatabaseError as error:
+            reason = str(error).strip().partition("\n")[0]
+        rows.append([write, _("one by one") if reason else _("one for both"), reason])
+    columns = (
+        Column("write", gettext_lazy("write")),
+        Column("statements", gettext_lazy("statements")),
+        Column("why", gettext_lazy("why")),
+    )
+    title = _("How rows and their events are written on %(database)s") % {"database": using}
+    return Report(title=title, columns=columns, rows=rows, empty="")
