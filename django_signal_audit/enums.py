@@ -24,7 +24,10 @@ class EventType(TextChoices):
     @classmethod
     def label_of(cls, name: str) -> str:
         """Return what people call events of that type; a custom one is called by its name."""
-        return str(cls(name).label) if name in cls.values else name
+        try:
+            return str(cls(name).label)
+        except ValueError:
+            return name
 
 
 class Source(TextChoices):

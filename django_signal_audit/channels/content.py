@@ -53,7 +53,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Events of one day, actor and reason that follow each other."""
+    """Events of one day, actor and reason that follow each other; the event of a message about one has neither."""
 
     day: str
     by: str

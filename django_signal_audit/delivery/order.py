@@ -78,5 +78,7 @@ def free(rows: QuerySet[Notification]) -> QuerySet[Notification]:
 
 def must_wait(row: Notification) -> bool:
     """Return whether a row that is claimed has to wait for another all the same: its key is a new one."""
+    if not row.order_key:
+        return False
     rows: Any = Notification.objects.using(row._state.db).filter(pk=row.pk)
-    return bool(row.order_key) and not free(rows).exists()
+    return not free(rows).exists()

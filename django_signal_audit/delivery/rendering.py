@@ -12,6 +12,7 @@ from django.template import TemplateDoesNotExist
 from django.utils import timezone, translation
 
 from django_signal_audit.channels.base import Channel, Message
+from django_signal_audit.channels.content import Content
 from django_signal_audit.channels.preferences import default_zone
 from django_signal_audit.delivery.links import unsubscribe_address
 from django_signal_audit.delivery.texts import content_of, how_to_stop, reader_of, subject_of, why
@@ -62,18 +63,28 @@ def render(
     language = channel.language(user) if channel else settings.LANGUAGE_CODE
     with translation.override(language), timezone.override(zone or default_zone()):
         subject, body = (_render(rule, entry, key, events) for key in ("subject", "message"))
-        message = _message(notification, events, recipient, subject, body)
+        content = None
         if not (subject and body):
             with timezone.override(zone or dt.UTC):
-                message = _with_defaults(message, channel, user)
+                subject, content = _defaults(subject, body, events, rule, channel, user)
         url = unsubscribe_address(notification, user) if user is not None and not rule.locked else ""
-        message = replace(
-            message,
+        message = Message(
+            id=notification.message_id,
+            event=events[0],
+            events=events,
+            rule=notification.rule,
+            channel=notification.channel,
+            recipient=recipient,
+            subject=_line(subject),
+            body=cut(clean_text(body or (content.text if content else ""))),
+            attempt=notification.attempts,
             why=why(notification, rule, recipient, user),
             how_to_stop=how_to_stop(rule, user, url),
             unsubscribe_url=url,
+            content=content,
         )
-        return replace(message, html=_html(channel, message)) if channel else message
+        html = _html(channel, message) if channel else ""
+        return replace(message, html=html) if html else message
 
 
 def subject_line(notification: Notification, events: Sequence[AuditEvent], reader: Reader) -> str:
@@ -87,37 +98,23 @@ def subject_line(notification: Notification, events: Sequence[AuditEvent], reade
     return _line(subject or subject_of(events, notification.rule, reader))
 
 
-def _with_defaults(message: Message, channel: Channel | None, user: Model | None) -> Message:
-    """Return the message with our texts where the rule has none."""
+def _defaults(
+    subject: str, body: str, events: Sequence[AuditEvent], rule: Rule, channel: Channel | None, user: Model | None
+) -> tuple[str, Content | None]:
+    """Return our subject and our body where the rule has none; its own subject, and None for its own body."""
     checks_permission = channel is None or channel.checks_permission
-    reader = reader_of(message.events, user, checks_permission=checks_permission)
-    if not message.subject:
-        message = replace(message, subject=_line(subject_of(message.events, message.rule, reader)))
-    if message.body:
-        return message
+    reader = reader_of(events, user, checks_permission=checks_permission)
+    if body:
+        return subject or subject_of(events, rule.name, reader), None
     has_links = user is None or bool(getattr(user, "is_staff", False))
-    content = content_of(message.events, message.rule, reader, has_links=has_links)
-    return replace(message, content=content, body=cut(clean_text(content.text)))
+    content = content_of(events, rule.name, reader, has_links=has_links)
+    # Of one event, it is the sentence that the body has anyway.
+    single = content.single
+    return subject or (single.sentence if single else subject_of(events, rule.name, reader)), content
 
 
 def _line(text: str) -> str:
     return cut(" ".join(clean_text(text).split()), MAX_SUBJECT)
-
-
-def _message(
-    notification: Notification, events: Sequence[AuditEvent], recipient: str, subject: str, body: str
-) -> Message:
-    return Message(
-        id=notification.message_id,
-        event=events[0],
-        events=events,
-        rule=notification.rule,
-        channel=notification.channel,
-        recipient=recipient,
-        subject=_line(subject),
-        body=cut(clean_text(body)),
-        attempt=notification.attempts,
-    )
 
 
 def _html(channel: Channel, message: Message) -> str:

@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.utils.formats import date_format, number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from django_signal_audit.channels.content import Content, Group, Line, Told
 from django_signal_audit.delivery.links import address
@@ -65,14 +65,16 @@ def content_of(events: Sequence[AuditEvent], rule: str, reader: Reader, *, has_l
     shown = sorted(events[-MAX_EVENTS:], key=lambda event: local(event.recorded_at).date(), reverse=True)
     most = MAX_LINES if len(events) == 1 else MAX_DIGEST_LINES
     told = [(event, _told(event, reader, most, has_links=has_links)) for event in shown]
+    if len(events) == 1:
+        return Content(title=_title(events), groups=[Group(day="", by="", told=[one for _event, one in told])])
     groups = [_group(list(together)) for _key, together in groupby(told, lambda pair: _group_key(pair[0]))]
     more = len(events) - len(shown)
     return Content(
         title=_title(events),
-        span=_span(events) if len(events) > 1 else "",
+        span=_span(events),
         groups=groups,
         more=ngettext("and %(count)d more event", "and %(count)d more events", more) % {"count": more} if more else "",
-        url=_list_url(rule) if has_links and len(events) > 1 else "",
+        url=_list_url(rule) if has_links else "",
     )
 
 
@@ -256,18 +258,20 @@ def _cut(value: ShownValue) -> str:
     return shorten(value.text, WIDTH)
 
 
+_BY = {
+    EventType.CREATE: gettext_lazy("%(actor)s created it on %(time)s."),
+    EventType.UPDATE: gettext_lazy("%(actor)s changed it on %(time)s."),
+    EventType.M2M: gettext_lazy("%(actor)s changed it on %(time)s."),
+    EventType.DELETE: gettext_lazy("%(actor)s deleted it on %(time)s."),
+}
+
+
 def _by(event: AuditEvent) -> str:
     """Return who did it and when."""
-    texts: dict[str, str] = {
-        EventType.CREATE: _("%(actor)s created it on %(time)s."),
-        EventType.UPDATE: _("%(actor)s changed it on %(time)s."),
-        EventType.M2M: _("%(actor)s changed it on %(time)s."),
-        EventType.DELETE: _("%(actor)s deleted it on %(time)s."),
-    }
     actor, time = show_actors(event), show_time(event.recorded_at)
     if not actor:
         return _("On %(time)s.") % {"time": time}
-    text = texts.get(event.event_type) or _("By %(actor)s on %(time)s.")
+    text = str(_BY.get(event.event_type, _("By %(actor)s on %(time)s.")))
     return text % {"actor": actor, "time": time}
 
 
