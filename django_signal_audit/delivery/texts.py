@@ -271,8 +271,8 @@ def _by(event: AuditEvent) -> str:
     actor, time = show_actors(event), show_time(event.recorded_at)
     if not actor:
         return _("On %(time)s.") % {"time": time}
-    text = str(_BY.get(event.event_type, _("By %(actor)s on %(time)s.")))
-    return text % {"actor": actor, "time": time}
+    text = _BY[EventType(event.event_type)] if event.event_type in _BY else _("By %(actor)s on %(time)s.")
+    return str(text) % {"actor": actor, "time": time}
 
 
 def show_time(moment: dt.datetime) -> str:
