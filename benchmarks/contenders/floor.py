@@ -53,7 +53,7 @@ def _rows(number: int) -> list[EventRow]:
     return [
         EventRow(
             uid, now, "create", "orm", "info", ["products"], "shop.product", str(key), f"Product {key}", "", "",
-            changes, {}, {}, str(uid), 1,
+            changes, {}, {}, str(uid), 1, "",
         )
         for key, uid in enumerate((next(uids) for _ in range(number)), 1)
     ]  # fmt: skip
