@@ -17,6 +17,7 @@ import uuid
 from typing import Any
 
 import pytest
+import sqlparse
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -148,6 +149,11 @@ class Session:
             actual = run_command(words)
             if expected.strip():
                 assert matches(expected, actual), f"{command}\n{actual}"
+
+    def _run_sql(self, block: Block) -> None:
+        """Look at the statements; ``test_partitions_of_the_log.py`` runs those of PostgreSQL."""
+        assert block.verb == "postgresql", "A block of SQL needs a word about whose it is."
+        assert all(statement.get_type() for statement in sqlparse.parse(block.source))
 
     def _run_sh(self, block: Block) -> None:
         check_shell(block.source)
