@@ -56,6 +56,7 @@ MAX_STATEMENT_LENGTH = 1_000_000
 
 # How PostgreSQL has to read a column that is sent as an array of texts.
 _POSTGRESQL_CASTS = {
+    "id": "bigint",
     "uid": "uuid",
     "recorded_at": "timestamptz",
     "rules": "jsonb",
@@ -83,17 +84,32 @@ def prepared_row(row: EventRow, using: str) -> tuple[Any, ...]:
     return _prepare([row], connections[using])[0]
 
 
-def insert_rows(rows: Sequence[EventRow], using: str) -> None:
-    """Write many events with one statement, or as few as the database takes."""
+def insert_rows(rows: Sequence[EventRow], using: str, ids: Sequence[int] = ()) -> None:
+    """Write many events with one statement, or as few as the database takes.
+
+    Args:
+        rows: The events.
+        using: Their database.
+        ids: Their primary keys; the database gives them by default.
+
+    """
     connection = connections[using]
     prepared = _prepare(rows, connection)
+    names: tuple[str, ...] = EventRow._fields
+    if ids:
+        names = ("id", *names)
+        prepared = [(key, *row) for key, row in zip(ids, prepared, strict=True)]
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(*_unnested(prepared, using))
+        if connection.vendor == "postgresql" and len(prepared) > 1:
+            cursor.execute(*_unnested(prepared, names, using))
             return
         # Not by executemany(): what wraps cursors, as debug toolbars do, may not expect tuples of tuples.
         for batch in _batches(prepared, connection):
-            cursor.execute(_insert_sql(using, len(batch)), list(chain.from_iterable(batch)))
+            cursor.execute(_insert_sql(using, len(batch), names), list(chain.from_iterable(batch)))
+
+
+# Characters of what has no length: a number, a moment.
+_NUMBER_LENGTH = 20
 
 
 def _batches(
@@ -101,11 +117,11 @@ def _batches(
 ) -> Iterator[Sequence[tuple[Any, ...]]]:
     """Return the rows in parts that fit into a statement: in parameters on SQLite, in bytes on MariaDB."""
     # It asks for nothing but how many columns there are.
-    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * len(EventRow._fields), prepared), 1)
+    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * len(prepared[0]), prepared), 1)
     batch: list[tuple[Any, ...]] = []
     length = 0
     for row in prepared:
-        row_length = sum(map(length_hint, row))
+        row_length = sum(length_hint(value, _NUMBER_LENGTH) for value in row)
         if batch and (len(batch) >= most or length + row_length > MAX_STATEMENT_LENGTH):
             yield batch
             batch, length = [], 0
@@ -114,7 +130,7 @@ def _batches(
     yield batch
 
 
-def _unnested(prepared: Sequence[tuple[object, ...]], using: str) -> tuple[str, list[Any]]:
+def _unnested(prepared: Sequence[tuple[object, ...]], names: tuple[str, ...], using: str) -> tuple[str, list[Any]]:
     """Return the statement and its parameters: an array per column, one value where all rows have the same.
 
     The JSON of a column goes as one document: as texts in an array, each would have its quotes escaped.
@@ -122,13 +138,15 @@ def _unnested(prepared: Sequence[tuple[object, ...]], using: str) -> tuple[str, 
     columns = list(zip(*prepared, strict=True))
     is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
     shared = [column[0] for column, same in zip(columns, is_shared, strict=True) if same]
-    own = [(name, column) for name, column, same in zip(EventRow._fields, columns, is_shared, strict=True) if not same]
+    own = [(name, column) for name, column, same in zip(names, columns, is_shared, strict=True) if not same]
     arrays = [f"[{','.join(column)}]" if _is_json(name) else _array(column) for name, column in own]
-    return _unnest_sql(using, is_shared), [*shared, *arrays]
+    return _unnest_sql(using, names, is_shared), [*shared, *arrays]
 
 
 def _array(column: Sequence[Any]) -> str | list[Any]:
     """Return a column as PostgreSQL's array; psycopg would escape its texts one by one, in Python."""
+    if column[0].__class__ is int:
+        return f"{{{','.join(map(str, column))}}}"
     if all(value.__class__ is str for value in column) and "".join(column).isprintable():
         # Of what is printable, JSON and an array escape the same characters in the same way.
         return f"{{{json.dumps(column, ensure_ascii=False)[1:-1]}}}"
@@ -172,7 +190,11 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
     """Return the rows as the driver takes them. What the rows of one call share is converted once."""
     rows = _storable(rows, connection)
     native_uuid = connection.features.has_native_uuid_field
-    moment = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(rows[0].recorded_at, connection, prepared=True)
+    column = AuditEvent._meta.get_field("recorded_at")
+    moments = {
+        moment: column.get_db_prep_value(moment, connection, prepared=True)
+        for moment in dict.fromkeys(row.recorded_at for row in rows)
+    }
     shared: dict[int, str] = {}
 
     def dumped(value: object) -> str:
@@ -187,7 +209,7 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
     return [
         (
             str(row.uid) if native_uuid else row.uid.hex,
-            moment,
+            moments[row.recorded_at],
             row.event_type,
             row.source,
             row.level,
@@ -209,18 +231,17 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
 
 
 @lru_cache(64)
-def _insert_sql(using: str, count: int = 1) -> str:
+def _insert_sql(using: str, count: int = 1, names: tuple[str, ...] = EventRow._fields) -> str:
     quote = connections[using].ops.quote_name
-    columns = ", ".join(map(quote, EventRow._fields))
-    values = f"({', '.join(['%s'] * len(EventRow._fields))})"
+    columns = ", ".join(map(quote, names))
+    values = f"({', '.join(['%s'] * len(names))})"
     rows = ", ".join([values] * count)
     return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES {rows}"  # noqa: S608  # our names
 
 
 @cache
-def _unnest_sql(using: str, is_shared: tuple[bool, ...]) -> str:
+def _unnest_sql(using: str, names: tuple[str, ...], is_shared: tuple[bool, ...]) -> str:
     quote = connections[using].ops.quote_name
-    names = EventRow._fields
     shared = [name for name, same in zip(names, is_shared, strict=True) if same]
     own = [name for name, same in zip(names, is_shared, strict=True) if not same]
     columns = ", ".join(map(quote, [*shared, *own]))

@@ -15,9 +15,12 @@ from django.db.models import Max, Q
 
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.context.actors import NOBODY, describe_actor
+from django_signal_audit.events.insert import EventRow, insert_rows
 from django_signal_audit.events.keys import object_id
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.importing.base import CannotImport, Summary
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.events import Signature, signature_hash
 from django_signal_audit.transient import is_transient
 
 # JSON and JavaScript count exactly as far as 2 ** 53.
@@ -87,7 +90,7 @@ class Writer:
     def _insert(self, events: list[AuditEvent]) -> None:
         with transaction.atomic(using=self._using):
             lock_database(self._using)
-            AuditEvent.of_all_tenants.using(self._using).bulk_create(events)
+            insert_rows([_row(event) for event in events], self._using, [int(event.pk) for event in events])
 
     def _are_there(self, events: list[AuditEvent]) -> bool:
         taken = Q(id__in=[event.pk for event in events]) | Q(uid__in=[event.uid for event in events])
@@ -104,6 +107,16 @@ class Writer:
                 self.incomplete.add((event.model, event.object_id))
                 imported: Any = event.context.get("imported", {})
                 self._summary.leave("the database refuses its event", f"{event.model} {imported.get('id', '')}")
+
+
+def _row(event: AuditEvent) -> EventRow:
+    """Return the columns of an event, with texts that every database takes."""
+    signature = Signature(event.event_type, event.level, event.model, ())
+    values = {name: getattr(event, name) for name in EventRow._fields}
+    for name, value in values.items():
+        if value.__class__ is str and not value.isprintable():
+            values[name] = clean_text(value)
+    return EventRow(**{**values, "rules": [], "signature": signature_hash(signature)})
 
 
 class Actors:
