@@ -16,7 +16,7 @@ from django_signal_audit.delivery import rendering
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent, Notification
 
-from .notices import EMAIL, audit_settings, make_event, make_notification, receiving
+from .notices import EMAIL, INBOX, audit_settings, make_event, make_notification, receiving
 from .samples import NOON
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +76,22 @@ class TestList:
             text = text_of(admin_client.get(LIST))
         assert "Oil &lt;b&gt;" in text.replace("update Oil &lt;b&gt; and", "")
         assert "update Oil &lt;b&gt; and 1 more event" in text
+
+    def test_users_are_named_as_far_as_the_viewer_may_know_them(self, client, clerk, settings):
+        settings.SIGNAL_AUDIT = audit_settings(channels={"inbox": {"BACKEND": INBOX}})
+        clerk.user_permissions.add(*Permission.objects.filter(codename="view_product"))
+        users = [User.objects.create_user(f"user-{number}") for number in range(3)]
+        for user in users:
+            make_notification(channel="inbox", recipient=str(user.pk))
+        make_notification(channel="inbox", recipient="no key")
+        make_notification(channel="team-mail", recipient=str(users[0].pk))
+        assert "user-0" not in text_of(client.get(LIST))
+        clerk.user_permissions.add(Permission.objects.get(codename="view_user"))
+        text = text_of(client.get(LIST))
+        for user in users:
+            assert text.count(f"<bdi>{user.username} ({user.pk})</bdi>") == 1
+        assert "<bdi>no key</bdi>" in text
+        assert f"<bdi>{users[0].pk}</bdi>" in text
 
     def test_a_row_has_the_subject_that_its_rule_gives_the_message(self, admin_client, settings):
         settings.SIGNAL_AUDIT = audit_settings(notify=["take"], subject="{{ object }} costs {{ new.price }}")

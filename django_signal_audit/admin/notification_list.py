@@ -16,9 +16,13 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_signal_audit.channels import get_channel
+from django_signal_audit.delivery.recipients import username, users_by_key
 from django_signal_audit.delivery.rendering import subject_line
 from django_signal_audit.enums import EventType
-from django_signal_audit.exceptions import GiveUp
+from django_signal_audit.events.keys import object_id
+from django_signal_audit.events.values import clean_text
+from django_signal_audit.exceptions import GiveUp, InvalidSettings
 from django_signal_audit.models import AuditEvent, Notification, NotificationQuerySet
 from django_signal_audit.reports.display import shorten
 
@@ -52,6 +56,7 @@ class Row:
     subject: str
     error: str
     below: str
+    recipient: str
     when: str
 
 
@@ -70,6 +75,7 @@ class NotificationChangeList(ChangeList):
 
     access: Access
     links: dict[str, str]
+    _names: dict[Any, str]
 
     def get_results(self, request: HttpRequest) -> None:
         """Find the page, and what its rows say."""
@@ -79,6 +85,7 @@ class NotificationChangeList(ChangeList):
         self.result_list = [row if told[row.pk] or not known_uids(row) else anonymous(row) for row in rows]
         for row in self.result_list:
             row.told = told[row.pk]
+        self._names = names_of(self.result_list, self.access)
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
 
@@ -122,6 +129,7 @@ class NotificationChangeList(ChangeList):
                 subject=shorten(row.told, SUBJECT_WIDTH),
                 error=shorten(row.last_error, ERROR_WIDTH),
                 below=_below(row),
+                recipient=self._names.get(row.pk, row.recipient),
                 when=show_second(row.sent_at or row.created),
             )
 
@@ -212,6 +220,23 @@ def anonymous(row: Notification) -> Any:
     shown = copy(row)
     shown.recipient = shown.last_error = ""
     return shown
+
+
+def names_of(rows: Sequence[Notification], access: Access) -> dict[Any, str]:
+    """Return, by primary key, the names of the users that rows name by key, as far as the viewer may know them."""
+    keyed = {row.pk: row.recipient for row in rows if row.recipient and _names_user(row)}
+    users = users_by_key(set(keyed.values()))
+    known = {object_id(user.pk) for user in access.readable(list(users.values()))}
+    return {pk: f"{clean_text(username(users[key]))} ({key})" for pk, key in keyed.items() if key in known}
+
+
+def _names_user(row: Notification) -> bool:
+    if row.recipient == row.user:
+        return True
+    try:
+        return get_channel(row.channel).recipients_are_users
+    except InvalidSettings:
+        return False
 
 
 def known_uids(notification: Notification) -> list[UUID]:

@@ -298,7 +298,11 @@ class Resolved:
 
 def load_users(notifications: Iterable[Notification]) -> Users:
     """Return the users that rows name by key, in one query for all."""
-    keys = {row.user for row in notifications if row.user}
+    return users_by_key({row.user for row in notifications if row.user})
+
+
+def users_by_key(keys: Iterable[str]) -> Users:
+    """Return the users with these primary keys as texts, in one query for all."""
     known = {key: pk for key in keys if (pk := _to_pk(key)) is not None}
     if not known:
         return {}
