@@ -195,6 +195,10 @@ class TestNotifications:
         several = {"ids": [keys[1], foreign.pk]}
         assert client.post(f"{MESSAGES}read/", several, JSON).json() == {"marked": 1, "unread": 3}
         assert client.post(f"{MESSAGES}read/", {"up_to": keys[3]}, JSON).json() == {"marked": 2, "unread": 1}
+        again = {"ids": [keys[3]], "read": False}
+        assert client.post(f"{MESSAGES}read/", again, JSON).json() == {"marked": 1, "unread": 2}
+        assert client.post(f"{MESSAGES}read/", {"up_to": keys[3], "read": False}, JSON).status_code == 400
+        assert client.post(f"{MESSAGES}read/", {"up_to": keys[3]}, JSON).json() == {"marked": 1, "unread": 1}
         foreign.refresh_from_db()
         assert foreign.read_at is None
         assert client.get(f"{MESSAGES}{keys[0]}/").json()["read_at"]

@@ -69,17 +69,18 @@ class NotificationPageSerializer(serializers.Serializer):
 
 
 class MarkSerializer(serializers.Serializer):
-    """Which messages to mark as read: some by ``ids``, or one and all older ones by ``up_to``."""
+    """Which messages to mark: some by ``ids``, as read or unread, or one and all older ones by ``up_to``, as read."""
 
     ids = serializers.ListField(
         child=serializers.IntegerField(min_value=0, max_value=LARGEST_KEY), required=False, max_length=MOST_KEYS
     )
     up_to = serializers.IntegerField(required=False, min_value=0, max_value=LARGEST_KEY)
+    read = serializers.BooleanField(required=False, default=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Require one of both."""
-        if not attrs.get("ids") and attrs.get("up_to") is None:
-            msg = 'Say which messages: "ids", or "up_to" for one and all older ones.'
+        if not attrs.get("ids") and (attrs.get("up_to") is None or not attrs["read"]):
+            msg = 'Say which messages: "ids", or "up_to" to mark one and all older ones as read.'
             raise serializers.ValidationError(msg)
         return attrs
 

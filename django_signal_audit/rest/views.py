@@ -228,12 +228,15 @@ class NotificationRead(_MailboxView):
 
 
 class NotificationsRead(_MailboxView):
-    """Marks several messages as read."""
+    """Marks several messages as read or unread."""
 
     @extend_schema(operation_id="audit_notifications_read_many", request=MarkSerializer, responses=MarkedSerializer)
     def post(self, request: Request) -> Response:
-        """Mark messages as read: some by ``ids``, or one and all older ones by ``up_to``."""
+        """Mark messages as read: some by ``ids``, or one and all older ones by ``up_to``; ``ids`` also as unread."""
         asked = MarkSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         said: dict[str, Any] = asked.validated_data
-        return self.marked(self.mailbox(request), said.get("ids", []), said.get("up_to"))
+        mailbox, keys = self.mailbox(request), said.get("ids", [])
+        if not said["read"]:
+            return Response({"marked": mailbox.unread(keys), "unread": mailbox.count_unread()})
+        return self.marked(mailbox, keys, said.get("up_to"))
