@@ -71,7 +71,9 @@ def everything() -> str:
     with connection.cursor() as cursor:
         for model in (AuditEvent, AuditLeaf, AuditCheckpoint, Notification):
             cursor.execute(f"SELECT * FROM {model._meta.db_table}")
-            found += [str(row) for row in cursor.fetchall()]
+            # psycopg 2 gives bytes as a memoryview, whose text is where it lies.
+            rows = ([bytes(one) if isinstance(one, memoryview) else one for one in row] for row in cursor.fetchall())
+            found += map(str, rows)
     return "\n".join(found)
 
 
