@@ -1,4 +1,4 @@
-"""Dates and numbers on our pages are those of the reader's language, moments those of his zone."""
+"""Dates and numbers on our pages are those of the reader's language, moments those of their zone."""
 
 from __future__ import annotations
 

@@ -9,24 +9,12 @@ import pytest
 from django_signal_audit import history_of
 from django_signal_audit.models import AuditEvent
 
-from .app.models import Category, Picture, Product
+from .app.models import Category, Picture, Product, Room
 from .conftest import Audit
+from .current_tenant import FUNCTION, here
 from .test_import import CREATE, DELETE, UPDATE, differences, kept, log, run
-from .test_import import Room as Room
 
 pytestmark = pytest.mark.django_db
-
-now = ""
-FUNCTION = f"{__name__}.tenant"
-
-
-def tenant() -> str:
-    return now
-
-
-def here(value: str) -> None:
-    global now
-    now = value
 
 
 @pytest.fixture(autouse=True)

@@ -20,21 +20,10 @@ from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.models import Mute, Notification
 
 from .app.models import Product
+from .current_tenant import FUNCTION, here
 from .notices import INBOX, audit_settings, calling, receiving
 
 pytestmark = pytest.mark.django_db
-
-now = ""
-FUNCTION = f"{__name__}.tenant"
-
-
-def tenant() -> str:
-    return now
-
-
-def here(value: str) -> None:
-    global now
-    now = value
 
 
 @pytest.fixture(autouse=True)

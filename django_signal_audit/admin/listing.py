@@ -27,7 +27,7 @@ from django_signal_audit.reports.display import (
     show_payload,
     show_reason,
 )
-from django_signal_audit.reports.formatter import ANYBODY, Reader, local, show_moment
+from django_signal_audit.reports.formatter import ANYBODY, Reader, local, show_day, show_moment
 from django_signal_audit.reports.sentences import sentence_of
 from django_signal_audit.rules.registry import get_registry
 
@@ -119,7 +119,7 @@ def by_day(site: AdminSite, events: Iterable[AuditEvent]) -> list[Day]:
     notifying = notifying_rules()
     days: list[Day] = []
     for (day, *_rest), together in groupby(events, lambda one: (local(one.recorded_at).date(), *group_key(one))):
-        title = f"{date_format(day, 'l')}, {date_format(day, 'DATE_FORMAT')}"
+        title = show_day(day)
         if not days or days[-1].title != title:
             days.append(Day(title))
         days[-1].groups.append(group_of(site, list(together), notifying))

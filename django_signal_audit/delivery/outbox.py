@@ -176,7 +176,7 @@ def claim(
         is_ordered: Leave out what has to wait for other messages.
         without: No rows of these channels.
         unknown: No rows of these rules.
-        favoured: A priority whose turn it is, so that it is not kept waiting by those before it for ever.
+        favoured: A priority whose turn it is, so that it is not kept waiting by those before it forever.
 
     """
     rows: QuerySet[Notification] = Notification.objects.using(using)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Model
-from django.utils.formats import date_format, number_format
+from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -33,7 +33,7 @@ from django_signal_audit.reports.display import (
     show_payload,
     show_reason,
 )
-from django_signal_audit.reports.formatter import Reader, local, show_date
+from django_signal_audit.reports.formatter import Reader, local, show_date, show_day
 from django_signal_audit.reports.relations import related_names
 from django_signal_audit.reports.sentences import sentence_of
 from django_signal_audit.rules.schema import Rule
@@ -341,7 +341,7 @@ def _group(pairs: Sequence[tuple[AuditEvent, Told]]) -> Group:
     first = pairs[0][0]
     here = local(first.recorded_at)
     return Group(
-        day=f"{date_format(here, 'l')}, {show_date(here)}",
+        day=show_day(here),
         by=", ".join(filter(None, (show_actors(first), show_reason(first)))),
         told=[told for _event, told in pairs],
     )

@@ -1,4 +1,4 @@
-"""What is sealed of an event: one canonical text, the same on every database and for ever.
+"""What is sealed of an event: one canonical text, the same on every database and forever.
 
 Format 1 is frozen. A column that comes later needs a format of its own, and this one must stay able to be computed.
 Format 2 is format 1 with the tenant, and only events of a tenant have it: what was sealed before stays what it is, and

@@ -246,7 +246,7 @@ class Verifier:
             return
         self.verdict.signed += bool(signers)
         origin = get_evidence().origin_of(self._using)
-        # Early versions sealed without these lines, and their checkpoints verify for ever.
+        # Early versions sealed without these lines, and their checkpoints verify forever.
         times = time_lines(iso_text(checkpoint.sealed_at), _began(checkpoint, at)) if said.lines else ()
         if said != Checkpoint(origin, at, bytes(checkpoint.root), times):
             yield Finding("checkpoint", at, "", f"Checkpoint {at} and its note differ.")

@@ -12,14 +12,13 @@ from typing import Any
 
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.formats import date_format
 
 from django_signal_audit.admin.links import object_url
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.savepoints import own_queries_anywhere
 from django_signal_audit.inbox.choices import events_of, objects_to_mute
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.reports.formatter import local
+from django_signal_audit.reports.formatter import local, show_day
 from django_signal_audit.viewing import record_view, watches_views
 from django_signal_audit.web.panel import Entry, entry_of
 from django_signal_audit.web.reading import access_for, audit_site, may_view_log
@@ -83,10 +82,7 @@ def days_of(request: HttpRequest, messages: Sequence[Notification]) -> list[Day]
 
 
 def _title(moment: dt.datetime | None) -> str:
-    if moment is None:
-        return ""
-    day = local(moment)
-    return f"{date_format(day, 'l')}, {date_format(day, 'DATE_FORMAT')}"
+    return "" if moment is None else show_day(local(moment))
 
 
 def _visible(request: HttpRequest, events: Sequence[AuditEvent]) -> dict[Any, AuditEvent]:

@@ -33,6 +33,11 @@ def show_date(day: dt.date) -> str:
     return date_format(day, "DATE_FORMAT")
 
 
+def show_day(day: dt.date) -> str:
+    """Return a date with its day of the week, as a heading."""
+    return f"{date_format(day, 'l')}, {show_date(day)}"
+
+
 def show_clock(time: dt.time | dt.datetime) -> str:
     """Return a time to the second: Django's own formats leave the seconds out, and with them an order."""
     pattern, found = _MINUTES.subn(r"\1i\1s", get_format("TIME_FORMAT"))
