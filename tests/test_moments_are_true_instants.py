@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.management import call_command
@@ -22,6 +22,7 @@ from django_signal_audit.retention.pruning import Pruning, Retention
 from django_signal_audit.rules.durations import parse_period
 
 from .app.models import Tag
+from .columns.models import Measured
 from .conftest import Audit, events
 from .samples import make_event
 
@@ -103,6 +104,37 @@ def save_at(clock: Clock, *moments: dt.datetime) -> None:
             Tag.objects.bulk_create([Tag(name=f"{number}a"), Tag(name=f"{number}b")])
         else:
             Tag.objects.create(name=f"{number}")
+
+
+@pytest.mark.usefixtures("zone_of_the_database")
+@pytest.mark.skipif(connection.features.supports_timezones, reason="a column of this database holds a true instant")
+class TestAnHourThatComesTwice:
+    """Columns without a zone hold the time of clocks: 01:30 UTC comes back as 00:30, and so the event must have it."""
+
+    RULES: ClassVar = [{"name": "all", "model": "columns.measured"}]
+
+    def test_every_write_is_recorded_as_the_column_holds_it(self, audit: Audit) -> None:
+        audit(*self.RULES)
+        row = Measured.objects.create(at=SPRING[0], seen=AFTER)
+        row.seen = BEFORE
+        row.save()
+        Measured.objects.bulk_create([Measured(at=SPRING[1], seen=AFTER)])
+        Measured.objects.filter(at=SPRING[0]).update(seen=AFTER + dt.timedelta(minutes=7))
+        recorded = [event.field_changes["seen"].new for event in events() if "seen" in event.changes]
+        assert recorded == [BEFORE, BEFORE, BEFORE + dt.timedelta(minutes=7)]
+        call_command("audit_replay", "--check", verbosity=0)
+
+    def test_a_moment_as_the_key(self, audit: Audit) -> None:
+        audit(*self.RULES)
+        row = Measured.objects.create(at=AFTER)
+        row.seen = SPRING[0]
+        row.save()
+        Measured.objects.update(seen=SPRING[1])
+        Measured.objects.all().delete()
+        Measured.objects.create(at=BEFORE)
+        call_command("audit_replay", "--check", verbosity=0)
+        assert len({event.object_id for event in events()}) == 1
+        assert [event.event_type for event in events()] == ["create", "update", "update", "delete", "create"]
 
 
 @pytest.mark.usefixtures("naive_project")

@@ -46,7 +46,8 @@ PROJECTS: dict[str, Project] = {
                 (
                     *("test_only_referenced_fields_selected", "test_fast_delete_all", "test_update_parent_filtering"),
                     *("test_self_reference_with_through_m2m_at_second_level", "composite_pk.test_update"),
-                    "test_update_only_defaults_and_pre_save_fields_when_local_fields",
+                    *("test_update_only_defaults_and_pre_save_fields_when_local_fields", "test_create_child_no_update"),
+                    "test_db_default_field_excluded",
                 ),
                 "looks for its own statements in all that ran, by number, place or words",
             ),

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models.fields.files import FieldFile
 from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
@@ -24,7 +24,7 @@ from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, 
 
 from django_signal_audit.capture.hooks import keeps_values
 from django_signal_audit.capture.tables import is_as_declared
-from django_signal_audit.events.values import plain_field
+from django_signal_audit.events.values import at_scale, plain_field
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.problems import Problem
 from django_signal_audit.rules.patterns import Field
@@ -73,7 +73,7 @@ def _decimal(field: Any, value: object, vendor: str) -> object:
         return NOT_KNOWN
     if vendor == "sqlite" and value.adjusted() + 1 + places > _DOUBLE_DIGITS:
         return NOT_KNOWN
-    return value.quantize(Decimal(1).scaleb(-places)) if -exponent != places else value
+    return at_scale(value, places) if -exponent != places else value
 
 
 def _float(_field: Field, value: object, _vendor: str) -> object:
@@ -196,7 +196,18 @@ def certainty(field: Field, model: type[models.Model], using: str) -> Certainty:
     plain = plain_field(field)
     rule = _CERTAIN.get(plain.__class__)
     is_certain = rule is not None and _is_own(field) and keeps_values(model, field) and is_as_declared(field, using)
-    return plain, rule if is_certain else None
+    return plain, rule if is_certain and not _may_be_another_hour(plain, using) else None
+
+
+def _may_be_another_hour(plain: Field, using: str) -> bool:
+    """Return whether times go to the column without their zone, in one whose clocks may be set back.
+
+    That is what the key ``TIME_ZONE`` of ``DATABASES`` asks of a database that has no type with a zone.
+    """
+    if not isinstance(plain, models.DateTimeField):
+        return False
+    connection = connections[using]
+    return settings.USE_TZ and not connection.features.supports_timezones and connection.timezone_name != "UTC"
 
 
 def _is_own(field: Field) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from decimal import Decimal
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,15 @@ from .documents import digest as digest
 from .documents import encode_tag as encode_tag
 from .documents import mask as mask
 from .documents import safe_str as safe_str
+
+# Decimals are handled in a context of our own: a project's may have few digits, and traps that raise. No column of a
+# supported database that names its digits has more of them.
+EXACT_DECIMALS = Context(prec=2000, traps=[InvalidOperation, DivisionByZero])
+
+
+def at_scale(value: Decimal, places: int) -> Decimal:
+    """Return the decimal with so many places, rounded where it has more, whatever the context of the caller."""
+    return value.quantize(Decimal((0, (1,), -places)), context=EXACT_DECIMALS)
 
 
 def as_utc(moment: dt.datetime) -> dt.datetime:

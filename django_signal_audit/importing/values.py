@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.dateparse import parse_datetime
 
-from django_signal_audit.events.values import plain_field
+from django_signal_audit.events.values import at_scale, plain_field
 from django_signal_audit.importing.base import Entry, ModelFields
 
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -123,4 +123,4 @@ def _at_scale(field: models.DecimalField[Any, Any], value: Decimal | None) -> De
     """Return a decimal with as many places as its column has."""
     if value is None or not value.is_finite():
         return value
-    return value.quantize(Decimal(1).scaleb(-field.decimal_places), context=field.context)
+    return at_scale(value, field.decimal_places)

@@ -24,7 +24,7 @@ from django_signal_audit.events.keys import beginning, object_id, parse_id, row_
 from django_signal_audit.events.masking import is_stand_in
 from django_signal_audit.events.payloads import member_names
 from django_signal_audit.events.secret_fields import has_secret_key
-from django_signal_audit.events.values import encode, plain_field, shorten
+from django_signal_audit.events.values import at_scale, encode, plain_field, shorten
 from django_signal_audit.models.renames import former_scopes
 from django_signal_audit.models.state import RecordedState, member_order
 from django_signal_audit.rules.plans import ModelPlan
@@ -78,7 +78,7 @@ def spellings(field: Field, actual: object) -> Iterator[JSONValue]:
         yield str(int(number))
         yield repr(float(number))
     for places in range(_MOST_PLACES + 1):
-        spelled = round(number, places)
+        spelled = at_scale(number, places)
         if spelled == number:
             yield format(spelled, "f")
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple, TypeAlias
 
@@ -173,6 +173,8 @@ NOTHING = ShownValue("—", "none")
 ABSENT = ShownValue("∅", "absent")
 MAX_MEMBERS = 100
 MOST_PERCENT = 100_000
+# A project's context may raise for what is rounded.
+_ROUNDED = Context(prec=28, traps=[InvalidOperation, DivisionByZero, Overflow])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +299,11 @@ def show_percent(old: object, new: object) -> str:
     """Return by how much a number changed, ``""`` for what is no number or has no ratio."""
     if not (_is_number(old) and _is_number(new)) or not old:
         return ""
-    change = (Decimal(str(new)) - Decimal(str(old))) / abs(Decimal(str(old))) * 100
+    try:
+        with localcontext(_ROUNDED):
+            change = (Decimal(str(new)) - Decimal(str(old))) / abs(Decimal(str(old))) * 100
+    except ArithmeticError:
+        return ""  # of a size that no column holds; an import or SQL wrote it
     # More says nothing that the two numbers don't, and less is none.
     if not 0.05 <= abs(change) < MOST_PERCENT:
         return ""

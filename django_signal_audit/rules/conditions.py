@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.changes import Change
-from django_signal_audit.events.values import converts_by_itself, is_djangos, plain_field
+from django_signal_audit.events.values import EXACT_DECIMALS, converts_by_itself, is_djangos, plain_field
 from django_signal_audit.problems import Problem, did_you_mean, nearest, shown
 from django_signal_audit.rules.operands import choices_of
 
@@ -156,7 +156,8 @@ def rose_by(old: Any, new: Any, by: object) -> bool:
     old, new = _exact(old), _exact(new)
     if isinstance(old, float) or isinstance(new, float):
         return float(new) - float(old) == math.inf  # to or from infinity, or what is no number
-    return bool(new - old >= by)
+    with localcontext(EXACT_DECIMALS):
+        return bool(new - old >= by)
 
 
 def rose_by_percent(old: Any, new: object, percent: Decimal) -> bool:
@@ -164,7 +165,8 @@ def rose_by_percent(old: Any, new: object, percent: Decimal) -> bool:
     old, new = _exact(old), _exact(new)
     if isinstance(old, float) or isinstance(new, float):
         return False  # infinity has no percentages
-    return bool((new - old) * 100 >= percent * abs(old))  # not divided, so that nothing is rounded at the boundary
+    with localcontext(EXACT_DECIMALS):
+        return bool((new - old) * 100 >= percent * abs(old))  # not divided, so that nothing is rounded at the boundary
 
 
 def fell_by_percent(old: Any, new: Any, percent: Decimal) -> bool:
@@ -172,7 +174,8 @@ def fell_by_percent(old: Any, new: Any, percent: Decimal) -> bool:
     old, new = _exact(old), _exact(new)
     if isinstance(old, float) or isinstance(new, float):
         return False
-    return bool((old - new) * 100 >= percent * abs(old))
+    with localcontext(EXACT_DECIMALS):
+        return bool((old - new) * 100 >= percent * abs(old))
 
 
 Condition: TypeAlias = Callable[[Change], bool]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
-from django_signal_audit.events.values import converts_by_itself, plain_field
+from django_signal_audit.events.values import at_scale, converts_by_itself, plain_field
 from django_signal_audit.problems import Problem, nearest, shown
 
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -110,7 +110,7 @@ def _decimal_mistake(plain: Any, number: Decimal, *, is_line: bool) -> tuple[str
         return None  # Django 6.1 has columns of any precision
     if abs(number) >= 10 ** (digits - places):
         return f"and the field holds {digits - places} digits before the point", "Write a smaller number."
-    rounded = number.quantize(Decimal(1).scaleb(-places))
+    rounded = at_scale(number, places)
     if is_line or rounded == number:
         return None
     return f"and the field holds {places} decimal places", f'Write "{rounded}".'

@@ -469,6 +469,26 @@ class Every(models.Model):
         return self.name or "nameless"
 
 
+class Precise(models.Model):
+    """More digits than the decimal context of Python has at first."""
+
+    amount = models.DecimalField(max_digits=40, decimal_places=20, null=True)
+    ratio = models.DecimalField(max_digits=12, decimal_places=4, null=True)
+
+    def __str__(self) -> str:
+        return f"precise {self.pk}"
+
+
+class Measured(models.Model):
+    """A moment is the key, as in tables of measurements."""
+
+    at = models.DateTimeField(primary_key=True)
+    seen = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return "timed"
+
+
 class Wide(models.Model):
     """More columns than a function of PostgreSQL takes arguments."""
 
