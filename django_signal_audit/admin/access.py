@@ -36,7 +36,7 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notificat
 from django_signal_audit.models.inheritance import mti_children
 from django_signal_audit.models.renames import current_label, current_name, former_labels
 from django_signal_audit.reports.formatter import Reader
-from django_signal_audit.reports.relations import related_names
+from django_signal_audit.reports.relations import naming_unreadable, related_names
 from django_signal_audit.rules.patterns import OWN_APP
 from django_signal_audit.rules.visibility import get_visibility, is_superuser, may_view_model, narrowed
 
@@ -391,6 +391,10 @@ class Access(ModelAccess):
         events = list(events)
         names = related_names(events, self.may_name, self.readable)
         return Reader(names, is_localised=True, past=past_names(events, self.may_name, self.filter))
+
+    def naming_unreadable(self, events: Sequence[AuditEvent]) -> set[int]:
+        """Return the ids of those events that have keys of rows which the user may not know by name."""
+        return set() if self.sees_everything else naming_unreadable(events, self.may_name, self.readable)
 
     def may_name(self, model: type[models.Model]) -> bool:
         """Return whether the user may know any rows of a model by name."""

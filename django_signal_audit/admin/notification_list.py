@@ -262,16 +262,18 @@ def told_of(rows: Sequence[Notification], access: Access) -> dict[Any, str]:
     found = AuditEvent.objects.using(using).filter(uid__in=[*firsts.values()])
     events = {str(event.uid): event for event in access.redact(access.filter(found))}
     reader = access.reader_of(events.values())
-    return {row.pk: _told(row, events.get(str(firsts.get(row.pk))), reader) for row in rows}
+    for_others = access.naming_unreadable(list(events.values()))
+    told = ((row, events.get(str(firsts.get(row.pk)))) for row in rows)
+    return {row.pk: _told(row, event, reader, is_kept=not event or event.pk not in for_others) for row, event in told}
 
 
-def _told(row: Notification, event: AuditEvent | None, reader: Any) -> str:
+def _told(row: Notification, event: AuditEvent | None, reader: Any, *, is_kept: bool) -> str:
     if event is None:
         return ""
     count = len(known_uids(row))
     if count == 1 and not getattr(event, "is_cut", False):
         try:
-            return row.subject or subject_line(row, [event], reader)
+            return (row.subject if is_kept else "") or subject_line(row, [event], reader)
         except GiveUp:
             pass  # the page of the notification says what is wrong with the template
     text = f"{EventType.label_of(event.event_type)} {event.object_repr or event.object_id or event.model}".rstrip()

@@ -105,6 +105,8 @@ def sees_message(access: Access, notification: Notification) -> bool:
         shown = access.redact(access.filter(events))
         if len(shown) < len(events) or any(getattr(event, "is_cut", False) for event in shown):
             return False
+        if access.naming_unreadable(shown):
+            return False  # the message was written for somebody else, who may know those rows by name
     return True
 
 

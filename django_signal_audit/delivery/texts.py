@@ -18,10 +18,7 @@ from django_signal_audit.channels.content import Content, Group, Line, Told
 from django_signal_audit.delivery.links import address
 from django_signal_audit.delivery.recipients import GROUP, SUPERUSERS
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Source
-from django_signal_audit.events.documents import safe_str
-from django_signal_audit.events.object_texts import texts_of
 from django_signal_audit.events.secret_fields import has_secret_key
-from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.reports.display import (
     ShownField,
@@ -94,13 +91,7 @@ def reader_of(events: Sequence[AuditEvent], user: Model | None, *, checks_permis
         is_asked = checks_permission and user is not None and hasattr(user, "has_perm")
         return not is_asked or may_view_model(user, model._meta.label_lower)
 
-    return Reader(related_names(events, may_name, _without_secrets), is_localised=True)
-
-
-def _without_secrets(rows: Sequence[Model]) -> list[Model]:
-    """Return the rows whose texts have nothing in them that events hide."""
-    shown = zip(rows, texts_of(rows), strict=True) if rows else ()
-    return [row for row, text in shown if text == clean_text(safe_str(row))]
+    return Reader(related_names(events, may_name), is_localised=True)
 
 
 def subject_of(events: Sequence[AuditEvent], rule: str, reader: Reader) -> str:

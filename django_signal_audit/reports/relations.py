@@ -10,7 +10,8 @@ import django
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from django_signal_audit.events.values import Digest, Masked, clean_text, safe_str
+from django_signal_audit.events.object_texts import texts_of
+from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.models import AuditEvent
 
 # A bulk change of members may name a hundred thousand; nobody reads that many names.
@@ -47,6 +48,19 @@ def related_names(
     """
     found = ((event._state.db, field, key) for event in events for field, key in _keys(event))
     return _names(found, may_name, readable)
+
+
+def naming_unreadable(events: Sequence[AuditEvent], may_name: MayName, readable: Readable) -> set[int]:
+    """Return the ids of those events that have keys of rows which the reader may not know by name.
+
+    Args:
+        events: The events.
+        may_name: Returns for a model whether the reader may know what its rows are called.
+        readable: Returns those of the rows that they may know by name.
+
+    """
+    names = related_names(events, may_name, readable)
+    return {event for target, key, event in keys_in(events) if key not in names.get(target, ())}
 
 
 def is_members(field: models.Field[object, object] | None) -> bool:
@@ -102,8 +116,9 @@ def _look_up(using: str, target: Target, keys: Iterable[str], readable: Readable
         # A text that follows a foreign key costs a query for all rows, and not one for each.
         rows = rows.fetch_mode(models.FETCH_PEERS)
     found = list(rows)
+    shown = readable(found) if readable else found
     names = {
-        getattr(row, target.attname): clean_text(safe_str(row)) for row in (readable(found) if readable else found)
+        getattr(row, target.attname): text for row, text in zip(shown, texts_of(shown) if shown else (), strict=True)
     }
     hidden = {getattr(row, target.attname) for row in found} - names.keys()
     return {key: names.get(value) for key, value in typed.items() if value not in hidden}

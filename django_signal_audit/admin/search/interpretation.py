@@ -125,10 +125,8 @@ class Interpretation:
         }
 
     def _by_actor(self, value: str) -> Condition:
-        is_key = self.events.filter(actor_id=value).order_by().values("pk")[:1].exists()
-        if is_key:
-            return conditions.by_column(self.events, "actor_id", value)
-        return conditions.by_beginning(self.events, "actor_repr", value)
+        by_key = conditions.by_column(self.events, "actor_id", value)
+        return by_key if self._finds(by_key) else conditions.by_beginning(self.events, "actor_repr", value)
 
     def _by_tenant(self, value: str) -> Condition:
         if value.lower() == NOBODY:
@@ -139,9 +137,11 @@ class Interpretation:
 
     def _by_object(self, value: str) -> Condition:
         by_key = self._by_key(value)
-        if any(scan.rows(self.query.time_range(), is_older=True)[:1] for scan in by_key.scans or ()):
-            return by_key
-        return conditions.by_beginning(self.events, "object_repr", value)
+        return by_key if self._finds(by_key) else conditions.by_beginning(self.events, "object_repr", value)
+
+    def _finds(self, condition: Condition) -> bool:
+        """Return whether the user may see an event of those. How a value is read must not tell of any others."""
+        return bool(self._search([condition]).find(Cursor(), 1).events)
 
     def _by_key(self, value: str) -> Condition:
         found = conditions.by_key(self.events, value, sorted(self._known_labels - {""}))
