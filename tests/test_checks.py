@@ -406,6 +406,8 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ("E025", rule(mask=["tags"]), '["RULES"][0]["mask"]', "the keys of its members", "exclude the field"),
     ("E025", rule(mask=["id"]), '["RULES"][0]["mask"]', "part of the object's key", "exclude the field"),
     ("E025", rule(model="app.Line", mask=["order"]), '["RULES"][0]["mask"]', "the object's key", "exclude"),
+    ("E090", rule(personal=["tags"]), '["RULES"][0]["personal"]', "the keys of its members", "exclude the field"),
+    ("E090", rule(personal=["id"]), '["RULES"][0]["personal"]', "part of the object's key", "exclude the field"),
     (
         "E026",
         {**rule(notify=["it"]), **channel(EMAIL)},

@@ -45,6 +45,21 @@ def proxy() -> Any:
     return type("ProxyEvent", (AuditEvent,), members)
 
 
+def spelled(table: str) -> Any:
+    """Return a model of the same table by another spelling of its name."""
+    meta = type("Meta", (), {"managed": False, "db_table": table, "app_label": "app", "apps": ProjectState().apps})
+    fields = {"event_type": models.CharField(max_length=100), "uid": models.UUIDField()}
+    return type("SpelledEvent", (models.Model,), {"Meta": meta, "__module__": __name__, **fields})
+
+
+_SCHEMAS = {
+    "postgresql": '"public"."django_signal_audit_auditevent"',
+    "sqlite": '"main"."django_signal_audit_auditevent"',
+    "mysql": "`django_signal_audit_auditevent`",
+}
+IN_ITS_SCHEMA = _SCHEMAS[connection.vendor]
+
+
 def unknown_save(event: AuditEvent) -> AuditEvent:
     return AuditEvent(pk=event.pk, uid=event.uid, event_type="forged", source="orm", recorded_at=event.recorded_at)
 
@@ -101,6 +116,13 @@ ATTACKS: dict[str, Callable[[AuditEvent], Any]] = {
     "historical delete": lambda event: historical().objects.all().delete(),
     "historical save": lambda event: historical()(pk=event.pk, uid=event.uid, event_type="forged").save(),
     "historical instance": lambda event: historical().objects.get(pk=event.pk).delete(),
+    "another model of the table, by its schema": lambda event: spelled(IN_ITS_SCHEMA)._default_manager.update(
+        event_type="forged"
+    ),
+    "deletion through another model of the table": lambda event: spelled(IN_ITS_SCHEMA)._default_manager.all().delete(),
+    "another model of the table, in capitals": lambda event: spelled(
+        "DJANGO_SIGNAL_AUDIT_AUDITEVENT"
+    )._default_manager.update(event_type="forged"),
     "historical upsert": lambda event: plain_bulk_create(
         historical().objects.get(pk=event.pk), historical()._base_manager
     ),

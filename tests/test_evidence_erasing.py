@@ -13,7 +13,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from django_signal_audit import audit_context
 from django_signal_audit.evidence import standalone
+from django_signal_audit.evidence.erasure import Erasure
 from django_signal_audit.evidence.leaf import digest_of, disclosure, is_erased
 from django_signal_audit.evidence.proofs import bundle_of
 from django_signal_audit.evidence.sealing import seal
@@ -38,8 +40,6 @@ def ada(audit: Audit) -> User:
         {"name": "users", "model": "auth.User", "exclude": ["last_login", "date_joined"]},
         {"name": "all", "model": "app.*"},
     )
-    from django_signal_audit import audit_context
-
     with audit_context(actor="eve"):
         ada = User.objects.create(username="lady-ada", email="ada@example.com", last_name="lovelace")
         other = User.objects.create(username="bob", email="bob@example.com")
@@ -138,6 +138,20 @@ def test_erasing_again_finds_nothing(ada: User) -> None:
     assert "0 values in 0 events" not in erase(ada.pk)
     assert erase(ada.pk) == "0 values in 0 events erased, 0 messages emptied.\n"
     assert erase(ada.pk, "--dry-run") == "0 values in 0 events would be erased, 0 messages emptied.\n"
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_whoever_erases_their_own_data_is_not_named_by_the_record(ada: User, is_sealed: bool) -> None:
+    if not is_sealed:
+        AuditLeaf.objects.all()._raw_delete("default")
+    with audit_context(actor=ada, reason="my wish"):
+        report = Erasure(User, ada.pk, "default").run()
+    records = AuditEvent.objects.filter(event_type="personal_data_erased")
+    assert len(records) == 1
+    record = records[0]
+    assert (record.actor_id, record.actor_repr, record.context["reason"]) == ("", "", "my wish")
+    assert report.events == len(record.data["events"])
+    assert not [secret for secret in SECRETS if secret in everything()]
 
 
 def test_a_dry_run_erases_nothing(ada: User) -> None:

@@ -329,7 +329,20 @@ class TestAPI:
         assert post(client, {"quiet_hours": quiet}).json()["quiet_hours"] == quiet
         assert post(client, {"quiet_hours": None}).json()["quiet_hours"] is None
 
-    @pytest.mark.parametrize("said", [{}, [], {"choice": "off"}, {"quiet_hours": 7}, {"mute": 1, "unmute": 1}])
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {},
+            [],
+            {"choice": "off"},
+            {"quiet_hours": 7},
+            {"mute": 1, "unmute": 1},
+            *(
+                {"quiet_hours": {"begin": "22:00", "end": "06:00", **wrong}}
+                for wrong in ({"time_zone": {}}, {"time_zone": ["UTC"]}, {"time_zone": "UTC", "begin": []}, {})
+            ),
+        ],
+    )
     def test_bad_requests_are_answered(self, client, ada, said):
         response = post(client, said)
         assert response.status_code == 400

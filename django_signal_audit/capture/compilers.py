@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -381,7 +381,13 @@ def guard(model: type[models.Model], callback: Guard) -> None:
         callback: What is called with each statement before it runs, and raises to refuse it; the last one counts.
 
     """
-    _guards[model._meta.db_table] = callback
+    _guards[_plain_name(model._meta.db_table)] = callback
+
+
+@lru_cache(maxsize=10_000)
+def _plain_name(table: str) -> str:
+    """Return a table's name without its schema, quotes and case: ``'"public"."shop_product"'`` names one, too."""
+    return table.rpartition(".")[2].strip('"`').casefold()
 
 
 def install(watcher_of: WatcherOf) -> None:
@@ -403,7 +409,7 @@ def _wrap_execute(
     @wraps(original)
     def execute(self: Any, *args: object, **kwargs: object) -> Any:
         model = self.query.model
-        watcher, asked = watcher_of(model), _guards.get(model._meta.db_table)
+        watcher, asked = watcher_of(model), _guards.get(_plain_name(model._meta.db_table))
         if watcher is None and asked is None:
             return original(self, *args, **kwargs)
         statement = kind(self, original, args, kwargs)

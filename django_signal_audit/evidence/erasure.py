@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 
 from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.context.actors import resolve_actor
+from django_signal_audit.context.scopes import AuditContext, current_context, replaced_context
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.keys import row_id
@@ -81,8 +84,10 @@ class Erasure:
         is_evidence = not self._is_dry and is_sealed(
             self._using
         )  # what is not sealed has no commitment that could stay
+        # The events that record the erasure are no part of it: whoever erases their own data is the actor of these.
+        newest = self.events().order_by("-id").values_list("id", flat=True).first()
         last = None
-        while rows := self._page(last):
+        while newest is not None and (rows := self._page(last, newest)):
             last = rows[-1][0]
             if self._is_dry:
                 self._count(rows)
@@ -95,8 +100,10 @@ class Erasure:
             seal(self._using)  # an erasure counts once its record is sealed
         return self.report
 
-    def _page(self, last: int | None) -> list[tuple[Any, ...]]:
-        events = self.events() if last is None else self.events().filter(id__gt=last)
+    def _page(self, last: int | None, newest: int) -> list[tuple[Any, ...]]:
+        events = self.events().filter(id__lte=newest)
+        if last is not None:
+            events = events.filter(id__gt=last)
         return list(events.order_by("id").values_list(*COLUMNS)[:_CHUNK])
 
     def _count(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -148,7 +155,11 @@ class Erasure:
     def _record(self, uids: list[str]) -> None:
         data = {"model": self._label, "events": uids}
         change = Change(event_type=ERASED_EVENT, source=Source.MANUAL, using=self._using, data=data)
-        if not record_changes([change], self._using):
+        # What records that a person's data is gone must not name the person.
+        is_own = self._is_user and resolve_actor()[0] == self._key
+        with replaced_context(AuditContext(reason=current_context().reason)) if is_own else nullcontext():
+            is_recorded = bool(record_changes([change], self._using))
+        if not is_recorded:
             msg = "That personal data is erased could not be recorded, so it stays. See the log for the cause."
             raise EventNotWritten(msg)
 

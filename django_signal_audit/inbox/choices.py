@@ -135,7 +135,7 @@ def keep_quiet(user: Model, said: Mapping[str, object] | None) -> None:
     if begin == end:
         msg = "Quiet hours must end at another time than they begin."
         raise BadRequest(msg)
-    if zone not in zoneinfo.available_timezones():
+    if not isinstance(zone, str) or zone not in zoneinfo.available_timezones():
         msg = 'time_zone must be a time zone such as "Europe/Vienna".'
         raise BadRequest(msg)
     QuietHours.objects.update_or_create(user=key, defaults={"begin": begin, "end": end, "time_zone": zone})

@@ -52,7 +52,7 @@ def field_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
     problems = []
     for key in ("fields", "exclude", "mask", "personal", "include"):
         problems += known.problems(getattr(rule, key), f'{path}["{key}"]')
-    problems += [*_mask_problems(rule, models, path), *_include_problems(rule, models, path)]
+    problems += [*_key_problems(rule, models, path), *_include_problems(rule, models, path)]
     if isinstance(rule.when, Mapping):
         problems += known.problems(rule.when, f'{path}["when"]')
         of_values = [
@@ -144,24 +144,26 @@ class _Known:
         return near or self._columns.get(first) or verbose.get(name.strip().lower())
 
 
-def _mask_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
-    """Return the fields whose values stand in the trail where no mask reaches them."""
-    maskable: set[str] = set()
-    unmaskable: dict[str, str] = {}
+def _key_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
+    """Return the fields whose values stand in the audit log where neither a mask nor an erasure reaches them."""
+    values: set[str] = set()
+    keys_of: dict[str, str] = {}
     for model in models:
         keys = {field.name for field in {*key_fields(model), *model._meta.pk_fields}}
-        maskable |= set(watchable_fields(model)) - keys
-        unmaskable |= {field.name: "the keys of its members are" for field in model._meta.many_to_many}
-        unmaskable |= dict.fromkeys(keys, "as part of the object's key it is")
+        values |= set(watchable_fields(model)) - keys
+        keys_of |= {field.name: "the keys of its members are" for field in model._meta.many_to_many}
+        keys_of |= dict.fromkeys(keys, "as part of the object's key it is")
+    asked = [("E025", "mask", "masked", rule.mask), ("E090", "personal", "erased", rule.personal)]
     return [
         Problem(
-            "E025",
-            f'{path}["mask"]',
-            f"names {name!r}, which cannot be masked: {unmaskable[name]} on every event.",
+            identifier,
+            f'{path}["{key}"]',
+            f"names {name!r}, which cannot be {what}: {keys_of[name]} on every event.",
             "Remove it; exclude the field, or leave the model out of the rules.",
         )
-        for name in rule.mask
-        if name in unmaskable and name not in maskable
+        for identifier, key, what, names in asked
+        for name in names
+        if name in keys_of and name not in values
     ]
 
 
