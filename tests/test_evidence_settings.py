@@ -39,8 +39,29 @@ class BrokenAnchor(Anchor):
         raise ConnectionError("it is away")
 
 
+class Unsure(BrokenAnchor):
+    def problems(self) -> Any:
+        raise RuntimeError("no way to tell")
+
+
 def key() -> str:
     return KEY
+
+
+def asking_for_more(name: str) -> str:
+    return name
+
+
+def of_a_vault() -> str:
+    raise RuntimeError("the vault is sealed")
+
+
+def of_no_environment() -> str:
+    return {}["AUDIT_KEY"]
+
+
+def of_nobody() -> None:
+    return None
 
 
 def found() -> list[tuple[str, str]]:
@@ -64,6 +85,11 @@ def file_anchor(path: Path) -> dict[str, Any]:
         ({"KEY": "file:/nowhere/at/all"}, "E067", "--generate-key"),
         ({"KEY": "env:AUDIT_TEST_NO_SUCH_VARIABLE"}, "E067", "is empty"),
         ({"KEY": "tests.test_evidence_settings.kex"}, "E067", "kex"),
+        ({"KEY": "tests.test_evidence_settings.asking_for_more"}, "E067", "without arguments"),
+        ({"KEY": "tests.test_evidence_settings.of_a_vault"}, "E067", "the vault is sealed"),
+        ({"KEY": "tests.test_evidence_settings.of_no_environment"}, "E067", "KeyError"),
+        ({"KEY": "tests.test_evidence_settings.of_nobody"}, "E067", "--generate-key"),
+        ({"ANCHORS": {"a": {"BACKEND": "tests.test_evidence_settings.Unsure"}}}, "E068", "no way to tell"),
         ({"PUBLIC_KEYS": ["x"]}, "E067", 'PUBLIC_KEYS"][0]'),
         ({"ANCHORS": {"a": {}}}, "E068", "BACKEND"),
         ({"ANCHORS": {"a": {"BACKEND": f"{ANCHORS}.file.FileAncho"}}}, "E068", "FileAnchor"),

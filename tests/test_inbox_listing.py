@@ -134,6 +134,36 @@ class TestAMessage:
         message(ada)
         assert reverse("admin:shop_product_change", args=[tea.pk]) in html(client)
 
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "javascript:alert(1)//",
+            " JavaScript:alert(1)",
+            "java\tscript:alert(1)",
+            "\x01javascript:alert(1)",
+            "data:text/html,<script>alert(1)</script>",
+            "vbscript:x",
+            "http://[x",
+        ],
+    )
+    def test_an_address_that_is_none_of_a_page_is_not_opened(
+        self, tea: Product, client: Client, ada: User, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        monkeypatch.setattr(Product, "get_absolute_url", lambda product: address)
+        message(ada)
+        page = html(client)
+        assert "alert" not in page
+        assert "[x" not in page
+        assert reverse("admin:shop_product_change", args=[tea.pk]) in page
+
+    @pytest.mark.parametrize("address", ["https://shop.example/tea", "/tea/", "tea?x=1#y", "/té é/"])
+    def test_an_address_of_a_page_is(
+        self, tea: Product, client: Client, ada: User, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        monkeypatch.setattr(Product, "get_absolute_url", lambda product: address)
+        message(ada)
+        assert f'href="{address}"' in html(client)
+
     def test_users_who_may_view_no_events_read_the_message_alone(self, tea: Product, client: Client) -> None:
         nobody = User.objects.create_user("nobody")
         client.force_login(nobody)

@@ -10,7 +10,7 @@ from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import NotSupportedError, models
 from django.db.models import Count, Exists, F, OuterRef, Q
 
-from .app.models import Category, Hidden, Picture, Product, Tag
+from .app.models import Box, Category, Hidden, Picture, Product, Tag
 from .conftest import Audit, events
 from .processes.proof import prove
 
@@ -35,6 +35,26 @@ def agree(audit: Audit, db: None) -> Iterator[None]:
     """Compare tables and trail at the end, while the rules are in force."""
     yield
     assert prove(notified=False).problems == []
+
+
+SETTING_NOTHING: dict[str, Callable[[Box], Any]] = {
+    "update of no field": lambda box: Box.objects.update(),
+    "update of a generated field": lambda box: Box.objects.filter(pk=box.pk).update(area=5),
+    "bulk_update of a generated field": lambda box: Box.objects.bulk_update([box], ["area"]),
+    "save of a generated field": lambda box: box.save(update_fields=["area"]),
+    "save of no field": lambda box: box.save(update_fields=[]),
+}
+
+
+@pytest.mark.parametrize("name", SETTING_NOTHING)
+@pytest.mark.parametrize("is_audited", [True, False])
+def test_a_write_that_sets_nothing_of_a_row_with_generated_columns(audit: Audit, name: str, is_audited: bool) -> None:
+    audit(*([] if is_audited else [{"name": "tags", "model": "app.Tag"}]))
+    box = Box.objects.create(width=2, height=3)
+    before = len(events())
+    SETTING_NOTHING[name](box)
+    box.refresh_from_db()
+    assert (box.area, len(events())) == (6, before)
 
 
 NOTHING: dict[str, Callable[[], Any]] = {

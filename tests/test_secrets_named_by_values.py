@@ -68,6 +68,11 @@ DOCUMENTS: dict[str, Any] = {
     "a line of YAML": {"text": f"api_token: {SECRET}"},
     "an INI file": {"text": f"[database]\nuser = ann\npassword = {SECRET}\n"},
     "settings": {"text": f"# ours\nDEBUG = True\nSECRET_KEY = '{SECRET}'\n"},
+    "an INI file without blanks": {"text": f"[database]\nuser=ann\npassword={SECRET}\n"},
+    "an INI file with a comment": {"text": f"# of the shop\n[database]\npassword={SECRET}\n"},
+    "names of their own for a name and a value": {"field_name": "password", "field_value": SECRET},
+    "names of their own, in camel case": [{"paramName": "password", "paramValue": SECRET}],
+    "a kind and a value": {"kind": "password", "value": SECRET},
     "a line of an INI file in a list": [f"password = {SECRET}"],
     "YAML with its mark": {"text": f"---\nuser: ann\npassword: {SECRET}\n"},
     "a form": {"text": f"password={SECRET}&user=ann"},
@@ -196,6 +201,38 @@ def test_a_column_of_text_in_a_form_that_has_a_secret(audit: Audit, text: str) -
     product.delete()
     assert SECRET not in everything_written()
     assert differences() == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_reason_in_a_form_that_has_a_secret(audit: Audit, document: Any) -> None:
+    audit({"name": "products", "model": "app.Product"})
+    texts = [json.dumps(document)]
+    if isinstance(document, dict) and isinstance(document.get("text"), str):
+        texts.append(document["text"])
+    for text in texts:
+        with audit_context(reason=text):
+            Product.objects.create(name="x")
+        assert SECRET not in everything_written()
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            f"restored from https://ann:{SECRET}@x.example/ by Ann",
+            "restored from https://ann:********@x.example/ by Ann",
+        ),
+        (f"Authorization: Bearer {SECRET}", "Authorization: ********"),
+        (f"user=ann&password={SECRET}", "user=ann&password=********"),
+        ("the password was forgotten: reset", "the password was forgotten: reset"),
+        ("ticket 7, a = b", "ticket 7, a = b"),
+    ],
+)
+def test_a_reason_keeps_what_is_no_secret(audit: Audit, reason: str, shown: str) -> None:
+    audit({"name": "products", "model": "app.Product"})
+    with audit_context(reason=reason):
+        Product.objects.create(name="x")
+    assert last().context["reason"] == shown
 
 
 ORDINARY = [

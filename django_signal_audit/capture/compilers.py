@@ -209,7 +209,8 @@ class UpdateStatement(_Statement):
 
         def extended() -> tuple[str, Any]:
             sql, params = as_sql()
-            return f"{sql} RETURNING {names}", params
+            # An UPDATE that sets nothing is no statement, and Django runs none.
+            return (f"{sql} RETURNING {names}" if sql else sql), params
 
         with _altered(self.compiler, as_sql=extended):
             cursor = super()._run(CURSOR)

@@ -21,6 +21,7 @@ from django.http import HttpRequest
 from django_signal_audit.context.clients import MAX_PATH, clean_path, client_ip
 from django_signal_audit.events.documents import ESCAPE_KEY, RESERVED, JSONValue, clean_text, safe_str, unescaped
 from django_signal_audit.events.keys import new_uid
+from django_signal_audit.events.masking import without_secret_values
 from django_signal_audit.events.payloads import cut, limited, masked_payload
 
 P = ParamSpec("P")
@@ -52,7 +53,7 @@ class AuditContext:
             "request": _describe(self.request) if self.request is not None else {},
             "command": _text(self.command),
             "task": _text(self.task),
-            "reason": _text(self.reason),
+            "reason": without_secret_values(_text(self.reason)),
             "extra": self.extra_with({}),
         }
         return {key: part for key, part in parts.items() if part}

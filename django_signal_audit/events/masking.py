@@ -25,6 +25,7 @@ from django_signal_audit.events.secret_texts import (
     HIDDEN,
     LONGEST_NAME,
     IsSecret,
+    harmless_url,
     may_name_secrets,
     parsed,
     secrets_named_in,
@@ -32,7 +33,7 @@ from django_signal_audit.events.secret_texts import (
 
 # The keys of an object that says by one value what another one is.
 _NAMES = frozenset({
-    "attribute", "code", "env", "field", "header", "id", "k", "key", "label", "n", "name", "option", "param",
+    "attribute", "code", "env", "field", "header", "id", "k", "key", "kind", "label", "n", "name", "option", "param",
     "parameter", "path", "property", "setting", "title", "type", "variable",
 })  # fmt: skip
 _VALUES = frozenset({
@@ -50,9 +51,14 @@ _LABEL = re.compile(r"[^\W\d]+(?:[ '-][^\W\d]+)*")
 
 def named_values(document: Mapping[str, object], is_secret: IsSecret) -> Collection[str]:
     """Return the keys of the values that another value of the object calls secret."""
-    if not any(_is_name(item, is_secret) for key, item in document.items() if key.lower() in _NAMES):
+    if not any(_is_name(item, is_secret) for key, item in document.items() if _has_name(key)):
         return ()
-    return {key for key in document if key.lower() in _VALUES}
+    return {key for key in document if key.lower() in _VALUES or _last_word(key) == "value"}
+
+
+def _has_name(key: str) -> bool:
+    """Return whether the value of a key may be the name of what another key has: "key", "field_name"."""
+    return key.lower() in _NAMES or _last_word(key) == "name"
 
 
 def named_places(document: Mapping[str, object], is_secret: IsSecret) -> dict[str, set[int]]:
@@ -84,7 +90,7 @@ def _last_word(key: str) -> str:
 
 def _names_column(item: object, is_secret: IsSecret) -> bool:
     if isinstance(item, dict):
-        return any(_is_name(name, is_secret) for key, name in item.items() if key.lower() in _NAMES)
+        return any(_is_name(name, is_secret) for key, name in item.items() if _has_name(key))
     return _is_name(item, is_secret)
 
 
@@ -345,6 +351,18 @@ def has_secrets(text: str, *, is_column: bool = False) -> bool:
     if not may_name_secrets(text):
         return False
     return any(True for _ in secrets_named_in(text, is_secret, is_column=is_column)) or _is_secret_json(text)
+
+
+def without_secret_values(text: str) -> str:
+    """Return what somebody typed with stars for the secrets in it, or stars alone where no less will do."""
+    if not may_name_secrets(text):
+        return text
+    if _is_secret_json(text):
+        return HIDDEN
+    text = harmless_url(text, is_secret)
+    for secret in sorted(set(secrets_named_in(text, is_secret)), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def _is_secret_json(text: str) -> bool:

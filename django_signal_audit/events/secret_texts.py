@@ -105,9 +105,11 @@ def _is_argument(text: str, is_secret: IsSecret) -> bool:
     return _is_name(text, is_secret) or text.lower().endswith(_SIGNATURES)
 
 
-# "user=ann&password=…", "Data Source=…;Password=…", "export PASSWORD=…": a text that begins as an assignment.
+# "user=ann&password=…", "Data Source=…;Password=…", "export PASSWORD=…", an INI file with a section: a text that
+# begins as an assignment.
 _ASSIGNMENT = re.compile(
-    r"""[\s?&#"'-]*+(?:#[^\n]*+\n\s*+)*+(?:(?:export|set) )?[\w.%+\[\]$-]{1,100}+(?: [\w.%-]{1,100}+)?="""
+    r"""\s*+(?:(?:#(?:[ \t!][^\n]*+)?|\[[^\n\]]{1,100}\][ \t\r]*+)\n\s*+)*+"""
+    r"""[\s?&#"'-]*+(?:(?:export|set) )?[\w.%+\[\]$-]{1,100}+(?: [\w.%-]{1,100}+)?="""
 )
 _ASSIGNED = re.compile(r"""(?<![\w.%\[\]-])([\w.%\[\]-]++)=(?!=)["']?+([^\s&;"',]++)""")
 # "Authorization: …", "  password: …", "password = …", with a line before that tells of a request, or a section.

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.events.documents import safe_str
 from django_signal_audit.evidence.anchors.base import Anchor, load_anchor
 from django_signal_audit.evidence.notes import NoteError, PrivateKey, PublicKey, Signer
 from django_signal_audit.exceptions import InvalidSettings
@@ -101,9 +102,15 @@ def get_signer() -> Signer | None:
     try:
         found = _signer(key, path)
         PublicKey.of(found.public_key)
+    except InvalidSettings:
+        raise
     except (NoteError, OSError, AttributeError, UnicodeError) as error:
         msg = f"{path} can't be used: {error}"
         raise InvalidSettings(msg, "Make a key with manage.py audit_seal --generate-key FILE.") from error
+    except Exception as error:
+        # The function that returns the key is the project's, and asks who knows whom.
+        msg = f"{path} can't be used: {type(error).__name__}: {safe_str(error)}"
+        raise InvalidSettings(msg, f"Mend the function {key}: it is called without arguments.") from error
     return found
 
 
@@ -186,3 +193,6 @@ def _anchor_problems() -> Iterator[Problem]:
             yield error.as_problem("E068")
         except InvalidSettings as error:
             yield Problem("E068", f'{PATH}["ANCHORS"]["{alias}"]', error.message, error.hint)
+        except Exception as error:  # noqa: BLE001  # anchors are plug-ins, and the others are to be checked
+            message = f"cannot be checked: {type(error).__name__}: {safe_str(error)}."
+            yield Problem("E068", f'{PATH}["ANCHORS"]["{alias}"]', message, "Mend the anchor's method problems().")

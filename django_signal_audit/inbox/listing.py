@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.db.models import Model
 from django.http import HttpRequest
@@ -81,6 +82,9 @@ def days_of(request: HttpRequest, messages: Sequence[Notification]) -> list[Day]
     return [Day(title, list(together)) for title, together in groupby(shown, lambda one: _title(one.message.sent_at))]
 
 
+_SCHEMES = ("", "http", "https")
+
+
 def _title(moment: dt.datetime | None) -> str:
     return "" if moment is None else show_day(local(moment))
 
@@ -119,8 +123,20 @@ def _url_of(request: HttpRequest, event: AuditEvent, row: Model) -> str:
     if callable(absolute):
         try:
             with own_queries_anywhere():
-                return str(absolute())
+                if url := _safe(str(absolute())):
+                    return url
         except Exception:
             logger.exception("get_absolute_url() of %s failed.", event.model)
     site = audit_site()
     return object_url(site.name, event) if site is not None and site.has_permission(request) else ""
+
+
+def _safe(url: str) -> str:
+    """Return the address, ``""`` if it leads elsewhere than to a page: people may have typed it."""
+    url = url.strip()
+    if not url.isprintable():
+        return ""  # browsers leave out what can't be seen
+    try:
+        return url if urlsplit(url).scheme in _SCHEMES else ""
+    except ValueError:
+        return ""
