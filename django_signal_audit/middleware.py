@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.actors import begins_to_impersonate, may_impersonate, note_starter
 from django_signal_audit.context.clients import MAX_PATH, clean_path
-from django_signal_audit.context.scopes import context_scope
+from django_signal_audit.context.scopes import AuditContext, context_scope, current_context, replaced_context
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.payloads import cut
@@ -97,11 +97,21 @@ def _keep_context(response: HttpResponseBase) -> HttpResponseBase:
     """Let a streamed body, which runs after the middleware has left, run in the request's context."""
     if isinstance(response, StreamingHttpResponse):
         context = copy_context()
+        # What a body does at its end, it does there if the client goes away before.
+        response.close = _within(current_context(), response.close)  # type: ignore[method-assign]
         if response.is_async:
             response.streaming_content = _AsyncStream(response.streaming_content, context)  # type: ignore[arg-type]
         else:
             response.streaming_content = _Stream(response.streaming_content, context)  # type: ignore[arg-type]
     return response
+
+
+def _within(context: AuditContext, function: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        with replaced_context(context):
+            function()
+
+    return call
 
 
 class _Stream:

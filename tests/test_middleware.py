@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.http import StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 
+from django_signal_audit import audit_context
 from django_signal_audit.context.clients import client_ip
+from django_signal_audit.middleware import AuditMiddleware
 
 from .app.models import Category
 from .app.signals import viewed
@@ -80,6 +85,37 @@ def test_streamed_bodies_keep_the_actor(audit: Audit, client: Client, anna: User
     assert events() == []
     assert b"".join(response) == b"ab"
     assert last().actor_repr == "anna"
+
+
+@pytest.mark.parametrize("actor", ["", "another request's"])
+def test_what_a_body_does_when_the_client_goes_away(audit: Audit, rf: RequestFactory, anna: User, actor: str) -> None:
+    audit()
+
+    def body() -> Iterator[bytes]:
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            Category.objects.create(name="left")
+
+    def closed() -> None:
+        Category.objects.create(name="closed")
+
+    def answer(request: Any) -> StreamingHttpResponse:
+        response = StreamingHttpResponse(body())
+        response._resource_closers.append(closed)  # type: ignore[attr-defined]
+        return response
+
+    request = rf.get("/")
+    request.user = anna
+    response: Any = AuditMiddleware(answer)(request)
+    assert next(iter(response)) == b"a"
+    with audit_context(actor=actor) if actor else nullcontext():
+        response.close()
+        Category.objects.create(name="later")
+    assert [event.actor_repr for event in events(model="app.category")] == ["anna", "anna", actor]
+    paths = [event.context.get("request", {}).get("path") for event in events(model="app.category")]
+    assert paths == ["/", "/", None]
 
 
 def test_concurrent_asgi_requests_name_their_own_users(audit: Audit, transactional_db: None) -> None:

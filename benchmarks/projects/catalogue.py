@@ -69,6 +69,10 @@ PROJECTS: dict[str, Project] = {
             "DATABASE_NAME": ":memory:",
         },
         command=(*_PYTEST, "tests"),
+        explained={
+            f"ProductAttributeTest::test_{name}": "counts queries by assertTrue"
+            for name in ("update_child_", "explicit_identical_child_attribute", "update_attributes_to_parent_and_child")
+        },
     ),
     "rest-framework": Project(
         requirement="djangorestframework==3.18.3",

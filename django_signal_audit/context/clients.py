@@ -14,7 +14,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.events.masking import is_secret, singular, words_of
-from django_signal_audit.events.secret_texts import HIDDEN
+from django_signal_audit.events.secret_texts import HIDDEN, harmless_url
 
 # What TRUSTED_PROXIES names a proxy by that connects through a unix socket.
 UNIX = "unix"
@@ -101,9 +101,19 @@ MAX_PATH = 2048
 _ALWAYS = {"uidb64", "uidb36", "sig", "signature", "magic"}
 # These are secrets in links that let somebody in, and codes of products elsewhere.
 _IN_SUCH_LINKS = {"key", "code", "hash", "uid", "uuid", "nonce", "slug", ""}
+_OF_PAGES = {"slug", "uid", ""}
 _SUCH_LINKS = {
     "password", "passwort", "reset", "confirm", "confirmation", "activate", "activation", "verify", "verification",
     "invite", "invitation", "magic", "magiclink", "token", "secret", "unsubscribe", "unlock", "recover", "recovery",
+}  # fmt: skip
+# These let somebody in as well, and are the names of pages besides.
+_ENTRANCES = {
+    "accept", "fa", "join", "login", "logon", "mfa", "onetime", "otp", "register", "registration", "signin", "signup",
+}  # fmt: skip
+# Whoever has the address gets what is there, if there is a secret in it.
+_OPEN_LINKS = {
+    "approval", "approve", "auth", "calendar", "callback", "checkout", "download", "feed", "hook", "ical", "ics", "key",
+    "oauth", "passwordless", "share", "shared", "webhook",
 }  # fmt: skip
 # These are secrets if they are no number and no word: elsewhere they are those of a support ticket or a list.
 _UNLESS_ORDINARY = {"share", "t", "ticket"}
@@ -152,7 +162,7 @@ def clean_path(request: HttpRequest) -> str:
         value = path[start + group.start : start + group.end]
         if value and _is_secret(group.name, value, found.words):
             path = path[: start + group.start] + HIDDEN + path[start + group.end :]
-    return path
+    return harmless_url(path, is_secret)
 
 
 def _walk(resolver: URLResolver, path: str, start: int = 0) -> Found | None:
@@ -194,8 +204,13 @@ def _is_secret(name: str, value: str, words: set[str]) -> bool:
     words = set(map(singular, words))
     if name in _UNLESS_ORDINARY or (name in _KEYS and not _LINKS_OF_ROWS.isdisjoint(words)):
         return _ORDINARY.fullmatch(value) is None
-    last = words_of(name)[-1:] or ("",)
-    return last[0] in _IN_SUCH_LINKS and not _SUCH_LINKS.isdisjoint(words)
+    last = (words_of(name)[-1:] or ("",))[0]
+    is_link = not words.isdisjoint(_SUCH_LINKS)
+    if last in _IN_SUCH_LINKS and (is_link or (last not in _OF_PAGES and not words.isdisjoint(_ENTRANCES))):
+        return True
+    # Whatever it is called there.
+    lets_in = is_link or not words.isdisjoint(_ENTRANCES | _OPEN_LINKS)
+    return lets_in and last not in _KEYS and any(map(_looks_secret, value.split("/")))
 
 
 def _without_guesses(path: str) -> str:
