@@ -14,7 +14,7 @@ from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Product
-from .conftest import Audit, last
+from .conftest import Audit, events, last
 
 pytestmark = pytest.mark.django_db
 
@@ -278,6 +278,16 @@ def test_long_texts_of_any_form_take_no_longer_for_each_character(audit: Audit, 
     Product.objects.create(name="x", attributes={"text": text})
     record("said", data={"text": text, "error": ValueError(text)})
     assert "$digest" in str(last().data)
+
+
+@pytest.mark.parametrize("word", ["aB", "a_", "x1", "password", "é_"])
+def test_a_long_key_takes_no_longer_for_each_character(audit: Audit, word: str) -> None:
+    audit({"name": "products", "model": "app.Product"}, {"name": "said", "events": ["said"]})
+    document = {word * 10_000: 1}
+    Product.objects.create(name="x", attributes=document)
+    with audit_context(body=json.dumps(document)):
+        record("said", data={"text": json.dumps(document), **document})
+    assert len(events()) == 2
 
 
 def test_very_many_parallel_lists_take_no_longer_for_each(audit: Audit) -> None:

@@ -83,9 +83,13 @@ def _lengths(values: list[Any]) -> set[int]:
     return {len(values), *(len(row) for row in values if isinstance(row, list))}
 
 
-@lru_cache(1_000)
 def _last_word(key: str) -> str:
-    return singular((words_of(key[-LONGEST_NAME:]) or ("",))[-1])
+    return _last_of_words(key[-LONGEST_NAME:])
+
+
+@lru_cache(1_000)
+def _last_of_words(name: str) -> str:
+    return singular((words_of(name) or ("",))[-1])
 
 
 def _names_column(item: object, is_secret: IsSecret) -> bool:
@@ -184,11 +188,17 @@ def singular(word: str) -> str:
     return word
 
 
-def contains(words: Words, wanted: Collection[Words]) -> bool:
+def contains(words: Words, wanted: frozenset[Words]) -> bool:
     """Return whether one of the wanted runs of words, made by ``runs_of``, is among the words."""
     found = tuple(map(singular, words))
-    ends = range(1, len(found) + 1)
-    return any(found[start:end] in wanted for end in ends for start in range(end))
+    # Anybody may send a key of a thousand words.
+    lengths = range(1, min(_longest(wanted), len(found)) + 1)
+    return any(found[start : start + length] in wanted for start in range(len(found)) for length in lengths)
+
+
+@lru_cache(100)
+def _longest(runs: frozenset[Words]) -> int:
+    return max(map(len, runs), default=0)
 
 
 def runs_of(names: Iterable[str]) -> frozenset[Words]:
@@ -224,9 +234,14 @@ def _refused() -> frozenset[str]:
     return frozenset(name[1:] for name in get_settings().mask_fields if name.startswith("!"))
 
 
-@lru_cache(_REMEMBERED)
 def is_secret(name: str) -> bool:
     """Return whether a name contains one of MASK_FIELDS: ``user_api_key`` and ``tokens`` do, ``tokenizer`` does not."""
+    # Others than names are not worth remembering.
+    return _is_secret(name) if len(name) <= LONGEST_NAME else _is_secret.__wrapped__(name)
+
+
+@lru_cache(_REMEMBERED)
+def _is_secret(name: str) -> bool:
     if name in _refused():
         return False
     words = words_of(name)
@@ -270,7 +285,7 @@ def _is_default() -> bool:
 
 @on_settings_changed
 def _reset() -> None:
-    for function in (_mask_fields, _secret_words, _refused, is_secret, _judged):
+    for function in (_mask_fields, _secret_words, _refused, _is_secret, _judged):
         function.cache_clear()
 
 
@@ -408,7 +423,8 @@ def _are_plain_keys(document: dict[Any, object]) -> bool:
     if not _TEXTS.issuperset(map(type, document)):
         return False
     # The documents of a column mostly have the same keys.
-    judge = _judged if len(document) <= _FEW_KEYS else _judged.__wrapped__
+    is_usual = len(document) <= _FEW_KEYS and max(map(len, document), default=0) <= LONGEST_NAME
+    judge = _judged if is_usual else _judged.__wrapped__
     are_plain, name_others = judge(tuple(document))
     return are_plain and not (name_others and (named_values(document, is_secret) or named_places(document, is_secret)))
 

@@ -109,11 +109,10 @@ class Limits:
         field = self.fields.get(name) if self.fields is not None else None
         if isinstance(field, forms.ModelChoiceField) and target is not None:
             return ask(lambda: _offers_rows(field, target, values, using), otherwise=False)
+        if field is None or isinstance(field, _OF_OTHERS):
+            return True
         given = [value for value in values if value not in (None, "")]
-        if isinstance(field, forms.ChoiceField) and not isinstance(field, _OF_OTHERS):
-            choice = field
-            return ask(lambda: all(map(choice.valid_value, given)), otherwise=False)
-        return field is None or isinstance(field, _OF_OTHERS) or all(_is_valid(field, value) for value in given)
+        return ask(lambda: all(_is_offered(field, value) for value in given), otherwise=False)
 
     def objections(self, row: models.Model, values: Mapping[str, object]) -> list[str]:
         """Return what the project's code in the forms and in the model says against a row with these values.
@@ -127,8 +126,39 @@ class Limits:
         return list(dict.fromkeys(found))
 
 
-# Their values are rows, files or lists, and their validators are for what a browser sends.
-_OF_OTHERS = (forms.ModelChoiceField, forms.MultipleChoiceField, forms.FileField, forms.MultiValueField)
+# Their values are rows or files, and their validators are for what a browser sends.
+_OF_OTHERS = (forms.ModelChoiceField, forms.FileField)
+
+
+def _is_offered(field: forms.Field, value: Any) -> bool:
+    """Return whether a field of a form takes a value that a row had."""
+    if isinstance(field, forms.ChoiceField):
+        is_list = isinstance(field, forms.MultipleChoiceField) and isinstance(value, (list, tuple, set))
+        if not all(map(field.valid_value, value if is_list else [value])):
+            return False
+    has_own_way = not (is_djangos(type(field), "clean") and is_djangos(type(field), "to_python"))
+    if has_own_way or isinstance(field, (forms.ComboField, forms.MultiValueField)):
+        return _is_cleaned(field, value)
+    return isinstance(field, forms.ChoiceField) or _is_valid(field, value)
+
+
+def _is_cleaned(field: forms.Field, value: Any) -> bool:
+    """Return whether the project's way to clean what a browser sends lets a value pass, in any of its forms."""
+    widget: Any = field.widget
+    ways: list[Callable[[], Any]] = [
+        lambda: field.prepare_value(value),
+        lambda: widget.format_value(field.prepare_value(value)),
+        lambda: value,
+    ]
+    if isinstance(field, forms.MultiValueField):
+        ways = [lambda: widget.decompress(value)]
+    for way in ways:
+        try:
+            field.clean(way())
+        except (ValidationError, TypeError, ValueError, AttributeError):
+            continue
+        return True
+    return False
 
 
 def _is_valid(field: forms.Field, value: object) -> bool:
@@ -299,6 +329,8 @@ def is_djangos(kind: type, *names: str) -> bool:
 def narrows(rows: QuerySet[Any]) -> bool:
     """Return whether a queryset may leave rows of its model out."""
     query = rows.query
+    if not is_djangos(type(rows), "_fetch_all", "__iter__"):
+        return True
     return bool(query.where or query.is_sliced or query.combinator or query.distinct_fields or query.extra_tables)
 
 

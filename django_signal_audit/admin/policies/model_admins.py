@@ -65,7 +65,8 @@ class AdminPolicy(Policy):
     @cached_property
     def _opens_each(self) -> bool:
         """Return whether the project's code may find one row and not another, whatever the queryset has."""
-        return overrides(self.admin, ModelAdmin, "get_object")
+        own_get = self._queryset is not None and not is_djangos(type(self._queryset), "get")
+        return own_get or overrides(self.admin, ModelAdmin, "get_object")
 
     @cached_property
     def _may_view(self) -> bool:
@@ -151,7 +152,9 @@ class AdminPolicy(Policy):
     @cached_property
     def depends_on_row(self) -> bool:  # type: ignore[override]
         """Return whether code of the project may show other fields of one row than of another."""
-        return overrides_by_itself(self.admin, ModelAdmin, *FIELD_METHODS)
+        # A form may choose its widgets by its instance.
+        by_form = not is_djangos(self.admin.form, "__init__")
+        return by_form or overrides_by_itself(self.admin, ModelAdmin, *FIELD_METHODS)
 
     @cached_property
     def _names_fields(self) -> bool:
