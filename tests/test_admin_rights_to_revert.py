@@ -259,6 +259,38 @@ class OwnChoice(forms.TypedChoiceField):
     pass
 
 
+class Careful(forms.CharField):
+    def clean(self, value):
+        if super().clean(value) == "forbidden":
+            raise ValidationError("No.")
+        return value
+
+
+class Reading(forms.CharField):
+    def to_python(self, value):
+        if value == "forbidden":
+            raise ValidationError("No.")
+        return super().to_python(value)
+
+
+class TwoTexts(forms.MultiWidget):
+    def __init__(self):
+        super().__init__([forms.TextInput(), forms.TextInput()])
+
+    def decompress(self, value):
+        return value.split("-") if value else ["", ""]
+
+
+class OneOfTwo(forms.MultiValueField):
+    widget = TwoTexts
+
+    def __init__(self, **options):
+        super().__init__([forms.CharField(max_length=1), Careful(max_length=20)], **options)
+
+    def compress(self, data_list):
+        return "-".join(data_list)
+
+
 class TestFormFields:
     @pytest.mark.parametrize(
         "field", [forms.IntegerField(max_value=10), OwnChoice(choices=[(1, "one"), (2, "two")], coerce=int)]
@@ -280,6 +312,35 @@ class TestFormFields:
             admin_client.post(address(refused))
         product.refresh_from_db()
         assert product.stock == 1
+
+    @pytest.mark.parametrize(
+        ("field", "old", "status"),
+        [
+            (forms.MultipleChoiceField(choices=[("a", "a"), ("b", "b")], required=False), ["a", "b"], 302),
+            (forms.MultipleChoiceField(choices=[("a", "a"), ("b", "b")], required=False), ["a", "admin"], 409),
+            (Careful(required=False), "good", 302),
+            (Careful(required=False), "forbidden", 409),
+            (Reading(required=False), "good", 302),
+            (Reading(required=False), "forbidden", 409),
+            (forms.ComboField(fields=[forms.CharField(max_length=4), forms.SlugField()], required=False), "good", 302),
+            (forms.ComboField(fields=[forms.CharField(max_length=4), forms.SlugField()], required=False), "bad!", 409),
+            (OneOfTwo(required=False), "a-b", 302),
+            (OneOfTwo(required=False), "a-forbidden", 409),
+        ],
+    )
+    def test_a_field_that_cleans_in_a_way_of_its_own(self, admin_client, audit, field, old, status):
+        class Choosing(admin.ModelAdmin):
+            def formfield_for_dbfield(self, db_field, request, **kwargs):
+                is_it = db_field.name == "attributes"
+                return field if is_it else super().formfield_for_dbfield(db_field, request, **kwargs)
+
+        audit()
+        product = Product.objects.create(name="a", attributes=old)
+        event = change(product, attributes="a")
+        with registered(Product, Choosing):
+            assert admin_client.post(address(event)).status_code == status
+        product.refresh_from_db()
+        assert product.attributes == (old if status == 302 else "a")
 
     @pytest.mark.parametrize(("inline", "count"), [(Pictures, 1), (NoPicture, 0), (NoPictureOfThis, 0)])
     def test_no_row_is_restored_where_the_inline_takes_none(self, admin_client, audit, inline, count):

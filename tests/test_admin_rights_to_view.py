@@ -16,7 +16,7 @@ from tests.app.models import Category, CheapProduct, Note, Person, Picture, Plac
 
 from .conftest import events, last
 from .model_admins import person_who_may, registered
-from .notices import INBOX
+from .notices import INBOX, calling
 from .revert_pages import address, page_of
 from .samples import make_event
 
@@ -646,6 +646,35 @@ def test_a_message_about_hidden_objects_shows_neither_its_error_nor_whom_it_goes
             assert "owner-of-it" in text
             assert "550 no such box" in text
         assert "owner-of-it" in client.get(log).content.decode()
+
+
+def test_the_page_of_the_channels_and_the_search_do_not_tell_of_hidden_messages(client, audit, admin_user):
+    class NoHidden(admin.ModelAdmin):
+        def get_queryset(self, request):
+            return super().get_queryset(request).exclude(name__startswith="HIDDEN")
+
+    audit(
+        {"name": "all", "model": "app.Product", "notify": [{"channel": "boom"}]},
+        CHANNELS={"boom": calling("boom", to=["owner@example.com"])},
+        DISPATCHER="django_signal_audit.dispatchers.WorkerDispatcher",
+    )
+    for number in range(8):
+        Product.objects.create(name=f"HIDDEN {number}")
+    deliver("default")
+    channels = reverse("admin:django_signal_audit_notification_channels")
+    search = f"{reverse('admin:django_signal_audit_notification_changelist')}?q=owner@example.com"
+    client.force_login(person_who_may("eve", "view_product", "view_notification"))
+    with registered(Product, NoHidden):
+        text = client.get(channels).content.decode()
+        assert "ValueError" in text
+        assert "owner@example.com" not in text
+        assert len(client.get(search).context["cl"].result_list) == 0
+        assert "owner@example.com" not in str(AuditEvent.objects.get(event_type="channel_failing").data)
+    with registered(Product):
+        assert len(client.get(search).context["cl"].result_list) == 8
+        client.force_login(admin_user)
+        assert "no way to owner@example.com" in client.get(channels).content.decode()
+        assert len(client.get(search).context["cl"].result_list) == 8
 
 
 def test_rows_beside_an_object_are_shown_where_the_field_that_refers_to_it_is(client, audit):

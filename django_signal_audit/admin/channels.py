@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from django_signal_audit.admin.access import access_of
 from django_signal_audit.admin.base import crumbs_to_list, render_page
 from django_signal_audit.conf import get_settings
 from django_signal_audit.delivery.breakers import set_paused
@@ -30,11 +31,20 @@ class Row:
 
     alias: str
     state: ChannelState
+    # May the user read all of the error? It quotes a message, which may be about anything.
+    is_open: bool
 
     @property
     def is_failing(self) -> bool:
         """Return whether it is left alone because it fails."""
         return self.state.until is not None
+
+    @property
+    def error(self) -> str:
+        """Return the last error as far as the user may read it: at least what kind of error it is."""
+        if not self.state.failures:
+            return ""
+        return str(self.state.last_error) if self.is_open else self.state.error_kind
 
 
 def troubled(using: str) -> list[str]:
@@ -56,7 +66,8 @@ def channels_page(
         if alias in names:
             _pause(request, alias, using, is_paused=is_paused)
         return HttpResponseRedirect(reverse(f"admin:{NAME}", current_app=model_admin.admin_site.name))
-    rows = [Row(alias, states.get(alias) or ChannelState(channel=alias)) for alias in names]
+    is_open = access_of(request, model_admin.admin_site).sees_everything
+    rows = [Row(alias, states.get(alias) or ChannelState(channel=alias), is_open) for alias in names]
     context = {"title": _("Channels"), "rows": rows, "may_pause": may_pause}
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs_to_list(model_admin))
 

@@ -204,7 +204,16 @@ def searched(queryset: NotificationQuerySet, typed: str, access: Access) -> Noti
     if not parsed.text:
         return queryset
     named = Q(event__in=_uids_of_objects(queryset.db, parsed.text, access))
-    return queryset.filter(Q(recipient=parsed.text) | with_uid("event", parsed.text) | named)
+    return queryset.filter(_of_recipient(queryset, parsed.text, access) | with_uid("event", parsed.text) | named)
+
+
+def _of_recipient(queryset: NotificationQuerySet, recipient: str, access: Access) -> Q:
+    """Return the condition for a recipient's notifications: the newest, where the user may not know of all."""
+    if access.sees_everything:
+        return Q(recipient=recipient)
+    rows = list(queryset.filter(recipient=recipient).order_by("-pk")[:MOST_NAMED])
+    told = told_of([shaped_notification(row) for row in rows], access)
+    return Q(pk__in=[row.pk for row in rows if told[row.pk] or not known_uids(row)])
 
 
 def _uids_of_objects(using: str, beginning: str, access: Access) -> list[UUID]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any, Self
 
 from django.db import models
@@ -228,6 +229,15 @@ class ChannelState(models.Model):
 
     def __str__(self) -> str:
         return self.channel
+
+    @property
+    def error_kind(self) -> str:
+        """Return the class of the last error, and its text if that quotes nothing of the message that failed."""
+        kind = str(self.last_error).partition(":")[0]
+        found = getattr(builtins, kind, None)
+        if isinstance(found, type) and issubclass(found, (ConnectionError, TimeoutError)):
+            return str(self.last_error)
+        return kind if kind.isidentifier() else ""
 
 
 class ConfirmedDatabase(models.Model):
