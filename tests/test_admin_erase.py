@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from django_signal_audit.evidence.erasure import Erasure, OnLegalHold
 from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditEvent
@@ -58,6 +62,19 @@ def test_it_takes_the_permission_to_erase(client: Client, address: str) -> None:
     user.user_permissions.remove(Permission.objects.get(codename="view_user"))
     assert client.post(address).status_code == 403
     assert AuditEvent.objects.filter(object_repr="ada").exists()
+
+
+def test_what_is_on_legal_hold_is_not_erased(admin_client: Client, address: str) -> None:
+    *_, label, key, _page, _end = address.split("/")
+    call_command("audit_hold", label, key, "--reason", "lawsuit 12", stdout=io.StringIO())
+    assert "legal hold" in admin_client.get(address).content.decode()
+    admin_client.post(address)
+    assert AuditEvent.objects.filter(object_repr="ada").exists()
+    with pytest.raises(OnLegalHold):
+        Erasure(User, key, "default").run()
+    call_command("audit_hold", label, key, "--release", stdout=io.StringIO())
+    admin_client.post(address)
+    assert not AuditEvent.objects.filter(object_repr="ada").exists()
 
 
 def test_too_many_events_are_left_to_the_command(

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.events.values import clean_text
-from django_signal_audit.evidence.erasure import Erasure
+from django_signal_audit.evidence.erasure import Erasure, OnLegalHold
 from django_signal_audit.exceptions import EventNotWritten
 
 from .base import render_page
@@ -39,10 +39,11 @@ def erase_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, s
     if subject.model is None:
         raise Http404
     site, back = model_admin.admin_site, history_url(model_admin.admin_site.name, subject.label, subject.key)
-    count = Erasure(subject.model, subject.key, subject.using).events().count()
-    if request.method == "POST" and count <= MOST_EVENTS:
+    erasure = Erasure(subject.model, subject.key, subject.using)
+    count, is_held = erasure.events().count(), erasure.is_held
+    if request.method == "POST" and count <= MOST_EVENTS and not is_held:
         reason = clean_text(request.POST.get("reason", "")).strip()[:MAX_REASON]
-        _erase(request, Erasure(subject.model, subject.key, subject.using), reason)
+        _erase(request, erasure, reason)
         return HttpResponseRedirect(back)
     dry = Erasure(subject.model, subject.key, subject.using, is_dry=True)
     context = {
@@ -50,6 +51,7 @@ def erase_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, s
         "subject": subject,
         "report": dry.run() if count <= MOST_EVENTS else None,
         "most": MOST_EVENTS,
+        "is_held": is_held,
         "max_reason": MAX_REASON,
         "back": back,
     }
@@ -62,7 +64,7 @@ def _erase(request: HttpRequest, erasure: Erasure, reason: str) -> None:
     try:
         with audit_context(actor=request.user, reason=reason):
             report = erasure.run()
-    except (EventNotWritten, DatabaseError) as error:
+    except (EventNotWritten, OnLegalHold, DatabaseError) as error:
         text = _("Nothing more could be erased: %(error)s Run audit_erase as the owner of the tables.")
         messages.error(request, text % {"error": error})
         return

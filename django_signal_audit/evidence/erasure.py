@@ -37,6 +37,7 @@ from django_signal_audit.models.events import erase_values
 from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.retention.holds import held_objects
 
 _CHUNK = 200
 _EMPTIED: dict[str, Any] = {"object_repr": "", "actor_id": "", "actor_repr": "", "data": {}, "context": {}}
@@ -51,6 +52,10 @@ class ErasureReport:
     events: int = 0
     values: int = 0
     messages: int = 0
+
+
+class OnLegalHold(Exception):
+    """The object is on legal hold, so nothing of it is erased."""
 
 
 class Erasure:
@@ -79,8 +84,21 @@ class Erasure:
             which |= models.Q(actor_id=self._key)
         return AuditEvent.objects.using(self._using).filter(which)
 
+    @property
+    def is_held(self) -> bool:
+        """Return whether a legal hold forbids to erase anything."""
+        return (self._label, self._key) in held_objects(self._using)
+
     def run(self, on_events: Callable[[int], object] = lambda _n: None) -> ErasureReport:
-        """Erase, chunk by chunk; each is one transaction with the event that records it."""
+        """Erase, chunk by chunk; each is one transaction with the event that records it.
+
+        Raises:
+            OnLegalHold: A legal hold forbids it.
+
+        """
+        if not self._is_dry and self.is_held:
+            msg = "It is on legal hold."
+            raise OnLegalHold(msg)
         is_evidence = not self._is_dry and is_sealed(
             self._using
         )  # what is not sealed has no commitment that could stay

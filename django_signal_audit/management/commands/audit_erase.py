@@ -11,13 +11,11 @@ from django.db import DEFAULT_DB_ALIAS
 from tqdm import tqdm
 
 from django_signal_audit.context.scopes import audit_context, context_scope
-from django_signal_audit.events.keys import row_id
 from django_signal_audit.evidence.erasure import Erasure
 from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.retention.holds import held_objects
 from django_signal_audit.rules.patterns import find_model
 
 
@@ -50,11 +48,10 @@ class Command(AuditCommand):
             if model is None:
                 msg = f"There is no model {label!r}. Write app_label.Model."
                 raise WrongArgument(msg)
-            concrete = model._meta.concrete_model or model
-            if (concrete._meta.label_lower, row_id(concrete, pk)) in held_objects(options["database"]):
+            erasure = Erasure(model, pk, options["database"], is_dry=options["dry_run"])
+            if erasure.is_held:
                 msg = f"{label} {pk} is on legal hold. Release it first: audit_hold {label} {pk} --release."
                 raise WrongArgument(msg)
-            erasure = Erasure(model, pk, options["database"], is_dry=options["dry_run"])
             is_terminal = sys.stderr.isatty()
             total = erasure.events().count() if is_terminal else None
             with (
