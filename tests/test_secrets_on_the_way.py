@@ -20,9 +20,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import include, path, re_path
 from django.utils.functional import SimpleLazyObject
+from django.views.generic import DetailView
 
 from django_signal_audit import audit_context, record
-from django_signal_audit.context.clients import client_ip
+from django_signal_audit.context.clients import clean_path, client_ip
 from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.worker import deliver
@@ -31,7 +32,9 @@ from django_signal_audit.testing import fake_notifications
 
 from .app.models import Product, Tag
 from .conftest import Audit, last
+from .model_admins import registered
 from .notices import calling
+from .vault.models import Token
 
 TOKEN = "c9x4ue-8f14e45fceea167a5a36dedd4bea2543"
 
@@ -56,7 +59,14 @@ from django.urls import converters  # noqa: E402
 if "shouted" not in converters.get_converters():
     converters.register_converter(Upper, "shouted")
 
+
+class TagView(DetailView):
+    queryset = Tag.objects.all()
+
+
 urlpatterns = [
+    path("keys/<str:pk>/", DetailView.as_view(model=Token)),
+    path("tags/<str:pk>/", TagView.as_view()),
     path("reset/<uidb64>/<token>/", make_tag, name="password_reset_confirm"),
     path("shout/<shouted:api_token>/", make_tag),
     re_path(r"^confirm-email/(?P<key>[-:\w]+)/$", make_tag, name="account_confirm_email"),
@@ -141,6 +151,27 @@ def test_paths_have_stars_for_their_secrets(audit: Audit, client: Client, asked:
     paths = {event.context["request"]["path"] for event in AuditEvent.objects.all()}
     assert paths == {last().data["path"]} == {kept}
     assert TOKEN.lower() not in everything_written().lower() or TOKEN not in asked + asked.lower()
+
+
+@pytest.mark.django_db
+def test_a_secret_primary_key_in_the_path_of_a_page_of_its_row(audit: Audit, admin_client: Client) -> None:
+    audit({"name": "tokens", "model": "vault.Token"}, {"name": "requests", "events": ["request"]})
+    token = Token.objects.create(key="S3cr3tK3y99")
+    with registered(Token), registered(Tag):
+        admin_client.post(f"/admin/vault/token/{token.pk}/change/", {"key": token.pk, "label": "x"})
+        admin_client.get(f"/admin/vault/token/{token.pk}/history/")
+        admin_client.get("/admin/app/tag/S3cr3tK3y98/change/")
+    assert "S3cr3tK3y99" not in everything_written()
+    paths = [event.data["path"] for event in AuditEvent.objects.filter(event_type="request").order_by("id")]
+    hidden = "/admin/vault/token/********"
+    assert paths == [f"{hidden}/change/", f"{hidden}/history/", "/admin/app/tag/S3cr3tK3y98/change/"]
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("/keys/sesame/", "/keys/********/"), ("/tags/sesame/", "/tags/sesame/")])
+def test_a_secret_primary_key_in_the_path_of_a_generic_view(rf: RequestFactory, asked: str, kept: str) -> None:
+    request = rf.get(asked)
+    request.urlconf = __name__  # type: ignore[attr-defined]
+    assert clean_path(request) == kept
 
 
 @pytest.mark.django_db

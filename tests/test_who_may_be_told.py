@@ -15,7 +15,7 @@ from django_signal_audit.models import AuditEvent, Notification
 from tests.app.models import Person
 
 from .model_admins import registered
-from .notices import INBOX, audit_settings, make_event, make_notification, receiving
+from .notices import INBOX, audit_settings, calling, make_event, make_notification, received, receiving
 
 pytestmark = pytest.mark.django_db
 
@@ -74,6 +74,24 @@ def test_visibility_decides_about_models_that_no_page_shows(ann: User, settings:
         assert told(about("bob")) == "skipped"
         User.objects.create(username="root", is_superuser=True)
         assert told(about("bob"), "root") == "skipped"
+
+
+def test_visibility_decides_about_the_names_of_related_rows(ann: User, settings: Any) -> None:
+    rows = [Person.objects.create(name=f"{name} of a person") for name in ("shown", "HIDDEN")]
+    for row, name in zip(rows, ("ann", "bob"), strict=True):
+        make_event(model="app.person", object_id=str(row.pk), object_repr=name)
+    event = make_event(model="app.person", object_id="999", object_repr="ann", changes={
+        "follows": {"added": [row.pk for row in rows], "removed": []},
+    })  # fmt: skip
+    with visibility(settings, "own_events"):
+        row = make_notification(event, "take", recipient="user:ann", user=str(ann.pk))
+        settings.SIGNAL_AUDIT["CHANNELS"]["take"] = calling("take")
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT}
+        deliver()
+    row.refresh_from_db()
+    [message] = received
+    assert "shown of a person" in message.body
+    assert "HIDDEN" not in message.subject + message.body
 
 
 def test_visibility_does_not_replace_the_permission(settings: Any) -> None:

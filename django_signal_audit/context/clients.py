@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
+from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.events.masking import is_secret, singular, words_of
+from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.events.secret_texts import HIDDEN, harmless_url
 
 # What TRUSTED_PROXIES names a proxy by that connects through a unix socket.
@@ -139,10 +141,11 @@ class Group(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a path leads to: the parts that were captured, and the words of the patterns."""
+    """What a path leads to: the parts that were captured, the words of the patterns, and the model of the view."""
 
     groups: list[Group]
     words: set[str]
+    model: Any = None
 
 
 def clean_path(request: HttpRequest) -> str:
@@ -158,9 +161,10 @@ def clean_path(request: HttpRequest) -> str:
         found = None
     if found is None:
         return _without_guesses(path)
+    names_keys = found.model is not None and has_secret_key(found.model)
     for group in sorted(found.groups, key=lambda group: -group.start):
         value = path[start + group.start : start + group.end]
-        if value and _is_secret(group.name, value, found.words):
+        if value and (names_keys or _is_secret(group.name, value, found.words)):
             path = path[: start + group.start] + HIDDEN + path[start + group.end :]
     return harmless_url(path, is_secret)
 
@@ -175,7 +179,7 @@ def _walk(resolver: URLResolver, path: str, start: int = 0) -> Found | None:
     for child in resolver.url_patterns:
         found = _walk(child, rest, after) if isinstance(child, URLResolver) else _end(child, rest, after)
         if found is not None:
-            return Found(own + found.groups, found.words | set(words_of(str(resolver.pattern))))
+            return found._replace(groups=own + found.groups, words=found.words | set(words_of(str(resolver.pattern))))
     return None
 
 
@@ -183,7 +187,18 @@ def _end(pattern: URLPattern, path: str, start: int) -> Found | None:
     if not pattern.pattern.match(path):
         return None
     words = {*words_of(str(pattern.pattern)), *words_of(pattern.name or "")}
-    return Found(list(_groups(pattern.pattern, path, start)), words)
+    return Found(list(_groups(pattern.pattern, path, start)), words, _model_of(pattern.callback))
+
+
+def _model_of(view: Any) -> Any:
+    """Return the model of a view of the admin, of Django's generic views or of REST framework; None for others."""
+    given = getattr(view, "view_initkwargs", None) or getattr(view, "initkwargs", None) or {}
+    for holder in (getattr(view, "model_admin", None), getattr(view, "view_class", None), getattr(view, "cls", None)):
+        found = (given.get(name) or getattr(holder, name, None) for name in ("model", "queryset"))
+        for model in (getattr(one, "model", one) for one in found):
+            if isinstance(model, type) and issubclass(model, Model):
+                return model
+    return None
 
 
 def _groups(pattern: Any, path: str, start: int) -> Iterator[Group]:

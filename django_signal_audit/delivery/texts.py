@@ -18,8 +18,10 @@ from django_signal_audit.channels.content import Content, Group, Line, Told
 from django_signal_audit.delivery.links import address
 from django_signal_audit.delivery.recipients import GROUP, SUPERUSERS
 from django_signal_audit.enums import MODEL_EVENTS, EventType, Source
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.models.renames import former_labels
 from django_signal_audit.reports.display import (
     ShownField,
     ShownValue,
@@ -34,7 +36,7 @@ from django_signal_audit.reports.formatter import Reader, local, show_date, show
 from django_signal_audit.reports.relations import related_names
 from django_signal_audit.reports.sentences import sentence_of
 from django_signal_audit.rules.schema import Rule
-from django_signal_audit.rules.visibility import may_view_model
+from django_signal_audit.rules.visibility import is_left_to_project, may_view_model, narrowed
 
 # What one message spells out. A bulk call may make a digest of any number of events.
 MAX_EVENTS = 50
@@ -84,14 +86,26 @@ def reader_of(events: Sequence[AuditEvent], user: Model | None, *, checks_permis
         checks_permission: Whether the channel asks what users may view.
 
     """
+    is_asked = checks_permission and user is not None and hasattr(user, "has_perm")
 
     def may_name(model: type[Model]) -> bool:
-        if has_secret_key(model):
-            return False
-        is_asked = checks_permission and user is not None and hasattr(user, "has_perm")
-        return not is_asked or may_view_model(user, model._meta.label_lower)
+        return not has_secret_key(model) and (not is_asked or may_view_model(user, model._meta.label_lower))
 
-    return Reader(related_names(events, may_name), is_localised=True)
+    def readable(rows: Sequence[Model]) -> Sequence[Model]:
+        return _visible(user, rows) if is_asked else rows
+
+    return Reader(related_names(events, may_name, readable), is_localised=True)
+
+
+def _visible(user: object, rows: Sequence[Model]) -> Sequence[Model]:
+    """Return those of the rows of one model that the project's VISIBILITY shows the user events of."""
+    label = rows[0]._meta.label_lower if rows else ""
+    if not label or not is_left_to_project(label):
+        return rows
+    of_model = AuditEvent.of_all_tenants.using(rows[0]._state.db).filter(model__in=[label, *former_labels(label)])
+    keyed = {object_id(row.pk): row for row in rows}
+    seen = set(narrowed(user, of_model.filter(object_id__in=keyed)).values_list("object_id", flat=True))
+    return [row for key, row in keyed.items() if key in seen]
 
 
 def subject_of(events: Sequence[AuditEvent], rule: str, reader: Reader) -> str:

@@ -111,8 +111,7 @@ class Limits:
             return ask(lambda: _offers_rows(field, target, values, using), otherwise=False)
         if field is None or isinstance(field, _OF_OTHERS):
             return True
-        given = [value for value in values if value not in (None, "")]
-        return ask(lambda: all(_is_offered(field, value) for value in given), otherwise=False)
+        return ask(lambda: all(_is_offered(field, value) for value in values), otherwise=False)
 
     def objections(self, row: models.Model, values: Mapping[str, object]) -> list[str]:
         """Return what the project's code in the forms and in the model says against a row with these values.
@@ -132,18 +131,19 @@ _OF_OTHERS = (forms.ModelChoiceField, forms.FileField)
 
 def _is_offered(field: forms.Field, value: Any) -> bool:
     """Return whether a field of a form takes a value that a row had."""
+    if value in (None, ""):
+        return not field.required or isinstance(field, forms.BooleanField)
     if isinstance(field, forms.ChoiceField):
         is_list = isinstance(field, forms.MultipleChoiceField) and isinstance(value, (list, tuple, set))
         if not all(map(field.valid_value, value if is_list else [value])):
             return False
-    has_own_way = not (is_djangos(type(field), "clean") and is_djangos(type(field), "to_python"))
-    if has_own_way or isinstance(field, (forms.ComboField, forms.MultiValueField)):
-        return _is_cleaned(field, value)
-    return isinstance(field, forms.ChoiceField) or _is_valid(field, value)
+        if is_djangos(type(field), "clean") and is_djangos(type(field), "to_python"):
+            return True
+    return _is_cleaned(field, value)
 
 
 def _is_cleaned(field: forms.Field, value: Any) -> bool:
-    """Return whether the project's way to clean what a browser sends lets a value pass, in any of its forms."""
+    """Return whether a field cleans a value, in any of the forms in which a browser may send it."""
     widget: Any = field.widget
     ways: list[Callable[[], Any]] = [
         lambda: field.prepare_value(value),
@@ -159,18 +159,6 @@ def _is_cleaned(field: forms.Field, value: Any) -> bool:
             continue
         return True
     return False
-
-
-def _is_valid(field: forms.Field, value: object) -> bool:
-    """Return whether the field's validators let a value pass; what they make of one of another type does not count."""
-    try:
-        field.validate(value)
-        field.run_validators(value)
-    except ValidationError:
-        return False
-    except (TypeError, ValueError, AttributeError):
-        return True
-    return True
 
 
 def _objections(form: forms.ModelForm[Any], values: Mapping[str, object]) -> list[str]:
