@@ -7,9 +7,10 @@ from contextlib import suppress
 
 from django.db.models import Model, prefetch_related_objects
 
-from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.events.savepoints import OwnQueries, own_queries_anywhere
 
-from .payloads import text_of
+from .payloads import loading_text_of, may_query, text_of
+from .untouched import Untouched
 
 # Objects whose related ones are fetched by one query: as many as every database lets a query name.
 _TOGETHER = 500
@@ -38,10 +39,18 @@ def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
     block = own_queries_anywhere()
     for start in range(0, len(objects), _TOGETHER):
         peers = objects[start : start + _TOGETHER]
+        yield from _texts_of_peers(peers, known, block)
+
+
+def _texts_of_peers(peers: Sequence[Model], known: set[str], block: OwnQueries) -> Iterator[str]:
+    if not any(map(may_query, peers)):
+        yield from map(text_of, peers)
+        return
+    with Untouched(peers):
         _fetch(peers, known)
         for place, one in enumerate(peers):
             before = _followed(one)
-            yield text_of(one, block=block)
+            yield loading_text_of(one, block)
             if found := _followed(one) - before - known:
                 known |= found
                 _fetch(peers[place + 1 :], found)

@@ -37,6 +37,7 @@ from .keys import row_name
 from .masking import has_secrets, is_plain_document, is_secret, is_stand_in, mask_document, without_secrets
 from .secret_fields import has_secret_key, is_masked, masked_fields, secrets_of_row, secrets_of_serialized
 from .secret_texts import HIDDEN, harmless_url, may_name_secrets, parsed, secrets_named_in, without_values
+from .untouched import Untouched
 from .values import shorten, to_json
 
 MAX_KEY = 255
@@ -241,31 +242,44 @@ def cut(text: str, limit: int | None = None) -> str:
     return text if len(data) <= limit else data[: max(limit - 3, 0)].decode("utf-8", "ignore") + "…"
 
 
-def text_of(instance: object, values: Iterable[object] = (), *, block: OwnQueries | None = None) -> str:
-    """Return the text of an object, with stars for values of masked fields in it.
+def text_of(instance: object, values: Iterable[object] = ()) -> str:
+    """Return the text of an object, with stars for values of masked fields in it. The object stays as it was.
 
     Args:
         instance: The object, of whatever class.
         values: Further values of masked fields.
-        block: What keeps queries of ``__str__`` apart, where many texts are asked for.
 
     """
-    text = clean_text(_own_text(instance, block))
-    return hide(text, [*_secret_values(instance), *values]) if isinstance(instance, models.Model) else text
+    if not isinstance(instance, models.Model):
+        return clean_text(safe_str(instance))
+    if not may_query(instance):
+        return _without_secrets_of(clean_text(safe_str(instance)), instance, values)
+    with Untouched([instance]):
+        return loading_text_of(instance, own_queries_anywhere(), values)
 
 
-def _own_text(instance: object, block: OwnQueries | None) -> str:
-    """Return ``str(instance)``. A query of the project's ``__str__`` that fails doesn't end the transaction."""
-    if not isinstance(instance, models.Model) or not _may_query(instance):
-        return safe_str(instance)
+def loading_text_of(instance: models.Model, block: OwnQueries, values: Iterable[object] = ()) -> str:
+    """Return the same; the object keeps what its ``__str__`` loads.
+
+    Args:
+        instance: The object.
+        block: What keeps queries of ``__str__`` apart: one that fails doesn't end the transaction.
+        values: Further values of masked fields.
+
+    """
     try:
-        with block or own_queries_anywhere():
-            return str.__str__(str(instance))
+        with block:
+            text = str.__str__(str(instance))
     except Exception as error:  # noqa: BLE001  # any user code may run in __str__, and a log must not break a write
-        return text_of_failure(instance, error)
+        text = text_of_failure(instance, error)
+    return _without_secrets_of(clean_text(text), instance, values)
 
 
-def _may_query(instance: models.Model) -> bool:
+def _without_secrets_of(text: str, instance: models.Model, values: Iterable[object]) -> str:
+    return hide(text, [*_secret_values(instance), *values])
+
+
+def may_query(instance: models.Model) -> bool:
     """Return whether ``__str__`` may ask the database: it does more than put loaded values together."""
     method = type(instance).__str__
     names = _names_in(getattr(method, "__code__", None))

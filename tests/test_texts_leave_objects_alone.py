@@ -1,0 +1,152 @@
+"""What the text of an object loads doesn't stay in the object: its next save would write it over newer values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import django
+import pytest
+from django.contrib.auth.models import User
+from django.db import models
+from django.db.models import Value, prefetch_related_objects
+from django.db.models.functions import Upper
+
+from django_signal_audit import audit_context, record
+from django_signal_audit.models import AuditEvent
+
+from .app.models import Category, Person, Picture, Product, Tag
+from .conftest import Audit, last
+
+pytestmark = pytest.mark.django_db
+
+WRITES: dict[str, Callable[[Product], Any]] = {
+    "save": lambda product: product.save(),
+    "save of a field": lambda product: product.save(update_fields=["stock"]),
+    "bulk_update": lambda product: Product.objects.bulk_update([product], ["stock"]),
+    "members": lambda product: product.tags.add(Tag.objects.create(name="t")),
+    "record": lambda product: record("seen", product),
+    "data": lambda product: record("seen", data={"product": product}),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_deferred_column_stays_deferred(audit: Audit, name: str) -> None:
+    audit()
+    Product.objects.create(name="old")
+    product = Product.objects.only("stock").get()
+    deferred = product.get_deferred_fields()
+    product.stock = 7
+    WRITES[name](product)
+    assert product.get_deferred_fields() == deferred
+    Product.objects.update(name="newer")
+    product.save()
+    assert Product.objects.get().name == "newer"
+    assert AuditEvent.objects.filter(object_repr="old").exists() or name == "data"
+
+
+def test_a_column_that_an_expression_wrote_is_loaded_only_if_django_loads_it(audit: Audit) -> None:
+    audit({"name": "tags", "model": "app.Tag"})
+    product = Product.objects.create(name="old")
+    product.name = Upper(Value("old"))
+    product.save()
+    expected = product.get_deferred_fields()
+    audit()
+    product.name = Upper(Value("older"))
+    product.save()
+    assert product.get_deferred_fields() == expected
+    assert last().object_repr == "OLDER"
+
+
+def test_a_deletion(audit: Audit) -> None:
+    audit()
+    Product.objects.create(name="old")
+    product = Product.objects.only("stock").get()
+    deferred = product.get_deferred_fields()
+    product.delete()
+    assert product.get_deferred_fields() == deferred
+    assert last().object_repr == "old"
+
+
+@pytest.fixture
+def follows(monkeypatch: pytest.MonkeyPatch, other_methods: None) -> None:
+    """Have the text of a picture follow two foreign keys."""
+    monkeypatch.setattr(Picture, "__str__", lambda picture: f"{picture.file} of {picture.product.category}")
+
+
+@pytest.mark.usefixtures("follows")
+def test_related_objects_are_loaded_when_the_project_asks_for_them(audit: Audit) -> None:
+    audit()
+    product = Product.objects.create(name="oil", category=Category.objects.create(name="food"))
+    picture = Picture.objects.create(product_id=product.pk, file="a.png")
+    assert last().object_repr == "a.png of food"
+    assert "product" not in picture._state.fields_cache
+    picture.file = "b.png"
+    picture.save()
+    Category.objects.update(name="drink")
+    assert picture.product.category is not None
+    assert picture.product.category.name == "drink"
+
+
+@pytest.mark.usefixtures("follows")
+def test_those_that_were_loaded_stay_as_they_were(audit: Audit) -> None:
+    audit()
+    made = Product.objects.create(name="oil", category=Category.objects.create(name="food"))
+    product = Product.objects.only("stock").get(pk=made.pk)
+    pictures = [Picture(product=product, file=f"{number}.png") for number in range(3)]
+    Picture.objects.bulk_create(pictures)
+    pictures[0].save()
+    assert {picture.product for picture in pictures} == {product}
+    assert product.get_deferred_fields() >= {"name", "category_id"}
+    assert "category" not in product._state.fields_cache
+
+
+@pytest.mark.usefixtures("follows")
+def test_objects_that_go_by_a_cascade(audit: Audit, django_assert_max_num_queries: Any) -> None:
+    audit()
+    product = Product.objects.create(name="oil", category=Category.objects.create(name="food"))
+    for number in range(20):
+        Picture.objects.create(product=product, file=f"{number}.png")
+    with django_assert_max_num_queries(40):
+        product.delete()
+    assert "category" in product._state.fields_cache
+    assert AuditEvent.objects.filter(object_repr="7.png of food", event_type="delete").count() == 1
+
+
+@pytest.mark.usefixtures("other_methods")
+def test_prefetched_objects_and_remembered_properties(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(person: Person) -> str:
+        prefetch_related_objects([person], "friends")
+        person.__dict__["remembered"] = "now"
+        return f"{person.name} with {len(person.friends.all())}"
+
+    monkeypatch.setattr(Person, "__str__", describe)
+    audit()
+    ann = Person.objects.create(name="ann")
+    assert last().object_repr == "ann with 0"
+    ann.friends.add(Person.objects.create(name="bob"))
+    assert "remembered" not in vars(ann)
+    assert len(ann.friends.all()) == 1
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="fetch modes came with Django 6.1")
+def test_peers_stay_as_they_were(audit: Audit) -> None:
+    audit()
+    Product.objects.bulk_create([Product(name=f"p{number}") for number in range(3)])
+    rows: Any = Product.objects.only("stock").order_by("pk")
+    first, *others = rows.fetch_mode(models.FETCH_PEERS)
+    first.stock = 9
+    first.save()
+    assert all("name" in other.get_deferred_fields() for other in (first, *others))
+    assert others[0].name == "p1"
+    assert "name" not in others[1].get_deferred_fields()
+
+
+def test_an_actor(audit: Audit) -> None:
+    audit()
+    User.objects.create_user("ann")
+    ann = User.objects.only("id").get()
+    with audit_context(actor=ann):
+        Tag.objects.create(name="t")
+    assert last().actor_repr == "ann"
+    assert "username" in ann.get_deferred_fields()
