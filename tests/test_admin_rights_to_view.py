@@ -6,7 +6,8 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.admin import GenericTabularInline
-from django.urls import reverse
+from django.test import override_settings
+from django.urls import path, reverse
 
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.checks import check_plugins, check_rules
@@ -19,6 +20,7 @@ from .model_admins import person_who_may, registered
 from .notices import INBOX, calling
 from .revert_pages import address, page_of
 from .samples import make_event
+from .urls import urlpatterns
 
 pytestmark = pytest.mark.django_db
 
@@ -493,6 +495,45 @@ def _permissions(*codenames):
     from django.contrib.auth.models import Permission
 
     return Permission.objects.filter(codename__in=codenames)
+
+
+class TestAProjectWithASiteOfItsOwn:
+    """Django's default site has our pages in every project, also where no address leads to it."""
+
+    class NoHidden(admin.ModelAdmin):
+        exclude = ["stock"]
+
+        def get_queryset(self, request):
+            return super().get_queryset(request).exclude(name__startswith="HIDDEN")
+
+    @pytest.fixture
+    def staff(self, settings):
+        site = admin.AdminSite(name="staff")
+        site.register(Product, self.NoHidden)
+        for model in (AuditEvent, Notification):
+            site.register(model, type(admin.site._registry[model]))
+        before = admin.site._registry.pop(Product, None)
+        others = [one for one in urlpatterns if not str(one.pattern).startswith("admin/")]
+        with override_settings(ROOT_URLCONF=(path("staff/", site.urls), *others)):
+            yield site
+        if before is not None:
+            admin.site._registry[Product] = before
+
+    def test_json_and_panel_show_what_its_pages_show(self, client, audit, staff):
+        audit()
+        hidden = Product.objects.create(name="HIDDEN one", stock=471108154)
+        shown = Product.objects.create(name="open", stock=471108154)
+        client.force_login(person_who_may("eve", "view_product"))
+        text = client.get("/inbox/api/events/").content.decode()
+        assert "open" in text
+        pages = [text]
+        for product in (hidden, shown):
+            event = AuditEvent.objects.for_object(product).get()
+            pages.append(client.get(f"/inbox/api/events/{event.uid}/").content.decode())
+            pages.append(client.get(f"/inbox/api/objects/app.product/{product.pk}/events/").content.decode())
+            page = f"/staff/django_signal_audit/auditevent/{event.pk}/change/"
+            pages.append(client.get(page, follow=True).content.decode())
+        assert [page for page in pages if "HIDDEN" in page or "471108154" in page] == []
 
 
 class TestSeveralOwners:

@@ -14,6 +14,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin.sites import all_sites
 from django.db import models
 from django.http import HttpRequest
+from django.urls import NoReverseMatch, Resolver404, resolve, reverse
 
 from django_signal_audit.admin.keyset import shaped
 from django_signal_audit.admin.past_names import past_names
@@ -54,11 +55,20 @@ def shaped_notification(notification: Notification) -> Notification:
     return notification
 
 
+def is_included(site: AdminSite) -> bool:
+    """Return whether the project's URLs lead to a site."""
+    try:
+        return resolve(reverse(f"{site.name}:index")).namespaces == [site.name]
+    except (NoReverseMatch, Resolver404):
+        return False
+
+
 class ModelAccess:
     """Of which models the user of a request may see rows, and who decides about them."""
 
     def __init__(self, request: HttpRequest, site: AdminSite | None) -> None:
         self.request = request
+        self._site = site
         self.user: Any = request.user
         registered: dict[Any, Any] = {} if site is None else site._registry  # noqa: SLF001  # it has no other list
         # Of this package's own models there are no events, and their pages ask here.
@@ -98,13 +108,29 @@ class ModelAccess:
         return self._policies[label]
 
     def _find_policies(self, model: type[models.Model]) -> list[Policy]:
+        return self.own_policies(model) or self._of_other_sites(model) or [self._by_permission(model)]
+
+    def own_policies(self, model: type[models.Model]) -> list[Policy]:
+        """Return who decides about a model on this site, none where it has no page for its rows."""
         if model in self._admins:
             return [AdminPolicy(self.request, self._admins[model])]
         proxies = [one for one in self._admins if one._meta.proxy and one._meta.concrete_model is model]
         found: list[Policy] = [AdminPolicy(self.request, self._admins[proxy]) for proxy in proxies]
         for parent, kind in self._inlines.get(model, ()):
             found.append(InlinePolicy(self.request, AdminPolicy(self.request, parent), kind))
-        return found or self._inherited(model) or [self._by_permission(model)]
+        return found or self._inherited(model)
+
+    def _of_other_sites(self, model: type[models.Model]) -> list[Policy]:
+        """Return who decides on another site: that one which lets the user in, or else the first."""
+        others = [(site, ModelAccess(self.request, site)) for site in all_sites if site is not self._site]
+        found = [(site, policies) for site, access in others if (policies := access.own_policies(model))]
+
+        def order(pair: tuple[AdminSite, object]) -> tuple[bool, bool, str]:
+            site, _policies = pair
+            lets_in = ask(lambda: site.has_permission(self.request), otherwise=False)
+            return not is_included(site), not lets_in, site.name
+
+        return min(found, key=order)[1] if found else []
 
     def _by_permission(self, model: type[models.Model]) -> Policy:
         permission = PermissionPolicy(self.user, model, has_hook=get_visibility() is not None)

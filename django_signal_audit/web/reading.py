@@ -16,7 +16,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest, QueryDict
 
-from django_signal_audit.admin.access import Access, access_of, readable
+from django_signal_audit.admin.access import Access, access_of, is_included, readable
 from django_signal_audit.admin.keyset import (
     ALL_TIME,
     Cursor,
@@ -65,6 +65,9 @@ def audit_site() -> AdminSite | None:
     if not apps.is_installed("django.contrib.admin"):
         return None
     sites = sorted((site for site in all_sites if AuditEvent in site._registry), key=lambda site: site.name)  # noqa: SLF001  # it has no other list
+    if len(sites) > 1:
+        # The default site shows the audit log in every project, also where it is replaced by a site of the project.
+        sites = [site for site in sites if is_included(site)] or sites
     return next((site for site in sites if site.name == "admin"), sites[0] if sites else None)
 
 
