@@ -13,7 +13,7 @@ from django.db import connection
 from django_signal_audit.models import AuditEvent
 
 from .app.models import Product
-from .columns.models import Altered, Custom, Described, Formatted, LoudPlain, Narrow, QuietDescribed
+from .columns.models import Altered, Custom, Described, Every, Formatted, LoudPlain, Narrow, QuietDescribed
 from .conftest import SAVES_ARE_ONE_STATEMENT, Audit, events, last
 
 pytestmark = pytest.mark.django_db
@@ -319,5 +319,23 @@ def test_numbers_that_a_lax_database_clips(audit: Audit, given: int, held: int) 
             assert last().changes == {"stock": [1, held]}
             Product.objects.bulk_create([Product(name="Salt", price=1, stock=given)])
             assert last().changes == {"stock": [None, held]}
+        finally:
+            cursor.execute("SET SESSION sql_mode = %s", [mode])
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="only MariaDB can be lax")
+def test_decimals_and_durations_that_a_lax_database_clips(audit: Audit) -> None:
+    audit({"name": "all", "model": "columns.every", "fields": ["price", "span"]})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@SESSION.sql_mode")
+        [mode] = cursor.fetchone()
+        cursor.execute("SET SESSION sql_mode = ''")
+        try:
+            row = Every.objects.create(price=Decimal(10) ** 18, span=dt.timedelta.max)
+            row.price = -(Decimal(10) ** 18)
+            row.save()
+            Every.objects.bulk_create([Every(price=Decimal(10) ** 18, span=dt.timedelta.min)])
+            call_command("audit_replay", "--check", verbosity=0)
+            assert last().field_changes["price"].new == Decimal("9999999999999999.9999")
         finally:
             cursor.execute("SET SESSION sql_mode = %s", [mode])

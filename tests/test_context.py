@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from contextvars import Context
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -24,6 +25,36 @@ def anna(db: None) -> User:
 @pytest.fixture
 def bert(db: None) -> User:
     return User.objects.create_user("bert")
+
+
+def test_scopes_that_end_in_another_order_than_they_began(audit: Audit, anna: User) -> None:
+    audit()
+    first, second = audit_context(actor=anna, reason="A", a=1), audit_context(reason="B", b=2)
+    first.__enter__()
+    Category.objects.create(name="first")
+    second.__enter__()
+    Category.objects.create(name="both")
+    first.__exit__(None, None, None)
+    Category.objects.create(name="second")
+    second.__exit__(None, None, None)
+    Category.objects.create(name="none")
+    found = [(event.actor_repr, event.context) for event in events()]
+    assert found == [
+        ("anna", {"reason": "A", "extra": {"a": 1}}),
+        ("anna", {"reason": "B", "extra": {"a": 1, "b": 2}}),
+        ("", {"reason": "B", "extra": {"b": 2}}),
+        ("", {}),
+    ]
+
+
+def test_a_scope_that_ends_elsewhere_than_it_began_leaves_what_is_there(audit: Audit, anna: User) -> None:
+    audit()
+    scope = audit_context(actor=anna)
+    Context().run(scope.__enter__)
+    with audit_context(reason="here"):
+        scope.__exit__(None, None, None)
+        Category.objects.create(name="x")
+    assert (last().actor_repr, last().context) == ("", {"reason": "here"})
 
 
 def test_actor_reason_and_extra(audit: Audit, anna: User) -> None:

@@ -15,6 +15,7 @@ from django.db import connection, connections
 from django.db.models import Max, Min
 from django.utils import timezone
 
+from django_signal_audit.capture import images
 from django_signal_audit.events.values import as_utc
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models import events as event_models
@@ -53,11 +54,14 @@ def _moment(value: Any) -> dt.datetime:
 
 
 @pytest.fixture(params=ZONES)
-def naive_project(request: Any, settings: Any) -> str:
+def naive_project(request: Any, settings: Any) -> Iterator[str]:
     """Turn the project into one with ``USE_TZ = False`` in some time zone."""
     settings.TIME_ZONE = request.param
     settings.USE_TZ = False
-    return request.param
+    # No project changes it while it runs: how columns are read is found out once.
+    images._layout.cache_clear()
+    yield request.param
+    images._layout.cache_clear()
 
 
 @pytest.fixture
@@ -177,6 +181,18 @@ class TestNaiveProject:
             return  # of a raw query it tells the clock's time alone, which comes twice
         raw = AuditEvent.objects.raw("SELECT * FROM django_signal_audit_auditevent ORDER BY id")
         assert [as_utc(event.recorded_at) for event in raw] == [BEFORE, AFTER]
+
+    def test_values_in_an_hour_that_clocks_leave_out_are_those_of_the_column(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "columns.measured"})
+        gap = dt.datetime(2025, 3, 30, 2, 30)
+        row = Measured.objects.create(at=gap, seen=gap)
+        row.refresh_from_db()
+        row.seen = gap + dt.timedelta(minutes=5)
+        row.save()
+        Measured.objects.bulk_create([Measured(at=dt.datetime(2025, 1, 1), seen=gap)])
+        row.delete()
+        call_command("audit_replay", "--check", verbosity=0)
+        assert len({event.object_id for event in events()}) == 2
 
     def test_between_takes_aware_moments_and_naive_ones_in_utc(self) -> None:
         for moment in (BEFORE, AFTER):

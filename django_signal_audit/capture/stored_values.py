@@ -69,7 +69,8 @@ def _decimal(field: Any, value: object, vendor: str) -> object:
         return NOT_KNOWN
     exponent = int(value.as_tuple().exponent)
     places = field.decimal_places
-    if places is None or -exponent > places:
+    # Out of its strict mode, MariaDB writes the nearest number that the column can hold.
+    if places is None or -exponent > places or value.adjusted() >= field.max_digits - places:
         return NOT_KNOWN
     if vendor == "sqlite" and value.adjusted() + 1 + places > _DOUBLE_DIGITS:
         return NOT_KNOWN
@@ -107,8 +108,12 @@ def _binary(_field: Field, value: object, _vendor: str) -> object:
     return value if value.__class__ is bytes else NOT_KNOWN
 
 
-def _duration(_field: Field, value: object, _vendor: str) -> object:
-    return value if value.__class__ is dt.timedelta else NOT_KNOWN
+# The column holds microseconds where the database has no type for durations.
+_LONGEST = dt.timedelta(days=100_000_000)
+
+
+def _duration(_field: Field, value: Any, _vendor: str) -> object:
+    return value if value.__class__ is dt.timedelta and abs(value) < _LONGEST else NOT_KNOWN
 
 
 def _address(_field: Field, _value: object, _vendor: str) -> object:
@@ -200,14 +205,15 @@ def certainty(field: Field, model: type[models.Model], using: str) -> Certainty:
 
 
 def _may_be_another_hour(plain: Field, using: str) -> bool:
-    """Return whether times go to the column without their zone, in one whose clocks may be set back.
+    """Return whether times may come back as another one than they went, where clocks are set forward and back.
 
-    That is what the key ``TIME_ZONE`` of ``DATABASES`` asks of a database that has no type with a zone.
+    With ``USE_TZ``, they go to the column without their zone where the key ``TIME_ZONE`` of ``DATABASES`` names one
+    for a database that has no type with a zone. Without it, PostgreSQL takes them for times of the connection's zone.
     """
     if not isinstance(plain, models.DateTimeField):
         return False
     connection = connections[using]
-    return settings.USE_TZ and not connection.features.supports_timezones and connection.timezone_name != "UTC"
+    return connection.timezone_name != "UTC" and connection.features.supports_timezones is not settings.USE_TZ
 
 
 def _is_own(field: Field) -> bool:

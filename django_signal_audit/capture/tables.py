@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
     # The types of the columns by name, in lower case; empty if there is no such table.
     columns: Mapping[str, str] = {}
-    # Is it a plain table without triggers, so that a row holds what was written?
+    # Is it a plain table, without triggers and columns that set themselves, so that a row holds what was written?
     is_plain: bool = False
     # May its rows be read with FOR UPDATE? A view with GROUP BY refuses that.
     is_lockable: bool = True
@@ -181,7 +181,11 @@ _QUESTIONS = {
         SELECT c.column_name, c.column_type,
                t.table_type = 'BASE TABLE' AND NOT EXISTS (
                    SELECT 1 FROM information_schema.triggers g
-                   WHERE g.event_object_schema = c.table_schema AND g.event_object_table = c.table_name),
+                   WHERE g.event_object_schema = c.table_schema AND g.event_object_table = c.table_name)
+                   AND NOT EXISTS (
+                   SELECT 1 FROM information_schema.columns u
+                   WHERE u.table_schema = c.table_schema AND u.table_name = c.table_name
+                       AND u.extra LIKE '%%on update%%'),
                1, 0, 1
         FROM information_schema.columns c
         JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name

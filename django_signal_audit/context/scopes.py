@@ -90,10 +90,20 @@ NO_CONTEXT = AuditContext()
 Model: TypeAlias = type[models.Model]
 
 
+class _Layer(NamedTuple):
+    """What one scope makes of the context around it."""
+
+    scope: object
+    outer: AuditContext
+    apply: Callable[[AuditContext], AuditContext]
+
+
 class _State(NamedTuple):
     """All that depends on where the code runs: one context variable holds it."""
 
     context: AuditContext = NO_CONTEXT
+    # The scopes that are open, the outermost first.
+    layers: tuple[_Layer, ...] = ()
     # The models whose changes go unrecorded.
     suspended: frozenset[Model] = frozenset()
     # How many deliveries, one after another, led to what is written now.
@@ -124,35 +134,53 @@ def new_correlation_id() -> str:
     return str(new_uid())
 
 
-def _enter(**changes: Any) -> AuditContext:
-    """Replace attributes of the context, and return the one to restore."""
-    outer = current_context()
-    changes.setdefault("correlation_id", outer.correlation_id or new_correlation_id())
+def _enter(apply: Callable[[AuditContext], AuditContext]) -> object:
+    """Open a scope, and return what closes it."""
+    scope, (outer, layers, *_) = object(), _state.get()
+    _put(context=apply(outer), layers=(*layers, _Layer(scope, outer, apply)))
+    return scope
+
+
+def _leave(scope: object) -> None:
+    """Close a scope. Scopes may end in another order than that in which they began: what the others say stays."""
+    layers = _state.get().layers
+    if layers and layers[-1].scope is scope:
+        _put(context=layers[-1].outer, layers=layers[:-1])
+    elif any(layer.scope is scope for layer in layers):
+        context, left = layers[0].outer, []
+        for layer in layers:
+            if layer.scope is not scope:
+                left.append(layer._replace(outer=context))
+                context = layer.apply(context)
+        _put(context=context, layers=tuple(left))
+
+
+def _replacing(**changes: Any) -> Callable[[AuditContext], AuditContext]:
+    """Return what replaces attributes of a context, and gives it a correlation id if it has none."""
+    new_id = new_correlation_id()
     if changes.keys() & {"request", "task"}:
         changes["answers"] = {}
-    _put(context=replace(outer, **changes))
-    return outer
+    return lambda outer: replace(outer, **{"correlation_id": outer.correlation_id or new_id, **changes})
 
 
 @contextmanager
 def replaced_context(context: AuditContext) -> Iterator[None]:
     """Run a block in a context that takes nothing over from the one around it."""
-    outer = current_context()
-    _put(context=context)
+    scope = _enter(lambda _outer: context)
     try:
         yield
     finally:
-        _put(context=outer)
+        _leave(scope)
 
 
 @contextmanager
 def context_scope(**changes: object) -> Iterator[AuditContext]:
     """Run a block with some attributes of the context replaced; the middleware and the command hook use it."""
-    outer = _enter(**changes)
+    scope = _enter(_replacing(**changes))
     try:
         yield current_context()
     finally:
-        _put(context=outer)
+        _leave(scope)
 
 
 class ScopeDecorator(ABC):
@@ -216,23 +244,27 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
     def __init__(self, actor: object = None, reason: str = "", **extra: object) -> None:
         super().__init__(actor, reason, **extra)
         self._actor, self._reason, self._extra = actor, reason, extra
-        self._outer: list[AuditContext] = []
+        self._scopes: list[object] = []
 
     def __enter__(self) -> Self:
-        outer = current_context()
-        self._outer.append(
-            _enter(
+        new_id = new_correlation_id()
+
+        def apply(outer: AuditContext) -> AuditContext:
+            return replace(
+                outer,
                 actor=outer.actor if self._actor is None else self._actor,
                 reason=self._reason or outer.reason,
                 extra={**outer.extra, **self._extra},
+                correlation_id=outer.correlation_id or new_id,
             )
-        )
+
+        self._scopes.append(_enter(apply))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _put(context=self._outer.pop())
+        _leave(self._scopes.pop())
 
 
 ALL_MODELS: frozenset[Model] = frozenset({models.Model})
