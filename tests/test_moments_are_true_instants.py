@@ -15,7 +15,7 @@ from django.db import connection, connections
 from django.db.models import Max, Min
 from django.utils import timezone
 
-from django_signal_audit.capture import images
+from django_signal_audit.capture import rows
 from django_signal_audit.events.values import as_utc
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models import events as event_models
@@ -58,10 +58,10 @@ def naive_project(request: Any, settings: Any) -> Iterator[str]:
     """Turn the project into one with ``USE_TZ = False`` in some time zone."""
     settings.TIME_ZONE = request.param
     settings.USE_TZ = False
-    # No project changes it while it runs: how columns are read is found out once.
-    images._layout.cache_clear()
+    # No project changes it while it runs: how columns are read is found out once for a connection.
+    rows._compiled("default").clear()
     yield request.param
-    images._layout.cache_clear()
+    rows._compiled("default").clear()
 
 
 @pytest.fixture
