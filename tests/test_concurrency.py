@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Concat
 
-from .app.models import Country, Picture, Place, Product, Restaurant, Tag
+from .app.models import Category, Country, Picture, Place, Product, Restaurant, Tag
 from .conftest import Audit, events
 from .processes.proof import prove
 from .processes.stage import EVERYTHING, choose, databases, run
@@ -130,6 +130,67 @@ class TestRivals:
             what="upsert",
         )
         assert report == {"problems": [], "rounds": choose(10, 100)}
+
+
+def waits_for_others(write: Callable[[], Any]) -> bool:
+    """Return whether a write waits while another transaction has the row of "theirs"."""
+    begun, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic():
+                Product.objects.filter(pk=Product.objects.get(slug="theirs").pk).update(stock=1)
+                begun.set()
+                done.wait(10)
+        finally:
+            connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert begun.wait(10)
+        with connection.cursor() as cursor:
+            is_mysql = connection.vendor == "mysql"
+            cursor.execute("SET innodb_lock_wait_timeout = 1" if is_mysql else "SET lock_timeout = '1s'")
+        write()
+    except OperationalError:
+        return True
+    finally:
+        done.set()
+        holder.join()
+        connection.close()
+    return False
+
+
+@servers_only
+class TestRowsOfOthers:
+    """An UPDATE passes over the rows that others have locked and that its condition leaves out."""
+
+    WRITES: ClassVar = {
+        "by a column without an index": lambda: Product.objects.filter(name="mine").update(stock=2),
+        "that concerns no row": lambda: Product.objects.filter(name="nobody's").update(stock=2),
+        "by a join": lambda: Product.objects.filter(category__name="mine").update(stock=2),
+        "by a key and more": lambda: Product.objects.filter(pk=Product.objects.get(slug="mine").pk, name="mine").update(
+            stock=2
+        ),
+        "by two columns": lambda: Product.objects.filter(Q(name="mine") | Q(name="mine too")).update(
+            stock=F("stock") + 1
+        ),
+    }
+
+    @pytest.mark.parametrize("name", WRITES)
+    @pytest.mark.parametrize("is_audited", [True, False])
+    def test_it_does_not_wait_for_them(self, audit: Audit, name: str, is_audited: bool) -> None:
+        Category.objects.create(name="mine")
+        for owner in ("theirs", "mine"):
+            Product.objects.create(name=owner, slug=owner, category=Category.objects.get() if owner == "mine" else None)
+        audit(*([] if is_audited else [{"name": "tags", "model": "app.Tag"}]))
+        assert not waits_for_others(self.WRITES[name])
+
+    def test_it_waits_for_those_that_it_concerns(self, audit: Audit) -> None:
+        audit()
+        Product.objects.create(name="theirs", slug="theirs")
+        assert waits_for_others(lambda: Product.objects.filter(name="theirs").update(stock=2))
 
 
 @servers_only

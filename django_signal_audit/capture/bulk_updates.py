@@ -26,7 +26,7 @@ from django_signal_audit.capture.images import (
 )
 from django_signal_audit.capture.inheritance import own_links, plans_with_rows, relinked, with_tables
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
-from django_signal_audit.capture.rows import current, differences, rows_of
+from django_signal_audit.capture.rows import current, differences, is_one_of, reads_the_present, rows_of
 from django_signal_audit.capture.scope import scope_of
 from django_signal_audit.capture.tables import stored, table_of
 from django_signal_audit.capture.transactions import (
@@ -302,8 +302,25 @@ class _Target:
         """Read the rows as they are, under lock."""
         table, own = self.statement.model, self.plan.model
         is_simple = own is table and not own._meta.parents and self.statement.is_simple()
-        query = self.statement.reading(self.reader.attnames) if is_simple else None
-        self.before = self.reader.spooled(self._concerned(self.reader.rows()), query)
+        query: Any = self.statement.reading(self.reader.attnames) if is_simple else None
+        keys = self._keys_to_lock()
+        rows = self._concerned(self.reader.rows()) if keys is None else self.reader.rows().filter(pk__in=keys)
+        if query is not None and keys is not None:
+            query.add_q(is_one_of(own, keys, self.statement.using))
+        self.before = self.reader.spooled(rows, query)
+
+    def _keys_to_lock(self) -> list[Any] | None:
+        """Return the keys of the rows where they have to be known before any is locked, None elsewhere.
+
+        MariaDB's UPDATE passes over the locked rows of others that its condition leaves out. Its locking reads wait for
+        every row that they look at.
+        """
+        using = self.statement.using
+        if connections[using].vendor != "mysql" or not reads_the_present(using) or self.statement.names_its_rows():
+            return None
+        keys = self._concerned(rows_of(self.plan.model, using).order_by()).values_list("pk", flat=True)
+        found = list(keys[: _MOST_RETURNED + 1])
+        return found if len(found) <= _MOST_RETURNED else None
 
     def look_for_newcomers(self) -> None:
         """Read the children's rows that came along with their parents' rows after the former were looked for.

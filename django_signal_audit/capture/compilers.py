@@ -20,6 +20,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE, ROW_COUNT
+from django.db.models.sql.where import AND
 
 from django_signal_audit.capture.hooks import patch_once
 from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
@@ -96,6 +97,19 @@ class _Statement:
         query = self.query
         query.get_initial_alias()
         return bool(query.count_active_tables() == 1 and not query.distinct and query.group_by is None)
+
+    def names_its_rows(self) -> bool:
+        """Return whether the database looks at no other rows than it concerns: it has their keys, or concerns all."""
+        where = self.query.where
+        if where.connector != AND or where.negated:
+            return False
+        return not where.children or any(
+            getattr(condition, "lookup_name", "") in ("exact", "in")
+            and getattr(getattr(condition.lhs, "target", None), "primary_key", False)
+            and condition.lhs.target.model._meta.concrete_model is self.model._meta.concrete_model
+            and not hasattr(condition.rhs, "resolve_expression")
+            for condition in where.children
+        )
 
     def reading(self, names: Sequence[str], *, deleting: bool = False) -> Query:
         """Return the query for columns of the rows a simple statement concerns, under the lock that it takes."""
