@@ -181,6 +181,8 @@ class TestRowsOfOthers:
     @pytest.mark.parametrize("name", WRITES)
     @pytest.mark.parametrize("is_audited", [True, False])
     def test_it_does_not_wait_for_them(self, audit: Audit, name: str, is_audited: bool) -> None:
+        if name == "by a join" and not is_audited and connection.vendor == "mysql":
+            pytest.skip("Django's own statement waits")
         Category.objects.create(name="mine")
         for owner in ("theirs", "mine"):
             Product.objects.create(name=owner, slug=owner, category=Category.objects.get() if owner == "mine" else None)
