@@ -152,6 +152,7 @@ class TestCheck:
         [
             ({"app.Ware": "app.Prodct"}, "E083", "Product"),
             ({"app.Ware": "Product"}, "E083", "app_label.OldModel"),
+            ({"app.Ware": "app.Product", "app.ware": "app.Tag"}, "E091", "means the same as 'app.Ware'"),
             ({"app.Ware.title": "app.Product"}, "E083", "app_label.Model.new"),
             ({"app.Ware": "app.Product", "app.Ware.title": "app.Tag.name"}, "E083", "another model"),
             ({"app.Product.title": "app.Product.nam"}, "E083", "name"),

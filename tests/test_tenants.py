@@ -396,6 +396,7 @@ def test_pages_show_search_and_count_one_tenant(audit: Audit, client: Client) ->
         ({"app.Product": "api_token"}, "E089", "masked"),
         ({"app.*": "api_token"}, "E089", "masked"),
         ({"app.*": "nothing_has_it"}, "E088", "nothing_has_it"),
+        ({"app.product": "category", "app.Product": "name"}, "E091", "means the same as 'app.product'"),
         ({"app.Product": "category"}, "W087", "no tenant"),
         (3, "E001", "dotted path"),
     ],

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
 
 from django_signal_audit.delivery.worker import deliver
-from django_signal_audit.models import Notification
+from django_signal_audit.models import Notification, Preference
 
 from .app.models import Person
 from .conftest import Audit
@@ -56,6 +56,30 @@ class TestExplain:
         out = io.StringIO()
         call_command("audit_rules", "--explain", "app.Person", "update", stdout=out)
         assert "No recipient would be skipped." in out.getvalue()
+
+    def test_who_has_not_opted_in_or_has_switched_off(self, audit: Audit) -> None:
+        root = User.objects.create_superuser("root")
+        entry: dict[str, Any] = {"channel": "inbox", "to": ["superusers", "actor"], "opt_in": True}
+        channels = {"inbox": {"BACKEND": INBOX, "OPTIONS": {"check_permission": False}}}
+        audit({"name": "people", "model": "app.Person", "notify": [entry]}, CHANNELS=channels, DISPATCHER=WORKER)
+        refusal = 'the user root has not opted in to rule "people" by channel "inbox".'
+        assert explained() == [("superusers", refusal), ("actor", "An actor who has not opted in is skipped.")]
+        Preference.objects.choose(root, rule="people", channel="inbox", choice="on")
+        assert [one for one in explained() if one[0] == "superusers"] == []
+        entry["opt_in"] = False
+        audit({"name": "people", "model": "app.Person", "notify": [entry]}, CHANNELS=channels, DISPATCHER=WORKER)
+        assert explained() == []
+        Preference.objects.choose(root, rule="people", channel="inbox", choice="off")
+        [(_who, why)] = explained()
+        assert "has switched off" in why
+
+    def test_nobody_while_auditing_is_switched_off(self, audit: Audit, ann: User) -> None:
+        rules(audit, "superusers")
+        channels = {"mail": {"BACKEND": EMAIL}}
+        rule = {"name": "people", "model": "app.Person", "notify": [{"channel": "mail", "to": "superusers"}]}
+        audit(rule, CHANNELS=channels, ENABLED=False)
+        [(_who, why)] = explained()
+        assert "ENABLED" in why
 
     def test_a_channel_that_asks_for_no_permission(self, audit: Audit, ann: User) -> None:
         rules(audit, ["owner", "actor"], check_permission=False)

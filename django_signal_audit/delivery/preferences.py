@@ -46,6 +46,13 @@ class Chosen:
         default = Choice.OFF if entry.opt_in else Choice.ON
         return self.choices.get((rule.name, entry.channel), default)
 
+    def refusal(self, name: str, rule: Rule, entry: NotifyEntry) -> str:
+        """Return that the user wants no message of an entry, ``""`` if they want it."""
+        if self.choice(rule, entry) != Choice.OFF:
+            return ""
+        why = "has not opted in to" if (rule.name, entry.channel) not in self.choices else "has switched off"
+        return f'the user {name} {why} rule "{rule.name}" by channel "{entry.channel}".'
+
     def hears_of(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
         """Return the events about what the user has not muted."""
         tenants = [key_of_tenant(event.tenant if tenant_function() else "") for event in events]
@@ -106,10 +113,8 @@ class Preferences:
     @staticmethod
     def _wanted(chosen: Chosen, rule: Rule, entry: NotifyEntry, resolved: Resolved) -> Sequence[AuditEvent]:
         name = username(resolved.user) if resolved.user else ""
-        if chosen.choice(rule, entry) == Choice.OFF:
-            why = "has not opted in to" if (rule.name, entry.channel) not in chosen.choices else "has switched off"
-            msg = f'{PREFERRED}the user {name} {why} rule "{rule.name}" by channel "{entry.channel}".'
-            raise Unreachable(msg)
+        if refusal := chosen.refusal(name, rule, entry):
+            raise Unreachable(f"{PREFERRED}{refusal}")
         events = chosen.hears_of(resolved.events)
         if not events:
             msg = f"{PREFERRED}the user {name} has muted this object."

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import get_settings
+from django_signal_audit.delivery.preferences import choices_of
 from django_signal_audit.delivery.recipients import (
     ACTOR,
     GROUP,
@@ -40,8 +41,10 @@ from django_signal_audit.delivery.recipients import (
     single_user,
     user_by_key,
     user_target,
+    username,
 )
 from django_signal_audit.enums import AUTH_EVENTS, EventType
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.exceptions import DeliveryError, InvalidSettings
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.plugins import call_mistake
@@ -50,7 +53,7 @@ from django_signal_audit.rules.parsing import ParsedRule
 from django_signal_audit.rules.patterns import resolve_all
 from django_signal_audit.rules.plans import CompiledRule
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.schema import Rule
+from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.visibility import is_left_to_project
 
 KEYWORDS = (ACTOR, SUPERUSERS)
@@ -342,18 +345,24 @@ def unreached(rules: Iterable[CompiledRule], model: type[Model], using: str) -> 
     """Yield who would not be notified of a change of the model by the rules, as far as that is known beforehand."""
     for item in rules:
         for entry in item.notify:
+            if not get_settings().enabled:
+                why = _('SIGNAL_AUDIT["ENABLED"] is False: nothing is recorded, and nobody is notified.')
+                yield Unreached(item.rule.name, entry.channel, "", why)
+                continue
             try:
                 channel = get_channel(entry.channel)
             except InvalidSettings as error:
                 yield Unreached(item.rule.name, entry.channel, "", error.message)
                 continue
             for spec in named_by(channel) if entry.to is None else entry.to:
-                yield from _of(item.rule, channel, spec, model, using)
+                yield from _of(item.rule, entry, channel, spec, model, using)
 
 
-def _of(rule: Rule, channel: Channel, spec: str, model: type[Model], using: str) -> Iterator[Unreached]:
+def _of(
+    rule: Rule, entry: NotifyEntry, channel: Channel, spec: str, model: type[Model], using: str
+) -> Iterator[Unreached]:
     try:
-        reasons = list(_reasons(spec, channel, model, using))
+        reasons = list(_reasons(rule, entry, channel, spec, model, using))
     except DeliveryError as error:
         reasons = [str(error)]
     except Exception as error:  # noqa: BLE001  # no table is needed to explain rules, and there may be none yet
@@ -365,12 +374,12 @@ def _of(rule: Rule, channel: Channel, spec: str, model: type[Model], using: str)
     yield from (Unreached(rule.name, channel.alias, spec, reason) for reason in shown)
 
 
-def _reasons(spec: str, channel: Channel, model: type[Model], using: str) -> Iterator[str]:
+def _reasons(
+    rule: Rule, entry: NotifyEntry, channel: Channel, spec: str, model: type[Model], using: str
+) -> Iterator[str]:
     event = AuditEvent(model=model._meta.label_lower, object_id="")
     if spec == ACTOR:
-        if channel.checks_permission and "view" in model._meta.default_permissions:
-            permission = f"{model._meta.app_label}.view_{model._meta.model_name}"
-            yield _("An actor without the permission %(permission)s is skipped.") % {"permission": permission}
+        yield from _reasons_of_actor(rule, entry, channel, model)
         return
     if mistake := spec_problem(spec, channel, [model]):
         yield f"It {mistake[0]}. {mistake[1] or ''}".rstrip()
@@ -380,7 +389,21 @@ def _reasons(spec: str, channel: Channel, model: type[Model], using: str) -> Ite
         yield problem
         return
     for target in _targets(spec, channel, model, event, using):
-        yield from filter(None, [permitted(target, channel, using).obstacle])
+        obstacle = permitted(target, channel, using).obstacle
+        if not obstacle and target.user is not None:
+            [chosen] = choices_of([object_id(target.user.pk)]).values()
+            obstacle = chosen.refusal(username(target.user), rule, entry)
+        if obstacle:
+            yield obstacle
+
+
+def _reasons_of_actor(rule: Rule, entry: NotifyEntry, channel: Channel, model: type[Model]) -> Iterator[str]:
+    if entry.opt_in and not rule.locked:
+        yield _("An actor who has not opted in is skipped.")
+    knows_permissions = hasattr(get_user_model(), "has_perm")
+    if channel.checks_permission and knows_permissions and "view" in model._meta.default_permissions:
+        permission = f"{model._meta.app_label}.view_{model._meta.model_name}"
+        yield _("An actor without the permission %(permission)s is skipped.") % {"permission": permission}
 
 
 def _targets(spec: str, channel: Channel, model: type[Model], event: AuditEvent, using: str) -> Iterable[Target]:

@@ -201,10 +201,11 @@ def _erase_messages(uids: Sequence[str], using: str) -> int:
     gone, count = set(uids), 0
     rows = Notification.objects.using(using)
     kept = models.Q(event__in=uids) | models.Q(event=None)
-    for row in rows.filter(kept).only("event", "data").order_by("id").iterator(chunk_size=_CHUNK):
+    for row in rows.filter(kept).only("event", "data", "last_error").order_by("id").iterator(chunk_size=_CHUNK):
         is_about = row.event is not None or not gone.isdisjoint(map(str, row.event_uids))
-        if is_about and {"subject", "body"} & row.data.keys():
+        if is_about and ({"subject", "body"} & row.data.keys() or row.last_error):
             data = {key: value for key, value in row.data.items() if key not in ("subject", "body")}
-            rows.filter(pk=row.pk).update(data=data)
+            # What a server or a program answered may quote the message.
+            rows.filter(pk=row.pk).update(data=data, last_error="")
             count += 1
     return count

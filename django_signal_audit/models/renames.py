@@ -45,9 +45,15 @@ class Renames:
         self._read_fields([entry for entry in entries if entry.name])
 
     def _entries(self) -> Iterator[Entry]:
+        seen: dict[tuple[str, ...], str] = {}
         for key, value in get_settings().renamed.items():
             old, new = key.split("."), value.split(".")
             if len(old) == len(new) in (2, 3) and all((*old, *new)):
+                first = seen.setdefault(tuple([part.lower() for part in old[:2]] + old[2:]), key)
+                if first != key:
+                    path = Entry(key, "", "", "", "").path
+                    message = f"means the same as {first!r}, so one of the two is ignored."
+                    self.problems.append(Problem("E091", path, message, "Remove one of the two."))
                 names = [*old[2:], *new[2:]] or ["", ""]
                 yield Entry(key, ".".join(old[:2]).lower(), names[0], ".".join(new[:2]).lower(), names[1])
                 continue

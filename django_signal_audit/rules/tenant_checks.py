@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from django_signal_audit.models.tenants import PATH, tenant_function
 from django_signal_audit.plugins import function_problems
@@ -22,10 +22,21 @@ def tenant_problems() -> Iterator[Problem]:
     if dotted:
         hint = "Name a function without arguments that returns a str."
         yield from function_problems("E086", dotted, PATH, [], hint=hint)
+    yield from _same_names(mapping())
     for pattern, text in mapping().items():
         yield from _entry_problems(pattern, text)
     if mapping():
         yield from _models_without_tenant()
+
+
+def _same_names(patterns: Iterable[str]) -> Iterator[Problem]:
+    """Report keys that differ in case alone: they mean the same models, and the last one would count."""
+    known: dict[str, str] = {}
+    for pattern in patterns:
+        first = known.setdefault(pattern.lower(), pattern)
+        if first != pattern:
+            message = f"means the same as {first!r}, so one of the two is ignored."
+            yield Problem("E091", f'{PATH}["{pattern}"]', message, "Remove one of the two.")
 
 
 def _entry_problems(pattern: str, text: str) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db import models, router
 from django.dispatch import Signal
@@ -13,6 +14,8 @@ from django_signal_audit.context.actors import unwrapped
 from django_signal_audit.context.scopes import context_scope, current_context
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change
+from django_signal_audit.events.masking import is_secret, words_of
+from django_signal_audit.events.secret_texts import HIDDEN
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.rules.registry import Registry
@@ -34,7 +37,20 @@ def record_logout(request: object, user: object, **_: object) -> None:
 
 def record_login_failed(credentials: dict[str, object], request: object = None, **_: object) -> None:
     """Record a failed login with the name that was tried (receiver of user_login_failed)."""
-    _record(EventType.LOGIN_FAILED, request, None, {"credentials": credentials})
+    shown = {name: value if _says_who(name) else HIDDEN for name, value in credentials.items()}
+    _record(EventType.LOGIN_FAILED, request, None, {"credentials": shown})
+
+
+# The last words of what backends are told of a person; the rest is what they are to believe it by.
+_PERSONS = frozenset({
+    "account", "domain", "email", "id", "identifier", "login", "mail", "mobile", "name", "number", "phone", "realm",
+    "tenant", "uid", "user", "username",
+})  # fmt: skip
+
+
+def _says_who(name: str) -> bool:
+    last = (words_of(name)[-1:] or ("",))[0]
+    return name == get_user_model().USERNAME_FIELD or last in _PERSONS or is_secret(name)
 
 
 def _record(event_type: EventType, request: Any, user: Any, data: dict[str, object]) -> None:

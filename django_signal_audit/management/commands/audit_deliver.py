@@ -50,6 +50,8 @@ GIVEN_UP = 3
 LATE = 4
 HANGING = 5
 LONGEST_INTERVAL = 86_400
+# Each has a connection to the database.
+MOST_THREADS = 100
 
 
 class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
@@ -92,7 +94,12 @@ class Command(AuditCommand):
         parser.add_argument("--retry-dead", action="store_true", help="First queue dead notifications again.")
         parser.add_argument("--interval", type=float, default=5.0, help="Seconds between two polls (default: 5).")
         parser.add_argument("--limit", type=int, help="Try at most this many messages (with --watch: each time).")
-        parser.add_argument("--concurrency", type=int, default=4, help="How many messages at a time (default: 4).")
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=4,
+            help=f"How many messages at a time (default: 4, at most {MOST_THREADS}).",
+        )
         parser.add_argument(
             "--channel", action="append", default=[], metavar="ALIAS", help="Send by this channel only; repeatable."
         )
@@ -258,6 +265,8 @@ def _problems(options: dict[str, Any]) -> Iterator[str]:
     for name in ("limit", "concurrency"):
         if options[name] is not None and options[name] < 1:
             yield f"--{name} must be at least 1."
+    if options["concurrency"] > MOST_THREADS:
+        yield f"--concurrency must be at most {MOST_THREADS}."
     if not 0 < options["interval"] <= LONGEST_INTERVAL:
         bound = f"at most {LONGEST_INTERVAL}" if options["interval"] > 0 else "more than 0"
         yield f"--interval must be {bound} seconds."
