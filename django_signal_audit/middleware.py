@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.actors import begins_to_impersonate, may_impersonate, note_starter
 from django_signal_audit.context.clients import MAX_PATH, clean_path
+from django_signal_audit.context.request_user import watch_user
 from django_signal_audit.context.scopes import AuditContext, context_scope, current_context, replaced_context
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change
@@ -63,6 +64,7 @@ class AuditMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer the request."""
+        watch_user(request)
         if iscoroutinefunction(self.get_response):
             return self._answer_async(request)
         with context_scope(request=request):

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.utils.functional import LazyObject, Promise, empty
 
 from django_signal_audit.conf import get_settings, on_settings_changed
+from django_signal_audit.context.request_user import watched_user
 from django_signal_audit.context.scopes import asking, current_context
 from django_signal_audit.events.documents import clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
@@ -127,7 +128,8 @@ def _users(request: HttpRequest) -> Iterator[object]:
     A view that authenticates on its own says so in ``request.auth``: django-ninja puts the user or a token there and
     leaves ``request.user`` to the session, REST framework sets both.
     """
-    auth, user = getattr(request, "auth", None), _user_of(request)
+    auth, watched = getattr(request, "auth", None), watched_user(request)
+    user = None if watched is not None else _user_of(request)
     if is_user(auth):
         yield auth
     # A user who was set in the view is more certain than the one the session would lead to.
@@ -136,7 +138,7 @@ def _users(request: HttpRequest) -> Iterator[object]:
     owner = getattr(auth, "user", None)
     if is_user(owner):
         yield owner
-    yield user
+    yield user if watched is None else watched.as_loaded()
     # ASGI middleware of Channels authenticates before Django does, and consumers have no other user.
     scope = getattr(request, "scope", None)
     yield scope.get("user") if isinstance(scope, dict) else None

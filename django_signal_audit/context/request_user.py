@@ -1,0 +1,100 @@
+"""The user of a request, looked at for the audit log as if nobody had looked.
+
+A look at ``request.user`` loads the session. Responses would get ``Vary: Cookie`` because of a write that is audited,
+and sessions that no longer hold would be deleted. A form that is bound to the user changes its name, also if it is
+refused: the name is the one with which the user was loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import SESSION_KEY
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject, empty
+
+_WATCHED = "_audit_user"
+
+
+class WatchedUser:
+    """The lazy user that Django's middleware has put on a request, and what of it was loaded.
+
+    Args:
+        request: The request, whose ``user`` nobody has asked for yet.
+        original: The lazy object.
+
+    """
+
+    def __init__(self, request: HttpRequest, original: SimpleLazyObject[Any]) -> None:
+        self._request, self._original = request, original
+        self._is_stale = False
+        self._held: dict[str, Any] = {}
+        self.shown = SimpleLazyObject(self._use)
+
+    def as_loaded(self) -> Any:
+        """Return the user with the values that were loaded, whatever a form has done to them."""
+        asynchronous = getattr(self._request, "_acached_user", None)
+        user = self._look() if asynchronous is None or self._is_loaded else asynchronous
+        if not self._held or not isinstance(user, Model):
+            return user
+        found = type(user).__new__(type(user))
+        vars(found).update(self._held)
+        return found
+
+    @property
+    def _is_loaded(self) -> bool:
+        return self._original.__dict__["_wrapped"] is not empty
+
+    def _look(self) -> Any:
+        """Return the user; the session stays as it was."""
+        session: Any = getattr(self._request, "session", None)
+        if session is None or self._is_loaded:
+            return self._loaded()
+        before, key = dict(vars(session)), session.session_key
+        # A session that no longer holds is emptied when the user is asked for.
+        session.flush = self._note_stale
+        try:
+            return self._loaded()
+        finally:
+            if session.session_key == key:
+                del session.flush
+                session.accessed, session.modified = before.get("accessed", False), before.get("modified", False)
+            else:
+                vars(session).clear()
+                vars(session).update(before)
+
+    def _loaded(self) -> Any:
+        is_first = not self._is_loaded
+        _ = self._original.__class__  # which has it loaded
+        user = self._original.__dict__["_wrapped"]
+        if is_first:
+            self._held = dict(vars(user))
+        return user
+
+    def _note_stale(self) -> None:
+        self._is_stale = True
+
+    def _use(self) -> Any:
+        """Return the user to the project, and leave the traces that this leaves without a look before."""
+        session: Any = getattr(self._request, "session", None)
+        if session is not None and self._is_loaded:
+            session.get(SESSION_KEY)
+            if self._is_stale:
+                session.flush()
+        return self._loaded()
+
+
+def watch_user(request: HttpRequest) -> None:
+    """Have the user of a request watched, if Django's middleware has put one on it and nobody has asked for it."""
+    user = request.__dict__.get("user")
+    if type(user) is SimpleLazyObject and user.__dict__["_wrapped"] is empty:
+        watched = WatchedUser(request, user)
+        request.user = watched.shown  # type: ignore[assignment]
+        setattr(request, _WATCHED, watched)
+
+
+def watched_user(request: HttpRequest) -> WatchedUser | None:
+    """Return what is watched, None if the project has put another user on the request since."""
+    watched: WatchedUser | None = getattr(request, _WATCHED, None)
+    return watched if watched is not None and getattr(request, "user", None) is watched.shown else None
