@@ -6,7 +6,6 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.admin import GenericTabularInline
-from django.test import override_settings
 from django.urls import path, reverse
 
 from django_signal_audit.admin.links import history_url
@@ -514,8 +513,8 @@ class TestAProjectWithASiteOfItsOwn:
             site.register(model, type(admin.site._registry[model]))
         before = admin.site._registry.pop(Product, None)
         others = [one for one in urlpatterns if not str(one.pattern).startswith("admin/")]
-        with override_settings(ROOT_URLCONF=(path("staff/", site.urls), *others)):
-            yield site
+        settings.ROOT_URLCONF = (path("staff/", site.urls), *others)
+        yield site
         if before is not None:
             admin.site._registry[Product] = before
 
@@ -606,6 +605,23 @@ class TestChoicesOfFilters:
         selects = {select.name: select for select in seen_by_ann.get(LIST).context["form"].selects()}
         assert [value for value, _ in selects["model"].options if value] == ["app.person"]
         assert [value for value, _ in selects["rule"].options if value] == ["people", "both", "logins"]
+        chosen = seen_by_ann.get(f"{LIST}?model=app.document").context["form"]
+        fields = [select for select in chosen.selects() if select.name == "field"]
+        assert [value for select in fields for value, _ in select.options if value] == []
+
+    def test_what_others_looked_for_when_they_exported_is_theirs(self, seen_by_ann, admin_client, audit, ann):
+        audit({"name": "people", "model": "app.Person"})
+        export = reverse("admin:django_signal_audit_auditevent_export")
+        admin_client.post(f"{export}?q=HIDDENCLIENT&reason=HIDREASON", {"format": "csv"})
+        event = AuditEvent.objects.get(event_type="events_exported")
+        pages = [LIST, page_of(event), f"/inbox/api/events/{event.uid}/"]
+        shown = [seen_by_ann.get(page).content.decode() for page in pages]
+        assert [text for text in shown if "HIDDENCLIENT" in text or "HIDREASON" in text] == []
+        assert "HIDDENCLIENT" in admin_client.get(page_of(event)).content.decode()
+        own = make_event(
+            event_type="events_exported", model="", object_id="", actor_id=str(ann.pk), data={"search": "OWNSEARCH"}
+        )
+        assert "OWNSEARCH" in seen_by_ann.get(page_of(own)).content.decode()
 
 
 class TestLongLogs:

@@ -41,6 +41,8 @@ from django_signal_audit.reports.relations import naming_unreadable, related_nam
 from django_signal_audit.rules.patterns import OWN_APP
 from django_signal_audit.rules.visibility import get_visibility, is_superuser, may_view_model, narrowed
 
+EXPORTED = "events_exported"
+
 
 def _included(event: AuditEvent) -> Mapping[str, object]:
     """Return the fields of its row that an event keeps beside its changes."""
@@ -353,6 +355,12 @@ class Access(ModelAccess):
         return [self._redacted(event) for event in events]
 
     def _redacted(self, event: AuditEvent) -> AuditEvent:
+        if event.event_type == EXPORTED and not self.sees_everything and event.actor_id != object_id(self.user.pk):
+            # Names of objects and people may be what somebody else looked for.
+            exported: Any = copy(event)
+            exported.data = {**event.data, "filters": [], "search": "…"} if isinstance(event.data, dict) else {}
+            exported.is_cut = True
+            return exported  # type: ignore[no-any-return]
         included = _included(event)
         hidden = {name for name in (*event.changes, *included) if not self.shows(event, name)}
         if not hidden:

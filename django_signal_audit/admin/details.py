@@ -149,7 +149,7 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
         "title": _("Audit event"),
         "view": view,
         "icon": icon_of(event),
-        "headline": sentence_of(event) or _headline(view),
+        "headline": sentence_of(view.event) or _headline(view),
         "model_name": model_name(event),
         "path": path,
         "origin": origin,

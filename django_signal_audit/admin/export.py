@@ -25,12 +25,11 @@ from django_signal_audit.reports.formats.csv import harmless
 from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.reports.spreadsheets import can_write, write_xlsx
 
-from .access import Access
+from .access import EXPORTED, Access
 from .changelist import EventChangeList
 from .keyset import Cursor, Found
 from .search.interpretation import Interpretation
 
-EXPORTED = "events_exported"
 # audit_export has no limit.
 MAX_EVENTS = 10_000
 PER_STEP = 500

@@ -62,7 +62,7 @@ def fields_of(access: Access, labels: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for label in labels:
         for name in plans[label].fields if label in plans else ():
-            if access.shows_field(label, name):
+            if access.may_view(label) and access.shows_field(label, name):
                 found.setdefault(name, field_label(label, name))
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
