@@ -7,7 +7,7 @@
 ``notification_failed(sender=Notification, notification, error, final)``
     sent after an attempt failed; ``final`` tells that no other will follow.
 ``channel_failing(sender=ChannelState, state, using)``
-    sent when a channel begins to be left alone because it fails.
+    sent when a channel begins to be suspended because it fails.
 ``channel_recovered(sender=ChannelState, state, using)``
     sent when it has sent a message again; ``state`` is what it was before.
 """

@@ -48,7 +48,7 @@ def test_one_that_fails_is_named_with_its_error(admin_client):
         "doesn't send at the moment: take" in text_of(admin_client.get(LIST))
     )
     text = text_of(admin_client.get(PAGE))
-    assert "left alone" in text
+    assert "suspended" in text
     assert "&lt;b&gt;nobody&lt;/b&gt; listens" in text
     assert text.count(">sends<") == len(audit_settings()["CHANNELS"]) - 1
 

@@ -1,4 +1,4 @@
-"""A channel that fails again and again is left alone for a growing while, by every worker and by the requests."""
+"""A channel that fails again and again is suspended for a growing while, by every worker and by the requests."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ class TestWhatIsSeen:
         write(1)
         deliver()
         expected = (
-            'channel "mail" fails since 2026-03-01 12:00:00 UTC and is left alone until 2026-03-01 12:00:15 UTC: '
+            'channel "mail" fails since 2026-03-01 12:00:00 UTC and is suspended until 2026-03-01 12:00:15 UTC: '
             "ConnectionRefusedError: nobody listens"
         )
         for option in ("--health", "--stats"):

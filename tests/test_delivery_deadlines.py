@@ -67,7 +67,7 @@ class TestProcesses:
         assert len(project.sent()) == 2
         assert out == "0 sent, 2 failed\n"
         assert self.rows(project) == ["failed 1 no answer in 1 s; it may have been sent"] * 2
-        assert 'The channel "note" fails and is left alone' in err
+        assert 'The channel "note" fails and is suspended' in err
         assert 'A thread that sends by channel "note" does not come back; another takes its place.' in err
 
     def test_a_worker_that_has_lost_too_many_threads_ends_for_its_supervisor(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The page of the channels: which of them fail and are left alone, and which somebody has paused."""
+"""The page of the channels: which of them fail and are suspended, and which somebody has paused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def is_failing(self) -> bool:
-        """Return whether it is left alone because it fails."""
+        """Return whether it is suspended because it fails."""
         return self.state.until is not None
 
     @property

@@ -1,7 +1,7 @@
-"""Breakers: a channel that fails again and again is left alone for a growing while, by everybody who sends.
+"""Breakers: a channel that fails again and again is suspended for a growing while, by everybody who sends.
 
 While it is (open), nothing of it is claimed, so no attempt is spent. Then (half open) one message is tried by one
-worker: if that is sent the channel is as it was (closed), and if not it is left alone for twice as long.
+worker: if that is sent the channel is as it was (closed), and if not it is suspended for twice as long.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def is_out_of_reach(error: BaseException | None) -> bool:
 
 
 def pause(openings: int) -> dt.timedelta:
-    """Return for how long a channel is left alone, the first time, the second and so on."""
+    """Return for how long a channel is suspended, the first time, the second and so on."""
     return dt.timedelta(seconds=min(FIRST_SECONDS * 2.0 ** min(openings - 1, 20), LONGEST_SECONDS))
 
 
@@ -168,7 +168,7 @@ class Breakers:
         state.since, state.until = state.since or now, now + pause(state.openings)
         state.save(using=self.using, update_fields=["openings", "since", "until"])
         logger.warning(
-            'The channel "%s" fails and is left alone for %.0f s: %s',
+            'The channel "%s" fails and is suspended for %.0f s: %s',
             printable(state.channel),
             pause(state.openings).total_seconds(),
             printable(state.last_error),
@@ -185,7 +185,7 @@ def set_paused(using: str, alias: str, *, is_paused: bool) -> bool:
 
 
 def _is_open(state: ChannelState) -> bool:
-    # One that is left alone for longer than anybody would is so by a clock that was wrong.
+    # One that is suspended for longer than anybody would is so by a clock that was wrong.
     now, longest = utc_now(), dt.timedelta(seconds=LONGEST_SECONDS + _longest_try(state.channel))
     return state.until is not None and now < state.until <= now + longest
 

@@ -83,7 +83,7 @@ def long_sends(using: str) -> list[Send]:
 
 
 def troubled_channels(using: str) -> list[str]:
-    """Return what is to be said of the channels that are left alone or paused, a line for each."""
+    """Return what is to be said of the channels that are suspended or paused, a line for each."""
     lines = []
     for state in ChannelState.objects.using(using).order_by("channel"):
         name = printable(state.channel)
@@ -91,7 +91,7 @@ def troubled_channels(using: str) -> list[str]:
             lines.append(f'channel "{name}" is paused since {_moment(state.paused_at)}')
         if state.until is not None and state.since is not None:
             lines.append(
-                f'channel "{name}" fails since {_moment(state.since)} and is left alone until {_moment(state.until)}: '
+                f'channel "{name}" fails since {_moment(state.since)} and is suspended until {_moment(state.until)}: '
                 f"{printable(state.last_error)}"
             )
     return lines
@@ -138,7 +138,7 @@ def _lines(using: str) -> Iterator[str]:
         yield from _metric(name, text)
         yield f"signal_audit_{name} {value:g}"
     states = list(ChannelState.objects.using(using).order_by("channel"))
-    yield from _metric("channel_failing", "Whether a channel is left alone because it fails.")
+    yield from _metric("channel_failing", "Whether a channel is suspended because it fails.")
     for state in states:
         yield f'signal_audit_channel_failing{{channel="{_escaped(state.channel)}"}} {int(state.until is not None)}'
     yield from _metric("channel_paused", "Whether somebody has paused a channel.")

@@ -20,8 +20,8 @@ class Migration(migrations.Migration):
                 ("last_failed", models.BigIntegerField(null=True)),
                 ("last_error", models.TextField(blank=True, verbose_name="last error")),
                 ("openings", models.PositiveIntegerField(default=0)),
-                ("since", models.DateTimeField(null=True, verbose_name="left alone since")),
-                ("until", models.DateTimeField(null=True, verbose_name="left alone until")),
+                ("since", models.DateTimeField(null=True, verbose_name="suspended since")),
+                ("until", models.DateTimeField(null=True, verbose_name="suspended until")),
                 ("paused_at", models.DateTimeField(null=True, verbose_name="paused since")),
             ],
             options={

@@ -207,7 +207,7 @@ class Throttle(models.Model):
 class ChannelState(models.Model):
     """What all workers know of a channel that has failed, or that somebody has paused; others have no row.
 
-    From ``since`` on it is left alone. Once ``until`` is over, one worker tries one message.
+    From ``since`` on it is suspended. Once ``until`` is over, one worker tries one message.
     """
 
     channel: Text = AnyCharField(_("channel"), max_length=100, primary_key=True)
@@ -215,10 +215,10 @@ class ChannelState(models.Model):
     failures = models.PositiveIntegerField(_("failures"), default=0)
     last_failed = models.BigIntegerField(null=True)
     last_error: models.TextField[str, str] = AnyTextField(_("last error"), blank=True)
-    # How often in a row it was left alone: each time for longer.
+    # How often in a row it was suspended: each time for longer.
     openings = models.PositiveIntegerField(default=0)
-    since: OptionalMoment = UtcDateTimeField(_("left alone since"), null=True)
-    until: OptionalMoment = UtcDateTimeField(_("left alone until"), null=True)
+    since: OptionalMoment = UtcDateTimeField(_("suspended since"), null=True)
+    until: OptionalMoment = UtcDateTimeField(_("suspended until"), null=True)
     paused_at: OptionalMoment = UtcDateTimeField(_("paused since"), null=True)
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Events of the delivery itself: a channel begins to be left alone because it fails, and sends again."""
+"""Events of the delivery itself: a channel begins to be suspended because it fails, and sends again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UID = "django_signal_audit.delivery"
 
 
 def record_failing(state: ChannelState, using: str, **_: object) -> None:
-    """Record that a channel is left alone (receiver of channel_failing)."""
+    """Record that a channel is suspended (receiver of channel_failing)."""
     until = state.until.isoformat() if state.until else None
     # Whoever views events reads it; the whole error quotes a message.
     data = {"channel": state.channel, "failures": state.failures, "until": until, "error": state.error_kind}
