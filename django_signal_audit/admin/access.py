@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import compress
 from typing import Any, TypeAlias
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.admin.sites import all_sites
 from django.db import models
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, Resolver404, resolve, reverse
+from django.urls import URLResolver, get_resolver, get_urlconf
 
 from django_signal_audit.admin.keyset import shaped
 from django_signal_audit.admin.past_names import past_names
@@ -59,10 +60,19 @@ def shaped_notification(notification: Notification) -> Notification:
 
 def is_included(site: AdminSite) -> bool:
     """Return whether the project's URLs lead to a site."""
-    try:
-        return resolve(reverse(f"{site.name}:index")).namespaces == [site.name]
-    except (NoReverseMatch, Resolver404):
-        return False
+    return site.name in _included_sites(get_urlconf() or settings.ROOT_URLCONF)
+
+
+@lru_cache(100)
+def _included_sites(urlconf: object) -> frozenset[str]:
+    found, waiting = set(), [get_resolver(urlconf)]  # type: ignore[arg-type]
+    while waiting:
+        for pattern in waiting.pop().url_patterns:
+            if isinstance(pattern, URLResolver):
+                waiting.append(pattern)
+                if pattern.app_name == "admin" and pattern.namespace:
+                    found.add(pattern.namespace)
+    return frozenset(found)
 
 
 class ModelAccess:
@@ -123,14 +133,13 @@ class ModelAccess:
         return found or self._inherited(model)
 
     def _of_other_sites(self, model: type[models.Model]) -> list[Policy]:
-        """Return who decides on another site: that one which lets the user in, or else the first."""
-        others = [(site, ModelAccess(self.request, site)) for site in all_sites if site is not self._site]
-        found = [(site, policies) for site, access in others if (policies := access.own_policies(model))]
+        """Return who decides on another site that the URLs lead to: one that lets the user in, or else the first."""
+        others = [one for one in all_sites if one is not self._site and is_included(one)]
+        found = [(one, policies) for one in others if (policies := ModelAccess(self.request, one).own_policies(model))]
 
-        def order(pair: tuple[AdminSite, object]) -> tuple[bool, bool, str]:
+        def order(pair: tuple[AdminSite, object]) -> tuple[bool, str]:
             site, _policies = pair
-            lets_in = ask(lambda: site.has_permission(self.request), otherwise=False)
-            return not is_included(site), not lets_in, site.name
+            return not ask(lambda: site.has_permission(self.request), otherwise=False), site.name
 
         return min(found, key=order)[1] if found else []
 

@@ -23,9 +23,9 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.reports.formatter import show_moment
 
-from .access import access_of
+from .access import EXPORTED, access_of
 from .details import may_view_notifications
-from .export import EXPORTED, may_export
+from .export import may_export
 from .links import proof_url
 
 # The dashboard counts no more events that wait to be sealed.
