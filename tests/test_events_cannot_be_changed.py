@@ -58,6 +58,8 @@ _SCHEMAS = {
     "mysql": "`django_signal_audit_auditevent`",
 }
 IN_ITS_SCHEMA = _SCHEMAS[connection.vendor]
+# Of these, SQLite alone knows tables by their names in any case.
+CAPITALS = "DJANGO_SIGNAL_AUDIT_AUDITEVENT" if connection.vendor == "sqlite" else IN_ITS_SCHEMA
 
 
 def unknown_save(event: AuditEvent) -> AuditEvent:

@@ -401,8 +401,16 @@ def guard(model: type[models.Model], callback: Guard) -> None:
 
 @lru_cache(maxsize=10_000)
 def _plain_name(table: str) -> str:
-    """Return a table's name without its schema, quotes and case: ``'"public"."shop_product"'`` names one, too."""
-    return table.rpartition(".")[2].strip('"`').casefold()
+    """Return a table's name without its schema and quotes: ``'"public"."shop_product"'`` names one, too."""
+    return table.rpartition(".")[2].strip('"`')
+
+
+def _guard_of(compiler: Any) -> Guard | None:
+    name = _plain_name(compiler.query.model._meta.db_table)
+    found = _guards.get(name)
+    if found is None and compiler.connection.vendor == "sqlite":
+        found = _guards.get(name.lower())  # the names of its tables have no case
+    return found
 
 
 def install(watcher_of: WatcherOf) -> None:
@@ -424,7 +432,7 @@ def _wrap_execute(
     @wraps(original)
     def execute(self: Any, *args: object, **kwargs: object) -> Any:
         model = self.query.model
-        watcher, asked = watcher_of(model), _guards.get(_plain_name(model._meta.db_table))
+        watcher, asked = watcher_of(model), _guard_of(self)
         if watcher is None and asked is None:
             return original(self, *args, **kwargs)
         statement = kind(self, original, args, kwargs)
