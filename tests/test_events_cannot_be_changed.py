@@ -122,9 +122,9 @@ ATTACKS: dict[str, Callable[[AuditEvent], Any]] = {
         event_type="forged"
     ),
     "deletion through another model of the table": lambda event: spelled(IN_ITS_SCHEMA)._default_manager.all().delete(),
-    "another model of the table, in capitals": lambda event: spelled(
-        "DJANGO_SIGNAL_AUDIT_AUDITEVENT"
-    )._default_manager.update(event_type="forged"),
+    "another model of the table, in capitals": lambda event: spelled(CAPITALS)._default_manager.update(
+        event_type="forged"
+    ),
     "historical upsert": lambda event: plain_bulk_create(
         historical().objects.get(pk=event.pk), historical()._base_manager
     ),
