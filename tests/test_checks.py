@@ -60,7 +60,7 @@ def without_argument() -> bool:
 
 
 def ours() -> list[CheckMessage]:
-    return [message for message in run_checks() if str(message.id).startswith(PREFIX)]
+    return [message for message in run_checks(tags=["signals"]) if str(message.id).startswith(PREFIX)]
 
 
 def found() -> list[tuple[str, str, str]]:

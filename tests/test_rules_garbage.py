@@ -122,7 +122,7 @@ SETTINGS = st.fixed_dictionaries(
 def survive(value: Any) -> None:
     """Check and save under the settings; nothing may raise. Another transaction is none of anybody's business."""
     with transaction.atomic(), override_settings(SIGNAL_AUDIT=value):
-        for message in run_checks():
+        for message in run_checks(tags=["signals"]):
             str(message)
         Unaudited(name="x").save()
         transaction.set_rollback(True)
@@ -169,7 +169,7 @@ def test_a_sound_rule_is_in_force_whatever_stands_beside_it(others: list[Any], k
 
     beside = [*others, Rule(**{"name": "object", **keys})]
     with transaction.atomic(), override_settings(SIGNAL_AUDIT={"RULES": [*beside, SOUND], "ON_ERROR": "raise"}):
-        run_checks()
+        run_checks(tags=["signals"])
         Product.objects.create(name="Oil")
         event = last()
         assert "sound" in event.rules

@@ -18,7 +18,7 @@ WEBHOOK = "django_signal_audit.channels.webhook.WebhookChannel"
 
 
 def said() -> str:
-    return "\n".join(f"{message.id} {message.msg} {message.hint}" for message in checks.run_checks())
+    return "\n".join(f"{message.id} {message.msg} {message.hint}" for message in checks.run_checks(tags=["signals"]))
 
 
 WRONG_OPTIONS: dict[str, Any] = {

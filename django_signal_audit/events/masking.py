@@ -203,6 +203,11 @@ def _longest(runs: frozenset[Words]) -> int:
 
 def runs_of(names: Iterable[str]) -> frozenset[Words]:
     """Return the words of each name in the singular, and each name as one word."""
+    return _runs_of(frozenset(names))
+
+
+@lru_cache(100)
+def _runs_of(names: frozenset[str]) -> frozenset[Words]:
     runs = [tuple(map(singular, words)) for words in map(words_of, names) if words]
     return frozenset([*runs, *(("".join(run),) for run in runs)])
 
