@@ -91,6 +91,21 @@ def test_responses_and_sessions_are_what_they_are_without_the_audit(audit: Audit
     assert by_ann == (["ann"] if kind == "a session" else [""])
 
 
+@pytest.mark.parametrize("view", [write, write_and_greet, greet])
+def test_a_session_of_an_old_secret_key_goes_on(audit: Audit, settings: Any, view: Any) -> None:
+    audit(*RULES)
+    client = Client()
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "old", []
+    client.force_login(User.objects.create_user("ann"))
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old"]
+    with override_settings(ROOT_URLCONF=__name__):
+        for _ in range(3):
+            client.get(f"/{view.__name__}/")
+        assert client.get("/greet/").content == b"hello ann"
+    assert {event.actor_repr for event in events(event_type="request")} == {"ann"}
+    assert Session.objects.count() == 1
+
+
 def test_a_session_is_loaded_once(audit: Audit, django_assert_max_num_queries: Any) -> None:
     audit({"name": "tags", "model": "app.Tag"})
     client = Client()

@@ -45,6 +45,7 @@ def test_a_deferred_column_stays_deferred(audit: Audit, name: str) -> None:
     assert AuditEvent.objects.filter(object_repr="old").exists() or name == "data"
 
 
+@pytest.mark.skipif(django.VERSION < (6, 0), reason="the object keeps the expression, which has no text")
 def test_a_column_that_an_expression_wrote_is_loaded_only_if_django_loads_it(audit: Audit) -> None:
     audit({"name": "tags", "model": "app.Tag"})
     product = Product.objects.create(name="old")

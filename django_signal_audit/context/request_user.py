@@ -15,6 +15,8 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
 _WATCHED = "_audit_user"
+# What changes a session, or its row.
+_WRITES = ("flush", "cycle_key", "save", "create", "delete", "clear")
 
 
 class WatchedUser:
@@ -29,6 +31,8 @@ class WatchedUser:
     def __init__(self, request: HttpRequest, original: SimpleLazyObject[Any]) -> None:
         self._request, self._original = request, original
         self._is_stale = False
+        # Whom a look has found, where the session was to be changed because of it.
+        self._found: Any = None
         self._held: dict[str, Any] = {}
         self.shown = SimpleLazyObject(self._use)
 
@@ -51,18 +55,28 @@ class WatchedUser:
         session: Any = getattr(self._request, "session", None)
         if session is None or self._is_loaded:
             return self._loaded()
+        if self._found is not None:
+            return self._found
         before, key = dict(vars(session)), session.session_key
-        # A session that no longer holds is emptied when the user is asked for.
-        session.flush = self._note_stale
+        # A session that no longer holds is emptied when the user is asked for, and one of an old key gets another one.
+        self._is_stale = False
+        vars(session).update(dict.fromkeys(_WRITES, self._note_stale))
         try:
-            return self._loaded()
+            found = self._loaded()
         finally:
-            if session.session_key == key:
-                del session.flush
+            if session.session_key == key and not self._is_stale:
+                for name in _WRITES:
+                    vars(session).pop(name, None)
                 session.accessed, session.modified = before.get("accessed", False), before.get("modified", False)
             else:
                 vars(session).clear()
                 vars(session).update(before)
+        if self._is_stale:
+            # The project's first use is to do it.
+            self._found = found
+            self._request.__dict__.pop("_cached_user", None)
+            self._original.__dict__["_wrapped"] = empty
+        return found
 
     def _loaded(self) -> Any:
         is_first = not self._is_loaded
@@ -72,7 +86,7 @@ class WatchedUser:
             self._held = dict(vars(user))
         return user
 
-    def _note_stale(self) -> None:
+    def _note_stale(self, *_: object, **__: object) -> None:
         self._is_stale = True
 
     def _use(self) -> Any:
@@ -80,8 +94,6 @@ class WatchedUser:
         session: Any = getattr(self._request, "session", None)
         if session is not None and self._is_loaded:
             session.get(SESSION_KEY)
-            if self._is_stale:
-                session.flush()
         return self._loaded()
 
 
