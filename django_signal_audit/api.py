@@ -215,7 +215,7 @@ class suspend_auditing(ScopeDecorator):  # noqa: N801  # reads as the statement 
             msg = "suspend_auditing() needs a reason: say why these changes may go unrecorded."
             raise ValueError(msg)
         self._models, self._reason = models, reason
-        self._before: list[frozenset[Model]] = []
+        self._scopes: list[object] = []
 
     def _record(self, event_type: str) -> None:
         labels = sorted(model._meta.label for model in self._models) or ["*"]
@@ -229,22 +229,22 @@ class suspend_auditing(ScopeDecorator):  # noqa: N801  # reads as the statement 
 
     def __enter__(self) -> Self:
         self._record("auditing_suspended")
-        self._before.append(suspend(self._models or ALL_MODELS))
+        self._scopes.append(suspend(self._models or ALL_MODELS))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        resume(self._before.pop())
+        resume(self._scopes.pop())
         self._record_end()
 
     async def __aenter__(self) -> Self:
         await sync_to_async(self._record)("auditing_suspended")
-        self._before.append(suspend(self._models or ALL_MODELS))
+        self._scopes.append(suspend(self._models or ALL_MODELS))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        resume(self._before.pop())
+        resume(self._scopes.pop())
         await sync_to_async(self._record_end)()

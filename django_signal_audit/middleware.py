@@ -58,9 +58,8 @@ class AuditMiddleware:
         is_async = iscoroutinefunction(get_response)
         if is_async:
             markcoroutinefunction(self)
-        if may_impersonate():
-            # A method would have a thread of its own for each asynchronous request.
-            self.process_view = _note_starter_async if is_async else _note_starter
+        # A method would have a thread of its own for each asynchronous request.
+        self.process_view = _before_view_async if is_async else _before_view
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer the request."""
@@ -85,13 +84,15 @@ class AuditMiddleware:
             return _keep_context(response)
 
 
-def _note_starter(request: HttpRequest, view: object, *_: object) -> None:
-    if begins_to_impersonate(view):
+def _before_view(request: HttpRequest, view: object, *_: object) -> None:
+    watch_user(request)  # the middleware that has put a user on the request may come after ours
+    if may_impersonate() and begins_to_impersonate(view):
         note_starter(request)
 
 
-async def _note_starter_async(request: HttpRequest, view: object, *_: object) -> None:
-    if begins_to_impersonate(view):
+async def _before_view_async(request: HttpRequest, view: object, *_: object) -> None:
+    watch_user(request)
+    if may_impersonate() and begins_to_impersonate(view):
         await sync_to_async(note_starter)(request)
 
 

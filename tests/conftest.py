@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import hypothesis
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.admin.sites import all_sites
 from django.core.management.color import no_style
 from django.core.management.commands import flush
 from django.db import connections
@@ -96,6 +97,15 @@ def _close(project: SmallProject, blocker: Any) -> None:
 
 T = TypeVar("T")
 Audit = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def sites_of_one_test() -> Iterator[None]:
+    """Forget the admin sites that a test has made: they are asked about models as those of a project are."""
+    before = set(all_sites)
+    yield
+    for site in set(all_sites) - before:
+        all_sites.discard(site)
 
 
 @pytest.fixture

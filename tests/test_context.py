@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django_signal_audit import audit_context, record, suspend_auditing
 from django_signal_audit.context.scopes import current_context
 
-from .app.models import Category, Product
+from .app.models import Category, Product, Tag
 from .conftest import Audit, events, last, run_async
 
 
@@ -45,6 +45,21 @@ def test_scopes_that_end_in_another_order_than_they_began(audit: Audit, anna: Us
         ("", {"reason": "B", "extra": {"b": 2}}),
         ("", {}),
     ]
+
+
+def test_suspensions_that_end_in_another_order_than_they_began(audit: Audit) -> None:
+    audit()
+    first, second = suspend_auditing(Category, reason="a"), suspend_auditing(Tag, reason="b")
+    first.__enter__()
+    second.__enter__()
+    Category.objects.create(name="x")
+    first.__exit__(None, None, None)
+    Category.objects.create(name="recorded")
+    Tag.objects.create(name="x")
+    second.__exit__(None, None, None)
+    Tag.objects.create(name="recorded")
+    Category.objects.create(name="recorded")
+    assert [event.object_repr for event in events(event_type="create")] == ["recorded"] * 3
 
 
 def test_a_scope_that_ends_elsewhere_than_it_began_leaves_what_is_there(audit: Audit, anna: User) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.forms import modelform_factory
 from django.http import HttpRequest, HttpResponse
-from django.test import Client, override_settings
+from django.test import AsyncClient, Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
-from django_signal_audit import record
+from django_signal_audit import audit_context, record
 
 from .app.models import Tag
-from .conftest import Audit, events
+from .conftest import Audit, events, run_async
 
 pytestmark = pytest.mark.django_db
 
@@ -55,7 +57,14 @@ def leave(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok")
 
 
-VIEWS = [write, write_and_greet, read, greet, rename_by_a_refused_form, leave]
+async def rename_awaited(request: Any) -> HttpResponse:
+    user = await request.auser()
+    user.username = "root"
+    await Tag.objects.acreate(name="x")
+    return HttpResponse("ok")
+
+
+VIEWS = [write, write_and_greet, read, greet, rename_by_a_refused_form, rename_awaited, leave]
 urlpatterns = [path(f"{view.__name__}/", view) for view in VIEWS]
 
 
@@ -118,7 +127,14 @@ def test_a_session_is_loaded_once(audit: Audit, django_assert_max_num_queries: A
             client.get("/write_and_greet/")
 
 
-def test_a_form_that_is_refused_does_not_rename_the_actor(audit: Audit) -> None:
+ACTOR_MIDDLEWARE = "django_signal_audit.middleware.AuditMiddleware"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_form_that_is_refused_does_not_rename_the_actor(audit: Audit, settings: Any, is_first: bool) -> None:
+    if is_first:
+        rest = [one for one in settings.MIDDLEWARE if one != ACTOR_MIDDLEWARE]
+        settings.MIDDLEWARE = [ACTOR_MIDDLEWARE, *rest]
     audit(*RULES)
     User.objects.create_user("root")
     client = Client()
@@ -126,6 +142,35 @@ def test_a_form_that_is_refused_does_not_rename_the_actor(audit: Audit) -> None:
     with override_settings(ROOT_URLCONF=__name__):
         client.get("/rename_by_a_refused_form/")
     assert [event.actor_repr for event in events()] == ["ann", "ann"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_neither_where_the_user_was_awaited(audit: Audit) -> None:
+    audit(*RULES)
+    User.objects.create_user("root")
+    user = User.objects.create_user("ann")
+
+    async def visit() -> None:
+        client = AsyncClient()
+        await client.aforce_login(user)
+        await client.get("/rename_awaited/")
+
+    with override_settings(ROOT_URLCONF=__name__):
+        run_async(visit())
+    assert [event.actor_repr for event in events()] == ["ann", "ann"]
+
+
+def test_an_actor_keeps_their_name_for_a_block(audit: Audit, django_assert_max_num_queries: Any) -> None:
+    audit({"name": "tags", "model": "app.Tag"})
+    User.objects.create_user("ann")
+    user = User.objects.only("id").get()
+    with audit_context(actor=user):
+        Tag.objects.create(name="x")
+        with CaptureQueriesContext(connection) as queries:
+            for number in range(5):
+                Tag.objects.create(name=f"{number}")
+    assert not [query for query in queries if "auth_user" in query["sql"]]
+    assert {event.actor_repr for event in events()} == {"ann"}
 
 
 def test_who_deletes_their_own_account_is_named(audit: Audit) -> None:

@@ -9,8 +9,9 @@ import django
 import pytest
 from django.contrib.auth.models import User
 from django.db import models
-from django.db.models import Value, prefetch_related_objects
+from django.db.models import Prefetch, Value, prefetch_related_objects
 from django.db.models.functions import Upper
+from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, record
 from django_signal_audit.models import AuditEvent
@@ -128,6 +129,43 @@ def test_prefetched_objects_and_remembered_properties(audit: Audit, monkeypatch:
     ann.friends.add(Person.objects.create(name="bob"))
     assert "remembered" not in vars(ann)
     assert len(ann.friends.all()) == 1
+
+
+@pytest.mark.usefixtures("other_methods")
+@pytest.mark.parametrize("to_attr", [None, "found"])
+def test_objects_of_a_prefetch(audit: Audit, monkeypatch: pytest.MonkeyPatch, to_attr: str | None) -> None:
+    def pictures(product: Any) -> list[Picture]:
+        return list(getattr(product, to_attr) if to_attr else product.pictures.all())
+
+    monkeypatch.setattr(Product, "__str__", lambda product: ",".join(str(one.file) for one in pictures(product)))
+    audit({"name": "products", "model": "app.Product"})
+    product = Product(name="oil")
+    monkeypatch.setattr(Picture, "__str__", lambda picture: "a picture")
+    Product.objects.bulk_create([product])
+    product = Product.objects.get()
+    Picture.objects.create(product=product, file="old.png")
+    rows = Picture.objects.only("product")
+    product = Product.objects.prefetch_related(Prefetch("pictures", rows, to_attr=to_attr)).get()
+    product.stock = 9
+    product.save()
+    assert last().object_repr == "old.png"
+    Picture.objects.update(file="new.png")
+    [picture] = pictures(product)
+    assert "file" in picture.get_deferred_fields()
+    picture.save()
+    assert Picture.objects.get().file == "new.png"
+
+
+@pytest.mark.usefixtures("other_methods")
+def test_objects_behind_a_lazy_one(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Person, "__str__", lambda person: f"{person.name} of {person.owner.username}")
+    audit({"name": "people", "model": "app.Person"})
+    User.objects.create_user("ann")
+    user = User.objects.only("email").get()
+    lazy = SimpleLazyObject(lambda: user)
+    Person.objects.create(name="x", owner=lazy)
+    assert last().object_repr == "x of ann"
+    assert "username" in user.get_deferred_fields()
 
 
 @pytest.mark.skipif(django.VERSION < (6, 1), reason="fetch modes came with Django 6.1")

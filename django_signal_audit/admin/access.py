@@ -133,13 +133,18 @@ class ModelAccess:
         return found or self._inherited(model)
 
     def _of_other_sites(self, model: type[models.Model]) -> list[Policy]:
-        """Return who decides on another site that the URLs lead to: one that lets the user in, or else the first."""
-        others = [one for one in all_sites if one is not self._site and is_included(one)]
+        """Return who decides on another site.
+
+        One that the URLs lead to comes first, and one that lets the user in. A view of a project may have URLs without
+        any site, and shows no more for it.
+        """
+        others = [one for one in all_sites if one is not self._site]
         found = [(one, policies) for one in others if (policies := ModelAccess(self.request, one).own_policies(model))]
 
-        def order(pair: tuple[AdminSite, object]) -> tuple[bool, str]:
+        def order(pair: tuple[AdminSite, object]) -> tuple[bool, bool, str]:
             site, _policies = pair
-            return not ask(lambda: site.has_permission(self.request), otherwise=False), site.name
+            lets_in = ask(lambda: site.has_permission(self.request), otherwise=False)
+            return not is_included(site), not lets_in, site.name
 
         return min(found, key=order)[1] if found else []
 

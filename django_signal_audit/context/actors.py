@@ -18,7 +18,7 @@ from django.utils.functional import LazyObject, Promise, empty
 
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.context.request_user import watched_user
-from django_signal_audit.context.scopes import asking, current_context
+from django_signal_audit.context.scopes import NO_CONTEXT, asking, current_context
 from django_signal_audit.events.documents import clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
 from django_signal_audit.events.payloads import text_of
@@ -44,13 +44,25 @@ def resolve_actor(explicit: object = None) -> tuple[str, str]:
         actor = unwrapped(context.actor)
     if actor is not None:
         try:
-            return describe_actor(actor)
+            return _named_once(actor)
         except Exception:
             logger.warning("An actor of the type %s cannot be named.", type(actor).__name__, exc_info=True)
             return NOBODY
     if context.request is not None:
         return _actor_of(context.request)
     return NOBODY
+
+
+def _named_once(actor: object) -> tuple[str, str]:
+    """Return how an event names an actor, who keeps a name for a whole request, task or block."""
+    known = current_context().actors
+    found = known.get(id(actor))
+    if found is None or found[0] is not actor:
+        found = actor, describe_actor(actor)
+        # Who is saved later has a name then.
+        if found[1] != NOBODY and current_context() is not NO_CONTEXT:
+            known[id(actor)] = found
+    return found[1]
 
 
 def unwrapped(value: object) -> Any:
@@ -97,7 +109,7 @@ def _actor_of(request: HttpRequest) -> tuple[str, str]:
 
 def user_of_request(request: HttpRequest) -> tuple[str, str]:
     """Return the user whom a request acts for, as far as the request itself says."""
-    described = (describe_actor(user) for user in _users(request))
+    described = (_named_once(user) for user in _users(request))
     return next((found for found in described if found != NOBODY), NOBODY)
 
 

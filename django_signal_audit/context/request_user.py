@@ -7,6 +7,7 @@ refused: the name is the one with which the user was loaded.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
@@ -33,18 +34,29 @@ class WatchedUser:
         self._is_stale = False
         # Whom a look has found, where the session was to be changed because of it.
         self._found: Any = None
+        # Whom the project has awaited, what that one or the other held at first, and the object that is named.
+        self._awaited: Any = None
         self._held: dict[str, Any] = {}
+        self._named: Any = None
+        self._ask: Callable[[], Awaitable[Any]] = getattr(request, "auser", None) or self._nobody
         self.shown = SimpleLazyObject(self._use)
 
     def as_loaded(self) -> Any:
         """Return the user with the values that were loaded, whatever a form has done to them."""
-        asynchronous = getattr(self._request, "_acached_user", None)
-        user = self._look() if asynchronous is None or self._is_loaded else asynchronous
+        user = self._look() if self._awaited is None or self._is_loaded else self._awaited
         if not self._held or not isinstance(user, Model):
             return user
-        found = type(user).__new__(type(user))
-        vars(found).update(self._held)
-        return found
+        if self._named is None or type(self._named) is not type(user):
+            self._named = type(user).__new__(type(user))
+            vars(self._named).update(self._held)
+        return self._named
+
+    async def auser(self) -> Any:
+        """Return what ``request.auser()`` does, and note what was loaded."""
+        user: Any = await self._ask()
+        if self._awaited is None:
+            self._awaited, self._held = user, self._held or dict(vars(user))
+        return user
 
     @property
     def _is_loaded(self) -> bool:
@@ -82,9 +94,12 @@ class WatchedUser:
         is_first = not self._is_loaded
         _ = self._original.__class__  # which has it loaded
         user = self._original.__dict__["_wrapped"]
-        if is_first:
+        if is_first and not self._held:
             self._held = dict(vars(user))
         return user
+
+    async def _nobody(self) -> Any:
+        return None
 
     def _note_stale(self, *_: object, **__: object) -> None:
         self._is_stale = True
@@ -100,9 +115,11 @@ class WatchedUser:
 def watch_user(request: HttpRequest) -> None:
     """Have the user of a request watched, if Django's middleware has put one on it and nobody has asked for it."""
     user = request.__dict__.get("user")
-    if type(user) is SimpleLazyObject and user.__dict__["_wrapped"] is empty:
+    if type(user) is SimpleLazyObject and user.__dict__["_wrapped"] is empty and watched_user(request) is None:
         watched = WatchedUser(request, user)
         request.user = watched.shown  # type: ignore[assignment]
+        if "auser" in request.__dict__:
+            request.auser = watched.auser
         setattr(request, _WATCHED, watched)
 
 

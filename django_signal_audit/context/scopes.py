@@ -28,6 +28,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+Actors = dict[int, tuple[object, tuple[str, str]]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditContext:
     """What surrounds a change. Immutable: nesting makes a new one and leaving restores the old."""
@@ -45,6 +48,8 @@ class AuditContext:
     correlation_id: str = ""
     # What the function of the setting CONTEXT answered in this request or task.
     answers: dict[object, Any] = field(default_factory=dict, compare=False)
+    # How actors are named, by their identity, with the actors themselves.
+    actors: Actors = field(default_factory=dict, compare=False)
 
     @cached_property
     def payload(self) -> dict[str, JSONValue]:
@@ -104,8 +109,9 @@ class _State(NamedTuple):
     context: AuditContext = NO_CONTEXT
     # The scopes that are open, the outermost first.
     layers: tuple[_Layer, ...] = ()
-    # The models whose changes go unrecorded.
+    # The models whose changes go unrecorded, of all scopes and by scope.
     suspended: frozenset[Model] = frozenset()
+    suspensions: tuple[tuple[object, frozenset[Model]], ...] = ()
     # How many deliveries, one after another, led to what is written now.
     generation: int = 0
     # How deep receivers of event_recorded are in what such receivers wrote.
@@ -159,7 +165,7 @@ def _replacing(**changes: Any) -> Callable[[AuditContext], AuditContext]:
     """Return what replaces attributes of a context, and gives it a correlation id if it has none."""
     new_id = new_correlation_id()
     if changes.keys() & {"request", "task"}:
-        changes["answers"] = {}
+        changes |= {"answers": {}, "actors": {}}
     return lambda outer: replace(outer, **{"correlation_id": outer.correlation_id or new_id, **changes})
 
 
@@ -247,12 +253,13 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
         self._scopes: list[object] = []
 
     def __enter__(self) -> Self:
-        new_id = new_correlation_id()
+        new_id, actors = new_correlation_id(), Actors()
 
         def apply(outer: AuditContext) -> AuditContext:
             return replace(
                 outer,
                 actor=outer.actor if self._actor is None else self._actor,
+                actors=outer.actors if self._actor is None else actors,
                 reason=self._reason or outer.reason,
                 extra={**outer.extra, **self._extra},
                 correlation_id=outer.correlation_id or new_id,
@@ -270,27 +277,31 @@ class audit_context(ScopeDecorator):  # noqa: N801  # reads as the statement it 
 ALL_MODELS: frozenset[Model] = frozenset({models.Model})
 
 
-def suspend(suspended: Iterable[Model]) -> frozenset[Model]:
+def suspend(suspended: Iterable[Model]) -> object:
     """Leave changes of these models unrecorded in this context, and return what ``resume`` takes."""
-    concrete = {model if model is models.Model else model._meta.concrete_model or model for model in suspended}
-    before = _state.get().suspended
-    _put(suspended=before | concrete)
-    return before
+    concrete = frozenset(model if model is models.Model else model._meta.concrete_model or model for model in suspended)
+    scope = object()
+    _put_suspensions((*_state.get().suspensions, (scope, concrete)))
+    return scope
 
 
-def resume(before: frozenset[Model]) -> None:
-    """Return to what was suspended before."""
-    _put(suspended=before)
+def resume(scope: object) -> None:
+    """Record the changes of what a scope has suspended, but for what others suspend too."""
+    _put_suspensions(tuple(one for one in _state.get().suspensions if one[0] is not scope))
+
+
+def _put_suspensions(suspensions: tuple[tuple[object, frozenset[Model]], ...]) -> None:
+    _put(suspensions=suspensions, suspended=frozenset().union(*(models for _scope, models in suspensions)))
 
 
 @contextmanager
 def suspended() -> Iterator[None]:
     """Leave what a block changes unrecorded, and that too: for what this package sets off itself."""
-    before = suspend(ALL_MODELS)
+    scope = suspend(ALL_MODELS)
     try:
         yield
     finally:
-        resume(before)
+        resume(scope)
 
 
 def is_suspended(model: Model) -> bool:

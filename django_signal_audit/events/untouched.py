@@ -6,12 +6,13 @@ written meanwhile, and a related object would be the one of then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import django
 from django.db import models
+from django.utils.functional import LazyObject
 
 _RELATED, _PREFETCHED = "fields_cache", "_prefetched_objects_cache"
 
@@ -24,6 +25,20 @@ class _Before(NamedTuple):
     related: dict[str, Any]
     prefetched: dict[str, Any]
     fetch_mode: Any
+
+
+def _models_in(values: Iterable[Any]) -> Iterator[models.Model]:
+    """Yield the objects among values, in lists of them, in results of prefetches and behind lazy objects."""
+    for value in values:
+        kind = type(value)  # asked about its class, a lazy object would be loaded
+        if issubclass(kind, models.Model):
+            yield value
+        elif issubclass(kind, LazyObject):
+            yield from _models_in([value.__dict__.get("_wrapped")])
+        else:
+            is_rows = issubclass(kind, models.QuerySet)
+            items: Any = value._result_cache if is_rows else value if kind is list else None  # noqa: SLF001  # a prefetch's
+            yield from (item for item in items or () if issubclass(type(item), models.Model))
 
 
 class Untouched:
@@ -47,8 +62,7 @@ class Untouched:
             self._before.append(_Before(one, frozenset(one.__dict__), related, prefetched, mode))
             if django.VERSION >= (6, 1) and mode is models.FETCH_PEERS:
                 one._state.fetch_mode = models.FETCH_ONE
-            # Asked about its class, a lazy object would be loaded.
-            waiting += [item for item in related.values() if issubclass(type(item), models.Model)]
+            waiting += _models_in((*related.values(), *prefetched.values(), *one.__dict__.values()))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

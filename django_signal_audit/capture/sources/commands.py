@@ -35,7 +35,7 @@ class Loading:
         self._newest = self._events().aggregate(newest=Max("pk"))["newest"] or 0
         # The primary keys of the audited rows that are loaded, by model.
         self._loaded: dict[Model, dict[Any, None]] = {}
-        self._suspension: frozenset[Any] | None = None
+        self._suspension: object = None
 
     def _events(self) -> Any:
         return AuditEvent._base_manager.using(self.using).order_by()
