@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django import forms
 from django.contrib import admin
@@ -11,6 +13,7 @@ from django.core.exceptions import ValidationError
 
 from tests.app.models import Category, Person, Picture, Place, Product, Restaurant, Seat, Stamped, Tag, Team
 
+from .columns.models import Every
 from .conftest import events, last
 from .model_admins import person_who_may, registered
 from .revert_pages import address, deletion, page_of, stored, text_of
@@ -347,6 +350,20 @@ class TestFormFields:
             assert admin_client.post(address(event)).status_code == status
         product.refresh_from_db()
         assert product.attributes == (old if status == 302 else "a")
+
+    def test_a_time_in_an_hour_that_comes_twice(self, admin_client, audit, settings):
+        settings.TIME_ZONE = "Europe/Vienna"
+        audit({"name": "every", "model": "columns.Every"})
+        for moment in (
+            dt.datetime(2025, 10, 26, 0, 30, tzinfo=dt.UTC),
+            dt.datetime(2025, 10, 26, 1, 30, tzinfo=dt.UTC),
+        ):
+            row = Every.objects.create(moment=moment, name="a")
+            event = change(row, moment=dt.datetime(2025, 1, 1, tzinfo=dt.UTC))
+            with registered(Every):
+                assert admin_client.post(address(event)).status_code == 302
+            row.refresh_from_db()
+            assert row.moment == moment
 
     @pytest.mark.parametrize(("inline", "count"), [(Pictures, 1), (NoPicture, 0), (NoPictureOfThis, 0)])
     def test_no_row_is_restored_where_the_inline_takes_none(self, admin_client, audit, inline, count):

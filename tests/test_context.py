@@ -47,6 +47,7 @@ def test_scopes_that_end_in_another_order_than_they_began(audit: Audit, anna: Us
     ]
 
 
+@pytest.mark.django_db
 def test_suspensions_that_end_in_another_order_than_they_began(audit: Audit) -> None:
     audit()
     first, second = suspend_auditing(Category, reason="a"), suspend_auditing(Tag, reason="b")

@@ -137,8 +137,11 @@ def _is_offered(field: forms.Field, value: Any) -> bool:
         is_list = isinstance(field, forms.MultipleChoiceField) and isinstance(value, (list, tuple, set))
         if not all(map(field.valid_value, value if is_list else [value])):
             return False
-        if is_djangos(type(field), "clean") and is_djangos(type(field), "to_python"):
+        if is_djangos(type(field), "clean", "to_python"):
             return True
+    if isinstance(field, forms.MultiValueField) and is_djangos(type(field), "clean", "compress"):
+        # A time in an hour that comes twice has no form of its own, and was in the row.
+        return all(is_djangos(type(part), "clean", "to_python") for part in field.fields) or _is_cleaned(field, value)
     return _is_cleaned(field, value)
 
 
