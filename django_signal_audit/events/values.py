@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.fields.files import FieldFile
 from django.utils.dateparse import parse_date, parse_datetime, parse_duration, parse_time
@@ -213,4 +215,20 @@ def decode(field: models.Field[object, object] | None, value: JSONValue) -> Any:
                 return convert(decoded)
             except (ValueError, ArithmeticError, AttributeError, TypeError):
                 return decoded
-    return decoded
+    return _decode_range(plain, decoded) if isinstance(decoded, str) and hasattr(plain, "range_type") else decoded
+
+
+_RANGE = re.compile(r"([\[(])(.*), ?(.*)([\])])", re.DOTALL)
+
+
+def _decode_range(field: Any, text: str) -> Any:
+    """Return the range of a field of PostgreSQL, whose text is ``"[1, 6)"`` or ``"empty"``; other texts stay."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        return field.range_type(empty=True) if text == "empty" else text
+    begin, *ends, end = found.groups()
+    try:
+        lower, upper = (None if part in ("", "None") else field.base_field.to_python(part) for part in ends)
+        return field.range_type(lower, upper, begin + end)
+    except (ValidationError, ValueError, TypeError):
+        return text

@@ -120,7 +120,13 @@ class Documented(models.Model):
 
 
 if connection.vendor == "postgresql":
-    from django.contrib.postgres.fields import ArrayField
+    from django.contrib.postgres.fields import (
+        ArrayField,
+        DateRangeField,
+        DateTimeRangeField,
+        DecimalRangeField,
+        IntegerRangeField,
+    )
 
     class Listed(models.Model):
         colors = ArrayField(ColorField(), default=list)
@@ -129,6 +135,17 @@ if connection.vendor == "postgresql":
 
         def __str__(self) -> str:
             return "listed"
+
+    class Spans(models.Model):
+        """Ranges, which a form has as two values."""
+
+        numbers = IntegerRangeField(null=True)
+        prices = DecimalRangeField(null=True)
+        days = DateRangeField(null=True)
+        moments = DateTimeRangeField(null=True)
+
+        def __str__(self) -> str:
+            return "spans"
 
 
 class Shouted:
