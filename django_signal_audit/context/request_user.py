@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
@@ -43,7 +44,8 @@ class WatchedUser:
 
     def as_loaded(self) -> Any:
         """Return the user with the values that were loaded, whatever a form has done to them."""
-        user = self._look() if self._awaited is None or self._is_loaded else self._awaited
+        awaited = self._awaited or getattr(self._request, "_acached_user", None)
+        user = self._look() if awaited is None or self._is_loaded else awaited
         if not self._held or not isinstance(user, Model):
             return user
         if self._named is None or type(self._named) is not type(user):
@@ -65,7 +67,7 @@ class WatchedUser:
     def _look(self) -> Any:
         """Return the user; the session stays as it was."""
         session: Any = getattr(self._request, "session", None)
-        if session is None or self._is_loaded:
+        if not isinstance(session, SessionBase) or self._is_loaded:
             return self._loaded()
         if self._found is not None:
             return self._found
@@ -106,8 +108,8 @@ class WatchedUser:
 
     def _use(self) -> Any:
         """Return the user to the project, and leave the traces that this leaves without a look before."""
-        session: Any = getattr(self._request, "session", None)
-        if session is not None and self._is_loaded:
+        session = getattr(self._request, "session", None)
+        if isinstance(session, SessionBase) and self._is_loaded:
             session.get(SESSION_KEY)
         return self._loaded()
 
