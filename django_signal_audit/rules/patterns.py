@@ -59,14 +59,14 @@ def find_model(label: str) -> Model | None:
 
 def matching(pattern: str) -> list[Model]:
     """Return the concrete models a pattern means, whatever EXCLUDE_MODELS says; none if it is wrong."""
-    candidates = auditable_models()
     if pattern == "*":
-        return candidates
+        return auditable_models()
     if is_wildcard(pattern):
-        app_label = pattern.removesuffix(".*").lower()
-        return [model for model in candidates if model._meta.app_label.lower() == app_label]
+        label = pattern.removesuffix(".*").lower()
+        return [one for one in apps.get_models() if one._meta.app_label.lower() == label and _is_auditable(one)]
     found = find_model(pattern)
-    return [model for model in candidates if found is not None and model is concrete(found)]
+    model = None if found is None else concrete(found)
+    return [] if model is None or model._meta.auto_created or not _is_auditable(model) else [model]
 
 
 def resolve(pattern: str) -> list[Model]:

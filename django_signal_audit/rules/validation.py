@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, get_settings, is_unread
+from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS, DEFAULT_MASK_FIELDS, get_settings, is_unread
 from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, RULE_EVENTS, EventType
 from django_signal_audit.events.payloads import hide, leaves, payload
 from django_signal_audit.events.secret_fields import secret_fields
@@ -146,6 +146,8 @@ class _Known:
 
 def _key_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
     """Return the fields whose values stand in the audit log where neither a mask nor an erasure reaches them."""
+    if not rule.mask and not rule.personal:
+        return []
     values: set[str] = set()
     keys_of: dict[str, str] = {}
     for model in models:
@@ -170,6 +172,8 @@ def _key_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
 def _include_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
     """Return the fields to include whose values can't stand, or shouldn't, beside the changes of every event."""
     problems, where = [], f'{path}["include"]'
+    if not rule.include:
+        return []
     columns = {name for model in models for name in watchable_fields(model)}
     members = {name for model in models for name in watchable_members(model)}
     masked = {*rule.mask, *(name for model in models for name in secret_fields(model))}
@@ -447,11 +451,14 @@ def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
     return problems
 
 
+_DEFAULT_WORDS = frozenset(DEFAULT_MASK_FIELDS)
+
+
 def mask_word_problems() -> list[Problem]:
     """Return the entries of MASK_FIELDS that mask nothing, or something else than was meant."""
     problems = []
     for position, word in enumerate(get_settings().mask_fields):
-        if mistake := mask_mistake(word):
+        if word not in _DEFAULT_WORDS and (mistake := mask_mistake(word)):
             what, hint = mistake
             path = f'SIGNAL_AUDIT["MASK_FIELDS"][{position}]'
             problems.append(Problem("W012", path, f"is {shown(word)}, which {what}.", hint))
