@@ -321,6 +321,8 @@ class TestFormFields:
         [
             (forms.MultipleChoiceField(choices=[("a", "a"), ("b", "b")], required=False), ["a", "b"], 302),
             (forms.MultipleChoiceField(choices=[("a", "a"), ("b", "b")], required=False), ["a", "admin"], 409),
+            (forms.MultipleChoiceField(choices=[("a", "a"), ("b", "b")], required=False), "a, b", 302),
+            (forms.MultipleChoiceField(choices=[("a", "a"), ("b", "b")], required=False), "a,admin", 409),
             (Careful(required=False), "good", 302),
             (Careful(required=False), "forbidden", 409),
             (Reading(required=False), "good", 302),

@@ -226,6 +226,7 @@ def test_a_reason_in_a_form_that_has_a_secret(audit: Audit, document: Any) -> No
         (f"user=ann&password={SECRET}", "user=ann&password=********"),
         ("the password was forgotten: reset", "the password was forgotten: reset"),
         ("ticket 7, a = b", "ticket 7, a = b"),
+        ("use --password to log in", "use --password to log in"),
     ],
 )
 def test_a_reason_keeps_what_is_no_secret(audit: Audit, reason: str, shown: str) -> None:

@@ -380,7 +380,10 @@ def without_secret_values(text: str) -> str:
     if _is_secret_json(text):
         return HIDDEN
     text = harmless_url(text, is_secret)
-    for secret in sorted(set(secrets_named_in(text, is_secret)), key=len, reverse=True):
+    # People have written it: "use --password to log in" names none.
+    named = {*secrets_named_in(text, is_secret, is_column=True)}
+    named |= {one for one in secrets_named_in(text, is_secret) if not one.isalpha()}
+    for secret in sorted(named, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -134,8 +135,7 @@ def _is_offered(field: forms.Field, value: Any) -> bool:
     if value in (None, ""):
         return not field.required or isinstance(field, forms.BooleanField)
     if isinstance(field, forms.ChoiceField):
-        is_list = isinstance(field, forms.MultipleChoiceField) and isinstance(value, (list, tuple, set))
-        if not all(map(field.valid_value, value if is_list else [value])):
+        if not all(map(field.valid_value, _chosen(field, value))):
             return False
         if is_djangos(type(field), "clean", "to_python"):
             return True
@@ -143,6 +143,18 @@ def _is_offered(field: forms.Field, value: Any) -> bool:
         # A time in an hour that comes twice has no form of its own, and was in the row.
         return all(is_djangos(type(part), "clean", "to_python") for part in field.fields) or _is_cleaned(field, value)
     return _is_cleaned(field, value)
+
+
+def _chosen(field: forms.Field, value: Any) -> Collection[Any]:
+    """Return the choices that a value stands for; a column of text has several with something between them."""
+    if not isinstance(field, forms.MultipleChoiceField):
+        return [value]
+    if isinstance(value, str):
+        return [value] if field.valid_value(value) else _BETWEEN.split(value)
+    return value if isinstance(value, (list, tuple, set)) else [value]
+
+
+_BETWEEN = re.compile(r"\s*[,;|\s]\s*")
 
 
 def _is_cleaned(field: forms.Field, value: Any) -> bool:
