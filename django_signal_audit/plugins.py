@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from types import CodeType
 from typing import Any, TypeVar
 
 from django.utils.module_loading import import_string
@@ -108,15 +110,40 @@ def _takes(found: Callable[..., object], count: int) -> bool:
     return True
 
 
+def _never_answers(found: object) -> bool:
+    """Return whether a function returns nothing but None, wherever it ends: most likely its ``return`` was forgotten."""
+    code = getattr(found, "__code__", None)
+    if not isinstance(code, CodeType) or code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
+        return False
+    ends, before = [], None
+    for step in dis.get_instructions(code):
+        if step.opname == "RETURN_CONST":  # of Python 3.12 and 3.13
+            ends.append(step.argval is None)
+        elif step.opname == "RETURN_VALUE":
+            ends.append(before is not None and before.opname == "LOAD_CONST" and before.argval is None)
+        before = step
+    return bool(ends) and all(ends)
+
+
 def function_problems(
-    code: str, dotted: str, path: str, arguments: Iterable[str], *, hint: str, **allowed: bool
+    code: str,
+    dotted: str,
+    path: str,
+    arguments: Iterable[str],
+    *,
+    hint: str,
+    must_answer: bool = True,
+    **allowed: bool,
 ) -> Iterator[Problem]:
     """Yield what is wrong with the dotted path of a function that gets these arguments; see ``call_mistake``."""
     try:
-        mistake = call_mistake(load(dotted, path, "a function", hint=hint), arguments, **allowed)
+        found = load(dotted, path, "a function", hint=hint)
+        mistake = call_mistake(found, arguments, **allowed)
     except PluginError as error:
         yield error.as_problem(code)
     else:
+        if not mistake and must_answer and _never_answers(found):
+            mistake = "never returns a value"
         if mistake:
             yield Problem(code, path, f"names {dotted!r}, which {mistake}.", hint)
 

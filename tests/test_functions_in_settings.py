@@ -51,12 +51,25 @@ def no_argument() -> None:
     """Take nothing."""
 
 
-def one(_first: object) -> None:
+def one(_first: object) -> object:
     """Take one argument."""
+    return _first
 
 
-def two(_first: object, _second: object) -> None:
+def two(_first: object, _second: object) -> object:
     """Take two arguments."""
+    return _second
+
+
+def silent(_first: object) -> None:
+    """Take one argument and forget to answer."""
+    if _first:
+        return
+    print(_first)
+
+
+def silent_to_two(_first: object, _second: object) -> None:
+    """Take two arguments and forget to answer."""
 
 
 def three(_first: object, _second: object, _third: object) -> None:
@@ -67,12 +80,14 @@ def by_name(*, change: object, user: object = None) -> None:
     """Take no positional argument."""
 
 
-def any_number(*args: object, **kwargs: object) -> None:
+def any_number(*args: object, **kwargs: object) -> object:
     """Take everything."""
+    return args
 
 
-def with_defaults(_first: object, _second: object = None, *, limit: int = 5) -> None:
+def with_defaults(_first: object, _second: object = None, *, limit: int = 5) -> object:
     """Take one or two arguments."""
+    return _first
 
 
 def generator(*args: object) -> Iterator[str]:
@@ -169,6 +184,19 @@ def test_a_function_that_gives_no_answer(settings: Any, place: str, name: str, m
 )
 def test_a_function_that_can_be_called_is_no_problem(settings: Any, place: str, name: str) -> None:
     assert reported(settings, settings_of(place, f"{HERE}.{name}")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [("ACTOR", "silent"), ("VISIBILITY", "silent_to_two"), ("when", "silent"), ("target", "silent")]
+)
+def test_a_function_whose_return_was_forgotten(settings: Any, place: str, name: str) -> None:
+    found = reported(settings, settings_of(place, f"{HERE}.{name}"))
+    if place == "target":  # a channel that sends has nothing to answer
+        assert found == []
+        return
+    ((code, message, _hint),) = found
+    assert code == WHERE[place][0]
+    assert "never returns a value" in message
 
 
 @pytest.mark.parametrize("place", WHERE)

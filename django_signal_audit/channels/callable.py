@@ -38,7 +38,7 @@ class CallableChannel(Channel):
         if not isinstance(dotted, str) or not dotted:
             return problems
         hint = "Name a function that takes the message."
-        found = function_problems("E015", dotted, "", ["message"], hint=hint, may_await=True)
+        found = function_problems("E015", dotted, "", ["message"], hint=hint, must_answer=False, may_await=True)
         return [
             *problems,
             *(self.error("target", problem.message.removesuffix("."), problem.hint) for problem in found),
