@@ -111,7 +111,7 @@ def _takes(found: Callable[..., object], count: int) -> bool:
 
 
 def _never_answers(found: object) -> bool:
-    """Return whether a function returns nothing but None, wherever it ends: most likely its ``return`` was forgotten."""
+    """Return whether a function returns None wherever it ends: most likely its ``return`` was forgotten."""
     code = getattr(found, "__code__", None)
     if not isinstance(code, CodeType) or code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
         return False

@@ -65,7 +65,7 @@ def silent(_first: object) -> None:
     """Take one argument and forget to answer."""
     if _first:
         return
-    print(_first)
+    str(_first)
 
 
 def silent_to_two(_first: object, _second: object) -> None:
