@@ -154,6 +154,19 @@ def test_whoever_erases_their_own_data_is_not_named_by_the_record(ada: User, is_
     assert not [secret for secret in SECRETS if secret in everything()]
 
 
+def test_who_did_something_to_an_object_on_legal_hold_stays_known(ada: User) -> None:
+    other = User.objects.get(username="bob")
+    by_ada = AuditEvent.objects.filter(object_id=str(other.pk), actor_id=str(ada.pk))
+    assert by_ada.exists()
+    call_command("audit_hold", "auth.User", str(other.pk), "--reason", "lawsuit", stdout=io.StringIO())
+    erase(ada.pk)
+    assert [event.actor_repr for event in by_ada.all()] == ["lady-ada"] * by_ada.count()
+    call_command("audit_hold", "auth.User", str(other.pk), "--release", stdout=io.StringIO())
+    erase(ada.pk)
+    assert not by_ada.exists()
+    assert verified()[0] == []
+
+
 def test_a_dry_run_erases_nothing(ada: User) -> None:
     before = everything()
     assert "would be erased" in erase(ada.pk, "--dry-run")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -84,10 +85,14 @@ class Erasure:
             which |= models.Q(actor_id=self._key)
         return AuditEvent.objects.using(self._using).filter(which)
 
+    @cached_property
+    def _held(self) -> Collection[tuple[str, str]]:
+        return held_objects(self._using).keys()
+
     @property
     def is_held(self) -> bool:
         """Return whether a legal hold forbids to erase anything."""
-        return (self._label, self._key) in held_objects(self._using)
+        return (self._label, self._key) in self._held
 
     def run(self, on_events: Callable[[int], object] = lambda _n: None) -> ErasureReport:
         """Erase, chunk by chunk; each is one transaction with the event that records it.
@@ -158,7 +163,12 @@ class Erasure:
             self._record(done)
 
     def _paths(self, document: Document, known: Iterable[str]) -> list[str]:
-        """Return the paths of the values that are the subject's: an actor's of their events, an object's of its own."""
+        """Return the paths of the values that are the subject's: an actor's of their events, an object's of its own.
+
+        What was done to an object on legal hold stays known, with who did it.
+        """
+        if (document["model"], document["object_id"]) in self._held:
+            return []
         is_object = document["model"] in self._labels and document["object_id"] == self._key
         is_actor = self._is_user and document["actor_id"] == self._key
         wanted = {"context"}
