@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth import login
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -14,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
+from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, record
 
@@ -55,6 +57,21 @@ def leave(request: HttpRequest) -> HttpResponse:
     request.user.delete()  # type: ignore[union-attr]
     record("account_closed")
     return HttpResponse("ok")
+
+
+def logging_in(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    """Log a user in as soon as somebody asks for one (a middleware)."""
+
+    def answer(request: Any) -> Any:
+        def load() -> User:
+            user = User.objects.get(username="ann")
+            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+            return user
+
+        request.user = SimpleLazyObject(load)
+        return get_response(request)
+
+    return answer
 
 
 async def rename_awaited(request: Any) -> HttpResponse:
@@ -113,6 +130,19 @@ def test_a_session_of_an_old_secret_key_goes_on(audit: Audit, settings: Any, vie
         assert client.get("/greet/").content == b"hello ann"
     assert {event.actor_repr for event in events(event_type="request")} == {"ann"}
     assert Session.objects.count() == 1
+
+
+def test_a_project_whose_lazy_user_logs_in(audit: Audit, settings: Any) -> None:
+    audit(*RULES)
+    User.objects.create_user("ann")
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_looking_at_the_user.logging_in"]
+    client = Client()
+    with override_settings(ROOT_URLCONF=__name__):
+        response = client.get("/write_and_greet/")
+        assert response.content == b"hello ann"
+        assert "sessionid" in response.cookies
+        assert client.get("/greet/").content == b"hello ann"
+    assert {event.actor_repr for event in events()} == {"ann"}
 
 
 def test_a_session_is_loaded_once(audit: Audit, django_assert_max_num_queries: Any) -> None:

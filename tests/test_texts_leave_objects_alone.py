@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import models
 from django.db.models import Prefetch, Value, prefetch_related_objects
 from django.db.models.functions import Upper
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, cached_property
 
 from django_signal_audit import audit_context, record
 from django_signal_audit.models import AuditEvent
@@ -117,18 +118,22 @@ def test_objects_that_go_by_a_cascade(audit: Audit, django_assert_max_num_querie
 
 @pytest.mark.usefixtures("other_methods")
 def test_prefetched_objects_and_remembered_properties(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def describe(person: Person) -> str:
+    def describe(person: Any) -> str:
         prefetch_related_objects([person], "friends")
-        person.__dict__["remembered"] = "now"
-        return f"{person.name} with {len(person.friends.all())}"
+        person.told = True
+        return f"{person.name} with {person.count} and {person.count_again}"
 
+    for name, kind in (("count", cached_property), ("count_again", functools.cached_property)):
+        remembered: Any = kind(lambda person: len(person.friends.all()))
+        remembered.__set_name__(Person, name)
+        monkeypatch.setattr(Person, name, remembered, raising=False)
     monkeypatch.setattr(Person, "__str__", describe)
     audit()
-    ann = Person.objects.create(name="ann")
-    assert last().object_repr == "ann with 0"
+    ann: Any = Person.objects.create(name="ann")
+    assert last().object_repr == "ann with 0 and 0"
     ann.friends.add(Person.objects.create(name="bob"))
-    assert "remembered" not in vars(ann)
-    assert len(ann.friends.all()) == 1
+    assert (len(ann.friends.all()), ann.count, ann.count_again) == (1, 1, 1)
+    assert ann.told  # whoever sets an attribute by hand means to
 
 
 @pytest.mark.usefixtures("other_methods")
@@ -154,6 +159,20 @@ def test_objects_of_a_prefetch(audit: Audit, monkeypatch: pytest.MonkeyPatch, to
     assert "file" in picture.get_deferred_fields()
     picture.save()
     assert Picture.objects.get().file == "new.png"
+
+
+def test_objects_that_lead_back_to_the_object(audit: Audit) -> None:
+    audit()
+    parent = Category.objects.create(name="food")
+    Category.objects.bulk_create([Category(name=f"{number}", parent=parent) for number in range(30)])
+    rows = Category.objects.prefetch_related(Prefetch("children", to_attr="kids"))
+    parent = rows.get(pk=parent.pk)
+    parent.name = "drink"
+    parent.save()
+    parent.kids[0].save()  # type: ignore[attr-defined]
+    record("seen", parent, data={"kids": parent.kids})  # type: ignore[attr-defined]
+    parent.delete()
+    assert AuditEvent.objects.filter(object_repr="drink", event_type="update").count() == 1
 
 
 @pytest.mark.usefixtures("other_methods")

@@ -114,10 +114,16 @@ class WatchedUser:
         return self._loaded()
 
 
+def _is_djangos(user: Any) -> bool:
+    """Return whether a user is the lazy object of Django's middleware: one of the project's may even log in."""
+    load = user.__dict__.get("_setupfunc") if type(user) is SimpleLazyObject else None
+    return getattr(load, "__module__", "") == "django.contrib.auth.middleware"
+
+
 def watch_user(request: HttpRequest) -> None:
     """Have the user of a request watched, if Django's middleware has put one on it and nobody has asked for it."""
-    user = request.__dict__.get("user")
-    if type(user) is SimpleLazyObject and user.__dict__["_wrapped"] is empty and watched_user(request) is None:
+    user: Any = request.__dict__.get("user")
+    if _is_djangos(user) and user.__dict__["_wrapped"] is empty and watched_user(request) is None:
         watched = WatchedUser(request, user)
         request.user = watched.shown  # type: ignore[assignment]
         if "auser" in request.__dict__:

@@ -307,9 +307,10 @@ def _secret_values(instance: models.Model) -> list[object]:
             known = known._wrapped  # noqa: SLF001  # it was asked for its state, and so is loaded
         for name in masked_fields(known._meta.model):
             found.append(known.__dict__.get(known._meta.get_field(name).attname))
-        for name, value in known.__dict__.items():
-            kind = value.__class__
-            if (may_name_secrets(value) if kind is str else kind in _DOCUMENTS) and not name.startswith("_"):
+        # Of columns alone: what else an object has may be other objects, which lead back to this one.
+        for field in known._meta.concrete_fields:
+            value = known.__dict__.get(field.attname)
+            if may_name_secrets(value) if value.__class__ is str else value.__class__ in _DOCUMENTS:
                 found += secrets_in(value)
     return found
 

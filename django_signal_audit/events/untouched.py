@@ -6,13 +6,14 @@ written meanwhile, and a related object would be the one of then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import django
 from django.db import models
-from django.utils.functional import LazyObject
+from django.utils.functional import LazyObject, cached_property
 
 _RELATED, _PREFETCHED = "fields_cache", "_prefetched_objects_cache"
 
@@ -25,6 +26,14 @@ class _Before(NamedTuple):
     related: dict[str, Any]
     prefetched: dict[str, Any]
     fetch_mode: Any
+
+
+def _is_loaded(instance: models.Model, name: str) -> bool:
+    """Return whether an attribute is one that asking for it sets; another thread may have set others meanwhile."""
+    kind = getattr(type(instance), name, None)
+    if name == _PREFETCHED or isinstance(kind, (cached_property, functools.cached_property)):
+        return True
+    return any(field.attname == name for field in instance._meta.concrete_fields)
 
 
 def _models_in(values: Iterable[Any]) -> Iterator[models.Model]:
@@ -71,7 +80,8 @@ class Untouched:
         for before in self._before:
             own, state = before.instance.__dict__, before.instance._state.__dict__
             for name in own.keys() - before.names:
-                del own[name]
+                if _is_loaded(before.instance, name):
+                    del own[name]
             for key, holder, held in ((_RELATED, state, before.related), (_PREFETCHED, own, before.prefetched)):
                 if key in holder and holder[key] != held:
                     holder[key] = held
