@@ -154,7 +154,7 @@ def _chosen(field: forms.Field, value: Any) -> Collection[Any]:
     return value if isinstance(value, (list, tuple, set)) else [value]
 
 
-_BETWEEN = re.compile(r"\s*[,;|\s]\s*")
+_BETWEEN = re.compile(r"[,;|\s]+")
 
 
 def _is_cleaned(field: forms.Field, value: Any) -> bool:
