@@ -218,7 +218,7 @@ def decode(field: models.Field[object, object] | None, value: JSONValue) -> Any:
     return _decode_range(plain, decoded) if isinstance(decoded, str) and hasattr(plain, "range_type") else decoded
 
 
-_RANGE = re.compile(r"([\[(])(.*), ?(.*)([\])])", re.DOTALL)
+_RANGE = re.compile(r"([\[(])([^,]*),([^,]*)([\])])")
 
 
 def _decode_range(field: Any, text: str) -> Any:
@@ -226,7 +226,7 @@ def _decode_range(field: Any, text: str) -> Any:
     found = _RANGE.fullmatch(text)
     if found is None:
         return field.range_type(empty=True) if text == "empty" else text
-    begin, *ends, end = found.groups()
+    begin, *ends, end = (part.strip() for part in found.groups())
     try:
         lower, upper = (None if part in ("", "None") else field.base_field.to_python(part) for part in ends)
         return field.range_type(lower, upper, begin + end)
