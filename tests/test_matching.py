@@ -55,6 +55,7 @@ def broken_query(change: Change) -> bool:
 def broken_block(change: Change) -> bool:
     with transaction.atomic(savepoint=False):
         raise LookupError("in a block")
+    return bool(change)
 
 
 def swallowed_query(change: Change) -> bool:
