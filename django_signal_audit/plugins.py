@@ -120,7 +120,8 @@ def _never_answers(found: object) -> bool:
         if step.opname == "RETURN_CONST":  # of Python 3.12 and 3.13
             ends.append(step.argval is None)
         elif step.opname == "RETURN_VALUE":
-            ends.append(before is not None and before.opname == "LOAD_CONST" and before.argval is None)
+            is_none = before is not None and before.opname == "LOAD_CONST" and before.argval is None
+            ends.append(is_none and not step.is_jump_target)  # else another value may come from elsewhere
         before = step
     return bool(ends) and all(ends)
 

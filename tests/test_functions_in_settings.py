@@ -61,6 +61,11 @@ def two(_first: object, _second: object) -> object:
     return _second
 
 
+def sometimes(first: object, second: object = None) -> object:
+    """Answer, or not."""
+    return first if second is None else None
+
+
 def silent(_first: object) -> None:
     """Take one argument and forget to answer."""
     if _first:
@@ -180,7 +185,7 @@ def test_a_function_that_gives_no_answer(settings: Any, place: str, name: str, m
 
 @pytest.mark.parametrize("place", WHERE)
 @pytest.mark.parametrize(
-    "name", ["any_number", "object_that_is_called", "bound", "decorated", "decorated_with_three", "in_c"]
+    "name", ["sometimes", "any_number", "object_that_is_called", "bound", "decorated", "decorated_with_three", "in_c"]
 )
 def test_a_function_that_can_be_called_is_no_problem(settings: Any, place: str, name: str) -> None:
     assert reported(settings, settings_of(place, f"{HERE}.{name}")) == []
