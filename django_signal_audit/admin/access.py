@@ -133,7 +133,7 @@ class ModelAccess:
         return found or self._inherited(model)
 
     def _of_other_sites(self, model: type[models.Model]) -> list[Policy]:
-        """Return who decides on another site.
+        """Return who decides on another site, which grants nothing here that the user has no permission for.
 
         One that the URLs lead to comes first, and one that lets the user in. A view of a project may have URLs without
         any site, and shows no more for it.
@@ -146,7 +146,7 @@ class ModelAccess:
             lets_in = ask(lambda: site.has_permission(self.request), otherwise=False)
             return not is_included(site), not lets_in, site.name
 
-        return min(found, key=order)[1] if found else []
+        return [ChildPolicy(self.user, model, one) for one in min(found, key=order)[1]] if found else []
 
     def _by_permission(self, model: type[models.Model]) -> Policy:
         permission = PermissionPolicy(self.user, model, has_hook=get_visibility() is not None)
