@@ -668,3 +668,13 @@ class TestUpdatesThatWait:
             str(pk) for pk in Product.objects.values_list("pk", flat=True)
         }
         assert len(events()) == count
+
+
+@pytest.mark.skipif(not SAVES_ARE_ONE_STATEMENT, reason="only the engine for PostgreSQL prepares statements")
+def test_the_log_of_queries_has_the_text_of_prepared_statements(audit: Audit) -> None:
+    audit({"name": "tags", "model": "app.Tag"})
+    Tag.objects.create(name="x")
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(4):
+            Tag.objects.create(name="x")
+    assert [query for query in queries if "app_tag" not in query["sql"]] == []

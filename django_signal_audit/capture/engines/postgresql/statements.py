@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError, ProgrammingError, connections, models
+from django.db.backends.base.operations import BaseDatabaseOperations
 
 from django_signal_audit.events.insert import EventRow, prepared_row
 from django_signal_audit.models import AuditEvent
@@ -141,8 +142,17 @@ class Composed(NamedTuple):
                 # A plan that was made for a small table has to end some day.
                 sql = f"{sql} /* {int(monotonic() // _PLAN_SECONDS)} */"
             cursor.execute(sql, self.params)
+            if is_prepared and connection.queries_logged:
+                _tell_log(connection, cursor, sql, self.params)
             row: tuple[Any, ...] = cursor.fetchone()
             return row
+
+
+def _tell_log(connection: Any, cursor: object, sql: str, params: Sequence[Any]) -> None:
+    """Give Django's log of queries the text of a prepared statement, which it lacks before Django 6.1."""
+    entry = connection.queries_log[-1] if connection.queries_log else {}
+    if entry.get("sql", "") is None:
+        entry["sql"] = BaseDatabaseOperations.last_executed_query(connection.ops, cursor, sql, params)
 
 
 _DJANGOS_CURSORS = "django.db.backends.postgresql.base"
