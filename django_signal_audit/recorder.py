@@ -311,7 +311,7 @@ def fail(what: str, error: Exception) -> NoReturn:
         raise error
     msg = (
         f"{what} could not be recorded, so it does not happen: {type(error).__name__}: {safe_str(error)}. "
-        'Mend the cause, or set SIGNAL_AUDIT["ON_ERROR"] = "log" to let changes pass unrecorded.'
+        'Fix the cause, or set SIGNAL_AUDIT["ON_ERROR"] = "log" to let changes pass unrecorded.'
     )
     raise EventNotWritten(msg) from error
 

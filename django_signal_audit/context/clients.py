@@ -112,7 +112,7 @@ _SUCH_LINKS = {
 _ENTRANCES = {
     "accept", "fa", "join", "login", "logon", "mfa", "onetime", "otp", "register", "registration", "signin", "signup",
 }  # fmt: skip
-# Whoever has the address gets what is there, if there is a secret in it.
+# An address with a secret in it gives access to anybody who has it.
 _OPEN_LINKS = {
     "approval", "approve", "auth", "calendar", "callback", "checkout", "download", "feed", "hook", "ical", "ics", "key",
     "oauth", "passwordless", "share", "shared", "webhook",

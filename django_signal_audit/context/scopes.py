@@ -291,7 +291,7 @@ def resume(scope: object) -> None:
 
 
 def _put_suspensions(suspensions: tuple[tuple[object, frozenset[Model]], ...]) -> None:
-    _put(suspensions=suspensions, suspended=frozenset().union(*(models for _scope, models in suspensions)))
+    _put(suspensions=suspensions, suspended=frozenset().union(*(suspended for _scope, suspended in suspensions)))
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def get_signer() -> Signer | None:
     except Exception as error:
         # The function that returns the key is the project's, and asks who knows whom.
         msg = f"{path} can't be used: {type(error).__name__}: {safe_str(error)}"
-        raise InvalidSettings(msg, f"Mend the function {key}: it is called without arguments.") from error
+        raise InvalidSettings(msg, f"Fix the function {key}: it is called without arguments.") from error
     return found
 
 
@@ -195,4 +195,4 @@ def _anchor_problems() -> Iterator[Problem]:
             yield Problem("E068", f'{PATH}["ANCHORS"]["{alias}"]', error.message, error.hint)
         except Exception as error:  # noqa: BLE001  # anchors are plug-ins, and the others are to be checked
             message = f"cannot be checked: {type(error).__name__}: {safe_str(error)}."
-            yield Problem("E068", f'{PATH}["ANCHORS"]["{alias}"]', message, "Mend the anchor's method problems().")
+            yield Problem("E068", f'{PATH}["ANCHORS"]["{alias}"]', message, "Fix the anchor's method problems().")

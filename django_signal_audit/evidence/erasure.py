@@ -107,7 +107,7 @@ class Erasure:
         is_evidence = not self._is_dry and is_sealed(
             self._using
         )  # what is not sealed has no commitment that could stay
-        # The events that record the erasure are no part of it: whoever erases their own data is the actor of these.
+        # The events that record the erasure are no part of it: a person who erases their own data is their actor.
         newest = self.events().order_by("-id").values_list("id", flat=True).first()
         last = None
         while newest is not None and (rows := self._page(last, newest)):

@@ -140,7 +140,7 @@ class Interpretation:
         return by_key if self._finds(by_key) else conditions.by_beginning(self.events, "object_repr", value)
 
     def _finds(self, condition: Condition) -> bool:
-        """Return whether the user may see an event of those. How a value is read must not tell of any others."""
+        """Return whether the user may see an event of those. How a value is read must not reveal any others."""
         return bool(self._search([condition]).find(Cursor(), 1).events)
 
     def _by_key(self, value: str) -> Condition:

@@ -19,7 +19,7 @@ UID = "django_signal_audit.delivery"
 def record_failing(state: ChannelState, using: str, **_: object) -> None:
     """Record that a channel is suspended (receiver of channel_failing)."""
     until = state.until.isoformat() if state.until else None
-    # Whoever views events reads it; the whole error quotes a message.
+    # Everybody who may view events reads it, and the whole error quotes a message.
     data = {"channel": state.channel, "failures": state.failures, "until": until, "error": state.error_kind}
     _record("channel_failing", data, Level.WARNING, using)
 
