@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.processes.proxy import free_port
 
-PROGRAMS = ("initdb", "pg_ctl")
+PROGRAMS = ("createdb", "initdb", "pg_ctl")
 # PostgreSQL refuses to run as root.
 _ACCOUNT = "postgres"
 
@@ -56,12 +56,8 @@ def own_server() -> Iterator[dict[str, Any]]:
 
 def with_databases(entry: dict[str, str]) -> dict[str, Any]:
     """Return DATABASES on a server, whose databases are made."""
-    import psycopg
-
-    url = f"host={entry['HOST']} port={entry['PORT']} user={entry['USER']} dbname=postgres"
-    with psycopg.connect(url, autocommit=True) as connection:
-        for alias in ("default", "other"):
-            connection.execute(f"CREATE DATABASE audit_{alias}")
+    for alias in ("default", "other"):
+        run(["createdb", "-h", entry["HOST"], "-p", entry["PORT"], "-U", entry["USER"], f"audit_{alias}"], None)
     engine = "django.db.backends.postgresql"
     return {alias: {"ENGINE": engine, "NAME": f"audit_{alias}", **entry} for alias in ("default", "other")}
 
