@@ -16,9 +16,9 @@ from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
 
-from .app.models import Category, Country, Document, Line, Room
-from .columns.models import Attached, Coded, Color, Dated, Hourly, Numbered, Painting, Timed, Weighed
-from .conftest import Audit, events
+from .app.models import Category, Country, Document, Line, Room, Tag
+from .columns.models import Attached, Coded, Color, Dated, Gallery, Hourly, Numbered, Painting, Timed, Weighed
+from .conftest import Audit, events, last
 
 pytestmark = pytest.mark.django_db
 
@@ -93,6 +93,38 @@ class TestKeysThatAreStoredOtherwise:
             ("create", other_name),
             ("update", other_name),
         ]
+
+
+def test_members_whose_keys_have_no_order(audit: Audit) -> None:
+    audit({"name": "all", "model": "columns.*"})
+    red, green = (Painting.objects.create(color=color) for color in Color)
+    gallery, other = Gallery.objects.create(), Gallery.objects.create()
+    gallery.paintings.add(green, red)
+    assert last().changes == {"paintings": {"added": [2, 1], "removed": []}}  # by their names
+    assert AuditEvent.objects.state_of(Gallery, gallery.pk) == {"paintings": [1, 2]}
+    other.paintings.set([red, green])
+    red.galleries.clear()
+    other.paintings.add(red)
+    assert not list(Replay(get_registry().plans.values(), "default").differences())
+    gallery.delete()
+    other.delete()
+    assert [event.changes["paintings"] for event in events(event_type="delete")] == [
+        {"added": [], "removed": [2]},
+        {"added": [], "removed": [2, 1]},
+    ]
+
+
+def test_owners_whose_keys_have_no_order(audit: Audit) -> None:
+    audit({"name": "all", "model": "columns.*"})
+    paintings = [Painting.objects.create(color=color) for color in Color]
+    tag = Tag.objects.create(name="a")
+    tag.paintings.set(paintings)
+    key = tag.pk
+    tag.delete()
+    assert [(event.object_id, event.changes) for event in events(event_type="m2m")] == [
+        *((owner, {"tags": {"added": [key], "removed": []}}) for owner in "21"),
+        *((owner, {"tags": {"added": [], "removed": [key]}}) for owner in "21"),
+    ]
 
 
 def test_a_key_that_no_row_can_have(audit: Audit) -> None:

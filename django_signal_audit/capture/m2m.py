@@ -207,7 +207,7 @@ def _changes(
     instance: models.Model | None,
 ) -> list[Change]:
     target = watched.owner_link.target_field
-    keys = sorted({owner for owner, _ in added | removed})
+    keys = sorted_keys({owner for owner, _ in added | removed})
     found = owners_of(watched.plans, target, keys, using)
     owners = {key: found[key] for key in keys if key in found and not is_suspended(found[key].plan.model)}
     instances = _instances(owners.values(), instance, using)

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import models
 
 from django_signal_audit.enums import EventType
+from django_signal_audit.models.state import member_order
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry
 
@@ -81,7 +82,7 @@ def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: obj
 
 def sorted_keys(keys: Iterable[object]) -> tuple[Any, ...]:
     """Return the keys as a sorted tuple."""
-    return tuple(sorted(keys))
+    return tuple(sorted(keys, key=member_order))
 
 
 def watched_m2m_fields(registry: Registry) -> list[WatchedM2M]:

@@ -162,8 +162,11 @@ def _keys(value: object) -> list[Any]:
 
 
 def member_order(key: object) -> tuple[str, Any]:
-    """Return what the keys of an m2m field's members are sorted by; their type may have changed with time."""
-    return type(key).__name__, key
+    """Return what the keys of an m2m field's members are sorted by.
+
+    Their type may have changed with time, and members of an enum have no order.
+    """
+    return type(key).__name__, repr(key) if type(key).__lt__ is object.__lt__ else key
 
 
 def typed(model: type[models.Model], values: Recorded) -> dict[str, Any]:

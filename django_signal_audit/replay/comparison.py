@@ -263,7 +263,7 @@ class RowReader:
             for start in range(0, len(owners), CHUNK):
                 for owner, member in self._pairs(watched, owners[start : start + CHUNK], lock=lock):
                     by_owner.setdefault(owner, []).append(member)
-            found[watched.field.name] = [sorted(by_owner.get(owner, ())) for owner in owners]
+            found[watched.field.name] = [sorted(by_owner.get(owner, ()), key=member_order) for owner in owners]
         fields = self.plan.all_members
         return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
 

@@ -327,9 +327,19 @@ class Coded(models.Model):
 class Painting(models.Model):
     color = ColorField(primary_key=True)
     name = models.CharField(max_length=50, blank=True)
+    tags = models.ManyToManyField("app.Tag", related_name="paintings")
 
     def __str__(self) -> str:
         return f"painting {self.name}"
+
+
+class Gallery(models.Model):
+    """Its members have keys without an order."""
+
+    paintings = models.ManyToManyField(Painting, related_name="galleries")
+
+    def __str__(self) -> str:
+        return "gallery"
 
 
 class TouchingQuerySet(models.QuerySet):
