@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,6 +221,30 @@ def test_requests_whose_user_raises(anna: User) -> None:
         assert last().actor_id == str(anna.pk)
     user_login_failed.send("tests", credentials={"username": "x"}, request=request)
     assert last().event_type == "login_failed"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"request": None},
+        {"request": object()},
+        {"request": {"type": "http"}, "credentials": None},
+        {"request": SimpleNamespace(META={}), "credentials": "anna"},
+    ],
+)
+def test_signals_that_other_packages_send(anna: User, sent: dict[str, Any]) -> None:
+    user_logged_in.send(User, user=anna, **sent)
+    user_logged_out.send(User, user=anna, **sent)
+    user_login_failed.send("tests", **sent)
+    assert [(event.event_type, event.object_id) for event in events()] == [
+        ("login", str(anna.pk)),
+        ("logout", str(anna.pk)),
+        ("login_failed", ""),
+    ]
+    for signal in (user_logged_in, user_logged_out):
+        signal.send(User, **sent)
+        assert last().object_id == ""
 
 
 def test_translated_texts_act(anna: User) -> None:

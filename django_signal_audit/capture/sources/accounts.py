@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -25,19 +25,23 @@ from .base import CaptureSource, register_source
 UID = "django_signal_audit.accounts"
 
 
-def record_login(request: object, user: object, **_: object) -> None:
+# Other packages send these signals as well, and not always with all that Django sends.
+
+
+def record_login(request: object = None, user: object = None, **_: object) -> None:
     """Record that somebody logged in (receiver of user_logged_in)."""
     _record(EventType.LOGIN, request, user, {})
 
 
-def record_logout(request: object, user: object, **_: object) -> None:
+def record_logout(request: object = None, user: object = None, **_: object) -> None:
     """Record that somebody logged out (receiver of user_logged_out); the user is None for an anonymous session."""
     _record(EventType.LOGOUT, request, user, {})
 
 
-def record_login_failed(credentials: dict[str, object], request: object = None, **_: object) -> None:
+def record_login_failed(credentials: object = None, request: object = None, **_: object) -> None:
     """Record a failed login with the name that was tried (receiver of user_login_failed)."""
-    shown = {name: value if _says_who(name) else HIDDEN for name, value in credentials.items()}
+    given = credentials if isinstance(credentials, Mapping) else {}
+    shown = {str(name): value if _says_who(str(name)) else HIDDEN for name, value in given.items()}
     _record(EventType.LOGIN_FAILED, request, None, {"credentials": shown})
 
 
@@ -69,11 +73,16 @@ def _record(event_type: EventType, request: Any, user: Any, data: dict[str, obje
         data=data,
     )
     # Without our middleware the signal still knows the request.
-    if request is not None and current_context().request is None:
+    if _is_request(request) and current_context().request is None:
         with context_scope(request=request):
             record_changes([change], using)
     else:
         record_changes([change], using)
+
+
+def _is_request(value: object) -> bool:
+    """Return whether a value has what events tell of a request, as REST framework's has besides Django's own."""
+    return all(hasattr(value, name) for name in ("META", "headers", "method", "path", "path_info"))
 
 
 _RECEIVERS: dict[EventType, tuple[Signal, Callable[..., None]]] = {
