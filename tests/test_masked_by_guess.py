@@ -34,6 +34,7 @@ auth_header sess_id consumer_key APP_KEY recovery_key mnemonic lösenord heslo h
 webhook_url slack_webhook incomingWebhook discordWebhookUrl jeton hasło HASŁO jelszó adgangskode kodeord şifre lozinka
 geslo parolă parola palavra_passe palavraPasse slaptažodis salasõna lykilorð mdp segreto secreto geheimnis geheimzahl
 clé_api mật_khẩu пароль токен_доступа секрет 密码 用户密码 口令 パスワード 暗証番号 비밀번호 סיסמה كلمة_المرور
+PaSsWoRd pAssword PASSword PASSwords ToKen aPiKey sEcReT oTp tokEn2
 रहस्य_पासवर्ड sas_token reset_link inviteUrl activation_link hashed_pw psw pswd
 """
 HARMLESS_NAMES = """

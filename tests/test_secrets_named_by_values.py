@@ -84,6 +84,8 @@ DOCUMENTS: dict[str, Any] = {
     "a connection string of libpq": {"text": f"host=db user=ann password={SECRET}"},
     "cookies": {"text": f"theme=dark; sessionid={SECRET}"},
     "a command": {"text": f"creatething --password {SECRET} --verbose"},
+    "a header within a command": {"text": f"run: curl -H 'Authorization: Bearer {SECRET}' example.com"},
+    "a header of its own within a command": {"text": f'curl --header "X-Api-Key: {SECRET}" example.com'},
     "what stands after Authorization": {"text": f"Bearer {SECRET}"},
     "a login in an address": {"link": f"https://ann:{SECRET}@example.com/"},
     "an argument of an address": {"link": f"https://example.com/?user=ann&token={SECRET}#top"},
@@ -183,6 +185,7 @@ COLUMNS = {
     "a header": f"Authorization: Bearer {SECRET}",
     "headers": f"Accept: */*\nX-Auth-Token: {SECRET}",
     "an assignment": f"API_KEY={SECRET}",
+    "a header within a text": f"tried curl -H 'Authorization: Bearer {SECRET}' in vain",
     "an address": f"https://ann:{SECRET}@example.com/",
     "an address with a token": f"https://example.com/?token={SECRET}",
     "JSONP": f'cb({{"password": "{SECRET}"}})',
@@ -224,6 +227,8 @@ def test_a_reason_in_a_form_that_has_a_secret(audit: Audit, document: Any) -> No
         ),
         (f"Authorization: Bearer {SECRET}", "Authorization: ********"),
         (f"user=ann&password={SECRET}", "user=ann&password=********"),
+        (f"tried curl -H 'Authorization: Bearer {SECRET}' x", "tried curl -H 'Authorization: ********' x"),
+        (f'curl --header="X-Api-Key: {SECRET}" x', 'curl --header="X-Api-Key: ********" x'),
         ("the password was forgotten: reset", "the password was forgotten: reset"),
         ("ticket 7, a = b", "ticket 7, a = b"),
         ("use --password to log in", "use --password to log in"),
@@ -239,7 +244,7 @@ def test_a_reason_keeps_what_is_no_secret(audit: Audit, reason: str, shown: str)
 ORDINARY = [
     "Session: Keynote", "at 10:30: tea", "a = b", "1 + 1 = 2", "see https://example.com/?token=1 for more", "x=1&y=2",
     "https://example.com/?page=2", "https://docs.example.com/#session", "Note: the password is secret", "<p>Token</p>",
-    "if password == other: pass",
+    "if password == other: pass", "the authorization: token needed", "curl -H 'Accept: text/html' x",
 ]  # fmt: skip
 
 

@@ -250,9 +250,16 @@ def _is_secret(name: str) -> bool:
     if name in _refused():
         return False
     words = words_of(name)
+    if _is_in_any_case(words):
+        return True
     if not _is_default():
         return contains(words, _secret_words())
     return (contains(words, _secret_words()) or _resembles(words)) and not _is_about(words)
+
+
+def _is_in_any_case(words: Words) -> bool:
+    """Return whether a name is a secret word in letters of any case: ``PaSsWoRd`` looks like four words."""
+    return len(words) > 1 and contains(("".join(words).rstrip("0123456789"),), _secret_words())
 
 
 def _resembles(words: Words) -> bool:

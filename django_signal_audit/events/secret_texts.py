@@ -125,6 +125,13 @@ _LINE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _FLAG = re.compile(r"(?<!\S)--([A-Za-z][\w-]*+)\s++(?!-)(\S++)")
+# "curl -H 'Authorization: Bearer …'", wherever it stands in a text.
+_HEADER = re.compile(
+    r"(?<![\w-])(?:proxy-)?authorization[ \t]*+:[ \t]*+(?:basic|bearer|digest|negotiate|token)[ \t]++"
+    r"(?=[^\s\"',;]*\d)([^\s\"',;]{8,}+)",
+    re.IGNORECASE,
+)
+_HEADER_OPTION = re.compile(r"""(?<!\S)(?:-H|--header)[ =]?["']?([\w-]{1,100}+):[ \t]*+([^\n"']++)""")
 _CREDENTIALS = re.compile(r"(?:bearer|basic)\s+(?=\S*\d)[\w.~+/=-]{8,}\s*", re.IGNORECASE)
 _ELEMENT = re.compile(r"<([\w.:-]{1,100})(?:\s[^<>]*+)?>(?:<!\[CDATA\[)?+([^<]++)</\1")
 _ATTRIBUTE = re.compile(r"""\s([\w.:-]{1,100}+)=["']([^"'<]++)""")
@@ -155,6 +162,9 @@ def secrets_named_in(text: str, is_secret: IsSecret, *, is_column: bool = False)
         yield from _in_lines(text, is_secret)
     if has_sign and _ASSIGNMENT.match(text):
         yield from (found[2] for found in _ASSIGNED.finditer(text) if _is_open(found, is_secret))
+    if has_colon:
+        yield from (found[1] for found in _HEADER.finditer(text) if not found[1].startswith(HIDDEN))
+        yield from (found[2].rstrip() for found in _HEADER_OPTION.finditer(text) if _is_open(found, is_secret))
     if (has_colon or has_sign) and not (is_column and len(text.split(None, 1)) > 1):
         yield from _in_urls(text, is_secret)
     if not is_column:
