@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from django.apps import apps
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection, models
 from django.db.models import F
+
+from django_signal_audit.capture.connection import reconnect
+from django_signal_audit.rules.registry import get_registry
 
 from .columns.models import Unmanaged
 from .conftest import Audit, last, trail
@@ -141,6 +148,53 @@ class TestEveryKind:
         Unmanaged.objects.update_or_create(number=3, defaults={"name": "d"})
         assert last().changes == {"name": ["c", "d"]}
         call_command("audit_replay", "--check", verbosity=0)
+
+
+@pytest.fixture
+def searched(audit: Audit) -> Iterator[Any]:
+    """Add a model to the project whose table is a full-text index, known by its number of the row."""
+
+    class Searched(models.Model):
+        number = models.BigAutoField(primary_key=True, db_column="rowid")
+        text = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "app"
+            managed = False
+            db_table = "app_searched"
+
+    try:
+        run_sql(["CREATE VIRTUAL TABLE app_searched USING fts5(text)"])
+    except OperationalError:  # pragma: no cover
+        pytest.skip("this SQLite has no full-text index")
+    audit({"name": "all", "model": "app.Searched"})
+    yield Searched
+    run_sql(["DROP TABLE app_searched"])
+    del apps.all_models["app"]["searched"]
+    apps.clear_cache()
+    get_registry.cache_clear()
+    reconnect()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has virtual tables")
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+def test_a_virtual_table_has_no_returning(audit: Audit, searched: Any, engine: str) -> None:
+    audit({"name": "all", "model": "app.Searched"}, ENGINE=engine)
+    row = searched.objects.create(number=1, text="a")  # Django itself does not get the number of a new row
+    row.text = "b"
+    row.save()
+    searched.objects.filter(text="b").update(text="c")
+    row.text = "d"
+    searched.objects.bulk_update([row], ["text"])
+    searched.objects.bulk_create([searched(number=2, text="x"), searched(number=3, text="y")])
+    row.delete()
+    searched.objects.filter(text="x").delete()
+    searched.objects.all()._raw_delete("default")
+    assert [change["text"] for _, change in trail()] == [
+        *([None, "a"], ["a", "b"], ["b", "c"], ["c", "d"], [None, "x"], [None, "y"]),
+        *(["d", None], ["x", None], ["y", None]),
+    ]
+    call_command("audit_replay", "--check", verbosity=0)
 
 
 @pytest.mark.parametrize("table", KINDS[:2] if is_postgresql else [], indirect=True)

@@ -24,7 +24,7 @@ from django.db.models.sql.where import AND
 
 from django_signal_audit.capture.hooks import patch_once
 from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
-from django_signal_audit.capture.tables import is_formatted, is_lockable, stored_converters
+from django_signal_audit.capture.tables import is_formatted, is_lockable, stored_converters, table_of
 from django_signal_audit.capture.unreadable import ERRORS, rest_of
 
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -161,7 +161,7 @@ class DeleteStatement(_Statement):
     def can_return(self) -> bool:
         """Return whether the statement itself gives the rows it deletes: exactly those, under no other locks."""
         connection = self.compiler.connection
-        if is_formatted(self.model):
+        if is_formatted(self.model) or not table_of(self.model, self.using).can_return:
             return False
         # Hours beyond a day and years beyond 9999 can't be read, and these drivers read at once.
         is_psycopg2 = connection.Database.__name__ == "psycopg2"
@@ -214,6 +214,7 @@ class UpdateStatement(_Statement):
         """Have the statement return columns of the rows that it leaves, if Django wants no more than their number."""
         connection = self.compiler.connection
         can_return = connection.vendor != "mysql" and connection.features.can_return_rows_from_bulk_insert
+        can_return = can_return and table_of(self.model, self.using).can_return
         if can_return and self._args and self._args[0] == ROW_COUNT and not is_formatted(self.model):
             self._columns = fields
 

@@ -35,6 +35,8 @@ class Table(NamedTuple):
     has_system_columns: bool = False
     # May every row be read that is written? Without that right, and with row-level security, RETURNING is refused.
     is_readable: bool = True
+    # Can its UPDATE and DELETE have a RETURNING? Those of SQLite's virtual tables cannot.
+    can_return: bool = True
 
 
 _tables: dict[tuple[str, str, str], Table] = {}
@@ -173,7 +175,8 @@ _QUESTIONS = {
                    AND NOT EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = c.oid),
                c.relkind::text IN ('r', 'p', 'f') OR (pg_relation_is_updatable(c.oid, false) & 24) <> 0,
                c.relkind::text = 'r',
-               NOT c.relrowsecurity AND has_table_privilege(c.oid, 'SELECT')
+               NOT c.relrowsecurity AND has_table_privilege(c.oid, 'SELECT'),
+               true
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE c.oid = to_regclass(%s)
     """,
@@ -186,18 +189,20 @@ _QUESTIONS = {
                    SELECT 1 FROM information_schema.columns u
                    WHERE u.table_schema = c.table_schema AND u.table_name = c.table_name
                        AND u.extra LIKE '%%on update%%'),
-               1, 0, 1
+               1, 0, 1, 1
         FROM information_schema.columns c
         JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
         WHERE c.table_schema = DATABASE() AND c.table_name = %s
     """,
     "sqlite": """
         SELECT c.name, c.type,
-               EXISTS (SELECT 1 FROM sqlite_master t WHERE t.type = 'table' AND t.name = asked.name COLLATE NOCASE)
+               made.type = 'table' AND made.sql NOT LIKE 'CREATE VIRTUAL %'
                    AND NOT EXISTS (SELECT 1 FROM sqlite_master g
                                    WHERE g.type = 'trigger' AND g.tbl_name = asked.name COLLATE NOCASE),
-               1, 0, 1
-        FROM (SELECT ? AS name) asked, pragma_table_xinfo(asked.name) c
+               1, 0, 1, made.sql IS NULL OR made.sql NOT LIKE 'CREATE VIRTUAL %'
+        FROM (SELECT ? AS name) asked
+        JOIN pragma_table_xinfo(asked.name) c
+        LEFT JOIN sqlite_master made ON made.type IN ('table', 'view') AND made.name = asked.name COLLATE NOCASE
     """,
 }
 
@@ -220,6 +225,8 @@ def _ask(connection: Any, name: str) -> Table:
     if not rows:
         return Table()
     columns = {str(column).lower(): _text(kind) for column, kind, *_ in rows}
+    if connection.vendor == "sqlite":
+        columns = {**dict.fromkeys(("rowid", "oid", "_rowid_"), "integer"), **columns}  # which every table has
     return Table(columns, *map(bool, rows[0][2:]))
 
 
