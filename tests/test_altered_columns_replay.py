@@ -9,7 +9,7 @@ import pytest
 
 from .small_project import SmallProject
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.django_db]
 
 FIRST = """migrations.CreateModel("Item", [
     ("id", models.BigAutoField(primary_key=True)),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from django.db.models.signals import post_delete, pre_delete
 
 from django_signal_audit.models import AuditEvent
@@ -43,6 +44,20 @@ def test_deferred_fields_are_in_the_delete_event(audit: Audit) -> None:
     Product.objects.create(name="Oil", price=Decimal(3))
     Product.objects.only("pk").get().delete()
     assert last().changes == {"name": ["Oil", None], "price": ["3.00", None]}
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL keeps the keys of JSON by their length")
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+@pytest.mark.parametrize("is_one", [True, False])
+def test_fields_are_in_the_order_of_the_model(audit: Audit, engine: str, is_one: bool) -> None:
+    audit(ENGINE=engine)
+    product = Product.objects.create(name="Oil")
+    product.tags.add(Tag.objects.create(name="t"))
+    Picture.objects.create(product=product, file="a")
+    (product if is_one else Product.objects.all()).delete()
+    fields = [field.name for field in Product._meta.concrete_fields if not field.primary_key]
+    assert list(events(model="app.product", event_type="delete")[0].changes) == [*fields, "tags"]
+    assert list(events(model="app.picture", event_type="delete")[0].changes) == ["product", "file"]
 
 
 def test_querysets_and_cascades_say_so(audit: Audit) -> None:

@@ -158,6 +158,12 @@ class TestFilter:
         for part in parts:
             assert list(EventFilter(**part).find("default")) == [wanted], part
 
+    def test_a_name_that_is_the_key_of_somebody_else_finds_that_one_alone(self):
+        wanted = make_event(actor_id="7", actor_repr="ann")
+        make_event(actor_id="2", actor_repr="7")
+        assert list(EventFilter(actor="7").find("default")) == [wanted]
+        assert list(EventFilter(actor="ann").find("default")) == [wanted]
+
     def test_since_is_included_and_until_is_not(self):
         make_event(recorded_at=NOON)
         assert EventFilter(since=NOON).find("default").count() == 1

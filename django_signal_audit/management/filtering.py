@@ -41,7 +41,7 @@ def add_filter_options(parser: ArgumentParser) -> None:
     parser.add_argument("--until", metavar="TIME", help=f"Only events before this time: {MOMENTS}.")
     parser.add_argument("--model", help="Only events of this model: app_label.Model.")
     parser.add_argument("--event", help="Only events of this type: create, update, … or a custom name.")
-    parser.add_argument("--actor", help="Only events of this actor, by key or by exact name.")
+    parser.add_argument("--actor", help="Only events of this actor, by key, or else by exact name.")
     parser.add_argument("--object", metavar="KEY", help="Only events of objects with this primary key.")
     parser.add_argument("--rule", help="Only events this rule matched.")
     parser.add_argument("--tenant", help="Only events of this tenant.")

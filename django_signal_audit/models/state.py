@@ -166,7 +166,9 @@ def member_order(key: object) -> tuple[str, Any]:
 
     Their type may have changed with time, and members of an enum have no order.
     """
-    return type(key).__name__, repr(key) if type(key).__lt__ is object.__lt__ else key
+    kind = type(key)
+    is_ordered = any("__lt__" in vars(base) for base in kind.__mro__[:-1])
+    return kind.__name__, key if is_ordered else repr(key)
 
 
 def typed(model: type[models.Model], values: Recorded) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from django.db.models import F, Q
+from django.db.models import Exists, F, Q
 
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
@@ -18,8 +18,8 @@ from .functions import HasItem
 class EventFilter:
     """What events have to match; whatever is empty matches all.
 
-    ``actor`` is the actor's key or name. ``since`` is included, ``until`` is not. Texts are compared as the audit log
-    keeps them, so that a NUL in one is no error of the database.
+    ``actor`` is the actor's key, or the name if nobody has it as key. ``since`` is included, ``until`` is not. Texts
+    are compared as the audit log keeps them, so that a NUL in one is no error of the database.
     """
 
     model: str = ""
@@ -41,7 +41,8 @@ class EventFilter:
             found.append(Q(model__in=(label, *former_labels(label))) if former_labels(label) else Q(model=label))
         if self.actor:
             actor = clean_text(self.actor)
-            found.append(Q(actor_id=actor) | Q(actor_repr=actor))
+            is_key = Q(Exists(AuditEvent.objects.filter(actor_id=actor)))
+            found.append(Q(actor_id=actor) | (Q(actor_repr=actor) & ~is_key))
         if self.rule:
             found.append(Q(HasItem(F("rules"), clean_text(self.rule))))
         if self.since is not None:
