@@ -9,6 +9,7 @@ import json
 import quopri
 import sys
 import textwrap
+import unicodedata
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -203,6 +204,11 @@ FORMS = {
     "JSON": json.dumps(SECRET)[1:-1],
     "JSON of JSON": json.dumps(json.dumps(SECRET))[1:-1],
     "JSON in UTF-8": json.dumps(SECRET, ensure_ascii=False)[1:-1],
+    "UTF-8 that was read as Latin-1": SECRET.encode().decode("latin-1"),
+    "UTF-8 that was read as Windows' letters": SECRET.encode().decode("cp1252"),
+    "UTF-8 that was read as ASCII": SECRET.encode().decode("ascii", "replace"),
+    "Latin-1 that was read as UTF-8": SECRET.encode("latin-1").decode("utf-8", "replace"),
+    "decomposed": unicodedata.normalize("NFD", SECRET),
     "HTML": html.escape(SECRET),
     "HTML in numbers": "".join(f"&#{ord(char)};" for char in SECRET),
     "repr": repr(SECRET)[1:-1],

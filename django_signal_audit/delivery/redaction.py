@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -110,6 +111,10 @@ def _character(character: str) -> str:
     }
     if code < 0x100:
         forms.add(rf"{_ESCAPES}x{code:02x}")
+    if code > 0x7F:
+        # As headers are decoded, or what could not be.
+        read = {data.decode(encoding, "replace") for encoding in ("latin-1", "cp1252", "ascii")}
+        forms |= {*map(re.escape, read), "\ufffd", re.escape(unicodedata.normalize("NFD", character))}
     if not character.isalnum():
         forms.add(rf"{_ESCAPES}{re.escape(character)}")
     forms.update(_html_names().get(character, ()))
