@@ -7,13 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, models
 from django.db.models import F
+from django.test.utils import isolate_apps
 
 from django_signal_audit.context.scopes import suspended
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay import Kind, Replay
 from django_signal_audit.replay import replay as replay_module
+from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import (
@@ -286,6 +288,17 @@ class TestLeftOut:
         audit({"name": "all", "model": "app.Tag"})
         monkeypatch.setattr(Tag._meta, "db_table", "nowhere")
         assert left_out() == [("app.tag", "", None)]
+
+    @isolate_apps("tests.app")
+    def test_models_that_have_nothing_but_a_key(self, monkeypatch: Any) -> None:
+        class Bare(models.Model):
+            class Meta:
+                app_label = "app"
+
+        monkeypatch.setattr(Bare._meta, "db_table", Tag._meta.db_table)
+        plan = ModelPlan(Bare, compiled=(), all_fields={}, all_members={}, secret=frozenset())
+        (found,) = Replay([plan], "default").left_out()
+        assert found.reason == "the model has no field besides its primary key"
 
 
 class TestWritersMeanwhile:

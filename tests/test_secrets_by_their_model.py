@@ -49,6 +49,7 @@ SECRET = [
             "MagicLink", "Passkey", "ServiceToken",
         )
     ],
+    *[(name, "key", lambda: text(primary_key=True)) for name in ("DeviceKey", "ClientKey", "ServiceKey")],
     *[(name, "code", models.IntegerField) for name in ("OTP", "LoginCode", "PhoneVerification", "PinCode")],
     ("OTP", "code", models.PositiveSmallIntegerField),
     ("OTP", "code", models.BigIntegerField),

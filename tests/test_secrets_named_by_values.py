@@ -28,6 +28,8 @@ DOCUMENTS: dict[str, Any] = {
     "field of a form": {"type": "password", "value": SECRET},
     "variable": {"env": "DB_PASSWORD", "value": SECRET},
     "change in other words": {"field": "password", "from": SECRET, "to": f"{SECRET}!"},
+    "XML that was converted": {"field": [{"@name": "password", "#text": SECRET}, {"@name": "user", "#text": "ann"}]},
+    "a question": {"id": "password", "answer": SECRET},
     "now and before": {"name": "password", "current": SECRET, "previous": f"{SECRET}!"},
     "patch": [{"op": "replace", "path": "/user/password", "value": SECRET}],
     "pairs": [["theme", "dark"], ["password", SECRET]],

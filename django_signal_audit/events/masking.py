@@ -37,9 +37,11 @@ _NAMES = frozenset({
     "parameter", "path", "property", "setting", "title", "type", "variable",
 })  # fmt: skip
 _VALUES = frozenset({
-    "after", "before", "content", "current", "data", "default", "from", "new", "new_value", "newvalue", "old",
+    "after", "answer", "before", "content", "current", "data", "default", "from", "new", "new_value", "newvalue", "old",
     "old_value", "oldvalue", "previous", "text", "to", "v", "val", "value", "values",
 })  # fmt: skip
+# What converters put before the names of XML's attributes and texts: "@name", "#text".
+_SIGNS = "@#$_"
 # The last words of keys whose list has the names, or the values, of what lies beside each other in two lists.
 _LISTS_OF_NAMES = _NAMES | {"col", "column", "fieldname"}
 _LISTS_OF_VALUES = _VALUES | {"arg", "cell", "datum", "entries", "item", "record", "result", "row", "tuple"}
@@ -53,12 +55,12 @@ def named_values(document: Mapping[str, object], is_secret: IsSecret) -> Collect
     """Return the keys of the values that another value of the object calls secret."""
     if not any(_is_name(item, is_secret) for key, item in document.items() if _has_name(key)):
         return ()
-    return {key for key in document if key.lower() in _VALUES or _last_word(key) == "value"}
+    return {key for key in document if key.lower().lstrip(_SIGNS) in _VALUES or _last_word(key) == "value"}
 
 
 def _has_name(key: str) -> bool:
     """Return whether the value of a key may be the name of what another key has: "key", "field_name"."""
-    return key.lower() in _NAMES or _last_word(key) == "name"
+    return key.lower().lstrip(_SIGNS) in _NAMES or _last_word(key) == "name"
 
 
 def named_places(document: Mapping[str, object], is_secret: IsSecret) -> dict[str, set[int]]:

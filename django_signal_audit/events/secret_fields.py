@@ -37,7 +37,8 @@ _KNOWN_BASES = ("django.", "django_signal_audit.")
 _SECRET_MODELS = runs_of([
     "token", "secret", "credential", "password", "passcode", "otp", "totp", "hotp", "session", "nonce", "invitation",
     "invite", "verification", "activation", "recovery", "authenticator", "passkey", "api_key", "email_confirmation",
-    "phone_confirmation", "registration_code", "pairing_code", "device_code", "share_link",
+    "phone_confirmation", "registration_code", "pairing_code", "device_code", "share_link", "client_key", "device_key",
+    "service_key",
     *(name for name in DEFAULT_MASK_FIELDS if name.endswith(("_code", "_key", "_link"))),
 ])  # fmt: skip
 _SECRET_IN_THEM = {"key", "code", "hash", "digest", "value", "nonce"}

@@ -266,6 +266,8 @@ class Replay:
 def _why_not(plan: ModelPlan, *, is_there: bool) -> str:
     if not is_there:
         return _("the table doesn't exist in this database")
+    if not (plan.all_fields or plan.all_members):
+        return _("the model has no field besides its primary key")
     if not plan.covered:
         return _("no field has all its changes recorded: rules exclude them or have conditions")
     return ""
