@@ -106,6 +106,8 @@ class FakeNotifications:
 
     def receive(self, message: Message) -> None:
         """Take a message in place of its channel."""
+        # Have its text made now: a test may change what that depends on before it looks.
+        str(message.body)
         self._sent.append(message)
 
     @staticmethod

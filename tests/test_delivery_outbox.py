@@ -211,3 +211,15 @@ class TestRivals:
         picks = [query["sql"] for query in queries if "FOR UPDATE" in query["sql"]]
         assert picks
         assert all("FORCE INDEX (dsa_notification_lane)" in sql for sql in picks)
+
+    def test_what_is_noted_is_found_by_its_key_and_not_among_all_that_was_ever_claimed(self):
+        if connection.vendor != "postgresql":
+            pytest.skip("other databases take the primary key by themselves")
+        due(50)
+        for row in outbox.claim("default", limit=50):
+            with CaptureQueriesContext(connection) as queries:
+                assert outbox.finish(row, "sent", sent_at=utc_now())
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {queries[0]['sql']}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert f"{Notification._meta.db_table}_pkey" in plan, plan

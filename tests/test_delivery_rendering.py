@@ -11,9 +11,10 @@ from django_signal_audit.channels import get_channel
 from django_signal_audit.delivery.rendering import render
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
+from django_signal_audit.testing import fake_notifications
 
 from .app.models import Category, Tag
-from .notices import INBOX, audit_settings, make_event, make_notification, receiving
+from .notices import EMAIL, INBOX, audit_settings, calling, make_event, make_notification, receiving
 
 pytestmark = pytest.mark.django_db
 MINUS = "\N{MINUS SIGN}"
@@ -327,3 +328,77 @@ class TestFaults:
         row, other = Notification.objects.get(pk=row.pk), Notification.objects.get(pk=other.pk)
         assert (row.status, row.attempts, other.status) == ("dead", 1, "sent")
         assert row.last_error == 'The subject of rule "watch" cannot be rendered: ZeroDivisionError: in the template'
+
+
+class TestOnDemand:
+    """Our own text is made when a channel reads it."""
+
+    @pytest.fixture
+    def unspeakable(self, monkeypatch):
+        """An event that no text can be made of."""
+        event = make_event()
+
+        def fail(self):
+            raise ZeroDivisionError("in the text")
+
+        monkeypatch.setattr("django_signal_audit.delivery.texts._model_name", fail)
+        return event
+
+    @staticmethod
+    def delivered(monkeypatch, event, send, channel="take", **values):
+        """Deliver a notification by a channel that is this function, and return its row."""
+        monkeypatch.setattr("tests.notices.take", send)
+        row = make_notification(event, channel, **values)
+        deliver()
+        return Notification.objects.get(pk=row.pk)
+
+    def test_a_channel_that_reads_no_text_costs_none(self, rule, monkeypatch, unspeakable):
+        assert self.delivered(monkeypatch, unspeakable, lambda message: None).status == "sent"
+
+    def test_a_text_that_fails_is_a_failure_with_its_reason_and_is_tried_again(self, rule, monkeypatch, unspeakable):
+        row = self.delivered(monkeypatch, unspeakable, lambda message: message.body)
+        assert (row.status, row.attempts) == ("failed", 1)
+        assert row.last_error.startswith("ZeroDivisionError: in the text")
+
+    @pytest.mark.parametrize("channel", ["inbox", "mail"])
+    def test_a_text_that_is_kept_or_becomes_html_fails_before_anything_is_sent(
+        self, rule, monkeypatch, unspeakable, channel, mailoutbox
+    ):
+        rule({"inbox": {"BACKEND": INBOX}, "mail": {"BACKEND": EMAIL}})
+        ann = User.objects.create(username="ann", email="ann@example.com", is_superuser=True)
+        recipient = str(ann.pk) if channel == "inbox" else ann.email
+        row = self.delivered(monkeypatch, unspeakable, print, channel, recipient=recipient)
+        assert (row.status, row.attempts, mailoutbox) == ("failed", 1, [])
+        assert row.last_error.startswith("ZeroDivisionError: in the text")
+
+    def test_it_is_in_the_language_and_zone_of_its_reader_wherever_it_is_read(self, rule, monkeypatch):
+        read = []
+        rule({"here": calling("take", language="de", time_zone="Europe/Vienna")})
+
+        def send(message):
+            with translation.override("fr"), timezone.override("America/New_York"):
+                read.extend([message.subject, message.body])
+                assert translation.get_language() == "fr"
+
+        self.delivered(monkeypatch, make_event(recorded_at=NOON), send, "here")
+        assert read[0] == "Product „Oil“: Price von 10,00 auf 9,00 geändert"
+        assert "13:00 CET" in read[1]
+
+    def test_an_async_function_reads_the_names_of_related_rows(self, rule, monkeypatch):
+        tea, read = Category.objects.create(name="Tea"), []
+
+        async def send(message):
+            read.append(message.body)
+
+        event = make_event(changes={"category": [None, tea.pk]})
+        assert self.delivered(monkeypatch, event, send).status == "sent"
+        assert f"Category: — → Tea ({tea.pk})" in read[0]
+
+    def test_a_message_that_is_kept_for_a_test_has_the_text_of_its_time(self, rule, settings):
+        with fake_notifications() as messages:
+            make_notification(make_event())
+            deliver()
+            settings.LANGUAGE_CODE = "de"
+            settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "SITE_URL": "https://shop.example.com"}
+            (message,) = messages.sent
+        assert "https://" not in message.body

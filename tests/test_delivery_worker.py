@@ -52,6 +52,17 @@ def test_what_is_sent_says_so(messages):
     assert [message.id for message in messages] == [row.message_id]
 
 
+def test_what_is_written_on_a_row_while_its_message_is_sent_stays(monkeypatch):
+    row = make_notification(recipient="ann@example.com")
+
+    def erase(message):
+        Notification.objects.filter(pk=row.pk).update(recipient="erased")
+
+    monkeypatch.setattr(f"{HERE}.take", erase)
+    assert deliver().sent == 1
+    assert Notification.objects.get(pk=row.pk).recipient == "erased"
+
+
 def test_what_cannot_be_given_back_is_nobodys_and_not_sent_with_the_next_batch(monkeypatch, messages):
     """The connection is cut: what was claimed lapses, and is not taken for rows whose events were pruned."""
     event = make_event()

@@ -25,14 +25,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """What a message says.
+
+    ``why`` says why its recipient gets it and ``how_to_stop`` how to get no more; a channel adds them to the body.
+    ``unsubscribe_url`` is where its user, if it goes to one, gets no more of these messages, ``""`` if that can't be.
+    ``content`` is the body in parts, None if the rule has a text of its own.
+    """
+
+    subject: str
+    body: str
+    why: str = ""
+    how_to_stop: str = ""
+    unsubscribe_url: str = ""
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What a channel sends.
 
     ``id`` is the same on every attempt. ``event`` is the event told of, the first one of a digest, whose events are
     all in ``events``. ``attempt`` counts from 1. ``html`` is the text in HTML, for a channel that asks for it.
-    ``why`` says why its recipient gets it and ``how_to_stop`` how to get no more; a channel adds them to the body.
-    ``content`` is the body in parts, None if the rule has a text of its own.
-    ``unsubscribe_url`` is where its user, if it goes to one, gets no more of these messages, ``""`` if that can't be.
+    ``text`` may be made only when one of its attributes is read, which the message has too.
     """
 
     id: str
@@ -41,14 +56,39 @@ class Message:
     rule: str
     channel: str
     recipient: str
-    subject: str
-    body: str
     attempt: int
+    text: Text
     html: str = ""
-    why: str = ""
-    how_to_stop: str = ""
-    unsubscribe_url: str = ""
-    content: Content | None = None
+
+    @property
+    def subject(self) -> str:
+        """Return what it is about, in one line."""
+        return self.text.subject
+
+    @property
+    def body(self) -> str:
+        """Return what it says, as plain text."""
+        return self.text.body
+
+    @property
+    def content(self) -> Content | None:
+        """Return the body in parts, None if the rule has a text of its own."""
+        return self.text.content
+
+    @property
+    def why(self) -> str:
+        """Return why its recipient gets it."""
+        return self.text.why
+
+    @property
+    def how_to_stop(self) -> str:
+        """Return how to get no more of these messages."""
+        return self.text.how_to_stop
+
+    @property
+    def unsubscribe_url(self) -> str:
+        """Return where its user gets no more of these messages, ``""`` if that can't be."""
+        return self.text.unsubscribe_url
 
     @property
     def reason(self) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from django.conf import settings
 from django.db.models import Model
 from django.template import TemplateDoesNotExist
 from django.utils import timezone, translation
+from django.utils.functional import SimpleLazyObject
 
-from django_signal_audit.channels.base import Channel, Message
+from django_signal_audit.channels.base import Channel, Message, Text
 from django_signal_audit.channels.content import Content
 from django_signal_audit.channels.preferences import default_zone
 from django_signal_audit.delivery.links import unsubscribe_address
@@ -61,13 +63,18 @@ def render(
     rule, entry = rule_of(notification), entry_of(notification)
     zone = channel.time_zone(user) if channel else None
     language = channel.language(user) if channel else settings.LANGUAGE_CODE
+
+    def write() -> Text:
+        with translation.override(language), timezone.override(zone or dt.UTC):
+            return _text(notification, subject, body, events, recipient, user, reader)
+
     with translation.override(language), timezone.override(zone or default_zone()):
+        # What may ask the database, or fail by a template, is done now.
         subject, body = (_render(rule, entry, key, events) for key in ("subject", "message"))
-        content = None
-        if not (subject and body):
-            with timezone.override(zone or dt.UTC):
-                subject, content = _defaults(subject, body, events, rule, channel, user)
-        url = unsubscribe_address(notification, user) if user is not None and not rule.locked else ""
+        with timezone.override(zone or dt.UTC):
+            reader = None if subject and body else _reader(events, channel, user)
+        # Our own text is half of the work for a message, and some channels read only the event.
+        is_needed = channel is None or channel.keeps_message or type(channel).html is not Channel.html
         message = Message(
             id=notification.message_id,
             event=events[0],
@@ -75,16 +82,39 @@ def render(
             rule=notification.rule,
             channel=notification.channel,
             recipient=recipient,
-            subject=_line(subject),
-            body=cut(clean_text(body or (content.text if content else ""))),
             attempt=notification.attempts,
-            why=why(notification, rule, recipient, user),
-            how_to_stop=how_to_stop(rule, user, url),
-            unsubscribe_url=url,
-            content=content,
+            text=write() if is_needed else cast("Text", SimpleLazyObject(write)),
         )
         html = _html(channel, message) if channel else ""
         return replace(message, html=html) if html else message
+
+
+def _reader(events: Sequence[AuditEvent], channel: Channel | None, user: Model | None) -> Reader:
+    return reader_of(events, user, checks_permission=channel is None or channel.checks_permission)
+
+
+def _text(
+    notification: Notification,
+    subject: str,
+    body: str,
+    events: Sequence[AuditEvent],
+    recipient: str,
+    user: Model | None,
+    reader: Reader | None,
+) -> Text:
+    """Return what a message says: what the rule's own texts say, and ours where it has none."""
+    rule, content = rule_of(notification), None
+    if reader is not None:
+        subject, content = _defaults(subject, body, events, rule, user, reader)
+    url = unsubscribe_address(notification, user) if user is not None and not rule.locked else ""
+    return Text(
+        subject=_line(subject),
+        body=cut(clean_text(body or (content.text if content else ""))),
+        why=why(notification, rule, recipient, user),
+        how_to_stop=how_to_stop(rule, user, url),
+        unsubscribe_url=url,
+        content=content,
+    )
 
 
 def subject_line(notification: Notification, events: Sequence[AuditEvent], reader: Reader) -> str:
@@ -99,11 +129,9 @@ def subject_line(notification: Notification, events: Sequence[AuditEvent], reade
 
 
 def _defaults(
-    subject: str, body: str, events: Sequence[AuditEvent], rule: Rule, channel: Channel | None, user: Model | None
+    subject: str, body: str, events: Sequence[AuditEvent], rule: Rule, user: Model | None, reader: Reader
 ) -> tuple[str, Content | None]:
     """Return our subject and our body where the rule has none; its own subject, and None for its own body."""
-    checks_permission = channel is None or channel.checks_permission
-    reader = reader_of(events, user, checks_permission=checks_permission)
     if body:
         return subject or subject_of(events, rule.name, reader), None
     has_links = user is None or bool(getattr(user, "is_staff", False))

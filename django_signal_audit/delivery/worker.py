@@ -379,10 +379,13 @@ class Sender:
         if message is None:
             self.report.collected += 1
             return
-        changes: dict[str, Any] = {"sent_at": utc_now(), "last_error": "", "recipient": message.recipient[:MAX_LENGTH]}
-        if channel.keeps_message or channel.is_repeatable:  # those that are noted together change the same columns
+        changes: dict[str, Any] = {"last_error": "", "recipient": message.recipient[:MAX_LENGTH]}
+        if channel.keeps_message or channel.is_repeatable:
             kept = {"subject": message.subject, "body": message.body} if channel.keeps_message else {}
             changes["data"] = {**row.data, **kept}
+        if not channel.is_repeatable:  # those that are noted together change the same columns
+            changes = {name: value for name, value in changes.items() if getattr(row, name) != value}
+        changes["sent_at"] = utc_now()
         if channel.is_repeatable:
             self._first = self._first if self._unnoted else time.monotonic()
             self._unnoted.append((row, changes))
@@ -401,15 +404,15 @@ class Sender:
         rows, changes = zip(*self._unnoted, strict=True)
         self._unnoted = []
         for row, is_held in zip(rows, outbox.finish_all(rows, STATUS.sent, changes), strict=True):
-            self._tell(row, is_held)
+            with delivering(row.generation):
+                self._tell(row, is_held)
 
     def _tell(self, row: Notification, is_held: bool) -> None:
         if not is_held:
             self._lose(row)
             return
         self.report.sent += 1
-        with delivering(row.generation):
-            notification_sent.send_robust(Notification, notification=row)
+        notification_sent.send_robust(Notification, notification=row)
 
     def _skip(self, row: Notification, reason: Unreachable, channel: Channel | None) -> None:
         if not outbox.finish(row, STATUS.skipped, last_error=describe(reason, channel)):

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from tabulate import tabulate
 
 from django_signal_audit.channels import get_channel
-from django_signal_audit.channels.base import Channel, Message
+from django_signal_audit.channels.base import Channel, Message, Text
 from django_signal_audit.delivery import identity, outbox
 from django_signal_audit.delivery.recipients import USER, single_user, user_by_key
 from django_signal_audit.delivery.redaction import describe
@@ -137,6 +137,10 @@ def _recipient(channel: Channel, to: str) -> tuple[Model | None, str]:
 def _message(channel: Channel, user: Model | None, recipient: str) -> Message:
     event = AuditEvent(uid=new_uid(), recorded_at=utc_now(), event_type=TEST, source=Source.MANUAL.value)
     with translation.override(channel.language(user)):
+        text = Text(
+            subject=_("Test message of the channel “%(channel)s”") % {"channel": channel.alias},
+            body=_("This channel works: somebody tried it with audit_deliver --test. Nothing else has happened."),
+        )
         message = Message(
             id=new_message_id(),
             event=event,
@@ -144,9 +148,8 @@ def _message(channel: Channel, user: Model | None, recipient: str) -> Message:
             rule=TEST,
             channel=channel.alias,
             recipient=recipient,
-            subject=_("Test message of the channel “%(channel)s”") % {"channel": channel.alias},
-            body=_("This channel works: somebody tried it with audit_deliver --test. Nothing else has happened."),
             attempt=1,
+            text=text,
         )
         return replace(message, html=channel.html(message))
 

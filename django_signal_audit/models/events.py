@@ -365,9 +365,10 @@ class AuditEvent(models.Model):
         Masked and digested values are Masked and Digest.
         """
         return {
-            name: FieldChange(old=decode(self.field(name), pair[0]), new=decode(self.field(name), pair[1]))
+            name: FieldChange(old=decode(field, pair[0]), new=decode(field, pair[1]))
             for name, pair in self._changes()
             if isinstance(pair, list)
+            for field in (self.field(name),)
         }
 
     @property
