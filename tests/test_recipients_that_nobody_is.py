@@ -155,8 +155,8 @@ def test_users_without_groups_or_superusers(
     monkeypatch.setattr("django_signal_audit.delivery.recipient_checks.get_user_model", lambda: Person)
     ((code, message, hint),) = told(settings, to)
     assert code == "E027"
-    assert message.endswith(f"which needs users with the field {field}, which there are none of.")
-    assert hint == "Name a function that finds the users."
+    assert message.endswith(f'which needs users with the field "{field}", and app.Person has none.')
+    assert hint == "Add PermissionsMixin to the user model, or name a function that finds the users."
 
 
 @pytest.mark.parametrize("to", ["stock", "is_active", "price"])

@@ -54,7 +54,7 @@ from django_signal_audit.rules.patterns import resolve_all
 from django_signal_audit.rules.plans import CompiledRule
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
-from django_signal_audit.rules.visibility import is_left_to_project
+from django_signal_audit.rules.visibility import is_left_to_project, knows_permissions
 
 KEYWORDS = (ACTOR, SUPERUSERS)
 # What people write for them.
@@ -172,7 +172,8 @@ def _unreachable(using: str) -> Iterator[Problem]:
         models = () if _WITHOUT_OBJECT.issuperset(parsed.rule.events) and not parsed.rule.models else _models(parsed)
         for where, spec, channel in _recipients_of(parsed):
             is_user = channel.recipients_are_users and spec != ACTOR and not is_path(spec) and is_key(spec)
-            if is_user or spec == SUPERUSERS or spec.startswith((USER, GROUP)):
+            is_meant = is_user or spec == SUPERUSERS or spec.startswith((USER, GROUP))
+            if is_meant and spec_problem(spec, channel, models) is None:
                 reasons.setdefault((where, spec), []).append(_why_nobody(spec, channel, models, using))
     for (where, spec), found in reasons.items():
         if all(found):
@@ -205,11 +206,16 @@ def _is_djangos_backend(backend: object) -> bool:
     return type(backend).__module__.startswith("django.")
 
 
+def _asks_permission(channel: Channel) -> bool:
+    """Return whether users without a permission are skipped: not where the user model knows no permissions."""
+    return channel.checks_permission and knows_permissions(get_user_model())
+
+
 def permission_problems() -> Iterator[Problem]:
     """Report users that a path leads to, and who are skipped without the permission to view the object."""
     found: dict[str, Problem] = {}
     for where, spec, channel, models in _recipients():
-        if "check_permission" in channel.options or not channel.checks_permission:
+        if "check_permission" in channel.options or not _asks_permission(channel):
             continue
         for model in models:
             if "view" in model._meta.default_permissions and leads_to_users(spec, model):
@@ -400,8 +406,7 @@ def _reasons(
 def _reasons_of_actor(rule: Rule, entry: NotifyEntry, channel: Channel, model: type[Model]) -> Iterator[str]:
     if entry.opt_in and not rule.locked:
         yield _("An actor who has not opted in is skipped.")
-    knows_permissions = hasattr(get_user_model(), "has_perm")
-    if channel.checks_permission and knows_permissions and "view" in model._meta.default_permissions:
+    if _asks_permission(channel) and "view" in model._meta.default_permissions:
         permission = f"{model._meta.app_label}.view_{model._meta.model_name}"
         yield _("An actor without the permission %(permission)s is skipped.") % {"permission": permission}
 
@@ -440,7 +445,9 @@ def _users_on_path(spec: str, model: type[Model], using: str) -> QuerySet[Model]
 
 
 def _unknown_group(spec: str) -> str:
-    """Return that there is no such group, ``""`` if there is one."""
+    """Return that there is no such group, ``""`` if there is one, or if users have no groups at all."""
+    if "groups" not in _user_fields():
+        return ""
     groups: Any = get_user_model()._meta.get_field("groups").related_model
     name = spec.removeprefix(GROUP)
     if groups._default_manager.filter(name=name).exists():
@@ -470,7 +477,8 @@ def spec_problem(spec: str, channel: Channel, models: Sequence[type[Model]]) -> 
         needed = "groups" if spec.startswith(GROUP) else "is_superuser" if spec == SUPERUSERS else ""
         if needed in ("", *_user_fields()):
             return None
-        return f"needs users with the field {needed}, which there are none of", "Name a function that finds the users."
+        what = f'needs users with the field "{needed}", and {get_user_model()._meta.label} has none'
+        return what, "Add PermissionsMixin to the user model, or name a function that finds the users."
     meant = [model for model in models if is_field_path(spec, model)]
     is_mailed = channel.needs_recipient and not channel.recipients_are_users
     if meant:

@@ -38,7 +38,13 @@ from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.plugins import PluginError, load
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.visibility import is_left_to_project, may_view_model, may_view_object, narrowed
+from django_signal_audit.rules.visibility import (
+    is_left_to_project,
+    knows_permissions,
+    may_view_model,
+    may_view_object,
+    narrowed,
+)
 
 ACTOR = "actor"
 SUPERUSERS = "superusers"
@@ -235,7 +241,7 @@ def visible_events(user: Model, events: Sequence[AuditEvent], using: str) -> Seq
     A permission for this one object is enough. A user model that knows no permissions, an event about no object, and a
     model that nobody can be permitted to view (``default_permissions``) keep nothing from anybody.
     """
-    if not hasattr(user, "has_perm"):
+    if not knows_permissions(user):
         return events
     return _by_project(user, _by_permission(user, events, using), using)
 
@@ -402,7 +408,8 @@ def members_of(spec: str) -> Iterable[Model]:
     try:
         found = all_users().filter(**named).order_by("pk")
     except FieldError as error:
-        msg = f'"{spec}" needs a user model with permissions: {error}'
+        (name, _value), *_ = named.items()
+        msg = f'"{spec}" needs users with the field "{name.partition("__")[0]}", and the user model has none.'
         raise GiveUp(msg) from error
     users = [user for user in found.iterator(chunk_size=CHUNK) if is_active(user)]
     if not users:

@@ -36,7 +36,7 @@ from django_signal_audit.reports.formatter import Reader, local, show_date, show
 from django_signal_audit.reports.relations import related_names
 from django_signal_audit.reports.sentences import sentence_of
 from django_signal_audit.rules.schema import Rule
-from django_signal_audit.rules.visibility import is_left_to_project, may_view_model, narrowed
+from django_signal_audit.rules.visibility import is_left_to_project, knows_permissions, may_view_model, narrowed
 
 # What one message spells out. A bulk call may make a digest of any number of events.
 MAX_EVENTS = 50
@@ -86,7 +86,7 @@ def reader_of(events: Sequence[AuditEvent], user: Model | None, *, checks_permis
         checks_permission: Whether the channel asks what users may view.
 
     """
-    is_asked = checks_permission and user is not None and hasattr(user, "has_perm")
+    is_asked = checks_permission and user is not None and knows_permissions(user)
 
     def may_name(model: type[Model]) -> bool:
         return not has_secret_key(model) and (not is_asked or may_view_model(user, model._meta.label_lower))

@@ -39,7 +39,12 @@ def may_view_model(user: object, label: str) -> bool:
 
 def is_superuser(user: Any) -> bool:
     """Return whether the user is an active superuser; a project's user model may have no such column."""
-    return bool(user.is_active and getattr(user, "is_superuser", False))
+    return bool(getattr(user, "is_active", True) and getattr(user, "is_superuser", False))
+
+
+def knows_permissions(user: object) -> bool:
+    """Return whether a user, or a user model, has permissions: one without PermissionsMixin has none to ask for."""
+    return hasattr(user, "has_perm")
 
 
 def may_view_object(user: object, instance: models.Model) -> bool:
@@ -50,6 +55,8 @@ def may_view_object(user: object, instance: models.Model) -> bool:
 
 def has_permission(user: Any, action: str, model: Model, instance: models.Model | None = None) -> bool:
     """Return whether the user has a permission for a model, or for one object of it."""
+    if not knows_permissions(user):
+        return False
     opts = model._meta
     return bool(user.has_perm(f"{opts.app_label}.{get_permission_codename(action, opts)}", instance))
 

@@ -33,6 +33,7 @@ from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.exports.base import record_of
+from django_signal_audit.rules.visibility import knows_permissions
 
 PER_PAGE, MOST_PER_PAGE = 50, 100
 # Where a page begins, and how many events it has.
@@ -79,7 +80,7 @@ def access_for(request: HttpRequest) -> Access:
 def may_view_log(request: HttpRequest) -> bool:
     """Return whether the user of a request may view audit events at all."""
     user: Any = getattr(request, "user", None)
-    if user is None:
+    if user is None or not knows_permissions(user):
         return False
     site = audit_site()
     if site is None:
