@@ -26,6 +26,7 @@ DRAINED = 100_000
 WORKERS = 4
 NOTIFY = [{"channel": "nothing"}]
 TOGETHER = [{"channel": "repeatable"}]
+READ = [{"channel": "reading"}]
 RECEIVERS = 10_000
 
 
@@ -63,6 +64,7 @@ def rules(notify: list[dict[str, Any]], channel: str = "Nothing") -> dict[str, A
         "CHANNELS": {
             "nothing": {"BACKEND": f"benchmarks.receivers.{channel}"},
             "repeatable": {"BACKEND": "benchmarks.receivers.Repeatable"},
+            "reading": {"BACKEND": "benchmarks.receivers.Reading"},
         },
         "DISPATCHER": "django_signal_audit.dispatchers.WorkerDispatcher",
     }
@@ -74,18 +76,20 @@ def _rate(act: Callable[[], int]) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _deliver(using: str, rule: str, count: int) -> float:
+def _deliver(using: str, rule: str, count: int, notify: list[dict[str, Any]] = NOTIFY) -> float:
     from django.db import transaction
+    from django.test.utils import override_settings
 
     from django_signal_audit.delivery.worker import deliver
 
     from .shop.models import Category, Tag
 
     model = {"told": Tag, "together": Category}[rule]
-    with transaction.atomic(using=using):
-        for number in range(count):
-            model._default_manager.using(using).create(name=f"{number}")
-    return _rate(lambda: deliver(using).sent)
+    with override_settings(SIGNAL_AUDIT=rules(notify)):
+        with transaction.atomic(using=using):
+            for number in range(count):
+                model._default_manager.using(using).create(name=f"{number}")
+        return _rate(lambda: deliver(using).sent)
 
 
 def _run_tasks(count: int) -> float:
@@ -113,6 +117,7 @@ def measure_throughput(count: int, rounds: int, finished: int) -> Iterator[tuple
     contenders: dict[str, Callable[[int], float]] = {
         "django-signal-audit | 0": partial(_deliver, "default", "told"),
         f"django-signal-audit | {finished:,}": partial(_deliver, "full", "told"),
+        "django-signal-audit, the text is read | 0": partial(_deliver, "default", "told", notify=READ),
         "django-signal-audit, `is_repeatable` | 0": partial(_deliver, "default", "together"),
         f"django-signal-audit, `is_repeatable` | {finished:,}": partial(_deliver, "full", "together"),
         # A quarter is enough to know its rate, and does not take the better part of the run.

@@ -23,6 +23,14 @@ class Repeatable(Nothing):
     is_repeatable = True
 
 
+class Reading(Channel):
+    """Reads the text of a message, as most channels do, and does nothing with it."""
+
+    def send(self, message: Message) -> None:
+        """Have the text made."""
+        str(message.body)
+
+
 class Clock(Channel):
     """Says when each message arrives."""
 

@@ -271,6 +271,15 @@ class TestRepeatable:
         if connections["default"].vendor == "postgresql":
             assert len([query for query in queries if query["sql"].startswith("UPDATE")]) == 2  # and the claim
 
+    def test_each_has_its_own_text_when_they_are_noted_together(self, monkeypatch):
+        monkeypatch.setattr(worker, "LATEST", 60)
+        names = ["plain", 'a "quoted" {brace}, \\ and %s', "Öl ☕", "two\nlines\tand a tab"]
+        rows = [make_notification(make_event(object_repr=name), "inbox", recipient="ada") for name in names]
+        Notification.objects.filter(pk__in=[row.pk for row in rows]).update(recipient=User.objects.get().pk)
+        assert deliver().sent == 34
+        for row, name in zip(rows, names, strict=True):
+            assert fresh(row).body.startswith(" ".join(name.split()))
+
     def test_one_that_another_has_taken_over_is_his(self, monkeypatch):
         gone = Notification.objects.order_by("pk")[7].pk
 

@@ -106,26 +106,34 @@ def change_all_held(rows: Sequence[Notification], changes: Sequence[Mapping[str,
     if connection.vendor != "postgresql":
         with transaction.atomic(using=using):
             return [change_held(row, change) for row, change in zip(rows, changes, strict=True)]
-    values: list[Any] = []
-    for row, change in zip(rows, changes, strict=True):
-        values += [row.pk, row.lease_no]
-        values += [_field(name).get_db_prep_save(value, connection) for name, value in change.items()]
-    sql = _many_sql(using, tuple(changes[0]), len(rows), connection.get_autocommit())
+    first = changes[0]
+    shared = tuple(name for name in first if all(change[name] == first[name] for change in changes))
+    own = tuple(name for name in first if name not in shared)
+
+    def prepared(name: str, change: Mapping[str, object]) -> object:
+        return _field(name).get_db_prep_save(change[name], connection)
+
+    values: list[Any] = [prepared(name, first) for name in shared]
+    values += [[row.pk for row in rows], [row.lease_no for row in rows]]
+    values += [[prepared(name, change) for change in changes] for name in own]
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*values, _CLAIMED])
+        cursor.execute(_many_sql(using, shared, own, connection.get_autocommit()), [*values, _CLAIMED])
         held = {key for (key,) in cursor.fetchall()}
     return [row.pk in held for row in rows]
 
 
 @cache
-def _many_sql(using: str, names: tuple[str, ...], count: int, is_asynchronous: bool) -> str:
-    quote = connections[using].ops.quote_name
+def _many_sql(using: str, shared: tuple[str, ...], own: tuple[str, ...], is_asynchronous: bool) -> str:
+    """Return the statement: an array for a column whose values differ, as psycopg parses each parameter in Python."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
     table = quote(Notification._meta.db_table)
-    columns = [quote(_field(name).column) for name in names]
-    given = f"({', '.join(['%s'] * (len(names) + 2))})"
+    columns = {name: quote(_field(name).column) for name in (*shared, *own)}
+    sets = [f"{columns[name]} = %s" for name in shared] + [f"{columns[name]} = given.{columns[name]}" for name in own]
+    arrays = [f"%s::{_field(name).cast_db_type(connection)}[]" for name in ("id", "lease_no", *own)]
+    given = ", ".join(["given_id", "given_lease", *(columns[name] for name in own)])
     return (
-        f"UPDATE {table} SET {', '.join(f'{column} = given.{column}' for column in columns)}"  # noqa: S608  # our names
-        f" FROM (VALUES {', '.join([given] * count)}) AS given (given_id, given_lease, {', '.join(columns)})"
+        f"UPDATE {table} SET {', '.join(sets)} FROM unnest({', '.join(arrays)}) AS given ({given})"  # noqa: S608  # our names
         f" WHERE id = given_id AND lease_no = given_lease AND {table}.status = %s"
         f"{_ASYNCHRONOUS if is_asynchronous else ''} RETURNING id"
     )
