@@ -6,7 +6,7 @@ What is to be notified goes to the outbox, ``delivery/outbox.py``, in the same t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -403,6 +403,34 @@ def _record_rows(
     _insert([event for event, _ in events], using)
     scope_of(using).recorded += 1
     _notify(events, using, held_back)
+
+
+def record_together(first: Change, write: Callable[[EventRow, Match], Iterable[tuple[str, str]]]) -> None:
+    """Write the events of many rows of one model, which differ in few columns, as ``record_changes`` does.
+
+    Args:
+        first: What happened to the first of the rows. Its fields are those of all of them; their values don't count.
+        write: What writes the events, given the first one, as far as they share it, and what the rules make of them.
+            It returns their uids and the names of their rows.
+
+    """
+    _write(partial(_record_together, first, write, _held_back(first.using)), partial(_name, first), first.using)
+
+
+def _record_together(
+    first: Change, write: Callable[[EventRow, Match], Iterable[tuple[str, str]]], held_back: HeldBack | None
+) -> None:
+    match = match_change(first)
+    if match is None:
+        return
+    shared = EventBuilder(first.using).describe(first, match, "")
+    told = write(shared, match)
+    scope_of(first.using).recorded += 1
+    pending = Pending() if held_back is None else held_back.pending
+    for uid, name in told if match.notify else ():
+        pending.add(UUID(uid), match.level, (shared.model, name), match.notify)
+    if held_back is None:
+        outbox.enqueue(pending, first.using)
 
 
 def described(change: Change, text: str | None) -> tuple[EventRow, Match] | None:

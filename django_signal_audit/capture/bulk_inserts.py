@@ -18,9 +18,10 @@ from django_signal_audit.capture.stored_values import NOT_KNOWN, Certainty, cert
 from django_signal_audit.capture.tables import converted, is_converted, is_formatted, table_of
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.capture.unreadable import Unreadable
+from django_signal_audit.capture.whole_rows import WholeRows, record_whole_rows
 from django_signal_audit.enums import EventType, Source
-from django_signal_audit.events.changes import Change, RowChange, field_change
-from django_signal_audit.recorder import may_record_rows, record_changes, record_rows
+from django_signal_audit.events.changes import Change, field_change
+from django_signal_audit.recorder import may_record_rows, record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 
@@ -152,12 +153,11 @@ def _record_creates(reader: ImageReader, images: Sequence[Image]) -> None:
     if plan.model._meta.parents or not may_record_rows(plan, EventType.CREATE):
         record_changes([change for image in images for change in _creates(reader, image)], using)
         return
-    names = plan.names_for(EventType.CREATE)
-    rows = []
-    for image, text in zip(images, reader.texts(images), strict=True):
-        fields = {name: field_change((None, value)) for name, value in reader.row(image, names).items()}
-        rows.append(RowChange(reader.key(image), text, Source.BULK, fields))
-    record_rows(plan, EventType.CREATE, rows, using)
+    if not images:
+        return
+    columns = reader.columns(images, plan.names_for(EventType.CREATE))
+    keys, sources = [*map(reader.key, images)], [Source.BULK] * len(images)
+    record_whole_rows(plan, EventType.CREATE, WholeRows(keys, reader.texts(images), sources, columns), using)
 
 
 def _creates(reader: ImageReader, image: Image) -> list[Change]:

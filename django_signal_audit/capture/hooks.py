@@ -1,7 +1,8 @@
 """How capture hooks into Django, and the one check that Django still works as capture relies on.
 
-Methods of Django's are replaced by ``patch_once`` alone: the steps of a save, ``Collector.delete``, ``bulk_create`` and
-``bulk_update``, the methods of m2m managers, ``execute_sql`` of the query compilers and ``BaseCommand.execute``.
+Methods of Django's are replaced by ``patch_once`` alone: the steps of a save, ``Collector.delete`` and
+``DeleteQuery.delete_batch``, ``bulk_create`` and ``bulk_update``, the methods of m2m managers, ``execute_sql`` of the
+query compilers and ``BaseCommand.execute``.
 Receivers that have to see a write before the project's own do are connected by ``connect_first``. ``self_check`` covers
 all of Django that capture uses and that Django's documentation does not name.
 """
@@ -198,6 +199,7 @@ _PARAMETERS: dict[str, tuple[Method, list[str]]] = {
     "SQLInsertCompiler.execute_sql": (SQLInsertCompiler.execute_sql, ["self", "returning_fields"]),
     "SQLUpdateCompiler.execute_sql": (SQLUpdateCompiler.execute_sql, ["self", "result_type"]),
     "Collector.delete": (Collector.delete, ["self"]),
+    "DeleteQuery.delete_batch": (DeleteQuery.delete_batch, ["self", "pk_list", "using"]),
 }
 
 # What is used of Django that its documentation does not name, by the class whose objects have it.
@@ -219,6 +221,7 @@ _USED_BY_QUERIES = {
     "group_by add_q add_ordering get_compiler select_related select_for_update select_for_no_key_update get_meta",
     "UpdateQuery": "values related_updates get_related_updates add_related_update",
     "InsertQuery": "objs fields on_conflict unique_fields",
+    "DeleteQuery": "delete_batch",
     "SQLCompiler": "results_iter get_converters apply_converters setup_query select has_results",
     "SQLInsertCompiler": "as_sql execute_sql",
     "SQLUpdateCompiler": "as_sql execute_sql",

@@ -32,8 +32,10 @@ from django_signal_audit.capture.tables import converted, converted_fields, miss
 from django_signal_audit.capture.unreadable import ERRORS, or_texts, read_rows
 from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.events.changes import FieldChange
+from django_signal_audit.events.documents import clean_text
 from django_signal_audit.events.object_texts import texts_of
 from django_signal_audit.events.secret_fields import masked_fields
+from django_signal_audit.events.secret_texts import may_name_secrets
 from django_signal_audit.rules.patterns import Field
 from django_signal_audit.rules.plans import ModelPlan
 
@@ -220,6 +222,32 @@ class ImageReader:
             ]
         return {name: image[at] if convert is None else convert(image[at]) for name, at, convert in columns}
 
+    def columns(self, images: Sequence[Image], names: Collection[str]) -> dict[str, Sequence[Any]]:
+        """Return the values that images have for the named fields, by field, in the order of the model."""
+        columns = list(zip(*images, strict=True))
+        return {
+            name: self._converted_column(columns[position], position)
+            for name, field in self.plan.all_fields.items()
+            if name in names and (position := self.position.get(field.attname)) is not None
+        }
+
+    def _converted_column(self, values: Sequence[Any], position: int) -> Sequence[Any]:
+        convert = self._converters.get(position)
+        if convert is None:
+            return values
+        # Of one class each: 1 and 1.0 are equal, and not the same. Neither are 0.0 and -0.0.
+        known: dict[type, dict[Any, Any]] = {str: {}, int: {}, float: {}}
+        found = []
+        for value in values:
+            alike = known.get(value.__class__) if value else None
+            if alike is None:
+                found.append(convert(value))
+                continue
+            if value not in alike:
+                alike[value] = convert(value)
+            found.append(alike[value])
+        return found
+
     def instance(self, image: Image) -> models.Model:
         """Return the object of an image."""
         image = self.as_objects_have_it(image)
@@ -265,8 +293,21 @@ class ImageReader:
 
     def texts(self, images: Sequence[Image]) -> list[str]:
         """Return the texts of the objects of images, which mostly are about one column or two."""
-        if not images:
-            return []
+        place = self._text_place
+        if place is None or not images:
+            return self._asked_texts(images) if images else []
+        values = [image[place] for image in images]
+        unsure = [at for at, value in enumerate(values) if value.__class__ is not str or may_name_secrets(value)]
+        asked = dict(zip(unsure, self._asked_texts([images[at] for at in unsure]), strict=True))
+        return [asked[at] if at in asked else clean_text(value) for at, value in enumerate(values)]
+
+    @cached_property
+    def _text_place(self) -> int | None:
+        """Return where the column is that is the text of an object; None if the object has to be asked for it."""
+        name = "" if masked_fields(self.plan.model) else text_attribute(self.plan.model)
+        return dict(self._held).get(name)
+
+    def _asked_texts(self, images: Sequence[Image]) -> list[str]:
         others = _Others(self, images)
         objects = [self._sketch(image, others) for image in images] if self.is_plain else [*map(self.instance, images)]
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from django.apps import apps
 from django.db import models
 from django.db.models.deletion import Collector
+from django.db.models.sql import DeleteQuery
 
 from django_signal_audit.capture.before_images import is_a_saves_own, look_before_save, read_again
 from django_signal_audit.capture.bulk_inserts import insert_and_record
@@ -29,19 +30,20 @@ from django_signal_audit.capture.images import Image, RawImageReader, Spool, nee
 from django_signal_audit.capture.inheritance import members_left, survivors
 from django_signal_audit.capture.m2m import delete_through_rows, insert_through_rows, update_through_rows
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
-from django_signal_audit.capture.scope import DeletionScope, DoomedObject, scope_of
+from django_signal_audit.capture.scope import DeletedBatch, DeletionScope, DoomedObject, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.stored_values import unseen_problems
 from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, through_of, watched_m2m_fields
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
+from django_signal_audit.capture.whole_rows import WholeRows, record_whole_rows
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
-from django_signal_audit.events.changes import Change, M2MChange, RowChange, field_change
+from django_signal_audit.events.changes import Change, M2MChange, field_change
 from django_signal_audit.models.renames import current_label
 from django_signal_audit.models.tables import is_ready
 from django_signal_audit.problems import Problem
-from django_signal_audit.recorder import may_record_rows, one_call, record_changes, record_rows
+from django_signal_audit.recorder import may_record_rows, one_call, record_changes
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry, get_registry
 
@@ -57,7 +59,7 @@ def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
         try:
             with rollback_on_error(statement.using):
                 for chunk in spool:
-                    _record_deletes(reader, chunk)
+                    _gather_or_record(reader, chunk)
         finally:
             spool.close()
         return result
@@ -76,20 +78,45 @@ def _execute(statement: DeleteStatement, reader: RawImageReader) -> tuple[object
     return restrict_to_locked_rows(statement, spool.count, lambda: map(reader.key, chain.from_iterable(spool))), spool
 
 
+# Rows of a batch whose events are written together.
+_TOGETHER = 2_000
+
+
+def _gather_or_record(reader: RawImageReader, chunk: Sequence[Image]) -> None:
+    deletion = scope_of(reader.using).deletion
+    batch = None if deletion is None else deletion.batch
+    if batch is None or (batch.reader is not None and batch.reader.plan is not reader.plan):
+        _record_deletes(reader, chunk)
+        return
+    batch.reader = reader
+    batch.images += chunk
+    if len(batch.images) >= _TOGETHER:
+        _record_batch(batch)
+
+
+def _record_batch(batch: DeletedBatch) -> None:
+    if batch.reader is not None and batch.images:
+        images, batch.images = batch.images, []
+        with rollback_on_error(batch.reader.using):
+            _record_deletes(batch.reader, images)
+
+
 def _record_deletes(reader: RawImageReader, chunk: Sequence[Image]) -> None:
     plan, scope = reader.plan, scope_of(reader.using).deletion
-    noted = [_noted(plan, reader.key(image), scope) for image in chunk]
+    keys = [*map(reader.key, chunk)]
+    noted = [_noted(plan, key, scope) for key in keys]
     is_usual = not plan.model._meta.parents and may_record_rows(plan, EventType.DELETE)
     if not is_usual or (scope is not None and scope.covered) or any(one.members for one in noted):
         record_changes(_deletes(reader, chunk), reader.using)
         return
-    names, texts = plan.names_for(EventType.DELETE), _texts(reader, chunk, scope)
-    rows = []
-    for image, one in zip(chunk, noted, strict=True):
-        text = texts[id(image)] if one.object_repr is None else one.object_repr
-        fields = {name: field_change((value, None)) for name, value in reader.row(image, names).items()}
-        rows.append(RowChange(reader.key(image), text, one.source, fields))
-    record_rows(plan, EventType.DELETE, rows, reader.using)
+    found = _texts(reader, chunk, scope)
+    texts = [
+        found[id(image)] if one.object_repr is None else one.object_repr
+        for image, one in zip(chunk, noted, strict=True)
+    ]
+    columns = reader.columns(chunk, plan.names_for(EventType.DELETE))
+    rows = WholeRows(keys, texts, [one.source for one in noted], columns)
+    record_whole_rows(plan, EventType.DELETE, rows, reader.using)
 
 
 def _deletes(reader: RawImageReader, chunk: Sequence[Image]) -> list[Change]:
@@ -288,6 +315,28 @@ def _wrap_collector(original: Callable[..., object]) -> Callable[..., object]:
     return delete
 
 
+def _wrap_batch(original: Callable[..., object]) -> Callable[..., object]:
+    """Return ``DeleteQuery.delete_batch``, whose statements delete a hundred rows each, with their events together.
+
+    Nobody's code runs between them.
+    """
+
+    @wraps(original)
+    def delete_batch(self: Any, pk_list: Any, using: str) -> Any:
+        deletion = scope_of(using).deletion
+        if deletion is None or watcher_of(self.model) is None:
+            return original(self, pk_list, using)
+        outer, deletion.batch = deletion.batch, DeletedBatch()
+        try:
+            result = original(self, pk_list, using)
+            _record_batch(deletion.batch)
+        finally:
+            deletion.batch = outer
+        return result
+
+    return delete_batch
+
+
 def _concerns(collector: Any) -> bool:
     models_touched = [
         *collector.data,
@@ -312,6 +361,7 @@ class QuerySource(CaptureSource):
         for name in ("bulk_create", "bulk_update"):
             patch_once(models.QuerySet, name, _wrap_bulk)
         patch_once(Collector, "delete", _wrap_collector)
+        patch_once(DeleteQuery, "delete_batch", _wrap_batch)
         _watchers.update(_row_tables(registry, registry.plans))
         _watchers.update({one.through: ThroughTable(one) for one in watched_m2m_fields(registry)})
 

@@ -19,6 +19,7 @@ from django_signal_audit.rules.plans import ModelPlan
 
 if TYPE_CHECKING:
     from django_signal_audit.capture.engines import Engine
+    from django_signal_audit.capture.images import RawImageReader
     from django_signal_audit.capture.sources.commands import Loading
     from django_signal_audit.capture.through_rows import WatchedM2M
     from django_signal_audit.capture.transactions import write_transaction
@@ -93,6 +94,14 @@ class DoomedObject:
 
 
 @dataclass(slots=True)
+class DeletedBatch:
+    """The rows of one model that are gone, and whose events have yet to be written."""
+
+    reader: RawImageReader | None = None
+    images: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class DeletionScope:
     """One run of ``Collector.delete``."""
 
@@ -102,6 +111,8 @@ class DeletionScope:
     covered: set[Identity] = field(default_factory=set)
     # Parents' rows that stay when the child's row goes.
     kept: set[Identity] = field(default_factory=set)
+    # What is recorded together, of the rows of a model that Django deletes by a hundred; None between them.
+    batch: DeletedBatch | None = None
 
     def source_of_update(self, fields: set[models.Field[object, object]]) -> Source:
         """Return whether an UPDATE is one of the deletion's own, such as SET_NULL."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 from operator import length_hint
@@ -99,13 +99,50 @@ def insert_rows(rows: Sequence[EventRow], using: str, ids: Sequence[int] = ()) -
     if ids:
         names = ("id", *names)
         prepared = [(key, *row) for key, row in zip(ids, prepared, strict=True)]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql" and len(prepared) > 1:
+    if connection.vendor == "postgresql" and len(prepared) > 1:
+        with connection.cursor() as cursor:
             cursor.execute(*_unnested(prepared, names, using))
-            return
+    else:
+        _insert_batches(prepared, names, using)
+
+
+def _insert_batches(prepared: Sequence[tuple[Any, ...]], names: tuple[str, ...], using: str) -> None:
+    connection = connections[using]
+    with connection.cursor() as cursor:
         # Not by executemany(): what wraps cursors, as debug toolbars do, may not expect tuples of tuples.
         for batch in _batches(prepared, connection):
             cursor.execute(_insert_sql(using, len(batch), names), list(chain.from_iterable(batch)))
+
+
+def insert_alike(shared: EventRow, own: Mapping[str, Sequence[str]], using: str) -> None:
+    """Write events that differ in some columns only.
+
+    Args:
+        shared: What they share.
+        own: The columns in which they differ, by name, as the database takes them: uids without dashes, JSON as text.
+        using: Their database.
+
+    """
+    connection = connections[using]
+    values = dict(zip(EventRow._fields, prepared_row(shared, using), strict=True))
+    alike = {name: value for name, value in values.items() if name not in own}
+    names = tuple(name for name in values if name in own)
+    if connection.vendor == "postgresql":
+        arrays = [f"[{','.join(own[name])}]" if _is_json(name) else _array(own[name]) for name in names]
+        sql = _unnest_sql(using, EventRow._fields, tuple(name in alike for name in values))
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*alike.values(), *arrays])
+        return
+    rows: Sequence[tuple[Any, ...]] = list(zip(*(own[name] for name in names), strict=True))
+    if connection.vendor == "mysql":
+        codec = _codec(connection)
+        full = [(*alike.values(), *_fitted_texts(dict(zip(names, row, strict=True)), codec)) for row in rows]
+        _insert_batches(full, (*alike, *names), using)
+        return
+    with connection.cursor() as cursor:
+        for batch in _batches(rows, connection, len(alike)):
+            sql = _alike_sql(using, tuple(alike), names, len(batch))
+            cursor.execute(sql, [*alike.values(), *chain.from_iterable(batch)])
 
 
 # Characters of what has no length: a number, a moment.
@@ -113,11 +150,22 @@ _NUMBER_LENGTH = 20
 
 
 def _batches(
-    prepared: Sequence[tuple[Any, ...]], connection: BaseDatabaseWrapper
+    prepared: Sequence[tuple[Any, ...]], connection: BaseDatabaseWrapper, shared: int = 0
 ) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """Return the rows in parts that fit into a statement: in parameters on SQLite, in bytes on MariaDB."""
+    """Return the rows in parts that fit into a statement: in parameters on SQLite, in bytes on MariaDB.
+
+    Args:
+        prepared: The columns of each row.
+        connection: The connection to the database.
+        shared: How many parameters a statement has besides.
+
+    """
+    width = len(prepared[0])
     # It asks for nothing but how many columns there are.
-    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * len(prepared[0]), prepared), 1)
+    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * width, prepared) - shared // width - 1, 1)
+    if connection.vendor == "sqlite":
+        yield from (prepared[at : at + most] for at in range(0, len(prepared), most))
+        return
     batch: list[tuple[Any, ...]] = []
     length = 0
     for row in prepared:
@@ -161,8 +209,12 @@ def _storable(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> Sequ
     """Return the rows such that MariaDB can hold them: its JSON is shallow, and not every character set has emoji."""
     if connection.vendor != "mysql":
         return rows
-    codec = codec_of(connection.alias, str(connection.settings_dict["NAME"]), AuditEvent._meta.db_table)
+    codec = _codec(connection)
     return [_fitted(row, codec) for row in rows]
+
+
+def _codec(connection: BaseDatabaseWrapper) -> str:
+    return codec_of(connection.alias, str(connection.settings_dict["NAME"]), AuditEvent._meta.db_table)
 
 
 def _fitted(row: EventRow, codec: str) -> EventRow:
@@ -172,6 +224,15 @@ def _fitted(row: EventRow, codec: str) -> EventRow:
         if is_deeper(document := getattr(row, name), _MOST_LEVELS):
             fitted[name] = shallow(document, _MOST_LEVELS)
     return row._replace(**fitted) if fitted else row
+
+
+def _fitted_texts(texts: Mapping[str, str], codec: str) -> Iterator[str]:
+    """Return columns of an event, given as the database takes them, such that MariaDB can hold them."""
+    for name, text in texts.items():
+        if name == "changes" and text.count("[") + text.count("{") > _MOST_LEVELS:
+            yield json.dumps(shallow(json.loads(text), _MOST_LEVELS))
+        else:
+            yield _field(name).fitted(text, codec) if codec and name in _TEXTS and not text.isascii() else text
 
 
 def _field(name: str) -> Any:
@@ -237,6 +298,17 @@ def _insert_sql(using: str, count: int = 1, names: tuple[str, ...] = EventRow._f
     values = f"({', '.join(['%s'] * len(names))})"
     rows = ", ".join([values] * count)
     return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES {rows}"  # noqa: S608  # our names
+
+
+@lru_cache(64)
+def _alike_sql(using: str, alike: tuple[str, ...], own: tuple[str, ...], count: int) -> str:
+    """Return the INSERT of so many rows, whose parameters are first the columns that all of them share."""
+    quote = connections[using].ops.quote_name
+    columns, rows = ", ".join(map(quote, (*alike, *own))), f"({', '.join(['%s'] * len(own))})"
+    return (
+        f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) "  # noqa: S608  # our own names
+        f"SELECT {', '.join(['%s'] * len(alike))}, given.* FROM (VALUES {', '.join([rows] * count)}) AS given"
+    )
 
 
 @cache

@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -107,6 +108,12 @@ def _number() -> int:
 def new_uid() -> UUID:
     """Return a new UUIDv7; migrations name this function."""
     return UUID(int=_number())
+
+
+def uids_from(first: UUID, count: int) -> list[str]:
+    """Return so many UUIDv7s that ascend from the first one by random steps, each as 32 hexadecimal digits."""
+    steps = (1 + random.getrandbits(32) for _ in range(count - 1))  # names, not secrets
+    return [f"{number:032x}" for number in accumulate(steps, initial=first.int)]
 
 
 def new_uids() -> Iterator[UUID]:

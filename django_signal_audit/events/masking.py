@@ -433,6 +433,7 @@ def is_plain_document(value: Any) -> bool:
 
 _TEXTS = frozenset({str})
 _CONTAINERS = frozenset({dict, list})
+_LISTS_AND_TEXTS = frozenset({list, str})
 _PLAIN = frozenset({int, float, bool, type(None)})
 
 
@@ -457,6 +458,8 @@ def _judged(keys: tuple[str, ...]) -> tuple[bool, bool]:
 
 
 def _is_plain_list(items: list[object]) -> bool:
+    if _LISTS_AND_TEXTS.isdisjoint(map(type, items)):
+        return True
     # A list is a pair only within a list of pairs; a closer look finds out.
     return (
         not is_pair(items, is_secret)

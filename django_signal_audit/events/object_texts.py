@@ -9,7 +9,7 @@ from django.db.models import Model, prefetch_related_objects
 
 from django_signal_audit.events.savepoints import OwnQueries, own_queries_anywhere
 
-from .payloads import loading_text_of, may_query, text_of
+from .payloads import loaded_text_of, loading_text_of, may_query
 from .untouched import Untouched
 
 # Objects whose related ones are fetched by one query: as many as every database lets a query name.
@@ -44,7 +44,7 @@ def _texts_of_one_kind(objects: Sequence[Model]) -> Iterator[str]:
 
 def _texts_of_peers(peers: Sequence[Model], known: set[str], block: OwnQueries) -> Iterator[str]:
     if not any(map(may_query, peers)):
-        yield from map(text_of, peers)
+        yield from map(loaded_text_of, peers)
         return
     with Untouched(peers):
         _fetch(peers, known)

@@ -253,9 +253,14 @@ def text_of(instance: object, values: Iterable[object] = ()) -> str:
     if not isinstance(instance, models.Model):
         return clean_text(safe_str(instance))
     if not may_query(instance):
-        return _without_secrets_of(clean_text(safe_str(instance)), instance, values)
+        return loaded_text_of(instance, values)
     with Untouched([instance]):
         return loading_text_of(instance, own_queries_anywhere(), values)
+
+
+def loaded_text_of(instance: models.Model, values: Iterable[object] = ()) -> str:
+    """Return the same of an object whose ``__str__`` asks the database nothing: see ``may_query``."""
+    return _without_secrets_of(clean_text(safe_str(instance)), instance, values)
 
 
 def loading_text_of(instance: models.Model, block: OwnQueries, values: Iterable[object] = ()) -> str:
@@ -305,14 +310,20 @@ def _secret_values(instance: models.Model) -> list[object]:
             continue
         if isinstance(known, LazyObject):
             known = known._wrapped  # noqa: SLF001  # it was asked for its state, and so is loaded
-        for name in masked_fields(known._meta.model):
-            found.append(known.__dict__.get(known._meta.get_field(name).attname))
+        held, model = known.__dict__, known._meta.model
+        for name in masked_fields(model):
+            found.append(held.get(known._meta.get_field(name).attname))
         # Of columns alone: what else an object has may be other objects, which lead back to this one.
-        for field in known._meta.concrete_fields:
-            value = known.__dict__.get(field.attname)
+        for name in _column_names_of(model):
+            value = held.get(name)
             if may_name_secrets(value) if value.__class__ is str else value.__class__ in _DOCUMENTS:
                 found += secrets_in(value)
     return found
+
+
+@lru_cache(1024)
+def _column_names_of(model: type[models.Model]) -> tuple[str, ...]:
+    return tuple(field.attname for field in model._meta.concrete_fields)
 
 
 def without_its_secrets(value: object) -> object:

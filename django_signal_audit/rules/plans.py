@@ -18,6 +18,7 @@ from django_signal_audit.rules.patterns import Field, Model, key_fields, watchab
 from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.serializers import Serializer, make_serializer
 from django_signal_audit.rules.tenants import TenantPath, tenant_path
+from django_signal_audit.rules.writers import Writer, make_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,14 @@ class ModelPlan:
     def serializers(self) -> dict[str, Serializer]:
         """Return, by field name, the function that makes of a value what the audit log keeps of it."""
         return {name: make_serializer(item, is_secret=name in self.secret) for name, item in self.all_fields.items()}
+
+    @cached_property
+    def writers(self) -> dict[str, Writer]:
+        """Return, by field name, the function that writes what the audit log keeps of the values of many rows."""
+        return {
+            name: make_writer(item, self.serializers[name], is_secret=name in self.secret)
+            for name, item in self.all_fields.items()
+        }
 
     def names_for(self, event_type: str) -> frozenset[str]:
         """Return the names of the fields that a change of this type has to carry, for rules and their conditions."""

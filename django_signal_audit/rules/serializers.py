@@ -30,7 +30,7 @@ from .patterns import Field
 # Takes a value and the primary key of its row, which is part of the scope of a secret's tag.
 Serializer: TypeAlias = Callable[[Any, Any], JSONValue]
 
-_LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
+LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
 
 
 def scope_of(field: Field, pk: object) -> tuple[str, str, str]:
@@ -112,7 +112,7 @@ def _decimal(field: Field, _plain: object, limit: int) -> Serializer:
 
 def _float(field: Field, _plain: object, limit: int) -> Serializer:
     careful = _careful(field, limit)
-    if limit < _LONGEST_FLOAT:
+    if limit < LONGEST_FLOAT:
         return careful
     return lambda value, pk: repr(value) if value.__class__ is float else careful(value, pk)
 
