@@ -156,8 +156,8 @@ def _record_creates(reader: ImageReader, images: Sequence[Image]) -> None:
     if not images:
         return
     columns = reader.columns(images, plan.names_for(EventType.CREATE))
-    keys, sources = [*map(reader.key, images)], [Source.BULK] * len(images)
-    record_whole_rows(plan, EventType.CREATE, WholeRows(keys, reader.texts(images), sources, columns), using)
+    rows = WholeRows(reader.keys(images), reader.texts(images), [Source.BULK] * len(images), columns)
+    record_whole_rows(plan, EventType.CREATE, rows, using)
 
 
 def _creates(reader: ImageReader, image: Image) -> list[Change]:

@@ -60,8 +60,11 @@ def note_doomed(deletion: DeletionScope) -> None:
         if plan is None or not plan.by_event[EventType.DELETE]:
             continue
         found = _complete(plan, list(instances), collector.using)
+        origin = collector.origin
+        # Of a queryset's rows, the class tells.
+        shared = _source(found[0], origin) if found and isinstance(origin, models.QuerySet) else None
         for instance, text in zip(found, texts_of(found), strict=True):
-            noted = DoomedObject(_source(instance, collector.origin), instance, text)
+            noted = DoomedObject(shared or _source(instance, origin), instance, text)
             pk = stored_key(plan, row_key(instance, plan.model), collector.using)
             deletion.doomed[plan.model, pk] = noted
 

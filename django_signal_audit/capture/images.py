@@ -207,6 +207,13 @@ class ImageReader:
         values = tuple(image[position] for position in self.key_positions)
         return values if len(values) > 1 else values[0]
 
+    def keys(self, images: Sequence[Image]) -> list[Any]:
+        """Return the primary keys of images."""
+        first, *others = self.key_positions
+        if others or first in self._converters:
+            return [*map(self.key, images)]
+        return [image[first] for image in images]
+
     def value(self, image: Image, attname: str) -> Any:
         """Return the value of one column."""
         return image[self.position[attname]]

@@ -103,17 +103,15 @@ def _record_batch(batch: DeletedBatch) -> None:
 
 def _record_deletes(reader: RawImageReader, chunk: Sequence[Image]) -> None:
     plan, scope = reader.plan, scope_of(reader.using).deletion
-    keys = [*map(reader.key, chunk)]
+    keys = reader.keys(chunk)
     noted = [_noted(plan, key, scope) for key in keys]
     is_usual = not plan.model._meta.parents and may_record_rows(plan, EventType.DELETE)
     if not is_usual or (scope is not None and scope.covered) or any(one.members for one in noted):
         record_changes(_deletes(reader, chunk), reader.using)
         return
-    found = _texts(reader, chunk, scope)
-    texts = [
-        found[id(image)] if one.object_repr is None else one.object_repr
-        for image, one in zip(chunk, noted, strict=True)
-    ]
+    unknown = [at for at, one in enumerate(noted) if one.object_repr is None]
+    asked = dict(zip(unknown, reader.texts([chunk[at] for at in unknown]), strict=True))
+    texts = [asked[at] if one.object_repr is None else one.object_repr for at, one in enumerate(noted)]
     columns = reader.columns(chunk, plan.names_for(EventType.DELETE))
     rows = WholeRows(keys, texts, [one.source for one in noted], columns)
     record_whole_rows(plan, EventType.DELETE, rows, reader.using)

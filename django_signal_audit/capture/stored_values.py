@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import CodeType
 from typing import Any, Final, TypeAlias
@@ -135,6 +135,7 @@ def _document(field: Any, value: Any, _vendor: str) -> object:
 
 
 _PLAIN = frozenset({str, bool, type(None)})
+_TEXTS = frozenset({str})
 
 
 def _is_plain_document(value: Any) -> bool:
@@ -142,9 +143,10 @@ def _is_plain_document(value: Any) -> bool:
     kind = value.__class__
     if kind in _PLAIN or (kind is int and -_SAFE_INTEGER < value < _SAFE_INTEGER):
         return True
-    if kind is list:
-        return all(map(_is_plain_document, value))
-    return kind is dict and all(key.__class__ is str for key in value) and all(map(_is_plain_document, value.values()))
+    if kind is not list and (kind is not dict or not _TEXTS.issuperset(map(type, value))):
+        return False
+    parts = value if kind is list else value.values()
+    return _PLAIN.issuperset(map(type, parts)) or all(map(_is_plain_document, parts))
 
 
 Rule: TypeAlias = Callable[[Any, Any, str], Any]
@@ -234,10 +236,47 @@ def stored_values(certain: Certainty, values: Iterable[object], vendor: str) -> 
 
     """
     plain, rule = certain
+    values = list(values)
+    kind = _UNCHANGED.get(rule)
+    if kind is not None and kind.issuperset(map(type, values)) and _are_unchanged(plain, values, vendor):
+        return values
     return [
         NOT_KNOWN if rule is None or value is NOT_KNOWN else None if value is None else rule(plain, value, vendor)
         for value in values
     ]
+
+
+# Values of these types are given back as they are, by the rule that looks at each: most columns have no others.
+_UNCHANGED: dict[Rule | None, frozenset[type]] = {
+    _integer: frozenset({int}),
+    _boolean: frozenset({bool}),
+    _text: frozenset({str}),
+    _date: frozenset({dt.date}),
+    _uuid: frozenset({UUID}),
+    _decimal: frozenset({Decimal}),
+}
+
+
+def _are_unchanged(field: Any, values: Sequence[Any], vendor: str) -> bool:
+    """Return whether values of the right type are within the limits of the column."""
+    if not values:
+        return True
+    if isinstance(field, models.DecimalField):
+        return _are_at_scale(field, values, vendor)
+    if isinstance(field, models.IntegerField):
+        return vendor != "mysql"
+    return field.max_length is None or field.__class__ is models.UUIDField or max(map(len, values)) <= field.max_length
+
+
+def _are_at_scale(field: Any, values: Sequence[Decimal], vendor: str) -> bool:
+    places = field.decimal_places
+    if places is None:
+        return False
+    digits = min(field.max_digits, _DOUBLE_DIGITS) if vendor == "sqlite" else field.max_digits
+    scale = Decimal((0, (1,), -places))
+    is_exact = all(value.same_quantum(scale) for value in values)
+    # A zero may have a sign.
+    return is_exact and all(values) and max(value.adjusted() for value in values) < digits - places
 
 
 _COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)

@@ -128,7 +128,7 @@ def insert_alike(shared: EventRow, own: Mapping[str, Sequence[str]], using: str)
     alike = {name: value for name, value in values.items() if name not in own}
     names = tuple(name for name in values if name in own)
     if connection.vendor == "postgresql":
-        arrays = [f"[{','.join(own[name])}]" if _is_json(name) else _array(own[name]) for name in names]
+        arrays = ["\n".join(own[name]) if _is_json(name) else _array(own[name]) for name in names]
         sql = _unnest_sql(using, EventRow._fields, tuple(name in alike for name in values))
         with connection.cursor() as cursor:
             cursor.execute(sql, [*alike.values(), *arrays])
@@ -181,13 +181,13 @@ def _batches(
 def _unnested(prepared: Sequence[tuple[object, ...]], names: tuple[str, ...], using: str) -> tuple[str, list[Any]]:
     """Return the statement and its parameters: an array per column, one value where all rows have the same.
 
-    The JSON of a column goes as one document: as texts in an array, each would have its quotes escaped.
+    The JSON of a column goes as lines: as texts in an array, each would have its quotes escaped.
     """
     columns = list(zip(*prepared, strict=True))
     is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
     shared = [column[0] for column, same in zip(columns, is_shared, strict=True) if same]
     own = [(name, column) for name, column, same in zip(names, columns, is_shared, strict=True) if not same]
-    arrays = [f"[{','.join(column)}]" if _is_json(name) else _array(column) for name, column in own]
+    arrays = ["\n".join(column) if _is_json(name) else _array(column) for name, column in own]
     return _unnest_sql(using, names, is_shared), [*shared, *arrays]
 
 
@@ -321,7 +321,7 @@ def _unnest_sql(using: str, names: tuple[str, ...], is_shared: tuple[bool, ...])
         [f"%s::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in shared]
         + [f"{quote(name)}::{_POSTGRESQL_CASTS.get(name, 'text')}" for name in own]
     )
-    arrays = ", ".join("jsonb_array_elements(%s::jsonb)" if _is_json(name) else "unnest(%s::text[])" for name in own)
+    arrays = ", ".join(r"string_to_table(%s::text, E'\n')" if _is_json(name) else "unnest(%s::text[])" for name in own)
     # WITH ORDINALITY: the ids have to ascend in the order of the rows.
     return (
         f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) SELECT {values} "  # noqa: S608  # our own names

@@ -301,6 +301,7 @@ def _is_default() -> bool:
 def _reset() -> None:
     for function in (_mask_fields, _secret_words, _refused, _is_secret, _judged):
         function.cache_clear()
+    _usual_keys.clear()
 
 
 def mask_document(
@@ -416,7 +417,9 @@ def is_plain_document(value: Any) -> bool:
     for item in containers:
         kind = type(item)
         if len(containers) > MAX_DEPTH or not (
-            _are_plain_keys(item) if kind is dict else kind is list and _is_plain_list(item)
+            tuple(item) in _usual_keys or _are_plain_keys(item)
+            if kind is dict
+            else kind is list and _is_plain_list(item)
         ):
             return False
         for part in item.values() if kind is dict else item:
@@ -444,10 +447,16 @@ def _are_plain_keys(document: dict[Any, object]) -> bool:
     is_usual = len(document) <= _FEW_KEYS and max(map(len, document), default=0) <= LONGEST_NAME
     judge = _judged if is_usual else _judged.__wrapped__
     are_plain, name_others = judge(tuple(document))
+    if are_plain and not name_others and is_usual:
+        if len(_usual_keys) >= _REMEMBERED:
+            _usual_keys.clear()
+        _usual_keys.add(tuple(document))
     return are_plain and not (name_others and (named_values(document, is_secret) or named_places(document, is_secret)))
 
 
 _FEW_KEYS = 50
+# The keys of documents that are plain whatever the values are.
+_usual_keys: set[tuple[str, ...]] = set()
 
 
 @lru_cache(_REMEMBERED)
