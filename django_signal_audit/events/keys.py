@@ -110,9 +110,14 @@ def new_uid() -> UUID:
     return UUID(int=_number())
 
 
+def uid_step() -> int:
+    """Return by how much a UUIDv7 exceeds the one before it in a series, taken as numbers."""
+    return 1 + random.getrandbits(32)  # a name, not a secret
+
+
 def uids_from(first: UUID, count: int) -> list[str]:
     """Return so many UUIDv7s that ascend from the first one by random steps, each as 32 hexadecimal digits."""
-    steps = (1 + random.getrandbits(32) for _ in range(count - 1))  # names, not secrets
+    steps = (uid_step() for _ in range(count - 1))
     return [f"{number:032x}" for number in accumulate(steps, initial=first.int)]
 
 
@@ -121,4 +126,4 @@ def new_uids() -> Iterator[UUID]:
     number = _number() & ~_ROOM
     while True:
         yield UUID(int=number)
-        number += 1 + random.getrandbits(32)  # a name, not a secret
+        number += uid_step()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -31,12 +30,13 @@ from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, FieldChange
 from django_signal_audit.events.documents import clean_text
 from django_signal_audit.events.insert import EventRow, prepared_row
-from django_signal_audit.events.keys import new_uids
+from django_signal_audit.events.keys import uid_step
 from django_signal_audit.events.payloads import text_of
 from django_signal_audit.events.secret_fields import has_secret_key, masked_fields
 from django_signal_audit.events.secret_texts import may_name_secrets
 from django_signal_audit.events.values import plain_field
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.events import REPR_LENGTH
 from django_signal_audit.recorder import described, notify, one_call, shortened
 from django_signal_audit.rules.matching import Match
 from django_signal_audit.rules.plans import ModelPlan
@@ -218,7 +218,7 @@ def _write(update: _Update, row: EventRow, match: Match) -> tuple[int, list[tupl
     """Run the statements, and return the number of rows and what is to be notified of: uids and names of rows."""
     parts, columns = update.parts, update.columns
     functions = _functions(update.using)
-    functions.begin(update, row, match)
+    functions.begin(update, row)
     places = range(len(columns))
     with connections[update.using].cursor() as cursor:
         names = "".join(f", c{at}" for at in places)
@@ -231,28 +231,38 @@ def _write(update: _Update, row: EventRow, match: Match) -> tuple[int, list[tupl
             parts.change_params,
         )
         count = cursor.rowcount
-        cursor.execute(*_events(update, row))
+        cursor.execute(*_events(update, row, notifies=bool(match.notify)))
         cursor.execute(f"DELETE FROM {update.before}")
     return count, functions.told
 
 
-def _events(update: _Update, row: EventRow) -> tuple[str, list[Any]]:
+# A text that needs no function: printable ASCII that is short enough, begins with a letter or a digit, and names no
+# secret. Those that begin as a header may do are left to the function, too.
+_IS_PLAIN_TEXT = (
+    "typeof({0}) = 'text' AND {0} GLOB '[0-9A-Za-z]*' AND {0} NOT GLOB '*[^ -9;<>-~]*' AND {0} NOT GLOB '*--*'"
+    f" AND {{0}} NOT GLOB '[Bb][AaEe]*' AND length({{0}}) <= {REPR_LENGTH}"
+)
+
+
+def _events(update: _Update, row: EventRow, *, notifies: bool) -> tuple[str, list[Any]]:
     """Return the INSERT of the events, and its parameters."""
     quote, places = update.quoted, list(enumerate(update.columns))
     made = {
-        "uid": "django_signal_audit_uid(q.object_id)",
+        "uid": f"django_signal_audit_uid({'q.object_id' if notifies else ''})",
         "object_id": "q.object_id",
         "object_repr": "q.object_repr",
         "changes": "q.changes",
     }
     values = dict(zip(EventRow._fields, prepared_row(row, update.using), strict=True))
     pairs = "".join(f", o.c{at}, n.{column}" for at, column in places)
+    text = f"n.{quote(update.text.column)}"
     differs = " OR ".join(f"o.c{at} IS NOT n.{column} COLLATE BINARY" for at, column in places)
     sql = (
         f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({', '.join(map(quote, values))})"
         f" SELECT {', '.join(made.get(name, '%s') for name in values)} FROM ("
         f"SELECT CAST(o.key AS TEXT) AS object_id,"
-        f" django_signal_audit_text(o.key, n.{quote(update.text.column)}) AS object_repr,"
+        f" CASE WHEN {_IS_PLAIN_TEXT.format(text)} THEN {text} ELSE django_signal_audit_text(o.key, {text}) END"
+        " AS object_repr,"
         f" django_signal_audit_changes(o.key{pairs}) AS changes"
         f" FROM {update.before} o CROSS JOIN {update.table} n ON n.{update.key} = o.key"
         # The limit keeps the functions from being called twice.
@@ -266,18 +276,18 @@ class _Functions:
     """What SQLite calls for each row."""
 
     update: Any = None
-    uids: Any = None
-    notifies: bool = False
+    # The next uid.
+    number: int = 0
     told: list[tuple[UUID, str]] = field(default_factory=list)
     columns: Sequence[tuple[Field, Callable[[Any], Any] | None, Any]] = ()
     # The JSON by the old and new values; None if it may depend on the key, as the tag of a secret in a text does.
-    known: dict[str, str | None] | None = None
+    known: dict[object, str | None] | None = None
 
-    def begin(self, update: _Update, row: EventRow, match: Match) -> None:
+    def begin(self, update: _Update, row: EventRow) -> None:
         """Describe the rows of an UPDATE from now on."""
-        self.update, self.notifies, self.told = update, bool(match.notify), []
+        self.update, self.told = update, []
         # Outside any scope, the first uid is the id that the events of a call share.
-        self.uids = chain([row.uid], new_uids())
+        self.number = row.uid.int
         plan = update.plan
         has_texts = any(isinstance(plain_field(one), (models.CharField, models.TextField)) for one in update.fields)
         self.known = None if has_texts else {}
@@ -286,12 +296,13 @@ class _Functions:
             (one, _checked(one, converters.get(at)), plan.serializers[one.name]) for at, one in enumerate(update.fields)
         ]
 
-    def uid(self, name: str) -> str:
-        """Return the uid of the next event."""
-        uid: UUID = next(self.uids)
-        if self.notifies:
-            self.told.append((uid, name))
-        return uid.hex
+    def uid(self, *names: str) -> str:
+        """Return the uid of the next event; that of a row with a name is notified of."""
+        number = self.number
+        self.number += uid_step()
+        for name in names:
+            self.told.append((UUID(int=number), name))
+        return f"{number:032x}"
 
     def text(self, key: object, value: object) -> str:
         """Return the text of an object, of which a column holds it."""
@@ -306,12 +317,13 @@ class _Functions:
         if self.known is None:
             return self._described(key, values)
         # Numbers of other types, and -0.0, are equal and not the same.
-        name = repr(values)
-        if name not in self.known:
+        name = repr(values) if 0 in values else (*values, *map(type, values))
+        found = self.known.get(name, "")
+        if found == "":
             if len(self.known) >= _KEPT:
                 self.known.clear()
-            self.known[name] = self._described(key, values)
-        return self.known[name]
+            found = self.known[name] = self._described(key, values)
+        return found
 
     def _described(self, key: object, values: Sequence[Any]) -> str | None:
         found = {}
