@@ -58,7 +58,8 @@ def test_events_of_whole_rows_are_those_of_their_changes(rows: list[dict[str, An
             City.objects.bulk_create([City(pk=1, name="one"), City(pk=2, name="two")])
             Every.objects.bulk_create([Every(**{**row, "slug": None}) for row in rows])
             Every.objects.order_by("pk").delete()
-            found.append(told())
+            # A DELETE has no order.
+            found.append(sorted(told(), key=repr))
             transaction.set_rollback(True)
     assert len(found[0]) == len(rows) * 2
     for one, other in zip(*found, strict=True):
@@ -84,7 +85,7 @@ def test_what_many_events_share_is_written_once(audit: Audit) -> None:
 
 def test_secrets_and_odd_names_of_many_rows_are_hidden_and_kept(audit: Audit) -> None:
     audit()
-    names = ["{}", "a: b", "password=hunter22", "ä€😀", "50 %", '"quoted"\n', "--token abcdefgh", "x" * 90]
+    names = ["{}", "a: b", "password=hunter22", "ä€😀", "50 %", '"quoted"\n', "--token abcdefgh", "x" * 45]
     Product.objects.bulk_create([Product(name=name) for name in names])
     for event, row in zip(events(), Product.objects.order_by("pk"), strict=True):
         change = event.changes["name"]

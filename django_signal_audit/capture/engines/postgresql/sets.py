@@ -60,6 +60,8 @@ def update_many(statement: UpdateStatement, plan: ModelPlan, source: Source) -> 
     has_strong_lock = not unique_fields(plan.model).isdisjoint(values)
     texts = _Text(_column(text, None, using).name, text in values, [_column(one, None, using).name for one in hidden])
     sql = _sql(plan, using, columns, texts, parts, lock="UPDATE" if has_strong_lock else "NO KEY UPDATE")
+    # Only notifications ask for them, and those of a million rows would wait in a file.
+    sql = f"{sql}{' RETURNING uid, object_id' if found[1].notify else ''})"
     *told, moment = event_params(found[0], using, *_made_here(plan))
     params = [*parts.condition_params, *parts.change_params, moment, *told]
     count = _write(sql, params, plan, found[1], using)
@@ -149,7 +151,7 @@ class _Text(NamedTuple):
 
 
 def _sql(plan: ModelPlan, using: str, columns: Sequence[Column], text: _Text, parts: UpdateParts, *, lock: str) -> str:
-    """Return what the statement is made of."""
+    """Return what the statement is made of, but for its last bracket."""
     table, key = names_of(plan, using)
     places = list(enumerate(columns))
     old = "".join(f", {table}.{column.name} AS o{at}" for at, column in places)
@@ -171,5 +173,4 @@ def _sql(plan: ModelPlan, using: str, columns: Sequence[Column], text: _Text, pa
         f" jsonb_strip_nulls({changes}) AS changes"
         f" FROM n WHERE {differs} ORDER BY n.key OFFSET 0) n, {GIVEN} OFFSET 0) n), "
         f"e AS ({event_sql(using, *_made_here(plan), first='SELECT uid FROM m LIMIT 1')} FROM m q"
-        " RETURNING uid, object_id)"
     )
