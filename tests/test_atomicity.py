@@ -79,6 +79,7 @@ def refuse(*_: Any, **__: Any) -> Any:
 def refuse_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_signal_audit.recorder.insert_row", refuse)
     monkeypatch.setattr("django_signal_audit.recorder.insert_rows", refuse)
+    monkeypatch.setattr("django_signal_audit.capture.whole_rows.insert_alike", refuse)
     # Statements that write the event along with the change.
     for engine in (saves, sets):
         monkeypatch.setattr(engine, "event_sql", lambda *_, **__: "INSERT INTO no_such_table SELECT q.uid, q.at")

@@ -93,6 +93,31 @@ def test_secrets_and_odd_names_of_many_rows_are_hidden_and_kept(audit: Audit) ->
         assert "hunter22" not in event.object_repr
 
 
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL keeps no NUL")
+def test_a_text_that_hides_a_secret_behind_a_nul_is_looked_through(audit: Audit) -> None:
+    audit()
+    rows = Product.objects.bulk_create([Product(name="Bolt\0 password=hunter22", stock=at) for at in range(60)])
+    Product.objects.update(stock=100)
+    told = {event.object_repr for event in events(event_type="update")}
+    assert len(events(event_type="update")) == len(rows)
+    assert told == {event.object_repr for event in events(event_type="create")}
+    assert not any("\0" in text for text in told)
+
+
+def test_long_rows_are_not_gathered_until_they_are_many(audit: Audit) -> None:
+    audit(RULE)
+    Every.objects.bulk_create([Every(text="x" * 100) for _ in range(300)])
+    with (
+        mock.patch("django_signal_audit.capture.queries.CHUNK_BYTES", 15_000),
+        CaptureQueriesContext(connection) as queries,
+        mock.patch.object(Every, "__str__", lambda self: self.name),
+    ):
+        Every.objects.all().delete()
+    inserts = [one["sql"] for one in queries if one["sql"].startswith("INSERT") and "auditevent" in one["sql"]]
+    assert len(events(event_type="delete")) == 300
+    assert len(inserts) >= 1
+
+
 def test_notifications_name_the_events_of_rows_that_came(audit: Audit) -> None:
     User.objects.create_user("ada")
     audit(

@@ -71,8 +71,7 @@ def note_doomed(deletion: DeletionScope) -> None:
 
 def _complete(plan: ModelPlan, objects: list[models.Model], using: str) -> list[models.Model]:
     """Return the objects with all their columns: Django loads but the keys of what goes by cascade."""
-    names = {field.attname for field in plan.model._meta.concrete_fields}
-    deferred = [one.pk for one in objects if not one.__dict__.keys() >= names]
+    deferred = [one.pk for one in objects if one.get_deferred_fields()]
     if not deferred:
         return objects
     reader = ImageReader(plan, using)

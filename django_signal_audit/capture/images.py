@@ -6,7 +6,7 @@ import hashlib
 import pickle
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import chain, islice
 from operator import length_hint
 from os import SEEK_END
 from secrets import token_bytes
@@ -47,7 +47,7 @@ CHUNK = 500
 _MEMORY_CHUNKS = 20
 _MEMORY_BYTES = 16 * 2**20
 # Long texts and documents count: so much is handled at a time.
-_CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 4 * 2**20
 
 
 def chunks(items: Iterable[object], size: int = CHUNK) -> Iterator[list[Any]]:
@@ -57,14 +57,19 @@ def chunks(items: Iterable[object], size: int = CHUNK) -> Iterator[list[Any]]:
         yield chunk
 
 
+def size_of(images: Sequence[Image]) -> int:
+    """Return the approximate size of images in bytes: what has no length counts nothing."""
+    return sum(map(length_hint, chain.from_iterable(images)))
+
+
 def _sized_chunks(images: Iterable[Image]) -> Iterator[tuple[list[Image], int]]:
     """Return the images in lists of limited length and size, each with its approximate size in bytes."""
     chunk: list[Image] = []
     size = 0
     for image in images:
         chunk.append(image)
-        size += sum(map(length_hint, image))  # 0 for what has no length
-        if len(chunk) >= CHUNK or size >= _CHUNK_BYTES:
+        size += sum(map(length_hint, image))
+        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
             yield chunk, size
             chunk, size = [], 0
     if chunk:

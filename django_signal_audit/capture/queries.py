@@ -26,7 +26,15 @@ from django_signal_audit.capture.compilers import (
 from django_signal_audit.capture.deletes import note_doomed
 from django_signal_audit.capture.engines import LEFT
 from django_signal_audit.capture.hooks import patch_once, self_check
-from django_signal_audit.capture.images import Image, RawImageReader, Spool, needed_columns, text_attribute
+from django_signal_audit.capture.images import (
+    CHUNK_BYTES,
+    Image,
+    RawImageReader,
+    Spool,
+    needed_columns,
+    size_of,
+    text_attribute,
+)
 from django_signal_audit.capture.inheritance import members_left, survivors
 from django_signal_audit.capture.m2m import delete_through_rows, insert_through_rows, update_through_rows
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
@@ -90,13 +98,14 @@ def _gather_or_record(reader: RawImageReader, chunk: Sequence[Image]) -> None:
         return
     batch.reader = reader
     batch.images += chunk
-    if len(batch.images) >= _TOGETHER:
+    batch.size += size_of(chunk)
+    if len(batch.images) >= _TOGETHER or batch.size >= CHUNK_BYTES:
         _record_batch(batch)
 
 
 def _record_batch(batch: DeletedBatch) -> None:
     if batch.reader is not None and batch.images:
-        images, batch.images = batch.images, []
+        images, batch.images, batch.size = batch.images, [], 0
         with rollback_on_error(batch.reader.using):
             _record_deletes(batch.reader, images)
 

@@ -99,6 +99,8 @@ class DeletedBatch:
 
     reader: RawImageReader | None = None
     images: list[tuple[Any, ...]] = field(default_factory=list)
+    # In bytes, approximately.
+    size: int = 0
 
 
 @dataclass(slots=True)

@@ -127,19 +127,19 @@ def insert_alike(shared: EventRow, own: Mapping[str, Sequence[str]], using: str)
     values = dict(zip(EventRow._fields, prepared_row(shared, using), strict=True))
     alike = {name: value for name, value in values.items() if name not in own}
     names = tuple(name for name in values if name in own)
-    if connection.vendor == "postgresql":
-        arrays = ["\n".join(own[name]) if _is_json(name) else _array(own[name]) for name in names]
-        sql = _unnest_sql(using, EventRow._fields, tuple(name in alike for name in values))
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [*alike.values(), *arrays])
-        return
-    rows: Sequence[tuple[Any, ...]] = list(zip(*(own[name] for name in names), strict=True))
+    rows: Sequence[tuple[str, ...]] = list(zip(*(own[name] for name in names), strict=True))
     if connection.vendor == "mysql":
         codec = _codec(connection)
-        full = [(*alike.values(), *_fitted_texts(dict(zip(names, row, strict=True)), codec)) for row in rows]
-        _insert_batches(full, (*alike, *names), using)
+        rows = [tuple(_fitted_texts(dict(zip(names, row, strict=True)), codec)) for row in rows]
+    if connection.vendor == "mysql" or len(rows) == 1:
+        _insert_batches([(*alike.values(), *row) for row in rows], (*alike, *names), using)
         return
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            arrays = [_many(name, own[name]) for name in names]
+            sql = _unnest_sql(using, EventRow._fields, tuple(name in alike for name in values))
+            cursor.execute(sql, [*alike.values(), *arrays])
+            return
         for batch in _batches(rows, connection, len(alike)):
             sql = _alike_sql(using, tuple(alike), names, len(batch))
             cursor.execute(sql, [*alike.values(), *chain.from_iterable(batch)])
@@ -179,16 +179,18 @@ def _batches(
 
 
 def _unnested(prepared: Sequence[tuple[object, ...]], names: tuple[str, ...], using: str) -> tuple[str, list[Any]]:
-    """Return the statement and its parameters: an array per column, one value where all rows have the same.
-
-    The JSON of a column goes as lines: as texts in an array, each would have its quotes escaped.
-    """
+    """Return the statement and its parameters: an array per column, one value where all rows have the same."""
     columns = list(zip(*prepared, strict=True))
     is_shared = tuple(column.count(column[0]) == len(column) for column in columns)
     shared = [column[0] for column, same in zip(columns, is_shared, strict=True) if same]
     own = [(name, column) for name, column, same in zip(names, columns, is_shared, strict=True) if not same]
-    arrays = ["\n".join(column) if _is_json(name) else _array(column) for name, column in own]
+    arrays = [_many(name, column) for name, column in own]
     return _unnest_sql(using, names, is_shared), [*shared, *arrays]
+
+
+def _many(name: str, column: Sequence[Any]) -> str | list[Any]:
+    """Return a column as one parameter: JSON as lines, because in an array each text would have its quotes escaped."""
+    return "\n".join(column) if _is_json(name) else _array(column)
 
 
 def _array(column: Sequence[Any]) -> str | list[Any]:

@@ -240,7 +240,8 @@ def _write(update: _Update, row: EventRow, match: Match) -> tuple[int, list[tupl
 # secret. Those that begin as a header may do are left to the function, too.
 _IS_PLAIN_TEXT = (
     "typeof({0}) = 'text' AND {0} GLOB '[0-9A-Za-z]*' AND {0} NOT GLOB '*[^ -9;<>-~]*' AND {0} NOT GLOB '*--*'"
-    f" AND {{0}} NOT GLOB '[Bb][AaEe]*' AND length({{0}}) <= {REPR_LENGTH}"
+    # What looks at a text ends at its first NUL.
+    f" AND {{0}} NOT GLOB '[Bb][AaEe]*' AND length({{0}}) <= {REPR_LENGTH} AND instr({{0}}, char(0)) = 0"
 )
 
 

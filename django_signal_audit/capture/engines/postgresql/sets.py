@@ -59,9 +59,8 @@ def update_many(statement: UpdateStatement, plan: ModelPlan, source: Source) -> 
         return LEFT
     has_strong_lock = not unique_fields(plan.model).isdisjoint(values)
     texts = _Text(_column(text, None, using).name, text in values, [_column(one, None, using).name for one in hidden])
-    sql = _sql(plan, using, columns, texts, parts, lock="UPDATE" if has_strong_lock else "NO KEY UPDATE")
-    # Only notifications ask for them, and those of a million rows would wait in a file.
-    sql = f"{sql}{' RETURNING uid, object_id' if found[1].notify else ''})"
+    lock = "UPDATE" if has_strong_lock else "NO KEY UPDATE"
+    sql = _sql(plan, using, columns, texts, parts, lock=lock, returns=bool(found[1].notify))
     *told, moment = event_params(found[0], using, *_made_here(plan))
     params = [*parts.condition_params, *parts.change_params, moment, *told]
     count = _write(sql, params, plan, found[1], using)
@@ -150,8 +149,10 @@ class _Text(NamedTuple):
     hidden: Sequence[str]
 
 
-def _sql(plan: ModelPlan, using: str, columns: Sequence[Column], text: _Text, parts: UpdateParts, *, lock: str) -> str:
-    """Return what the statement is made of, but for its last bracket."""
+def _sql(
+    plan: ModelPlan, using: str, columns: Sequence[Column], text: _Text, parts: UpdateParts, *, lock: str, returns: bool
+) -> str:
+    """Return what the statement is made of."""
     table, key = names_of(plan, using)
     places = list(enumerate(columns))
     old = "".join(f", {table}.{column.name} AS o{at}" for at, column in places)
@@ -173,4 +174,6 @@ def _sql(plan: ModelPlan, using: str, columns: Sequence[Column], text: _Text, pa
         f" jsonb_strip_nulls({changes}) AS changes"
         f" FROM n WHERE {differs} ORDER BY n.key OFFSET 0) n, {GIVEN} OFFSET 0) n), "
         f"e AS ({event_sql(using, *_made_here(plan), first='SELECT uid FROM m LIMIT 1')} FROM m q"
+        # Only notifications ask for them, and those of a million rows would wait in a file.
+        f"{' RETURNING uid, object_id' * returns})"
     )
