@@ -93,7 +93,9 @@ _TOGETHER = 2_000
 def _gather_or_record(reader: RawImageReader, chunk: Sequence[Image]) -> None:
     deletion = scope_of(reader.using).deletion
     batch = None if deletion is None else deletion.batch
-    if batch is None or (batch.reader is not None and batch.reader.plan is not reader.plan):
+    is_other = batch is not None and batch.reader is not None and batch.reader.plan is not reader.plan
+    # What needs more than the rows may find it in rows that are about to go.
+    if batch is None or is_other or not _needs_rows_alone(reader.plan):
         _record_deletes(reader, chunk)
         return
     batch.reader = reader
@@ -101,6 +103,10 @@ def _gather_or_record(reader: RawImageReader, chunk: Sequence[Image]) -> None:
     batch.size += size_of(chunk)
     if len(batch.images) >= _TOGETHER or batch.size >= CHUNK_BYTES:
         _record_batch(batch)
+
+
+def _needs_rows_alone(plan: ModelPlan) -> bool:
+    return not plan.model._meta.parents and may_record_rows(plan, EventType.DELETE)
 
 
 def _record_batch(batch: DeletedBatch) -> None:
@@ -114,8 +120,7 @@ def _record_deletes(reader: RawImageReader, chunk: Sequence[Image]) -> None:
     plan, scope = reader.plan, scope_of(reader.using).deletion
     keys = reader.keys(chunk)
     noted = [_noted(plan, key, scope) for key in keys]
-    is_usual = not plan.model._meta.parents and may_record_rows(plan, EventType.DELETE)
-    if not is_usual or (scope is not None and scope.covered) or any(one.members for one in noted):
+    if not _needs_rows_alone(plan) or (scope is not None and scope.covered) or any(one.members for one in noted):
         record_changes(_deletes(reader, chunk), reader.using)
         return
     unknown = [at for at, one in enumerate(noted) if one.object_repr is None]
