@@ -18,6 +18,7 @@ from django.urls import reverse
 
 from django_signal_audit import history_of
 from django_signal_audit.evidence.sealing import seal, unsealed
+from django_signal_audit.importing import writing
 from django_signal_audit.importing.base import Entry, ImportSource
 from django_signal_audit.importing.tables import TableHistory
 from django_signal_audit.importing.takeover import Takeover
@@ -741,6 +742,21 @@ def test_a_sealed_log_takes_imported_events(audit: Audit, settings: Any) -> None
     run("simple_history")
     seal("default")
     assert not unsealed("default").exists()
+
+
+def test_postgresql_gets_statistics_of_the_tables_that_an_import_reads(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("other databases have them, or do without")
+    monkeypatch.setattr(writing, "_FIRST_LOOK", 2)
+    fill()
+    audit()
+    run("simple_history")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT tablename FROM pg_stats")
+        known = {name for (name,) in cursor.fetchall()}
+    assert {HistoricalRoom._meta.db_table, AuditEvent._meta.db_table} <= known
 
 
 def test_imported_events_stand_at_their_time(audit: Audit) -> None:

@@ -175,6 +175,7 @@ class HistoryImport:
                 self._take_rows(named)
             else:
                 self._take_others(named)
+            self._writer.refresh_statistics()
             yield count
         self._close(list(self._objects))
         self._writer.flush()

@@ -19,12 +19,15 @@ from django_signal_audit.events.insert import EventRow, insert_rows
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.importing.base import CannotImport, Summary
+from django_signal_audit.importing.tables import analyze
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import Signature, signature_hash
 from django_signal_audit.transient import is_transient
 
 # JSON and JavaScript count exactly as far as 2 ** 53.
 LOWEST_ID = -(2**52)
+# After so many events, and four times as many, and so on, PostgreSQL looks at the table again.
+_FIRST_LOOK = 10_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -57,6 +60,7 @@ class Writer:
         highest = AuditEvent.of_all_tenants.using(using).filter(id__lt=0).aggregate(highest=Max("id"))["highest"]
         self._next = LOWEST_ID if highest is None else highest + 1
         self._pending: list[AuditEvent] = []
+        self._next_look = _FIRST_LOOK
         # The objects with an event that couldn't be written.
         self.incomplete: set[tuple[str, str]] = set()
 
@@ -86,6 +90,16 @@ class Writer:
                 msg = "Other events were imported at the same time. Run one import after the other."
                 raise CannotImport(msg) from error
             self._one_by_one(pending)
+
+    def refresh_statistics(self) -> None:
+        """Have PostgreSQL look at the audit log if it has grown much; to be called outside of transactions.
+
+        Own events are looked for by ids above zero. As long as PostgreSQL doesn't know that there are few of them, it
+        goes through all imported ones.
+        """
+        if self._summary.written >= self._next_look and not self._is_dry:
+            self._next_look = 4 * self._summary.written
+            analyze(AuditEvent._meta.db_table, self._using)
 
     def _insert(self, events: list[AuditEvent]) -> None:
         with transaction.atomic(using=self._using):
