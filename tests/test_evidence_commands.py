@@ -159,6 +159,34 @@ class TestVerify:
         assert code == 0
         assert "No checkpoint has a signature of a known key" in out
 
+    def test_2_and_one_line_if_a_key_is_set_and_has_signed_nothing(
+        self, audit: Audit, run: Run, tmp_path: Path
+    ) -> None:
+        audit()
+        recent()
+        run("audit_seal")
+        (tmp_path / "kept").write_text(AuditCheckpoint.objects.get().note)
+        audit(EVIDENCE=SIGNED)
+        for arguments in ([], ["--sample", "3"], ["--format", "json"]):
+            code, out, err = run("audit_verify", *arguments)
+            assert (code, err.count("\n")) == (2, 1)
+            assert "nothing was sealed since the key was set, or the whole log was rewritten" in err
+        assert json.loads(out)["is_unsigned"] is True
+        assert run("audit_verify", "--checkpoint", str(tmp_path / "kept"))[0] == 0
+        recent()
+        run("audit_seal")
+        code, out, _ = run("audit_verify")
+        assert code == 0
+        assert "Checkpoints without a signature of a known key: 1 of 2." in out
+
+    def test_2_if_the_key_of_an_auditor_has_signed_nothing(self, audit: Audit, run: Run) -> None:
+        audit(EVIDENCE=SIGNED)
+        assert run("audit_verify")[0] == 0
+        recent()
+        run("audit_seal")
+        stranger = PrivateKey(PrivateKey.generate("django-signal-audit")).public_key
+        assert run("audit_verify", "--key", stranger)[0] == 2
+
     def test_1_and_a_line_for_each_finding(self, audit: Audit, run: Run) -> None:
         audit(EVIDENCE=SIGNED)
         event = recent()

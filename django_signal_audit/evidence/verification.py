@@ -51,7 +51,10 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """What a verification found. ``unsealed`` events say nothing yet; ``is_late`` if they should have been sealed."""
+    """What a verification found. ``unsealed`` events say nothing yet; ``is_late`` if they should have been sealed.
+
+    ``is_unsigned`` if keys are known, but signed nothing, and no checkpoint that is kept elsewhere confirms the log.
+    """
 
     findings: int = 0
     leaves: int = 0
@@ -66,6 +69,7 @@ class Verdict:
     pending_records: int = 0
     unsealed: int = 0
     is_late: bool = False
+    is_unsigned: bool = False
 
 
 @dataclass
@@ -157,6 +161,7 @@ class Verifier:
         yield from self._gaps(state)
         yield from self._erased(state)
         self._count_unsealed()
+        self._look_for_a_signature()
 
     # The beginning: the empty tree, what pruning left of a prefix, or the auditor's checkpoint.
 
@@ -401,6 +406,16 @@ class Verifier:
         if self.verdict.unsealed:
             self.verdict.is_late = is_late(self._using, waiting)
 
+    def _look_for_a_signature(self) -> None:
+        """Note if no checkpoint is signed although keys are known: the key is new, or all of history was rewritten."""
+        newest = latest_checkpoint(self._using)
+        if newest is None or not self._keys or self.verdict.signed or self.verdict.anchored:
+            return
+        try:
+            self.verdict.is_unsigned = not signers_of(newest.note, self._keys)[1]
+        except NoteError:
+            self.verdict.is_unsigned = True
+
     def sample(self, number: int) -> Iterator[Finding]:
         """Yield what differs in so many leaves at random places, and in the checkpoints that added them."""
         ends = AuditLeaf.objects.using(self._using).aggregate(first=Min("index"), last=Max("index"))
@@ -421,6 +436,7 @@ class Verifier:
             done = checkpoint.size
             yield from self._counted(self._sampled(state, checkpoint, place))
         yield from self._counted(self._gaps(state))
+        self._look_for_a_signature()
 
     def _sampled(self, state: _State, checkpoint: AuditCheckpoint, place: int) -> Iterator[Finding]:
         smaller = AuditCheckpoint.objects.using(self._using).filter(size__lte=place)

@@ -25,6 +25,10 @@ from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 
 TAMPERED, INCOMPLETE, LATE = 1, 2, 3
+_UNSIGNED = (
+    "No checkpoint is signed by a known key. Either nothing was sealed since the key was set, or the whole log was "
+    "rewritten without it. Compare the log with a checkpoint that you kept: --checkpoint FILE."
+)
 
 
 class Command(AuditCommand):
@@ -35,7 +39,8 @@ class Command(AuditCommand):
     database_code = INCOMPLETE
     exit_codes = (
         "Exit codes: 0 nothing differs, 1 tampering was found, 2 it could not be completed (options, keys, anchors, "
-        "database), 3 nothing differs but events older than the interval are not sealed."
+        "database) or a key is known but has signed nothing, 3 nothing differs but events older than the interval are "
+        "not sealed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -79,7 +84,10 @@ class Command(AuditCommand):
         except BrokenExecutor as error:
             msg = "A process that checked events was ended from outside; perhaps memory ran out. Use fewer --jobs."
             raise CommandError(msg, returncode=INCOMPLETE) from error
-        code = TAMPERED if verifier.verdict.findings else LATE if verifier.verdict.is_late else 0
+        verdict = verifier.verdict
+        if verdict.is_unsigned and not verdict.findings:
+            raise CommandError(_UNSIGNED, returncode=INCOMPLETE)
+        code = TAMPERED if verdict.findings else LATE if verdict.is_late else 0
         if code:
             sys.exit(code)
 
@@ -150,6 +158,9 @@ def _summary(verdict: Verdict) -> Iterator[str]:
     yield _("%(leaves)d events and %(checkpoints)d checkpoints verified, %(found)d differences.") % counts
     if not verdict.signed:
         yield _("No checkpoint has a signature of a known key: this shows consistency, not who sealed.")
+    elif verdict.signed < verdict.checkpoints:
+        counts = {"count": verdict.checkpoints - verdict.signed, "checkpoints": verdict.checkpoints}
+        yield _("Checkpoints without a signature of a known key: %(count)d of %(checkpoints)d.") % counts
     if not verdict.anchored:
         yield _("No checkpoint was compared with one that is kept elsewhere: an older backup would go unnoticed.")
     if verdict.pruned or verdict.erased:
