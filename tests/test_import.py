@@ -434,7 +434,7 @@ class TestRunningAgain:
         left = [survives]
         insert = Writer._insert
 
-        def fail(self: Writer, batch: list[AuditEvent]) -> None:
+        def fail(self: Writer, batch: list[Any]) -> None:
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 
 from django_signal_audit.capture.transactions import lock_database
-from django_signal_audit.enums import ROW_EVENTS, EventType, Level, Source
+from django_signal_audit.enums import ROW_EVENTS, EventType, Source
 from django_signal_audit.events.documents import clean_text
 from django_signal_audit.events.payloads import cut
 from django_signal_audit.importing.base import CannotImport, Entry, History, ImportSource, Summary, Unusable
@@ -309,24 +309,21 @@ class HistoryImport:
             self._summary.unclear.update(f"{target.label}.{name}" for name in unclear)
         context = {**target.payload(entry.context, one.row)} if entry.context else {}
         self._writer.add(
-            AuditEvent(
-                uid=self._uid(entry, drafted.event_type),
-                recorded_at=entry.at,
-                event_type=str(drafted.event_type),
-                source=Source.IMPORT.value,
-                level=Level.INFO.value,
-                model=target.label,
-                object_id=one.row,
-                object_repr=one.text,
-                actor_id=actor_id,
-                actor_repr=cut(clean_text(actor_repr or entry.actor_repr), _LONGEST_ACTOR),
-                # The state holds the same lists, and changes them.
-                changes=drafted.changes,
-                data=target.payload(data, one.row, drafted.event_type) if data else {},
-                context={**context, "imported": {"from": self._source.name, "id": entry.key}},
-                correlation_id=entry.correlation_id[:_LONGEST_CORRELATION],
-                tenant=self._tenants.of(one.row, drafted.event_type, drafted.changes, one.state.values),
-            )
+            uid=self._uid(entry, drafted.event_type),
+            recorded_at=entry.at,
+            event_type=str(drafted.event_type),
+            source=Source.IMPORT.value,
+            model=target.label,
+            object_id=one.row,
+            object_repr=one.text,
+            actor_id=actor_id,
+            actor_repr=cut(clean_text(actor_repr or entry.actor_repr), _LONGEST_ACTOR),
+            # The state holds the same lists, and changes them.
+            changes=drafted.changes,
+            data=target.payload(data, one.row, drafted.event_type) if data else {},
+            context={**context, "imported": {"from": self._source.name, "id": entry.key}},
+            correlation_id=entry.correlation_id[:_LONGEST_CORRELATION],
+            tenant=self._tenants.of(one.row, drafted.event_type, drafted.changes, one.state.values),
         )
 
     def _close(self, rows: Sequence[str]) -> None:
@@ -355,18 +352,15 @@ class HistoryImport:
         self._summary.inferred += is_deletion
         self._summary.closing += not is_deletion
         self._writer.add(
-            AuditEvent(
-                uid=uid_of(at, self._source.name, self._target.label, one.row, "closing", *self._tenants.origin),
-                recorded_at=at,
-                event_type=str(drafted.event_type),
-                source=(Source.IMPORT if is_deletion else Source.BASELINE).value,
-                level=Level.INFO.value,
-                model=self._target.label,
-                object_id=one.row,
-                object_repr=one.text,
-                changes=drafted.changes,
-                data={"inferred": True} if is_deletion else {},
-                context={"imported": {"from": self._source.name}},
-                tenant=self._tenants.of(one.row, drafted.event_type, drafted.changes, one.state.values),
-            )
+            uid=uid_of(at, self._source.name, self._target.label, one.row, "closing", *self._tenants.origin),
+            recorded_at=at,
+            event_type=str(drafted.event_type),
+            source=(Source.IMPORT if is_deletion else Source.BASELINE).value,
+            model=self._target.label,
+            object_id=one.row,
+            object_repr=one.text,
+            changes=drafted.changes,
+            data={"inferred": True} if is_deletion else {},
+            context={"imported": {"from": self._source.name}},
+            tenant=self._tenants.of(one.row, drafted.event_type, drafted.changes, one.state.values),
         )

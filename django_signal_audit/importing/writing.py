@@ -15,6 +15,7 @@ from django.db.models import Max, Q
 
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.context.actors import NOBODY, describe_actor
+from django_signal_audit.enums import Level
 from django_signal_audit.events.insert import EventRow, insert_rows
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.events.values import clean_text
@@ -59,19 +60,24 @@ class Writer:
         self._using, self._size, self._summary, self._is_dry = using, size, summary, is_dry
         highest = AuditEvent.of_all_tenants.using(using).filter(id__lt=0).aggregate(highest=Max("id"))["highest"]
         self._next = LOWEST_ID if highest is None else highest + 1
-        self._pending: list[AuditEvent] = []
+        self._pending: list[tuple[int, EventRow]] = []
         self._next_look = _FIRST_LOOK
         # The objects with an event that couldn't be written.
         self.incomplete: set[tuple[str, str]] = set()
 
-    def add(self, event: AuditEvent) -> None:
-        """Write an event with the next id, now or with the next ones."""
-        event.pk = self._next
+    def add(self, **columns: Any) -> None:
+        """Write an event with the next id, now or with the next ones.
+
+        Args:
+            columns: Its columns; those that are left out are empty.
+
+        """
+        pk = self._next
         self._next += 1
         self._summary.written += 1
         if self._is_dry:
             return
-        self._pending.append(event)
+        self._pending.append((pk, _row(columns)))
         if len(self._pending) >= self._size:
             self.flush()
 
@@ -101,36 +107,40 @@ class Writer:
             self._next_look = 4 * self._summary.written
             analyze(AuditEvent._meta.db_table, self._using)
 
-    def _insert(self, events: list[AuditEvent]) -> None:
+    def _insert(self, events: list[tuple[int, EventRow]]) -> None:
         with transaction.atomic(using=self._using):
             lock_database(self._using)
-            insert_rows([_row(event) for event in events], self._using, [int(event.pk) for event in events])
+            insert_rows([row for _, row in events], self._using, [pk for pk, _ in events])
 
-    def _are_there(self, events: list[AuditEvent]) -> bool:
-        taken = Q(id__in=[event.pk for event in events]) | Q(uid__in=[event.uid for event in events])
+    def _are_there(self, events: list[tuple[int, EventRow]]) -> bool:
+        taken = Q(id__in=[pk for pk, _ in events]) | Q(uid__in=[row.uid for _, row in events])
         return AuditEvent.of_all_tenants.using(self._using).filter(taken).exists()
 
-    def _one_by_one(self, events: list[AuditEvent]) -> None:
-        for event in events:
+    def _one_by_one(self, events: list[tuple[int, EventRow]]) -> None:
+        for pk, row in events:
             try:
-                self._insert([event])
+                self._insert([(pk, row)])
             except DatabaseError as error:
                 if is_transient(error):
                     raise
                 self._summary.written -= 1
-                self.incomplete.add((event.model, event.object_id))
-                imported: Any = event.context.get("imported", {})
-                self._summary.leave("the database refuses its event", f"{event.model} {imported.get('id', '')}")
+                self.incomplete.add((row.model, row.object_id))
+                imported: Any = row.context.get("imported", {})
+                self._summary.leave("the database refuses its event", f"{row.model} {imported.get('id', '')}")
 
 
-def _row(event: AuditEvent) -> EventRow:
+# Of events that leave these columns out. No one changes the documents.
+_EMPTY: dict[str, Any] = {"actor_id": "", "actor_repr": "", "data": {}, "correlation_id": ""}
+
+
+def _row(columns: dict[str, Any]) -> EventRow:
     """Return the columns of an event, with texts that every database takes."""
-    signature = Signature(event.event_type, event.level, event.model, ())
-    values = {name: getattr(event, name) for name in EventRow._fields}
-    for name, value in values.items():
-        if value.__class__ is str and not value.isprintable():
-            values[name] = clean_text(value)
-    return EventRow(**{**values, "rules": [], "signature": signature_hash(signature)})
+    level = Level.INFO.value
+    signature = signature_hash(Signature(columns["event_type"], level, columns["model"], ()))
+    texts = {
+        name: clean_text(value) for name, value in columns.items() if value.__class__ is str and not value.isprintable()
+    }
+    return EventRow(**{**_EMPTY, **columns, **texts}, level=level, rules=[], signature=signature)
 
 
 class Actors:
