@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -17,8 +18,8 @@ from django.utils import timezone
 
 from django_signal_audit.evidence.config import get_signer
 from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
-from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note
-from django_signal_audit.evidence.sealing import Sealer, seal
+from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, time_lines
+from django_signal_audit.evidence.sealing import Sealer, iso_text, seal
 from django_signal_audit.evidence.tree import leaf_hash
 from django_signal_audit.evidence.verification import Finding, Verifier
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.django_db
 
 EVENTS, LEAVES = AuditEvent._meta.db_table, AuditLeaf._meta.db_table
 CHECKPOINTS = AuditCheckpoint._meta.db_table
+INDEX = connection.ops.quote_name("index")
 KEY = PrivateKey.generate("django-signal-audit")
 # First, last, at the boundaries of batches of five, and anywhere.
 PLACES = tuple(range(23)) if THOROUGH else (0, 4, 5, 9, 22, random.Random(7).randrange(23))
@@ -69,7 +71,12 @@ def kinds(findings: list[Finding]) -> set[str]:
 def leaf_at(index: int) -> tuple[Any, str]:
     """Return the uid of an event as the database holds it, and as text."""
     uid = AuditLeaf.objects.get(index=index).event
-    return AuditLeaf._meta.get_field("event").get_db_prep_value(uid, connection), str(uid)
+    return stored(uid), str(uid)
+
+
+def stored(uid: UUID) -> Any:
+    """Return a uid as the database holds it."""
+    return AuditEvent._meta.get_field("uid").get_db_prep_value(uid, connection)
 
 
 def notes() -> list[str]:
@@ -103,7 +110,9 @@ def test_what_nobody_touched_has_no_finding() -> None:
     [
         "object_repr = 'eve'",
         "object_id = '999'",
+        "model = 'app.other'",
         "actor_id = 'eve'",
+        "actor_repr = 'eve'",
         "level = 'warning'",
         "event_type = 'delete'",
         "source = 'import'",
@@ -136,6 +145,22 @@ def test_a_renumbered_event_is_named(place: int) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_an_event_that_gets_another_uid_is_named_by_its_former_one(place: int) -> None:
+    uid, name = leaf_at(place)
+    sql(f"UPDATE {EVENTS} SET uid = %s WHERE uid = %s", stored(uuid4()), uid)
+    assert [(item.kind, item.index, item.event) for item in found()] == [("deleted", place, name)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_leaf_whose_hash_was_changed_is_named(place: int) -> None:
+    uid, name = leaf_at(place)
+    sql(f"UPDATE {LEAVES} SET hash = %s WHERE event = %s", b"x" * 32, uid)
+    findings = found()
+    assert {(item.index, item.event) for item in findings if item.kind == "edited"} == {(place, name)}
+    assert kinds(findings) == {"edited", "root"}
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_deleted_event_is_named(place: int) -> None:
     uid, name = leaf_at(place)
     sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
@@ -165,13 +190,41 @@ def test_an_event_edited_with_its_leaf_contradicts_the_checkpoint(place: int) ->
     assert (finding.kind, finding.index) == ("root", min((place // 5 + 1) * 5, 23))
 
 
-@pytest.mark.parametrize("place", PLACES[:3])
-def test_leaves_that_change_places_contradict_the_checkpoint(place: int) -> None:
-    (one, _), (other, _) = leaf_at(place), leaf_at(place + 6)
-    sql(f"UPDATE {LEAVES} SET {connection.ops.quote_name('index')} = 500 WHERE event = %s", one)
-    sql(f"UPDATE {LEAVES} SET {connection.ops.quote_name('index')} = %s WHERE event = %s", place, other)
-    sql(f"UPDATE {LEAVES} SET {connection.ops.quote_name('index')} = %s WHERE event = %s", place + 6, one)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("distance", [1, 6])
+def test_leaves_that_change_places_contradict_the_checkpoint(place: int, distance: int) -> None:
+    partner = (place + distance) % 23
+    (one, _), (other, _) = leaf_at(place), leaf_at(partner)
+    sql(f"UPDATE {LEAVES} SET {INDEX} = 500 WHERE event = %s", one)
+    sql(f"UPDATE {LEAVES} SET {INDEX} = %s WHERE event = %s", place, other)
+    sql(f"UPDATE {LEAVES} SET {INDEX} = %s WHERE event = %s", partner, one)
     assert "root" in kinds(found())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_event_with_a_leaf_of_its_own_between_others_contradicts_the_checkpoint(place: int) -> None:
+    """All leaves behind it move up, and the last one has no checkpoint any more."""
+    forged = make_event(recorded_at=AuditEvent.objects.get(uid=leaf_at(place)[1]).recorded_at)
+    row = AuditEvent.objects.filter(uid=forged.uid).values_list(*COLUMNS).get()
+    digest = leaf_hash(leaf_text(document_of(row), {}).encode())
+    sql(f"UPDATE {LEAVES} SET {INDEX} = -1 - {INDEX} WHERE {INDEX} >= %s", place)
+    sql(f"UPDATE {LEAVES} SET {INDEX} = -{INDEX} WHERE {INDEX} < 0")
+    sql(
+        f"INSERT INTO {LEAVES} ({INDEX}, event, hash, commitments) VALUES (%s, %s, %s, '{{}}')",
+        place,
+        stored(forged.uid),
+        digest,
+    )
+    assert {"root", "truncated"} <= kinds(found())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_tree_that_is_built_without_an_event_contradicts_one_anchored_checkpoint(place: int) -> None:
+    anchored = notes()[-1:]
+    sql(f"DELETE FROM {EVENTS} WHERE uid = %s", leaf_at(place)[0])
+    rebuild(start=0, signer=get_signer())
+    assert found() == []
+    assert [(item.kind, item.index) for item in found(held=anchored)] == [("truncated", 23)]
 
 
 @pytest.mark.parametrize("place", [0, 4, 22])
@@ -220,16 +273,23 @@ def test_imported_events_are_not_back_dated_and_are_counted() -> None:
     assert verifier.verdict.imported == 1
 
 
-@pytest.mark.parametrize("size", [5, 20, 23])
+@pytest.mark.parametrize("size", [2, 5, 6, 14, 20, 23])
 def test_a_truncated_tail_is_named_where_the_checkpoints_are_left(size: int) -> None:
     keep = size - 1
     for event in AuditLeaf.objects.filter(index__gte=keep).values_list("event", flat=True):
-        uid = AuditLeaf._meta.get_field("event").get_db_prep_value(event, connection)
-        sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
+        sql(f"DELETE FROM {EVENTS} WHERE uid = %s", stored(event))
     AuditLeaf.objects.filter(index__gte=keep).delete()
     findings = found()
     assert kinds(findings) == {"leaf"}
     assert [item.index for item in findings] == list(range(keep, 23))
+
+
+def test_a_log_without_any_leaf_or_event_is_named_where_the_checkpoints_are_left() -> None:
+    sql(f"DELETE FROM {EVENTS}")
+    sql(f"DELETE FROM {LEAVES}")
+    [finding] = found()
+    assert (finding.kind, finding.index) == ("deleted", 0)
+    assert "The events 0 to 22 are gone" in finding.detail
 
 
 def test_a_checkpoint_that_is_gone_is_named_by_the_leaves_it_added() -> None:
@@ -237,18 +297,18 @@ def test_a_checkpoint_that_is_gone_is_named_by_the_leaves_it_added() -> None:
     assert {(item.kind, item.index) for item in found()} == {("truncated", 20), ("truncated", 21), ("truncated", 22)}
 
 
-def restore_backup() -> None:
-    """Take the database back to where it had ten leaves."""
-    for event in AuditLeaf.objects.filter(index__gte=10).values_list("event", flat=True):
-        uid = AuditLeaf._meta.get_field("event").get_db_prep_value(event, connection)
-        sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)
-    AuditLeaf.objects.filter(index__gte=10).delete()
-    AuditCheckpoint.objects.filter(size__gt=10).delete()
+def restore_backup(size: int = 10) -> None:
+    """Take the database back to where it had so many leaves."""
+    for event in AuditLeaf.objects.filter(index__gte=size).values_list("event", flat=True):
+        sql(f"DELETE FROM {EVENTS} WHERE uid = %s", stored(event))
+    AuditLeaf.objects.filter(index__gte=size).delete()
+    AuditCheckpoint.objects.filter(size__gt=size).delete()
 
 
-def test_a_restored_backup_contradicts_one_anchored_checkpoint() -> None:
+@pytest.mark.parametrize("size", [0, 5, 10, 20])
+def test_a_restored_backup_contradicts_one_anchored_checkpoint(size: int) -> None:
     anchored = notes()[-1:]
-    restore_backup()
+    restore_backup(size)
     assert found() == []
     assert [(item.kind, item.index) for item in found(held=anchored)] == [("truncated", 23)]
 
@@ -285,13 +345,36 @@ def test_a_part_of_history_rewritten_without_the_key_is_named() -> None:
     assert min(item.index or 0 for item in findings) == 10
 
 
-def test_history_rewritten_with_the_key_contradicts_one_anchored_checkpoint() -> None:
-    anchored = notes()[2:3]
-    uid, _name = leaf_at(7)
-    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE uid = %s", uid)
-    rebuild(start=0, signer=get_signer())
+@pytest.mark.parametrize("place", PLACES)
+def test_history_rewritten_with_the_key_contradicts_every_anchored_checkpoint_from_there_on(place: int) -> None:
+    anchored = notes()
+    uid, _name = leaf_at(place)
+    sql(f"UPDATE {EVENTS} SET correlation_id = 'x' WHERE uid = %s", uid)
+    # From the last checkpoint before it: the salts are drawn again, so that every later leaf is another one.
+    rebuild(start=place // 5 * 5, signer=get_signer())
     assert found() == []
-    assert [(item.kind, item.index) for item in found(held=anchored)] == [("rewritten", 15)]
+    sizes = [size for size in (5, 10, 15, 20, 23) if size > place]
+    assert [(item.kind, item.index) for item in found(held=anchored)] == [("rewritten", size) for size in sizes]
+
+
+def test_a_log_verifies_without_the_key_that_signed_it(audit: Audit) -> None:
+    audit()
+    code, text = verify()
+    assert code == 0
+    assert "No checkpoint has a signature of a known key" in text
+    uid, name = leaf_at(3)
+    sql(f"UPDATE {EVENTS} SET level = 'critical' WHERE uid = %s", uid)
+    assert {item.event for item in found()} == {name}
+
+
+def test_a_checkpoint_that_is_signed_with_the_time_of_an_older_one_is_named() -> None:
+    checkpoint = AuditCheckpoint.objects.get(size=15)
+    early = checkpoint.sealed_at - dt.timedelta(days=3)
+    lines = time_lines(iso_text(early), checkpoint.horizon["began"])
+    text = str(Checkpoint("django-signal-audit", 15, bytes(checkpoint.root), lines))
+    AuditCheckpoint.objects.filter(size=15).update(sealed_at=early, note=sign_note(text, get_signer()))
+    details = [item.detail for item in found() if item.kind == "checkpoint"]
+    assert details == ["Checkpoint 15 claims to be older than the one before it."]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +458,7 @@ def test_a_sample_finds_what_is_wrong_in_the_batches_that_it_meets() -> None:
 )
 def test_what_is_not_sealed_yet_can_be_changed_and_deleted_unseen(statement: str, left: int) -> None:
     event = make_event(recorded_at=timezone.now())
-    sql(statement, AuditEvent._meta.get_field("uid").get_db_prep_value(event.uid, connection))
+    sql(statement, stored(event.uid))
     verifier = Verifier("default")
     assert list(verifier.findings()) == []
     assert (verifier.verdict.unsealed, verifier.verdict.is_late) == (left, False)
@@ -397,7 +480,7 @@ def test_an_event_that_is_slipped_in_with_a_leaf_contradicts_the_checkpoint(plac
     digest = leaf_hash(leaf_text(document_of(row), {}).encode())
     sql(
         f"UPDATE {LEAVES} SET event = %s, hash = %s, commitments = '{{}}' WHERE event = %s",
-        AuditEvent._meta.get_field("uid").get_db_prep_value(forged.uid, connection),
+        stored(forged.uid),
         digest,
         uid,
     )
