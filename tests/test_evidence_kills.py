@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def test_clean_histories_of_several_writers_raise_no_alarm_while_they_are_written(tmp_path: Path) -> None:
-    histories = stage.choose(20, 1000)
+    histories = stage.choose(30, 1000)
     report = stage.run(
         "histories", databases=stage.databases(tmp_path), audit=stage.EVERYTHING, histories=histories, seed=11
     )

@@ -50,7 +50,7 @@ def run(module: str, **arguments: Any) -> Any:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=choose(1200, 7200),
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
