@@ -345,6 +345,15 @@ def test_a_part_of_history_rewritten_without_the_key_is_named() -> None:
     assert min(item.index or 0 for item in findings) == 10
 
 
+def test_history_rewritten_without_the_key_after_a_signed_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text(notes()[1])
+    assert verify("--since", str(tmp_path / "kept"))[0] == 0
+    rebuild(start=10, signer=None)
+    code, text = verify("--since", str(tmp_path / "kept"))
+    assert code == 1
+    assert text.startswith("signature 15: Checkpoint 15 isn't signed by a known key, earlier ones are.")
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_history_rewritten_with_the_key_contradicts_every_anchored_checkpoint_from_there_on(place: int) -> None:
     anchored = notes()

@@ -108,6 +108,7 @@ class Verifier:
         held: The notes of checkpoints that are known from elsewhere.
         keys: The keys that may have signed; those of the settings if None.
         since: Verify only what came after this checkpoint, which is trusted.
+        was_signed: Whether that one is signed by one of the keys: then all that came after have to be.
         on_leaves: Is told how many leaves have been read.
         jobs: How many processes check events.
 
@@ -120,10 +121,12 @@ class Verifier:
         held: Sequence[str] = (),
         keys: Sequence[PublicKey] | None = None,
         since: Checkpoint | None = None,
+        was_signed: bool = False,
         on_leaves: Callable[[int], object] = lambda _n: None,
         jobs: int = 1,
     ) -> None:
         self._using, self._since, self._on_leaves, self._jobs = using, since, on_leaves, jobs
+        self._was_signed = was_signed
         self._keys = list(verifying_keys() if keys is None else keys)
         self._held = sorted(self._parsed(held), key=lambda item: item.size)
         self.verdict = Verdict()
@@ -255,7 +258,7 @@ class Verifier:
         times = time_lines(iso_text(checkpoint.sealed_at), _began(checkpoint, at)) if said.lines else ()
         if said != Checkpoint(origin, at, bytes(checkpoint.root), times):
             yield Finding("checkpoint", at, "", f"Checkpoint {at} and its note differ.")
-        elif self._keys and not signers and self.verdict.signed:
+        elif self._keys and not signers and (self.verdict.signed or self._was_signed):
             yield Finding("signature", at, "", f"Checkpoint {at} isn't signed by a known key, earlier ones are.")
 
     def _clock(self, state: _State, checkpoint: AuditCheckpoint) -> Iterator[Finding]:

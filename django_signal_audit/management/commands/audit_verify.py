@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 from tqdm import tqdm
 
-from django_signal_audit.evidence.config import get_evidence
+from django_signal_audit.evidence.config import get_evidence, verifying_keys
 from django_signal_audit.evidence.notes import Checkpoint, NoteError, PublicKey, signers_of, split_note
 from django_signal_audit.evidence.verification import Finding, Verdict, Verifier, anchored_notes
 from django_signal_audit.exceptions import InvalidSettings
@@ -99,19 +99,26 @@ class Command(AuditCommand):
         held = [_note(Path(name), options["database"]) for name in options["checkpoint"]]
         if not options["no_anchors"]:
             held += self._anchored(options["database"])
-        since = self._since(Path(options["since"]), keys, options["database"]) if options["since"] else None
-        jobs = options["jobs"]
-        return Verifier(options["database"], held=held, keys=keys, since=since, on_leaves=on_leaves, jobs=jobs)
+        since, was_signed = None, False
+        if options["since"]:
+            since, was_signed = self._since(Path(options["since"]), keys, options["database"])
+        return Verifier(
+            options["database"],
+            held=held,
+            keys=keys,
+            since=since,
+            was_signed=was_signed,
+            on_leaves=on_leaves,
+            jobs=options["jobs"],
+        )
 
-    def _since(self, path: Path, keys: list[PublicKey] | None, using: str) -> Checkpoint:
-        note = _note(path, using)
-        if keys is None:
-            return Checkpoint.of(split_note(note)[0])
-        checkpoint, signers = signers_of(note, keys)
-        if not signers:
+    def _since(self, path: Path, keys: list[PublicKey] | None, using: str) -> tuple[Checkpoint, bool]:
+        """Return the checkpoint in a file, and whether it is signed; it has to be by a key that was asked for."""
+        checkpoint, signers = signers_of(_note(path, using), verifying_keys() if keys is None else keys)
+        if keys is not None and not signers:
             msg = f"{path.name} isn't signed by any of the keys."
             raise NoteError(msg)
-        return checkpoint
+        return checkpoint, bool(signers)
 
     def _anchored(self, using: str) -> list[str]:
         try:
