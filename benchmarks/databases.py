@@ -58,3 +58,26 @@ def database(kind: str, number: int) -> Iterator[dict[str, Any]]:
         yield _postgresql(name)
     finally:
         _administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def server_process() -> int:
+    """Return the process of PostgreSQL that works for this one, 0 if it isn't on this machine."""
+    from django.db import connection
+
+    if connection.vendor != "postgresql":
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        found = int(cursor.fetchone()[0])
+    try:
+        return found if "postgres" in Path(f"/proc/{found}/comm").read_text() else 0
+    except OSError:
+        return 0
+
+
+def cpu_of(process: int) -> float:
+    """Return the CPU time of a process in seconds."""
+    if not process:
+        return 0.0
+    columns = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")

@@ -14,11 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .databases import TITLES, database
+from .databases import TITLES, cpu_of, database, server_process
 
 EVENTS = 200_000
 WRITERS = 8
@@ -74,34 +73,12 @@ def clocked(found: dict[str, float], name: str, count: int, server: int = 0) -> 
         server: The process of PostgreSQL that works for this one, 0 for none that can be asked.
 
     """
-    begin, used, server_used = time.perf_counter(), _cpu(), _cpu_of(server)
+    begin, used, server_used = time.perf_counter(), _cpu(), cpu_of(server)
     yield
     found[f"{name}, events/s"] = count / (time.perf_counter() - begin)
     found[f"{name}, CPU µs/event"] = (_cpu() - used) / count * 1e6
     if server:
-        found[f"{name}, server's CPU µs/event"] = (_cpu_of(server) - server_used) / count * 1e6
-
-
-def _server() -> int:
-    """Return the process of PostgreSQL that works for this one, 0 if it isn't on this machine."""
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        return 0
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        found = int(cursor.fetchone()[0])
-    try:
-        return found if "postgres" in Path(f"/proc/{found}/comm").read_text() else 0
-    except OSError:
-        return 0
-
-
-def _cpu_of(process: int) -> float:
-    if not process:
-        return 0.0
-    columns = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
+        found[f"{name}, server's CPU µs/event"] = (cpu_of(server) - server_used) / count * 1e6
 
 
 def _cpu() -> float:
@@ -142,12 +119,12 @@ def measure(events: int) -> dict[str, float]:
     found["bytes/event"] = per_event = (_bytes(TABLES) - before) / plain
     fill(events)
     before = _bytes(TABLES)
-    with clocked(found, "seal", events, _server()):
+    with clocked(found, "seal", events, server_process()):
         seal("default")
     found["bytes/personal value"] = ((_bytes(TABLES) - before) / events - per_event) / 5
     connection.close()
     leaves = AuditLeaf.objects.count()
-    with clocked(found, "verify, 1 process", leaves, _server()):
+    with clocked(found, "verify, 1 process", leaves, server_process()):
         assert not list(Verifier("default").findings())
     # Each of them has a connection of its own, and begins with the import of Django.
     with clocked(found, "verify, 2 processes", leaves):
