@@ -20,7 +20,7 @@ from django_signal_audit.evidence.processes import start_pool
 from django_signal_audit.evidence.reading import IMPORT, PAGE, Checked, Leaves, Ranges, checked
 from django_signal_audit.evidence.records import Record, covered, erasures, prunes, recorded_starts
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, iso_text, latest_checkpoint, unsealed
-from django_signal_audit.evidence.tree import EMPTY_ROOT, Stack
+from django_signal_audit.evidence.tree import EMPTY_ROOT, MAX_SIZE, Stack
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from django_signal_audit.models.events import utc_now
 
@@ -126,9 +126,11 @@ class Verifier:
         jobs: int = 1,
     ) -> None:
         self._using, self._since, self._on_leaves, self._jobs = using, since, on_leaves, jobs
-        self._was_signed = was_signed
         self._keys = list(verifying_keys() if keys is None else keys)
         self._held = sorted(self._parsed(held), key=lambda item: item.size)
+        # From which size on others hold signed checkpoints: whoever takes the signatures out of ours can't hide that.
+        signed = [size for note in held if (size := self._signed_size(note)) is not None]
+        self._signed_from = min([*signed, *([since.size] if since and was_signed else [])], default=MAX_SIZE + 1)
         self.verdict = Verdict()
         # The starting points of the prune that was asked for last.
         self._starts: tuple[str, frozenset[str]] = ("", frozenset())
@@ -136,6 +138,14 @@ class Verifier:
     def _parsed(self, notes: Sequence[str]) -> Iterator[Checkpoint]:
         for note in notes:
             yield Checkpoint.of(split_note(note)[0])
+
+    def _signed_size(self, note: str) -> int | None:
+        """Return the size of a checkpoint that one of the keys signed, None for another one."""
+        try:
+            checkpoint, signers = signers_of(note, self._keys)
+        except NoteError:
+            return None
+        return checkpoint.size if signers else None
 
     def count(self) -> int:
         """Return how many leaves there are to read."""
@@ -258,7 +268,7 @@ class Verifier:
         times = time_lines(iso_text(checkpoint.sealed_at), _began(checkpoint, at)) if said.lines else ()
         if said != Checkpoint(origin, at, bytes(checkpoint.root), times):
             yield Finding("checkpoint", at, "", f"Checkpoint {at} and its note differ.")
-        elif self._keys and not signers and (self.verdict.signed or self._was_signed):
+        elif self._keys and not signers and (self.verdict.signed or at >= self._signed_from):
             yield Finding("signature", at, "", f"Checkpoint {at} isn't signed by a known key, earlier ones are.")
 
     def _clock(self, state: _State, checkpoint: AuditCheckpoint) -> Iterator[Finding]:
