@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from itertools import chain
 from typing import Any
 
@@ -364,7 +364,7 @@ class QuerySource(CaptureSource):
 
     def connect(self, registry: Registry) -> None:
         """Watch the tables of ruled models, their parents' and those of their m2m fields."""
-        if self_check():
+        if not _can_hook():
             return
         # Without any rules too: tables may be guarded.
         install(watcher_of)
@@ -394,14 +394,28 @@ class QuerySource(CaptureSource):
         return unseen_problems() if get_settings().capture_queries else []
 
 
+@cache
+def _can_hook() -> bool:
+    """Return whether Django is as the hook relies on: that does not change with the settings."""
+    return not self_check()
+
+
 def _row_tables(registry: Registry, models_of: Iterable[Model]) -> dict[Model, RowTable]:
     """Return the tables of models that rules name."""
     tables: dict[Model, RowTable] = {}
     for model in models_of:
         for table in (model, *model._meta.get_parent_list()):
-            plans = {plan.model: plan for plan in registry.plans.values() if issubclass(plan.model, table)}
+            plans = {plan.model: plan for plan in _plans_below(registry, table)}
             # Rows of an unruled model in between belong to its nearest ruled parents.
             plans |= {plan.model: plan for plan in registry.senders.get(table, ())}
             ordered = sorted(plans.values(), key=lambda plan: -len(plan.model._meta.get_parent_list()))
             tables[table] = RowTable(table, registry.plans.get(table), tuple(ordered))
     return tables
+
+
+def _plans_below(registry: Registry, table: Model) -> list[ModelPlan]:
+    """Return the plans of a table's own model and of those whose rows extend its rows."""
+    own = registry.plans.get(table)
+    if own is not None:
+        return [own, *own.descendants]
+    return [plan for plan in registry.plans.values() if issubclass(plan.model, table)]

@@ -89,6 +89,8 @@ def watched_m2m_fields(registry: Registry) -> list[WatchedM2M]:
     """Return the m2m fields that rules watch, each once however many models inherit it."""
     found: dict[type[models.Model], list[tuple[models.ManyToManyField[Any, Any], ModelPlan]]] = {}
     for plan in registry.plans.values():
+        if not plan.all_members:
+            continue
         names = plan.names_for(EventType.M2M) if plan.by_event[EventType.M2M] else frozenset()
         for name, field in plan.all_members.items():
             if name in names:

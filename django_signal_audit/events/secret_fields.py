@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 from django.apps import apps
@@ -189,7 +189,13 @@ def _is_secret_by_model(field: Field) -> bool:
 
 
 def _words_of_model(field: Field) -> Words:
-    return words_of(field.model.__name__) or ("",)
+    return _words(field.model.__name__)
+
+
+@lru_cache(10_000)
+def _words(name: str) -> Words:
+    """Return the words of the name of a field or model, which are asked for at each change of the settings."""
+    return words_of(name) or ("",)
 
 
 def _holds_secrets(model: Words) -> bool:
@@ -198,7 +204,7 @@ def _holds_secrets(model: Words) -> bool:
 
 def _is_code(field: Field) -> bool:
     """Return whether a field has the name and the type of a secret, as far as its model holds such."""
-    *before, last = words_of(field.name) or ("",)
+    *before, last = _words(field.name)
     if last not in _SECRET_IN_THEM or field.choices or not _KNOWN_TO_ALL.isdisjoint(before):
         return False
     is_number = isinstance(field, models.IntegerField) and not isinstance(field, AutoFieldMixin)
@@ -226,8 +232,14 @@ def _encrypts(field: Field) -> bool:
     base = getattr(field, "base_field", None)
     if isinstance(base, models.Field) and _encrypts(base):
         return True
-    kinds = [kind for kind in type(field).__mro__[:-1] if not kind.__module__.startswith(_KNOWN_BASES)]
-    return any(_says_so(kind.__module__) or _says_so(kind.__name__) for kind in kinds)
+    kind: type = type(field)
+    return _is_named_for_it(kind)
+
+
+@cache
+def _is_named_for_it(kind: type) -> bool:
+    bases = [base for base in kind.__mro__[:-1] if not base.__module__.startswith(_KNOWN_BASES)]
+    return any(_says_so(base.__module__) or _says_so(base.__name__) for base in bases)
 
 
 def _says_so(name: str) -> bool:

@@ -105,13 +105,10 @@ def resolve_all(patterns: Iterable[str]) -> list[Model]:
     return list(dict.fromkeys(model for pattern in patterns for model in resolve(pattern)))
 
 
-def key_fields(model: Model) -> set[Field]:
+def key_fields(model: Model) -> list[Field]:
     """Return the fields that make up the identity of a row: its key's, and those of the parents' rows it shares."""
-    keys: set[Field] = set(model._meta.pk_fields)
-    for parent in model._meta.get_parent_list():
-        keys |= set(parent._meta.pk_fields)
-    keys |= {link for link in model._meta.parents.values() if link is not None}
-    return keys
+    of_rows = [field for one in (model, *model._meta.get_parent_list()) for field in one._meta.pk_fields]
+    return [*of_rows, *(link for link in model._meta.parents.values() if link is not None)]
 
 
 def watchable_fields(model: Model) -> dict[str, Field]:
@@ -119,10 +116,10 @@ def watchable_fields(model: Model) -> dict[str, Field]:
 
     A single-column key is left out, for it never changes and the event names it; the parts of a composite key stay.
     """
-    keys = key_fields(model)
-    if len(model._meta.pk_fields) > 1:
-        keys -= set(model._meta.pk_fields)
-    return {field.name: field for field in model._meta.concrete_fields if field not in keys and field.column}
+    own = model._meta.pk_fields
+    # By identity: comparing and hashing fields takes most of the time that reading the rules does.
+    keys = {id(field) for field in key_fields(model)} - ({id(field) for field in own} if len(own) > 1 else set())
+    return {field.name: field for field in model._meta.concrete_fields if id(field) not in keys and field.column}
 
 
 def watchable_members(model: Model) -> dict[str, models.ManyToManyField[Any, Any]]:

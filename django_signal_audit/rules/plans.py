@@ -220,7 +220,7 @@ def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterab
             rule=rule,
             events=frozenset(rule.events or MODEL_EVENTS),
             names=watched_names(rule, named),
-            condition=compile_condition(rule, condition_fields(model)),
+            condition=compile_condition(rule, condition_fields(model)) if rule.when else None,
             notify=tuple(map(NotifyEntry.of, rule.notify)),
         )
         for rule, named in rules

@@ -196,16 +196,22 @@ def _include_problems(rule: Rule, models: list[Model], path: str) -> list[Proble
 def _reach_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
     """Return the events that a rule, otherwise right, can never match in any of its models."""
     asked = tuple(dict.fromkeys(rule.events)) or MODEL_EVENTS
-    reasons = {event_type: [obstacle(rule, model, event_type) for model in models] for event_type in asked}
-    dead = {event_type: found[0] for event_type, found in reasons.items() if all(found)}
-    mixtures = [mixture_of(rule, model) for model in models]
+    # The first model that has no obstacle settles it: a pattern may mean hundreds.
+    dead = {
+        event_type: obstacle(rule, models[0], event_type)
+        for event_type in asked
+        if all(obstacle(rule, model, event_type) for model in models)
+    }
     hint = "Correct the events, the fields or the condition, or remove the rule."
     if len(dead) == len(asked):
         why = _summary(list(dict.fromkeys(dead.values())))
-        return [Problem("W001", path, f"can never match: {why}.", SPLIT_HINT if any(mixtures) else hint)]
+        is_mixed = any(mixture_of(rule, model) for model in models)
+        return [Problem("W001", path, f"can never match: {why}.", SPLIT_HINT if is_mixed else hint)]
     if not rule.events:
-        message = f"holds only for deletions: {mixtures[0]}."
-        return [Problem("W001", f'{path}["when"]', message, SPLIT_HINT)] if all(mixtures) else []
+        if not all(mixture_of(rule, model) for model in models):
+            return []
+        message = f"holds only for deletions: {mixture_of(rule, models[0])}."
+        return [Problem("W001", f'{path}["when"]', message, SPLIT_HINT)]
     hint = "Remove the event, or correct the fields or the condition."
     return [
         Problem("W001", f'{path}["events"]', f"names {event_type!r}, which can never match: {why}.", hint)
