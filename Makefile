@@ -21,8 +21,9 @@ TOX_IN_PAIRS = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run-parallel --parallel 2 
 # All tests run with the newest pair of Python and Django that is installed. The oldest pair leaves out the tests that
 # are marked "slow"; one pair between them and the servers also leave out those marked "corners", which are the same on
 # every database. Where SERVERS names a PostgreSQL, the pair between runs there and not on SQLite; where it names a
-# MariaDB, the oldest pair does, and only its "corners" run on SQLite. The other pairs wait for `make test-all`: this is
-# to take minutes.
+# MariaDB, the oldest pair does, and only its "corners" run on SQLite. The two servers share what is not about statements
+# of databases, and of a test with many cases they and the corners run some: tests/corners.py says which. The other pairs
+# wait for `make test-all`: this is to take minutes.
 pair = py$(subst .,,$(1))-django$(2)
 NEWEST = $(lastword $(FOUND))
 OLDEST_PAIR = $(call pair,$(firstword $(FOUND)),52)
@@ -35,10 +36,12 @@ MIDDLE = $(or $(filter py312-django60,$(BETWEEN)),$(firstword $(BETWEEN)))
 FAST = -- -m "not slow"
 FAST_BETWEEN = -- -m "not slow and not corners"
 FAST_ON_SERVER = -- -m "server or not slow and not corners"
-FAST_CORNERS = -- -m "corners and not slow"
+FAST_CORNERS = -- -m "corners and not slow" --cases 1/4 --numprocesses 2
 SERVERS ?=
 POSTGRESQL = $(firstword $(filter postgresql:%,$(SERVERS)))
 MARIADB = $(firstword $(filter mysql:% mariadb:%,$(SERVERS)))
+FAST_ON_POSTGRESQL = $(FAST_ON_SERVER) $(if $(MARIADB),--tests 1/2 --cases 1/3)
+FAST_ON_MARIADB = $(FAST_ON_SERVER) $(if $(POSTGRESQL),--tests 2/2 --cases 2/3)
 # The pair that runs on each server.
 ON_POSTGRESQL = $(or $(MIDDLE),$(NEWEST_PAIR))
 ON_MARIADB = $(or $(OLDEST),$(NEWEST_PAIR))
@@ -72,13 +75,14 @@ test: $(VENV)/.tox  ## Run linters, type checker and tests: all on SQLite with t
 	@status=0; $(TOX_IN_PAIRS) -e $(call list,$(ONCE)) || status=$$?; \
 	$(TOX) -e $(NEWEST_PAIR) || status=$$?; \
 	$(if $(OLDEST),$(TOX) -e $(OLDEST) $(if $(MARIADB),$(FAST_CORNERS),$(FAST)) || status=$$?;) \
-	$(if $(MARIADB),AUDIT_TEST_DATABASE_URL=$(MARIADB) $(TOX) -e $(ON_MARIADB)-mariadb $(FAST_ON_SERVER) || status=$$?;) \
-	$(if $(POSTGRESQL),AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e $(ON_POSTGRESQL)-postgresql $(FAST_ON_SERVER) || status=$$?; \
+	$(if $(MARIADB),AUDIT_TEST_DATABASE_URL=$(MARIADB) $(TOX) -e $(ON_MARIADB)-mariadb $(FAST_ON_MARIADB) || status=$$?;) \
+	$(if $(POSTGRESQL),AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e $(ON_POSTGRESQL)-postgresql $(FAST_ON_POSTGRESQL) || status=$$?; \
 		AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e neighbours_postgresql -- -k tenants || status=$$?;, \
 		$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST_BETWEEN) || status=$$?;)) \
 	echo; echo "Tested: $(strip $(OLDEST) $(if $(POSTGRESQL),,$(MIDDLE)) $(NEWEST_PAIR)) on SQLite$(if $(MARIADB),$(comma) $(ON_MARIADB) on MariaDB)$(if $(POSTGRESQL),$(comma) $(ON_POSTGRESQL) on PostgreSQL)."; \
-	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests$(if $(MARIADB), that are not about databases).";) \
+	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests$(if $(MARIADB), that are not about databases$(comma) and three of four cases of those in tests/corners.py).";) \
 	$(if $(MIDDLE),echo "Left out with $(MIDDLE): the slow tests$(if $(POSTGRESQL), that are not about databases)$(comma) and those of settings$(comma) pages and texts (tests/corners.py).";) \
+	$(if $(and $(POSTGRESQL),$(MARIADB)),echo "Left out on each server: what the other one ran$(comma) unless it is about statements of databases.";) \
 	$(if $(filter-out $(MIDDLE),$(BETWEEN)),echo "Left out$(comma) because only make test-all tests them: $(strip $(filter-out $(MIDDLE),$(BETWEEN))).";) \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
 	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from django.db import connections
 from django_signal_audit.capture import hooks
 from django_signal_audit.models import AuditEvent
 
-from .corners import is_same_on_every_database
+from .corners import is_same_on_every_database, left_out
 from .databases import URL
 from .small_project import SmallProject
 
@@ -36,13 +37,29 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("build")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the shares of the tests that ``corners.py`` describes."""
+    parser.addoption("--tests", default="1/1", metavar="K/N", help="of each file, every Nth test from the Kth on")
+    parser.addoption("--cases", default="1/1", metavar="K/N", help="of each test, every Nth case from the Kth on")
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what ``corners.py`` lists. Begin with what takes longest: whatever begins last is waited for alone."""
     for item in items:
         if is_same_on_every_database(item.path):
             item.add_marker("corners")
+    unwanted = left_out(items, tests=config.getoption("tests"), cases=config.getoption("cases"))
+    if unwanted:
+        config.hook.pytest_deselected(items=[item for item in items if item in unwanted])
+        items[:] = [item for item in items if item not in unwanted]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Search what was made until here for garbage no more: it lives as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 # They are made once, by the first migrate, and no test changes them.

@@ -1,16 +1,26 @@
-"""The files of tests that are marked ``corners``: what they look at is the same on every database.
+"""Which files of tests a build runs on which database, and which of their tests.
 
-These are about settings, pages and texts. They run on SQLite with the oldest and the newest pair of Python and Django.
-A file whose name matches none of these patterns runs with the pair between and on servers as well.
-A file belongs here if a statement that the database takes in another way can't make one of its tests fail.
+``CORNERS`` are marked ``corners``: what they look at is the same on every database. These are about settings, pages and
+texts. They run on SQLite with the oldest and the newest pair of Python and Django. A file belongs there if a statement
+that the database takes in another way can't make one of its tests fail.
+
+``DATABASES`` are about statements that databases take in different ways: each server runs all of their tests but those
+that are slow and not marked ``server``.
+
+Any other file is shared out. The options ``--tests 1/2`` and ``--tests 2/2`` give two runs each other test of a file;
+of a test's cases, ``--cases 1/3`` leaves one in three. SQLite with the newest pair runs everything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 
-PATTERNS = (
+import pytest
+
+CORNERS = (
     # What settings may say, and what `check` says about them.
     "test_checks*",
     "test_conditions",
@@ -74,10 +84,86 @@ PATTERNS = (
     # Requests and whoever is behind them.
     "test_actor_of_a_request",
     "test_context_setting",
+    "test_looking_at_the_user",
     "test_middleware",
+    # Signals, names and packages.
+    "test_imported_without_settings",
+    "test_receivers_of_saves",
+)
+
+DATABASES = (
+    # Writes, and the transactions around them.
+    "test_atomicity",
+    "test_children_that_are_gone",
+    "test_concurrency",
+    "test_deletes",
+    "test_engines",
+    "test_include",
+    "test_kills",
+    "test_lazy_rows",
+    "test_m2m",
+    "test_multi_*",
+    "test_odd_*",
+    "test_queries",
+    "test_ranges",
+    "test_receivers_that_write",
+    "test_round_trips",
+    "test_saves*",
+    "test_state_machine",
+    "test_statements_of_other_packages",
+    "test_texts_that_query",
+    "test_transactions_after_errors",
+    "test_wrapped_cursors",
+    # Columns, values and tables.
+    "test_columns_*",
+    "test_decimals_of_any_precision",
+    "test_documents_of_plain_json",
+    "test_event_values",
+    "test_events",
+    "test_fields_that_convert",
+    "test_first_migrate",
+    "test_moments_are_true_instants",
+    "test_narrow_character_sets",
+    "test_partitions_of_the_log",
+    "test_tables_elsewhere",
+    "test_values_nobody_can_read",
+    "test_views_and_partitions",
+    # Questions to the log, and statements of its own.
+    "test_admin_filters",
+    "test_admin_search",
+    "test_baseline",
+    "test_delivery_order",
+    "test_delivery_outbox",
+    "test_evidence_erasing",
+    "test_evidence_kills",
+    "test_evidence_pruning",
+    "test_evidence_sealing",
+    "test_history_of",
+    "test_replay",
+    "test_reports_activity",
+    "test_reports_subject",
 )
 
 
 def is_same_on_every_database(file: Path) -> bool:
-    """Return whether a file of tests is one of these."""
-    return any(fnmatchcase(file.stem, pattern) for pattern in PATTERNS)
+    """Return whether a file of tests is one of the corners."""
+    return _matches(file, CORNERS)
+
+
+def _matches(file: Path, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(file.stem, pattern) for pattern in patterns)
+
+
+def left_out(items: Iterable[pytest.Item], tests: str, cases: str) -> set[pytest.Item]:
+    """Return the tests that a run with these shares leaves out: "2/3" is each third from the second on."""
+    (first, step), (first_case, step_of_cases) = (map(int, share.split("/")) for share in (tests, cases))
+    shared = sorted((item for item in items if not _matches(item.path, DATABASES)), key=lambda item: item.nodeid)
+    unwanted: set[pytest.Item] = set()
+    for _, of_file in groupby(shared, key=lambda item: item.path):
+        names = groupby(of_file, key=lambda item: item.nodeid.partition("[")[0])
+        for number, (_, found) in enumerate(names, 1):
+            given = list(found)
+            # Whatever the share of cases, one of them runs.
+            kept = given[(first_case - 1) % min(step_of_cases, len(given)) :: step_of_cases]
+            unwanted |= set(given) - set(kept if (number - first) % step == 0 else ())
+    return unwanted

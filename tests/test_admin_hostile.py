@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
 
+from .processes.stage import choose
 from .samples import NOON
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 FEW = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=choose(10, 50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 ADMIN = reverse("admin:django_signal_audit_auditevent_changelist")
 OUTBOX = reverse("admin:django_signal_audit_notification_changelist")

@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 IS_THOROUGH = bool(os.environ.get("AUDIT_TEST_THOROUGH"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PROJECTS))
 def test_it_works_beside(name: str) -> None:
     project = PROJECTS[name]
