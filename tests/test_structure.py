@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import django_signal_audit
 
@@ -31,3 +32,24 @@ def test_each_pattern_of_corners_has_a_file() -> None:
     patterns = [*corners.CORNERS, *corners.DATABASES]
     assert [pattern for pattern in patterns if not any(fnmatchcase(file, pattern) for file in files)] == []
     assert not corners.is_same_on_every_database(Path("test_saves.py"))
+
+
+class Item:
+    """What of a test of pytest decides whether it is left out."""
+
+    def __init__(self, nodeid: str) -> None:
+        self.nodeid, self.path = nodeid, Path(nodeid.partition("::")[0])
+
+
+def test_two_servers_share_what_is_not_about_databases() -> None:
+    names = [f"tests/test_saves.py::test_{name}" for name in "ab"]
+    names += [f"tests/test_inbox.py::test_{name}" for name in ("a", "b", "c", *(f"d[{n}]" for n in range(7)), "e[x]")]
+    items: list[Any] = list(map(Item, names))
+    runs = []
+    for share in (("1/2", "1/3"), ("2/2", "2/3")):
+        without = corners.left_out(items, tests=share[0], cases=share[1])
+        runs.append([item.nodeid.removeprefix("tests/test_") for item in items if item not in without])
+    both = ["saves.py::test_a", "saves.py::test_b"]
+    assert runs[0] == [*both, "inbox.py::test_a", "inbox.py::test_c", "inbox.py::test_e[x]"]
+    assert runs[1] == [*both, "inbox.py::test_b", "inbox.py::test_d[1]", "inbox.py::test_d[4]"]
+    assert corners.left_out(items, tests="1/1", cases="1/1") == set()
