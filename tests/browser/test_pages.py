@@ -18,7 +18,7 @@ from django_signal_audit.admin.links import (
 )
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 
-from .chromium import IN_A_BUILD, TWO, Tab
+from .chromium import IN_A_BUILD, TURNED, TWO, Tab
 from .keyboard import walk
 from .life import Life
 
@@ -118,7 +118,7 @@ def test_from_right_to_left(tab: Tab, life: Life, settings: Any, name: str) -> N
     settings.LANGUAGE_CODE = "ar"
     address = PAGES[name](life)
     tab.do(lambda page: page.goto(address))
-    faults = tab.look(f"{name}-ar", views=TWO)
+    faults = tab.look(f"{name}-ar", views=TURNED)
     assert not faults, "\n".join(faults)
     assert tab.do(lambda page: page.get_attribute("html", "dir")) == "rtl"
 
