@@ -19,7 +19,7 @@ TOX = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run
 TOX_IN_PAIRS = PYENV_VERSION=$(PYENV) $(VENV)/bin/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner
 
 # All tests run with the newest pair of Python and Django that is installed. The oldest pair leaves out the tests that
-# are marked "slow"; one pair between them and the servers also leave out those marked "corners", which are the same on
+# are marked "slow"; one pair between them and the servers also leave out the files of "corners", which are the same on
 # every database. Where SERVERS names a PostgreSQL, the pair between runs there and not on SQLite; where it names a
 # MariaDB, the oldest pair does, and only its "corners" run on SQLite. The two servers share what is not about statements
 # of databases, and of a test with many cases they and the corners run some: tests/corners.py says which. The other pairs
@@ -34,9 +34,9 @@ OLDEST = $(filter-out $(NEWEST_PAIR),$(OLDEST_PAIR))
 BETWEEN = $(filter-out $(CORNERS),$(PAIRS))
 MIDDLE = $(or $(filter py312-django60,$(BETWEEN)),$(firstword $(BETWEEN)))
 FAST = -- -m "not slow"
-FAST_BETWEEN = -- -m "not slow and not corners"
-FAST_ON_SERVER = -- -m "server or not slow and not corners"
-FAST_CORNERS = -- -m "corners and not slow" --cases 1/4 --numprocesses 2
+FAST_BETWEEN = -- -m "not slow" --files others
+FAST_ON_SERVER = -- -m "server or not slow" --files others
+FAST_CORNERS = -- -m "not slow" --files corners --cases 1/4 --numprocesses 2
 SERVERS ?=
 POSTGRESQL = $(firstword $(filter postgresql:%,$(SERVERS)))
 MARIADB = $(firstword $(filter mysql:% mariadb:%,$(SERVERS)))

@@ -18,7 +18,7 @@ from django.db import connections
 from django_signal_audit.capture import hooks
 from django_signal_audit.models import AuditEvent
 
-from .corners import is_same_on_every_database, left_out
+from .corners import is_read, left_out
 from .databases import URL
 from .small_project import SmallProject
 
@@ -39,16 +39,19 @@ if os.environ.get("CI"):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the shares of the tests that ``corners.py`` describes."""
+    parser.addoption("--files", default="all", choices=["all", "corners", "others"], help="which files of tests")
     parser.addoption("--tests", default="1/1", metavar="K/N", help="of each file, every Nth test from the Kth on")
     parser.addoption("--cases", default="1/1", metavar="K/N", help="of each test, every Nth case from the Kth on")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files that a run has nothing of: reading them takes seconds."""
+    return None if is_read(collection_path, config.getoption("files")) else True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what ``corners.py`` lists. Begin with what takes longest: whatever begins last is waited for alone."""
-    for item in items:
-        if is_same_on_every_database(item.path):
-            item.add_marker("corners")
+    """Leave out what is not in this run's share. Begin with what takes longest: the last one is waited for alone."""
     unwanted = left_out(items, tests=config.getoption("tests"), cases=config.getoption("cases"))
     if unwanted:
         config.hook.pytest_deselected(items=[item for item in items if item in unwanted])

@@ -1,8 +1,8 @@
 """Which files of tests a build runs on which database, and which of their tests.
 
-``CORNERS`` are marked ``corners``: what they look at is the same on every database. These are about settings, pages and
-texts. They run on SQLite with the oldest and the newest pair of Python and Django. A file belongs there if a statement
-that the database takes in another way can't make one of its tests fail.
+``CORNERS`` look at what is the same on every database: settings, pages and texts. They run on SQLite with the oldest
+and the newest pair of Python and Django. A file belongs there if a statement that the database takes in another way
+can't make one of its tests fail. ``--files corners`` reads these files alone, ``--files others`` all but these.
 
 ``DATABASES`` are about statements that databases take in different ways: each server runs all of their tests but those
 that are slow and not marked ``server``.
@@ -146,8 +146,15 @@ DATABASES = (
 
 
 def is_same_on_every_database(file: Path) -> bool:
-    """Return whether a file of tests is one of the corners."""
+    """Return whether a file is one of the corners."""
     return _matches(file, CORNERS)
+
+
+def is_read(file: Path, wanted: str) -> bool:
+    """Return whether a run reads a file: of tests, "corners" or "others", or "all"; any other file is read."""
+    if wanted == "all" or not fnmatchcase(file.name, "test_*.py"):
+        return True
+    return is_same_on_every_database(file) is (wanted == "corners")
 
 
 def _matches(file: Path, patterns: Iterable[str]) -> bool:

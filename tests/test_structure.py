@@ -32,6 +32,9 @@ def test_each_pattern_of_corners_has_a_file() -> None:
     patterns = [*corners.CORNERS, *corners.DATABASES]
     assert [pattern for pattern in patterns if not any(fnmatchcase(file, pattern) for file in files)] == []
     assert not corners.is_same_on_every_database(Path("test_saves.py"))
+    files = ["test_saves.py", "test_checks.py", "samples.py"]
+    read = {wanted: [name for name in files if corners.is_read(Path(name), wanted)] for wanted in ("corners", "others")}
+    assert read == {"corners": ["test_checks.py", "samples.py"], "others": ["test_saves.py", "samples.py"]}
 
 
 class Item:
