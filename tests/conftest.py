@@ -20,6 +20,7 @@ from django_signal_audit.models import AuditEvent
 
 from .corners import is_read, left_out
 from .databases import URL
+from .processes.stage import THOROUGH
 from .small_project import SmallProject
 
 EVERYTHING = [{"name": "all", "model": "app.*"}]
@@ -30,6 +31,9 @@ SAVES_ARE_ONE_STATEMENT = connections["default"].Database.__name__ == "psycopg"
 has_files_of_its_own = pytest.mark.skipif(
     not URL.startswith("sqlite"), reason="it has SQLite files of its own, whatever server the others are on"
 )
+
+# A process of ten seconds whose kind has other tests, which run in a build.
+in_test_all = pytest.mark.skipif(not THOROUGH, reason="only with AUDIT_TEST_THOROUGH=1, as in make test-all")
 
 # A build tries the same examples every time; a developer's run tries new ones.
 hypothesis.settings.register_profile("build", derandomize=True)

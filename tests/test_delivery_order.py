@@ -207,7 +207,7 @@ def test_three_workers_keep_the_order_of_few_objects(tmp_path: Path, concurrency
         },
         path=path,
         objects=5,
-        rounds=stage.choose(41, 121),
+        rounds=stage.choose(31, 121),
         workers=3,
         concurrency=concurrency,
     )
@@ -215,5 +215,5 @@ def test_three_workers_keep_the_order_of_few_objects(tmp_path: Path, concurrency
     assert report["late"] == 0
     assert report["statuses"] == ["sent"]
     assert report["waiting"] == 0
-    assert report["sent"] > 200
+    assert report["sent"] > 150
     assert report["retried"] > 5

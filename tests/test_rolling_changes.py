@@ -7,6 +7,7 @@ from textwrap import dedent
 
 import pytest
 
+from .conftest import in_test_all
 from .small_project import SmallProject
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db]
@@ -106,6 +107,7 @@ def test_columns_ahead_of_the_code_and_behind_it(versions: Versions) -> None:
     assert state == "{'name': 'Green tea', 'price': 2, 'color': 'green'}"
 
 
+@in_test_all
 def test_a_field_that_only_the_new_rules_record(versions: Versions) -> None:
     project = versions.project
     versions.old(NAMES)
@@ -158,6 +160,7 @@ def test_a_model_that_appears_is_nothing_the_old_version_stumbles_over(versions:
     project.run("audit_replay", "--check")
 
 
+@in_test_all
 def test_a_model_that_goes_keeps_its_events(versions: Versions) -> None:
     project = versions.project
     project.add_migration(2, MORE)
