@@ -297,8 +297,17 @@ def _is_default() -> bool:
     return _mask_fields() >= set(DEFAULT_MASK_FIELDS)
 
 
+_read: tuple[str, ...] | None = None
+
+
 @on_settings_changed
 def _reset() -> None:
+    """Forget what follows from MASK_FIELDS, unless it is as it was."""
+    global _read
+    given = tuple(get_settings().mask_fields)
+    if given == _read:
+        return
+    _read = given
     for function in (_mask_fields, _secret_words, _refused, _is_secret, _judged):
         function.cache_clear()
     _usual_keys.clear()
