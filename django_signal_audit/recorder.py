@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
@@ -17,6 +17,7 @@ from django.db import Error, connections, transaction
 from django_signal_audit.capture.rows import values_by_key
 from django_signal_audit.capture.scope import HeldBack, scope_of
 from django_signal_audit.capture.tenants import tenants_of
+from django_signal_audit.capture.transactions import rollback_on_error
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.actors import resolve_actor, resolve_impersonator
 from django_signal_audit.context.extra import context_payload
@@ -63,8 +64,6 @@ class EventBuilder:
         # Outside any scope, the events of one call still belong together.
         self.correlation_id = context.correlation_id or str(self._first)
         self._actor: tuple[str, str] | None = None
-        self._rules: dict[int, list[str]] = {}
-        self._signatures: dict[tuple[str, int, str], int] = {}
 
     def describe(
         self, change: Change, match: Match, text: str | None, included: Mapping[str, JSONValue] = _NO_DATA
@@ -121,7 +120,7 @@ class EventBuilder:
         data: dict[str, JSONValue],
     ) -> EventRow:
         label, name, text, (actor_id, actor_repr) = about
-        event_type, rules = str.__str__(event_type), self._names(match)
+        event_type, rules = str.__str__(event_type), match.rule_names
         # In the order of the columns: naming all of them takes half of the time.
         return EventRow(
             uid,
@@ -129,7 +128,7 @@ class EventBuilder:
             event_type,
             str.__str__(source),
             match.level,
-            rules,
+            [*rules],
             label,
             name,
             text,
@@ -139,17 +138,9 @@ class EventBuilder:
             data,
             self.context,
             self.correlation_id,
-            self._signature(event_type, match, label, rules),
+            signature_hash(Signature(event_type, match.level, label, rules)),
             self.tenant,
         )
-
-    def _signature(self, event_type: str, match: Match, label: str, rules: list[str]) -> int:
-        key = (event_type, id(match), label)
-        found = self._signatures.get(key)
-        if found is None:
-            found = signature_hash(Signature(event_type, match.level, label, tuple(rules)))
-            self._signatures[key] = found
-        return found
 
     def _resolve(self, explicit: object) -> tuple[str, str]:
         if explicit is not None:
@@ -157,12 +148,6 @@ class EventBuilder:
         if self._actor is None:
             self._actor = _cut(*resolve_actor())
         return self._actor
-
-    def _names(self, match: Match) -> list[str]:
-        names = self._rules.get(id(match))
-        if names is None:
-            names = self._rules[id(match)] = [rule.name for rule in match.rules]
-        return names
 
 
 def _describe_data(change: Change, match: Match, label: str, uid: UUID) -> dict[str, JSONValue]:
@@ -237,7 +222,7 @@ def _savepoints(using: str) -> tuple[str, ...]:
 def _held_back(using: str) -> HeldBack | None:
     """Return what the notifications of what is recorded now are held back with; None if they are not."""
     held_back = scope_of(using).held_back
-    return held_back if held_back is not None and held_back.savepoints == _savepoints(using) else None
+    return held_back if held_back is None or held_back.savepoints == _savepoints(using) else None
 
 
 @contextmanager
@@ -274,34 +259,27 @@ def record_changes(changes: Sequence[Change], using: str) -> list[EventRow]:
     if not changes or not storage.is_ready(using):
         return []
     # Asked for here, as "log" adds a savepoint.
-    return _write(partial(_record, changes, using, _held_back(using)), partial(_name, changes[0]), using) or []
+    held_back = _held_back(using)
+    return _write(lambda: _record(changes, using, held_back), lambda: _name(changes[0]), using) or []
 
 
 def _write(write: Callable[[], T], name: Callable[[], str], using: str) -> T | None:
     """Write all of something or nothing; return None if it could not be written and the change stands without."""
     keep_going = get_settings().on_error == "log"
+    connection = connections[using]
     try:
-        with _scope(using, keep_going=keep_going):
+        # A savepoint costs two round trips; only "log" needs one, to get rid of half-written events.
+        if keep_going or not connection.in_atomic_block:
+            with transaction.atomic(using=using, savepoint=keep_going):
+                return write()
+        with rollback_on_error(using):
             return write()
     except Exception as error:
-        if not keep_going or _cannot_go_on(using):
+        # A deadlock on MySQL rolls back all of the transaction, and not only a savepoint.
+        if not keep_going or (connection.in_atomic_block and connection.needs_rollback):
             fail(name(), error)
         logger.exception("%s could not be recorded; ON_ERROR is 'log', so the change stands.", name())
         return None
-
-
-def _scope(using: str, *, keep_going: bool) -> AbstractContextManager[None]:
-    """Return the transaction to write in."""
-    # A savepoint costs two round trips; only "log" needs one, to get rid of half-written events.
-    if keep_going or not connections[using].in_atomic_block:
-        return transaction.atomic(using=using, savepoint=keep_going)
-    return transaction.mark_for_rollback_on_error(using=using)
-
-
-def _cannot_go_on(using: str) -> bool:
-    """Return whether the transaction is lost: a deadlock on MySQL rolls back all of it, not only a savepoint."""
-    connection = connections[using]
-    return connection.in_atomic_block and connection.needs_rollback
 
 
 def fail(what: str, error: Exception) -> NoReturn:
@@ -326,14 +304,14 @@ def _name(change: Change) -> str:
 
 
 def _record(changes: Sequence[Change], using: str, held_back: HeldBack | None) -> list[EventRow]:
-    describer = EventBuilder(using)
     matched = [(change, match) for change in changes if (match := match_change(change)) is not None]
     if not matched:
         return []
     texts = _texts([change for change, _ in matched])
     included = _included(matched, using)
+    builder = EventBuilder(using)
     rows = [
-        describer.describe(change, match, text, beside)
+        builder.describe(change, match, text, beside)
         for (change, match), text, beside in zip(matched, texts, included, strict=True)
     ]
     tenants = tenants_of([change for change, _ in matched], using)
@@ -343,7 +321,7 @@ def _record(changes: Sequence[Change], using: str, held_back: HeldBack | None) -
         ]
     key = _insert(rows, using)
     scope_of(using).recorded += 1
-    _notify([(row, match) for row, (_, match) in zip(rows, matched, strict=True)], using, held_back)
+    _notify([(row, match) for row, (_, match) in zip(rows, matched, strict=True) if match.notify], using, held_back)
     _tell_listeners(rows, using, key)
     return rows
 
@@ -351,8 +329,7 @@ def _record(changes: Sequence[Change], using: str, held_back: HeldBack | None) -
 def _notify(events: Sequence[tuple[EventRow, Match]], using: str, held_back: HeldBack | None) -> None:
     pending = Pending() if held_back is None else held_back.pending
     for row, match in events:
-        if match.notify:
-            pending.add(row.uid, match.level, (row.model, row.object_id), match.notify)
+        pending.add(row.uid, match.level, (row.model, row.object_id), match.notify)
     if held_back is None:
         outbox.enqueue(pending, using)
 
@@ -402,7 +379,7 @@ def _record_rows(
         return
     _insert([event for event, _ in events], using)
     scope_of(using).recorded += 1
-    _notify(events, using, held_back)
+    _notify([event for event in events if event[1].notify], using, held_back)
 
 
 def record_together(first: Change, write: Callable[[EventRow, Match], Iterable[tuple[str, str]]]) -> None:

@@ -74,16 +74,21 @@ class rollback_on_error:  # noqa: N801  # reads as the statement it is: with rol
     The caller may catch the exception and go on in the transaction, which cannot commit then.
     """
 
+    __slots__ = ("_using",)
+
     def __init__(self, using: str) -> None:
         self._using = using
 
     def __enter__(self) -> None:
         """Begin the block."""
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         """Mark the transaction if the block failed."""
-        if kind is not None and connections[self._using].in_atomic_block:
-            transaction.set_rollback(True, using=self._using)
+        if kind is None:
+            return
+        connection: Any = connections[self._using]
+        if connection.in_atomic_block:
+            connection.needs_rollback, connection.rollback_exc = True, error
 
 
 def is_single_writer(using: str) -> bool:

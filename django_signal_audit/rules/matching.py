@@ -6,7 +6,7 @@ import fnmatch
 import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django_signal_audit.context.scopes import current_context
 from django_signal_audit.enums import EventType, Level, Source
@@ -33,6 +33,11 @@ class Match:
     plan: ModelPlan | None = None
     # The names of the fields whose values the event keeps beside its changes.
     include: tuple[str, ...] = ()
+    rule_names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note the names of the rules, which every event has."""
+        object.__setattr__(self, "rule_names", tuple(rule.name for rule in self.rules))
 
 
 def match_change(change: Change) -> Match | None:
