@@ -14,7 +14,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
-from django_signal_audit.capture.engines.postgresql import saves, sets
+from django_signal_audit.capture.engines.postgresql import rows, saves, sets
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.signals import event_recorded
@@ -81,11 +81,13 @@ def refuse_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_signal_audit.recorder.insert_rows", refuse)
     monkeypatch.setattr("django_signal_audit.capture.whole_rows.insert_alike", refuse)
     # Statements that write the event along with the change.
-    for engine in (saves, sets):
+    for engine in (rows, saves, sets):
         monkeypatch.setattr(engine, "event_sql", lambda *_, **__: "INSERT INTO no_such_table SELECT q.uid, q.at")
         monkeypatch.setattr(engine, "event_params", lambda *_: [None])
-    for name in ("_insert_parts", "_update_parts"):
-        monkeypatch.setattr(saves, name, getattr(saves, name).__wrapped__)
+    kept = {rows: ("_delete_parts", "_members_parts"), saves: ("_insert_parts", "_update_parts")}
+    for engine, names in kept.items():
+        for name in names:
+            monkeypatch.setattr(engine, name, getattr(engine, name).__wrapped__)
 
 
 # Every way to write, on a product of the name "p", which has the tag "t" and not the tag "u".

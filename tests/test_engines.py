@@ -115,7 +115,7 @@ def cities() -> None:
 
 
 def live(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Create a row, save it with other values, save some of them again, and save what has not changed."""
+    """Create a row, save it with other values, save some of them again, save what has not changed, and delete it."""
     row = Every.objects.create(**first)
     row = Every.objects.get(pk=row.pk)
     for name, value in second.items():
@@ -126,6 +126,8 @@ def live(first: dict[str, Any], second: dict[str, Any]) -> None:
     row.save(update_fields=[name.removesuffix("_id") for name in first] or None)
     row.save()
     Every.objects.get(pk=row.pk).save()
+    # It may have other values in memory than the row holds.
+    row.delete()
 
 
 @with_engine
@@ -360,6 +362,44 @@ class TestPostgresql:
         uids = [event.uid for event in events()]
         assert [one.event for one in Notification.objects.order_by("id")] == uids
         assert len(uids) == 2
+
+    def test_related_objects_are_recorded_as_the_portable_way_does(self, audit: Audit) -> None:
+        found = []
+        tags = Tag.objects.bulk_create([Tag(name=str(number)) for number in range(4)])
+        for engine in ("auto", "portable"):
+            audit({"name": "p", "model": "app.Product"}, ENGINE=engine)
+            with transaction.atomic():
+                row = Product.objects.create(name="a")
+                row.tags.add(tags[2], tags[0])
+                row.tags.add(tags[2], tags[1])
+                row.tags.add(tags[2])
+                row.tags.set([tags[1], tags[3]])
+                row.tags.set([tags[0], tags[1], tags[3]])
+                tags[2].products.add(row)
+                row.delete()
+                found.append(recorded())
+                transaction.set_rollback(True)
+        assert found[0] == found[1]
+        assert [event[0] for event in found[0]] == ["create", *["m2m"] * 5, "delete"]
+
+    def test_a_deletion_records_what_the_row_held(self, audit: Audit) -> None:
+        audit({"name": "p", "model": "app.Product"})
+        row = Product.objects.create(name="a", stock=1)
+        Product.objects.filter(pk=row.pk).update(stock=2)
+        assert row.delete() == (1, {"app.Product": 1})
+        assert last().changes["stock"] == [2, None]
+        assert last().object_repr == "a"
+
+    def test_notifications_go_with_deletions_and_related_objects(self, audit: Audit) -> None:
+        User.objects.create_user("ada")
+        notify = [{"channel": "inbox", "to": ["user:ada"]}]
+        audit({"name": "p", "model": "app.Product", "events": ["m2m", "delete"], "notify": notify}, CHANNELS=CHANNELS)
+        row, tag = Product.objects.create(name="a"), Tag.objects.create(name="t")
+        row.tags.add(tag)
+        row.tags.add(tag)
+        row.delete()
+        assert [one.event for one in Notification.objects.order_by("id")] == [event.uid for event in events()]
+        assert [event.event_type for event in events()] == ["m2m", "delete"]
 
     @with_engine
     def test_statements_that_the_server_has_forgotten(self, audit: Audit) -> None:
@@ -650,6 +690,13 @@ class TestUpdatesThatWait:
         with held(f"UPDATE app_product SET stock = 70 WHERE id = {rows[1].pk}"):
             assert Product.objects.filter(stock__gte=5).update(stock=models.F("stock") + 1) == 2
         assert [event.changes for event in events()] == [{"stock": [5, 6]}, {"stock": [70, 71]}]
+
+    def test_a_deletion_records_what_it_waited_for(self, audit: Audit) -> None:
+        row = Product.objects.create(name="p", stock=5)
+        audit({"name": "p", "model": "app.Product"})
+        with held(f"UPDATE app_product SET stock = 70 WHERE id = {row.pk}"):
+            row.delete()
+        assert [event.changes["stock"] for event in events()] == [[70, None]]
 
     def test_a_row_that_ceases_to_match_is_left_alone(self, audit: Audit) -> None:
         rows = [Product.objects.create(name=f"p{at}", stock=5) for at in range(2)]

@@ -62,9 +62,12 @@ EXPECTED = {
         "save": (1, 1),
         "update_fields": (1, 1),
         "save of nothing": (1, 1),
+        "delete": (6, 4),
+        "m2m add": (3, 1),
         "bulk_update": (3, 1),
         "update": (1, 1),
         "update of nothing": (1, 1),
+        "queryset delete": (7, 5),
     },
 }
 

@@ -15,6 +15,7 @@ from django.db.models.signals import m2m_changed, post_delete, pre_delete
 
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
 from django_signal_audit.capture.deletes import NOT_TOLD
+from django_signal_audit.capture.engines import LEFT, one_row_engine
 from django_signal_audit.capture.hooks import connect_first, patch_once
 from django_signal_audit.capture.inheritance import Owner, owners_of
 from django_signal_audit.capture.notes import Notes
@@ -292,6 +293,9 @@ class MemberSource(CaptureSource):
 def insert_through_rows(statement: InsertStatement, watched: WatchedM2M) -> Any:
     """Run an INSERT of pairs and report those that were really inserted."""
     with write_transaction(statement.using):
+        result = _insert_with_event(statement, watched)
+        if result is not LEFT:
+            return result
         links = [watched.owner_link, watched.member_link]
         if not statement.can_return:
             result = statement.execute()
@@ -306,6 +310,18 @@ def insert_through_rows(statement: InsertStatement, watched: WatchedM2M) -> Any:
         return result
 
 
+def _insert_with_event(statement: InsertStatement, watched: WatchedM2M) -> Any:
+    """Have an engine run the INSERT of a manager's call that has written nothing else, and its event; or return LEFT.
+
+    Of all that a manager does, adding comes last.
+    """
+    call = scope_of(statement.using).manager_call
+    if call is None or call.gathered or call.through is not watched.through or len(watched.plans) != 1:
+        return LEFT
+    engine = one_row_engine(watched.plans[0], type(call.instance), statement.using)
+    return LEFT if engine is None else engine.add_members(statement, watched, call.instance)
+
+
 def delete_through_rows(statement: DeleteStatement, watched: WatchedM2M) -> Any:
     """Run a DELETE of pairs and report them, or keep them for the delete event of their owner."""
     with write_transaction(statement.using):
@@ -317,6 +333,8 @@ def delete_through_rows(statement: DeleteStatement, watched: WatchedM2M) -> Any:
             looked = _touched_pairs(statement, watched)
             result = restrict_to_locked_rows(statement, len(looked), lambda: looked)
             pairs = set(looked.values())
+        if not pairs:
+            return result
         deletion = scope_of(statement.using).deletion
         source = Source.ORM if deletion is None or deletion.asked_for(watched.through) else Source.CASCADE
         with rollback_on_error(statement.using):

@@ -24,7 +24,7 @@ from django_signal_audit.capture.compilers import (
     install,
 )
 from django_signal_audit.capture.deletes import note_doomed
-from django_signal_audit.capture.engines import LEFT
+from django_signal_audit.capture.engines import LEFT, one_row_engine
 from django_signal_audit.capture.hooks import patch_once, self_check
 from django_signal_audit.capture.images import (
     CHUNK_BYTES,
@@ -58,9 +58,16 @@ from django_signal_audit.rules.registry import Registry, get_registry
 
 def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
     """Run a DELETE on the plan's own table and record the rows that went."""
+    deletion = scope_of(statement.using).deletion
+    is_one = deletion is not None and len(deletion.doomed) == 1
+    if deletion is not None and is_one and may_record_rows(plan, EventType.DELETE):
+        engine = one_row_engine(plan, plan.model, statement.using)
+        result = LEFT if engine is None else engine.delete(statement, plan, deletion.doomed)
+        if result is not LEFT:
+            return result
     # Of a row that is gone, nothing can be read later: what texts need has to be known for certain.
     names = plan.names_for(EventType.DELETE)
-    only = needed_columns(plan, EventType.DELETE, names) if text_attribute(plan.model) else None
+    only = None if is_one or not text_attribute(plan.model) else needed_columns(plan, EventType.DELETE, names)
     reader = RawImageReader(plan, statement.using, only)
     with write_transaction(statement.using):
         result, spool = _execute(statement, reader)

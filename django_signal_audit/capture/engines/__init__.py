@@ -6,10 +6,11 @@ engine has the name of the database's vendor, and in it a class ``Engine``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from django.db import connections, models
 from django.utils.translation import gettext as _
@@ -22,8 +23,9 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.signals import event_recorded
 
 if TYPE_CHECKING:
-    from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
-    from django_signal_audit.capture.scope import SaveScope
+    from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
+    from django_signal_audit.capture.scope import DoomedObject, Identity, SaveScope
+    from django_signal_audit.capture.through_rows import WatchedM2M
 
 # What an engine returns for a statement that it leaves to the portable way; it has written nothing then.
 LEFT: Final = object()
@@ -43,6 +45,23 @@ class Engine(Protocol):
 
     def run_many(self, statement: UpdateStatement, plan: ModelPlan, source: Source) -> Any:
         """Run an UPDATE of many rows, write their events with it, and return what Django wants of it; or LEFT."""
+
+
+@runtime_checkable
+class OneRowEngine(Protocol):
+    """What an engine may offer besides: deletions of one object, and related objects that a manager adds to one."""
+
+    def delete(self, statement: DeleteStatement, plan: ModelPlan, doomed: Mapping[Identity, DoomedObject]) -> Any:
+        """Delete a row whose object is known, write its event with it, and return the number of rows; or LEFT."""
+
+    def add_members(self, statement: InsertStatement, watched: WatchedM2M, instance: models.Model) -> Any:
+        """Insert the pairs of a manager's call, write their event with them, and return Django's result; or LEFT."""
+
+
+def one_row_engine(plan: ModelPlan, kind: type[models.Model], using: str) -> OneRowEngine | None:
+    """Return the engine for other writes of one row than saves, of objects of a class; None if there is none."""
+    engine = engine_of(plan, kind, using)
+    return engine if isinstance(engine, OneRowEngine) else None
 
 
 @cache

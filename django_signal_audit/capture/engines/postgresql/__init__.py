@@ -8,21 +8,24 @@ writes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import connections, models
 from django.utils.translation import gettext as _
 
-from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
-from django_signal_audit.capture.scope import SaveScope
+from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
+from django_signal_audit.capture.scope import DoomedObject, Identity, SaveScope
 from django_signal_audit.capture.tables import is_formatted, table_of
+from django_signal_audit.capture.through_rows import WatchedM2M
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.events.values import plain_field
 from django_signal_audit.rules.plans import ModelPlan
 
 from .columns import INTEGERS, tenant_sql
+from .rows import add_members, delete
 from .saves import insert, update
 from .sets import update_many
 from .statements import PARTS
@@ -64,6 +67,14 @@ class Engine:
     def run_many(self, statement: UpdateStatement, plan: ModelPlan, source: Source) -> Any:
         """Run an UPDATE of many rows, write their events with it, and return what Django wants of it; or LEFT."""
         return update_many(statement, plan, source)
+
+    def delete(self, statement: DeleteStatement, plan: ModelPlan, doomed: Mapping[Identity, DoomedObject]) -> Any:
+        """Delete a row whose object is known, write its event with it, and return the number of rows; or LEFT."""
+        return delete(statement, plan, doomed)
+
+    def add_members(self, statement: InsertStatement, watched: WatchedM2M, instance: models.Model) -> Any:
+        """Insert the pairs of a manager's call, write their event with them, and return Django's result; or LEFT."""
+        return add_members(statement, watched, instance)
 
 
 def _has_psycopg3(using: str) -> bool:

@@ -40,7 +40,7 @@ def insert(statement: InsertStatement, plan: ModelPlan, save: SaveScope) -> Any:
     if len(statement.objs) != 1 or statement.query.on_conflict or plan.secret & plan.names_for(EventType.CREATE):
         return LEFT
     sql, params = statement.compiled()
-    stored = _stored(save, plan, plan.fields_for(EventType.CREATE))
+    stored = stored_values_of(save.instance, plan, plan.fields_for(EventType.CREATE), save.using)
     text = None if stored is None else _text(save.instance, plan, save.using)
     if stored is None or text is None:
         return LEFT
@@ -56,7 +56,7 @@ def insert(statement: InsertStatement, plan: ModelPlan, save: SaveScope) -> Any:
     parts = _insert_parts(save.using, sql, f"{table}.{key}", returning, tenant)
     # A key that another session gives another type meanwhile would end a prepared statement, and the transaction.
     columns = (*(f"n.r{at}{'::text' * is_usual}" for at in range(len(returning))), "e.uid", "e.object_id")
-    written = Composed(parts, columns, " FROM n, e", [*params, *event_params(row, save.using, *_given_by(tenant))])
+    written = Composed(parts, columns, " FROM n, e", [*params, *event_params(row, save.using, *given_by(tenant))])
     with _notifying(save, plan, match) as tell:
         given = run(written, plan.model, save.using, may_prepare=is_usual)
         if given is None:
@@ -95,7 +95,7 @@ def update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
     compared = [param for column in columns for param in column.params(*given[column.field], limit)]
     tenant = tenant_sql(plan, save.using) or ""
     parts = _update_parts(save.using, sql.removesuffix(tail), (table, key), tuple(columns), tenant)
-    told = event_params(row, save.using, "changes", *_given_by(tenant))
+    told = event_params(row, save.using, "changes", *given_by(tenant))
     written = Composed(parts, _COUNTS, "", [params[-1], *params[:-1], *compared, *told])
     with _notifying(save, plan, match) as tell:
         there, count, uid, object_id = run(written, plan.model, save.using) or (None, 0, None, "")
@@ -117,21 +117,22 @@ def _given(values: Sequence[tuple[Any, Any]], params: Sequence[Any]) -> dict[str
     return {field.name: (value, None if has_nulls and value is None else next(rest)) for field, value in values}
 
 
-def _given_by(tenant: str) -> tuple[str, ...]:
+def given_by(tenant: str) -> tuple[str, ...]:
     """Return the column of the event that the statement fills from the row."""
     return ("tenant",) if tenant else ()
 
 
-def _returned(tenant: str) -> str:
+def returned_for(tenant: str) -> str:
+    """Return what RETURNING names for that column."""
     return f", {tenant} AS tenant" if tenant else ""
 
 
 @lru_cache(512)
 def _insert_parts(using: str, insert: str, key: str, returning: tuple[str, ...], tenant: str) -> str:
-    returned = "".join(f", {column} AS r{at}" for at, column in enumerate(returning)) + _returned(tenant)
+    returned = "".join(f", {column} AS r{at}" for at, column in enumerate(returning)) + returned_for(tenant)
     return (
         f"n AS ({insert} RETURNING {key} AS key{returned}), "
-        f"e AS ({event_sql(using, *_given_by(tenant))} FROM ({MADE} FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q"
+        f"e AS ({event_sql(using, *given_by(tenant))} FROM ({MADE} FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q"
         " RETURNING uid, object_id)"
     )
 
@@ -142,13 +143,13 @@ def _update_parts(using: str, update: str, names: tuple[str, str], columns: tupl
     old = "".join(f", {column.name} AS o{at}" for at, column in places)
     told = [(at, column) for at, column in places if not column.has_to_stay]
     # Qualified, as the table may have columns of these names.
-    both = "".join(f", {table}.{column.name} AS n{at}, o.o{at}" for at, column in told) + _returned(tenant)
+    both = "".join(f", {table}.{column.name} AS n{at}, o.o{at}" for at, column in told) + returned_for(tenant)
     conditions = [f"{table}.{key} = o.key", *filter(None, (column.is_told(f"o.o{at}") for at, column in places))]
     changes = json_object([column.difference(f"n.o{at}", f"n.n{at}") for at, column in told])
     return (
         f"o AS (SELECT {key} AS key{old} FROM {table} WHERE {key} = %s FOR NO KEY UPDATE), "
         f"n AS ({update} FROM o WHERE {' AND '.join(conditions)} RETURNING o.key{both}), "
-        f"e AS ({event_sql(using, 'changes', *_given_by(tenant))} FROM ({MADE}, jsonb_strip_nulls({changes})"
+        f"e AS ({event_sql(using, 'changes', *given_by(tenant))} FROM ({MADE}, jsonb_strip_nulls({changes})"
         f" AS changes FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q WHERE q.changes <> '{{}}' RETURNING uid, object_id)"
     )
 
@@ -180,9 +181,9 @@ def _as_saved(instance: models.Model, using: str) -> Iterator[None]:
         state.adding, state.db = before
 
 
-def _stored(save: SaveScope, plan: ModelPlan, fields: Fields) -> dict[str, Any] | None:
-    """Return what the columns will hold, None if only the database can tell."""
-    certainties, held = certainties_of(plan, type(save.instance), save.using), save.instance.__dict__
+def stored_values_of(instance: models.Model, plan: ModelPlan, fields: Fields, using: str) -> dict[str, Any] | None:
+    """Return what the columns hold for the values of an object, None if only the database can tell."""
+    certainties, held = certainties_of(plan, type(instance), using), instance.__dict__
     found = {}
     for name, field in fields.items():
         value, (plain, rule) = held.get(field.attname, NOT_KNOWN), certainties[name]
