@@ -38,10 +38,15 @@ def save_of(instance: models.Model, using: str) -> SaveScope | None:
     return save if save is not None and save.instance is instance else None
 
 
+def is_begun(save: SaveScope) -> bool:
+    """Return whether a save records its statement: an engine does, or the rows have been looked at before it."""
+    return save.before is not None or save.engine is not None
+
+
 def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
     """Return whether a statement is the one of the save under way, which records it."""
     save = scope_of(statement.using).save
-    if save is None or save.writing is not concrete(statement.model) or (save.before is None and save.engine is None):
+    if save is None or save.writing is not concrete(statement.model) or not is_begun(save):
         return False
     if isinstance(statement, InsertStatement):
         return len(statement.objs) == 1 and statement.objs[0] is save.instance

@@ -47,7 +47,7 @@ class TableWatcher(Protocol):
 
 
 @contextmanager
-def _altered(altered: object, **attributes: object) -> Iterator[None]:
+def altered(altered: object, **attributes: object) -> Iterator[None]:
     """Give a compiler or a query other attributes for a block."""
     own = vars(altered)
     before = {name: own[name] for name in attributes if name in own}
@@ -76,8 +76,14 @@ class _Statement:
         return self._run(*self._args, **self._kwargs)
 
     def _run(self, *args: object, **kwargs: object) -> Any:
-        with _altered(self.compiler, **{_IS_PART: True}):
+        own = vars(self.compiler)
+        before = own.get(_IS_PART)
+        own[_IS_PART] = True
+        try:
             return self._original(self.compiler, *args, **kwargs)
+        finally:
+            if before is None:
+                del own[_IS_PART]
 
     def matching(self, name: str = "pk") -> Query:
         """Return the statement's condition as a query for one field of the rows it concerns."""
@@ -177,7 +183,7 @@ class DeleteStatement(_Statement):
             sql, params = self.compiler.as_sql()
         except EmptyResultSet:
             return
-        with _altered(self.compiler, as_sql=lambda: (f"{sql} RETURNING {names}", params)):
+        with altered(self.compiler, as_sql=lambda: (f"{sql} RETURNING {names}", params)):
             cursor = self._run(CURSOR)
         with cursor:
             try:
@@ -227,7 +233,7 @@ class UpdateStatement(_Statement):
             # An UPDATE that sets nothing is no statement, and Django runs none.
             return (f"{sql} RETURNING {names}" if sql else sql), params
 
-        with _altered(self.compiler, as_sql=extended):
+        with altered(self.compiler, as_sql=extended):
             cursor = super()._run(CURSOR)
         if not cursor:
             self.rows = []
@@ -245,7 +251,7 @@ class UpdateStatement(_Statement):
             return self._run_returning()
         if not self.query.related_updates:
             return super()._run(*args, **kwargs)
-        with _altered(self.query, get_related_updates=self._parts):
+        with altered(self.query, get_related_updates=self._parts):
             return super()._run(*args, **kwargs)
 
     def _parts(self) -> list[object]:
@@ -310,7 +316,8 @@ class InsertStatement(_Statement):
         super().__init__(compiler, original, args, kwargs)
         self.returning: Sequence[Field] = (args[0] if args else kwargs.get("returning_fields")) or ()
         self.objs: list[models.Model] = list(compiler.query.objs)
-        self._compiled: tuple[str, Sequence[Any]] | None = None
+        # The statement without RETURNING, where it was made already.
+        self.text: tuple[str, Sequence[Any]] | None = None
 
     @property
     def ignores_conflicts(self) -> bool:
@@ -334,20 +341,20 @@ class InsertStatement(_Statement):
 
     def compiled(self) -> tuple[str, Sequence[Any]]:
         """Return the statement without RETURNING, and its parameters; fields make their values only once for it."""
-        if self._compiled is None:
+        if self.text is None:
             ((sql, params),) = self.compiler.as_sql()
-            self._compiled = sql, tuple(params)
-        return self._compiled
+            self.text = sql, tuple(params)
+        return self.text
 
     def _run(self, *args: object, **kwargs: object) -> Any:
-        if self._compiled is None:
+        if self.text is None:
             return super()._run(*args, **kwargs)
-        with _altered(self.compiler, as_sql=partial(self._compiled_again, *self._compiled)):
+        with altered(self.compiler, as_sql=partial(self._compiled_again, *self.text)):
             return super()._run(*args, **kwargs)
 
     def _compiled_again(self, sql: str, params: Sequence[Any]) -> list[tuple[str, Any]]:
         compiler = self.compiler
-        if not compiler.returning_fields:
+        if not compiler.returning_fields or not compiler.connection.features.can_return_columns_from_insert:
             return [(sql, params)]
         ops = compiler.connection.ops
         # Django 5.2 has another name for it.
@@ -374,7 +381,7 @@ class InsertStatement(_Statement):
             return [(f"{sql}, {extra_sql}" if extra_sql else sql, params)]
 
         # Converted here: a single row that was not written comes as None on Django 5.2.
-        with _altered(self.compiler, as_sql=extended, get_converters=lambda _: {}):
+        with altered(self.compiler, as_sql=extended, get_converters=lambda _: {}):
             rows = self._run(list(fields))
         return self._converted([tuple(row) for row in rows if row is not None], fields)
 
@@ -406,12 +413,17 @@ def _plain_name(table: str) -> str:
     return table.rpartition(".")[2].strip('"`')
 
 
-def _guard_of(compiler: Any) -> Guard | None:
-    name = _plain_name(compiler.query.model._meta.db_table)
+def _guard_of(model: type[models.Model], connection: Any) -> Guard | None:
+    name = _plain_name(model._meta.db_table)
     found = _guards.get(name)
-    if found is None and compiler.connection.vendor == "sqlite":
+    if found is None and connection.vendor == "sqlite":
         found = _guards.get(name.lower())  # the names of its tables have no case
     return found
+
+
+def is_guarded(model: type[models.Model], connection: Any) -> bool:
+    """Return whether somebody is to be asked before each write to the table of a model."""
+    return _guard_of(model, connection) is not None
 
 
 def install(watcher_of: WatcherOf) -> None:
@@ -433,7 +445,7 @@ def _wrap_execute(
     @wraps(original)
     def execute(self: Any, *args: object, **kwargs: object) -> Any:
         model = self.query.model
-        watcher, asked = watcher_of(model), _guard_of(self)
+        watcher, asked = watcher_of(model), _guard_of(model, self.connection)
         if watcher is None and asked is None:
             return original(self, *args, **kwargs)
         statement = kind(self, original, args, kwargs)

@@ -183,6 +183,17 @@ def _gives_managers() -> bool:
     return list(inspect.signature(inspect.unwrap(ManyToManyDescriptor.__get__)).parameters)[:2] == ["self", "instance"]
 
 
+# In later versions of Django, the fields to return are one more.
+_OF_UPDATES = {"_do_update": ["self", "base_qs", "using", "pk_val", "values", "update_fields", "forced_update"]}
+
+
+def _updates_by_key() -> bool:
+    return all(
+        list(inspect.signature(inspect.unwrap(getattr(models.Model, name))).parameters)[: len(first)] == first
+        for name, first in _OF_UPDATES.items()
+    )
+
+
 _STEPS = {
     "save_base": SAVE_BASE_PARAMETERS,
     "_save_table": SAVE_TABLE_PARAMETERS,
@@ -191,6 +202,7 @@ _STEPS = {
 _EXPECTATIONS: dict[str, Callable[[], bool]] = {
     "the order of Signal.receivers": _receivers_are_ordered,
     "ManyToManyDescriptor.__get__": _gives_managers,
+    "Model._do_update": _updates_by_key,
     "the parameters of the steps of Model.save_base": lambda: (
         not any(is_changed(getattr(models.Model, name), parameters) for name, parameters in _STEPS.items())
     ),
@@ -223,7 +235,7 @@ _USED_BY_QUERIES = {
     "InsertQuery": "objs fields on_conflict unique_fields",
     "DeleteQuery": "delete_batch",
     "SQLCompiler": "results_iter get_converters apply_converters setup_query select has_results",
-    "SQLInsertCompiler": "as_sql execute_sql",
+    "SQLInsertCompiler": "as_sql execute_sql assemble_as_sql field_as_sql prepare_value pre_save_val",
     "SQLUpdateCompiler": "as_sql execute_sql",
     "SQLDeleteCompiler": "as_sql execute_sql",
     "Collector": "data fast_deletes field_updates origin delete",

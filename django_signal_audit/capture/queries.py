@@ -38,6 +38,7 @@ from django_signal_audit.capture.images import (
 from django_signal_audit.capture.inheritance import members_left, survivors
 from django_signal_audit.capture.m2m import delete_through_rows, insert_through_rows, update_through_rows
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
+from django_signal_audit.capture.row_statements import compile_insert
 from django_signal_audit.capture.scope import DeletedBatch, DeletionScope, DoomedObject, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.stored_values import unseen_problems
@@ -253,6 +254,8 @@ class ThroughTable:
 
 def _execute_own(statement: InsertStatement | UpdateStatement) -> object:
     """Run a statement of a save: by an engine that writes the event along, or between a look and the save's record."""
+    if isinstance(statement, InsertStatement):
+        compile_insert(statement)
     save = scope_of(statement.using).save
     if save is not None and save.engine is not None and save.before is None:
         result = save.engine.run(statement, save)

@@ -28,9 +28,9 @@ Fetch: TypeAlias = Callable[[Any], "tuple[Any, ...] | None"]
 Convert: TypeAlias = Callable[[Any], Any]
 
 
-def _compiled(using: str) -> dict[Any, Any]:
+def compiled_for(connection: Any) -> dict[Any, Any]:
     """Return what was compiled for a connection: kept on it, because what converts a row is bound to it."""
-    kept: dict[Any, Any] = vars(connections[using]).setdefault("audit_compiled", {})
+    kept: dict[Any, Any] = vars(connection).setdefault("audit_compiled", {})
     return kept
 
 
@@ -54,7 +54,7 @@ def fetch_row(
         deleting: Whether that lock is a deletion's.
 
     """
-    fetches = _compiled(using)
+    fetches = compiled_for(connections[using])
     key: Key = (model, columns, deleting, is_lockable(model, using))
     fetch: Fetch | None = fetches.get(key)
     if fetch is None:
@@ -81,13 +81,13 @@ def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> Fet
     fields: tuple[Any, ...] = rows.model._meta.pk_fields
     compiler = _query(rows, pk, columns).query.get_compiler(rows.db)
     sql, params = compiler.as_sql()
-    if tuple(params) != _parameters(fields, pk, connection):
+    if tuple(params) != key_parameters(fields, pk, connection):
         return None
     converters = _converters(compiler).items()
 
     def fetch(wanted: Any) -> tuple[Any, ...] | None:
         with connection.cursor() as cursor:
-            cursor.execute(sql, _parameters(fields, wanted, connection))
+            cursor.execute(sql, key_parameters(fields, wanted, connection))
             found = cursor.fetchone()
         if found is None:
             return None
@@ -121,7 +121,7 @@ def _converters(compiler: Any) -> dict[int, Convert]:
 
 def converters_of(model: type[models.Model], columns: Sequence[str], using: str) -> Mapping[int, Convert]:
     """Return what the columns' values that ``raw_rows`` gives have to be converted by, by position in ``columns``."""
-    kept, key = _compiled(using), (model, *columns)
+    kept, key = compiled_for(connections[using]), (model, *columns)
     found: Mapping[int, Convert] | None = kept.get(key)
     if found is None:
         compiler = models.QuerySet(model, using=using).values_list(*columns).query.get_compiler(using)
@@ -159,7 +159,7 @@ class IsOneOf(Lookup):
         """Return the comparison."""
         field = self.lhs.output_field
         left, params = compiler.compile(self.lhs)
-        keys = [_parameters([field], key, connection)[0] for key in self.rhs]
+        keys = [key_parameters([field], key, connection)[0] for key in self.rhs]
         return f"{left} = ANY(%s::{field.rel_db_type(connection)}[])", [*params, keys]
 
 
@@ -170,7 +170,8 @@ def is_one_of(model: type[models.Model], keys: Sequence[Any], using: str) -> mod
     return models.Q(IsOneOf(models.F("pk"), keys))
 
 
-def _parameters(fields: Sequence[Any], pk: Any, connection: Any) -> tuple[Any, ...]:
+def key_parameters(fields: Sequence[Any], pk: Any, connection: Any) -> tuple[Any, ...]:
+    """Return a primary key as parameters of a statement that compares it."""
     values = pk if len(fields) > 1 else (pk,)
     return tuple(
         field.get_db_prep_value(field.get_prep_value(value), connection, prepared=True)

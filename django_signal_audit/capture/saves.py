@@ -7,18 +7,19 @@ Where somebody has muted the signals, the statement decides, and the end of ``sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
-from django_signal_audit.capture.before_images import changes_of, decide, look_before_save, save_of
+from django_signal_audit.capture.before_images import changes_of, decide, is_begun, look_before_save, save_of
 from django_signal_audit.capture.engines import Engine, engine_for
 from django_signal_audit.capture.hooks import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
 from django_signal_audit.capture.notes import Notes
+from django_signal_audit.capture.queries import watcher_of
+from django_signal_audit.capture.row_statements import row_update
 from django_signal_audit.capture.scope import SaveScope, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.transactions import rollback_on_error, write_transaction
@@ -57,7 +58,7 @@ _senders: set[type[models.Model]] = set()
 
 def _given(parameters: list[str], args: Any, kwargs: Any) -> Callable[[str], Any]:
     """Return what gives an argument of a call by its name, None where it was left out."""
-    return {**dict(zip(parameters[1:], args, strict=False)), **kwargs}.get
+    return {**dict(zip(parameters[1:], args, strict=False)), **kwargs}.get if args else kwargs.get
 
 
 def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
@@ -70,9 +71,13 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
             return
         given = _given(SAVE_BASE_PARAMETERS, args, kwargs)
         using = given("using") or router.db_for_write(type(self), instance=self)
-        raw, force_insert, force_update = map(given, ("raw", "force_insert", "force_update"))
-        with scope_of(using).within(save=SaveScope(self, using, bool(raw), bool(force_insert), bool(force_update))):
+        raw, force_insert, force_update = bool(given("raw")), bool(given("force_insert")), bool(given("force_update"))
+        scope = scope_of(using)
+        outer, scope.save = scope.save, SaveScope(self, using, raw, force_insert, force_update)
+        try:
             original(self, *args, **kwargs)
+        finally:
+            scope.save = outer
 
     return save_base
 
@@ -89,8 +94,8 @@ def wrap_save_parents(original: Callable[..., Any]) -> Callable[..., Any]:
         force_insert: object,
         updated_parents: object = None,
     ) -> Any:
-        save = save_of(self, using)
-        if save is not None and save.before is None and cls._meta.parents:
+        save = save_of(self, using) if cls._meta.parents else None
+        if save is not None and save.before is None:
             look_before_save(save, using, update_fields)
         return original(self, cls, using, update_fields, force_insert, updated_parents)
 
@@ -108,20 +113,23 @@ def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
         # Of fixtures, which save once for every table, the query hook records what they write.
         if save is None or (save.raw and get_settings().capture_queries):
             return original(self, *args, **kwargs)
-        if table is not concrete(type(self)):
-            with _writing(save, table):
+        outer, save.writing = save.writing, table
+        try:
+            if table is not concrete(type(self)):
                 return original(self, *args, **kwargs)
-        with write_transaction(using, is_open=False) as transaction:
-            save.engine, save.transaction = _begin(save, using, given("update_fields")), transaction
-            if save.engine is None:
-                transaction.open()
-                if save.before is None:
-                    look_before_save(save, using, given("update_fields"))
-            with _writing(save, table):
+            with write_transaction(using, is_open=False) as transaction:
+                save.engine, save.transaction = _begin(save, using, given("update_fields")), transaction
+                if save.engine is None:
+                    transaction.open()
+                    if save.before is None:
+                        look_before_save(save, using, given("update_fields"))
                 updated = original(self, *args, **kwargs)
-            _record(save, created=not updated)
-            save.before = save.before or ()
-        return updated
+                save.writing = outer
+                _record(save, created=not updated)
+                save.before = save.before or ()
+            return updated
+        finally:
+            save.writing = outer
 
     return save_table
 
@@ -133,6 +141,33 @@ def _begin(save: SaveScope, using: str, update_fields: Any) -> Engine | None:
     if save.plans is None or save.using != using:
         decide(save, using, update_fields)
     return engine_for(save)
+
+
+def wrap_do_update(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``_do_update``, which writes the row of an object that is there."""
+
+    @wraps(original)
+    def do_update(
+        self: models.Model,
+        base_qs: models.QuerySet[Any],
+        using: str,
+        pk_val: object,
+        values: Any,
+        update_fields: object,
+        forced_update: object,
+        *returning: Any,
+    ) -> Any:
+        save = save_of(self, using) if type(self) in _senders else None
+        is_own = save is not None and save.writing is concrete(base_qs.model) and is_begun(save)
+        table = watcher_of(base_qs.model) if is_own and not any(returning) else None
+        if save is not None and table is not None:
+            statement = row_update(save, base_qs, pk_val, values)
+            if statement is not None:
+                save.is_updating = True
+                return table.on_update(statement)
+        return original(self, base_qs, using, pk_val, values, update_fields, forced_update, *returning)
+
+    return do_update
 
 
 def wrap_update(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,15 +186,6 @@ def wrap_update(original: Callable[..., Any]) -> Callable[..., Any]:
             save.is_updating = False
 
     return update
-
-
-@contextmanager
-def _writing(save: SaveScope, model: type[models.Model]) -> Iterator[None]:
-    outer, save.writing = save.writing, model
-    try:
-        yield
-    finally:
-        save.writing = outer
 
 
 def _record(save: SaveScope, *, created: bool) -> None:
@@ -208,6 +234,7 @@ _STEPS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (models.Model, "save_base", wrap_save_base),
     (models.Model, "_save_parents", wrap_save_parents),
     (models.Model, "_save_table", wrap_save_table),
+    (models.Model, "_do_update", wrap_do_update),
     (models.QuerySet, "_update", wrap_update),
 )
 
