@@ -96,7 +96,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "moment": MOMENTS | MOMENTS.map(lambda moment: moment.replace(microsecond=0)),
     "hour": st.times(),
     "span": st.timedeltas(dt.timedelta(-1000), dt.timedelta(1000)),
-    "ref": st.uuids(),
+    # MariaDB's type refuses what no version describes.
+    "ref": st.uuids(version=4 if connection.vendor == "mysql" else None),
     "document": DOCUMENTS,
     "data": st.binary(max_size=20),
     "file": st.sampled_from(["a.txt", "b/c.txt", ""]),

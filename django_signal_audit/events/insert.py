@@ -162,7 +162,9 @@ def _batches(
     """
     width = len(prepared[0])
     # It asks for nothing but how many columns there are.
-    most = max(connection.ops.bulk_batch_size([AuditEvent._meta.pk] * width, prepared) - shared // width - 1, 1)
+    most = connection.ops.bulk_batch_size([AuditEvent._meta.pk] * width, prepared)
+    if shared:
+        most = max(most - shared // width - 1, 1)
     if connection.vendor == "sqlite":
         yield from (prepared[at : at + most] for at in range(0, len(prepared), most))
         return
