@@ -10,20 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from django.core.cache import cache
 from django.db.models import Count, Max, Q
 
 from django_signal_audit.models import AuditEventQuerySet
+from django_signal_audit.reports.tallies import Group, Key
 
 # Below so many events the database is asked each time.
 ROLL_UP_FROM = 50_000
 # So many groups are kept, and of so many others it is asked whether today has made them as large.
 KEPT, MOST_ASKED = 2000, 100
 TIMEOUT = 24 * 3600
-# What identifies a group, the number of its events, and the newest of these.
-Group: TypeAlias = tuple[tuple[str, str], int, int]
 
 
 def largest(events: AuditEventQuerySet, columns: tuple[str, str], most: int | None) -> list[Group]:
@@ -60,7 +58,7 @@ def largest_with_kept(
         asked = [key for key, (count, _) in new.items() if count + smallest >= least]
         if not least or len(asked) > MOST_ASKED:
             return None
-        for key, count, _newest in _of(before, columns, asked):
+        for key, count, _newest in groups_of(before, columns, asked):
             new[key] = new[key][0] + count, new[key][1]
     groups = [(key, count, newest) for key, (count, newest) in (total | new).items()]
     return sorted(groups, key=lambda group: (-group[1], group[0]))[:most]
@@ -80,8 +78,12 @@ def _kept(before: AuditEventQuerySet, columns: tuple[str, str], state: object) -
     return groups
 
 
-def _of(events: AuditEventQuerySet, columns: tuple[str, str], keys: Sequence[tuple[str, str]]) -> list[Group]:
+def groups_of(events: AuditEventQuerySet, columns: tuple[str, str], keys: Sequence[Key]) -> list[Group]:
+    """Return some groups, which the database counts."""
+    seconds: dict[str, list[str]] = {}
+    for first, second in keys:
+        seconds.setdefault(first, []).append(second)
     condition = Q(pk__in=[])
-    for key in keys:
-        condition |= Q(**dict(zip(columns, key, strict=True)))
+    for first, found in seconds.items():
+        condition |= Q(**{columns[0]: first, f"{columns[1]}__in": found})
     return largest(events.filter(condition), columns, None) if keys else []

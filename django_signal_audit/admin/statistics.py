@@ -5,26 +5,36 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Self, TypeAlias
 
-from django.db.models import Case, Count, F, Max, Value, When
+from django.db.models import Count, Max
 from django.utils.formats import date_format
 
 from django_signal_audit.admin import rollup
 from django_signal_audit.admin.access import Access
 from django_signal_audit.admin.keyset import MOST_READ
-from django_signal_audit.admin.rollup import Group
 from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.fields import in_project_time
+from django_signal_audit.models.tenants import current_tenant
+from django_signal_audit.reports import rollups
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.formatter import local, show_date
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.tallies import (
+    Group,
+    Key,
+    Largest,
+    Ranking,
+    part_number,
+    second_of,
+    with_actors,
+)
 
 FAILURES = (Notification.STATUS.failed, Notification.STATUS.dead)
 # What is drawn of an event, from the bottom of a bar to its top.
@@ -43,6 +53,11 @@ _HOUR, _DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 _COLUMNS = (
     "id", "model", "object_id", "object_repr", "event_type", "recorded_at", "signature", "actor_id", "actor_repr",
 )  # fmt: skip
+
+# Events that were read one by one: what each of them counts for, and its primary key.
+Shown: TypeAlias = Sequence[tuple[Key, int]]
+# Stands for the models of these, of which a roll-up can't say what a user may see.
+READ = "read one by one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +157,12 @@ class Period:
         return local(self.until - dt.timedelta(microseconds=1)).date()
 
     @property
+    def days_until_today(self) -> int:
+        """Return how many days it has if each has a part and the last is today, 0 otherwise."""
+        are_days = all(part.last is not None and part.filters["since"] == part.filters["until"] for part in self.parts)
+        return len(self.parts) if are_days and self.last_day == local(utc_now()).date() else 0
+
+    @property
     def is_hourly(self) -> bool:
         """Return whether its parts are hours."""
         return self.parts[0].last is None
@@ -160,15 +181,6 @@ class Period:
 
 def _midnight(day: dt.date) -> dt.datetime:
     return parse_moment(day.isoformat(), utc_now())
-
-
-def _part_number(parts: Sequence[Part], first: int = 0) -> Case | Value:
-    """Return which part an event is in: of many parts, a few comparisons find it."""
-    if len(parts) == 1:
-        return Value(first)
-    middle = len(parts) // 2
-    earlier, later = _part_number(parts[:middle], first), _part_number(parts[middle:], first + middle)
-    return Case(When(recorded_at__lt=parts[middle].start, then=earlier), default=later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +224,10 @@ class VisibleEvents:
     def _certain(self) -> list[int]:
         return sorted(self.signatures.keys() - set(self._partial))
 
+    @cached_property
+    def _certain_models(self) -> set[str]:
+        return {self.signatures[number].model for number in self._certain}
+
     def _events(self, *event_types: str) -> AuditEventQuerySet:
         """Return the events of the models whose rows the user may all see."""
         wanted = [one for one in self._certain if not event_types or self.signatures[one].event_type in event_types]
@@ -221,11 +237,24 @@ class VisibleEvents:
     def _signed(self) -> dict[int, dict[int, tuple[int, int]]]:
         """Return number of events and newest event of each signature in each part: one query, of the index alone."""
         # All signatures are named even to who sees all: with these an index has all that is counted.
-        events = self._found.filter(signature__in=self._known).annotate(part=_part_number(self.period.parts))
+        events = self._found.filter(signature__in=self._known).annotate(
+            part=part_number([part.start for part in self.period.parts])
+        )
         rows = events.values_list("signature", "part").annotate(count=Count("id"), newest=Max("id"))
         found: dict[int, dict[int, tuple[int, int]]] = {}
         for number, part, count, newest in rows:
             found.setdefault(part, {})[number] = count, newest
+        return found
+
+    @cached_property
+    def _rolled_up(self) -> rollups.Pieces | None:
+        """Return what is kept of the period, None if nothing is."""
+        if self.period.days_until_today not in rollups.DAYS:
+            return None
+        scope = rollups.Scope.current(self._found.db, self.period.days_until_today, current_tenant())
+        found = rollups.find(scope)
+        if found is None and sum(n for part in self._signed.values() for n, _ in part.values()) >= rollups.ROLL_UP_FROM:
+            found = rollups.keep(scope, rollups.VIEW_ATTEMPTS)
         return found
 
     @cached_property
@@ -264,13 +293,25 @@ class VisibleEvents:
     def count(self) -> EventCounts:
         """Count the events by part and rule."""
         counts, certain = EventCounts([Counter() for _ in self.period.parts]), set(self._certain)
-        for part, found in self._signed.items():
-            for number, (count, _newest) in found.items():
-                if number in certain:
-                    self._add(counts, number, part, count)
+        for number, part, count in self._by_signature():
+            if number in certain:
+                self._add(counts, number, part, count)
         for event in self._shown:
             self._add(counts, event.signature, self.period.place_of(event.recorded_at), 1)
         return counts
+
+    def _by_signature(self) -> Iterator[tuple[int, int, int]]:
+        """Yield signature, part of the period and number of the events that have both."""
+        if self._rolled_up is None:
+            for part, found in self._signed.items():
+                yield from ((number, part, count) for number, (count, _newest) in found.items())
+            return
+        places = {second_of(part.start): place for place, part in enumerate(self.period.parts)}
+        for _sign, tally in self._rolled_up.tallies:
+            for (number, second), count in tally.signed.items():
+                # What isn't among the parts was in the period when it was counted.
+                if second in places:
+                    yield number, places[second], count
 
     def _add(self, counts: EventCounts, number: int, part: int, count: int) -> None:
         signature = self.signatures[number]
@@ -279,24 +320,48 @@ class VisibleEvents:
 
     def actors(self, most: int) -> list[Ranked]:
         """Return those who caused the most events, each by the name in the newest of them."""
-        # Who has no key is told apart by name.
-        events = self._events().annotate(unkeyed=Case(When(actor_id="", then=F("actor_repr")), default=Value("")))
+        events, columns = with_actors(self._events()), ("actor_id", "unkeyed")
         shown = [((event.actor_id, "" if event.actor_id else event.actor_repr), event.pk) for event in self._shown]
-        # An actor may have events of both sorts.
-        groups = self._groups(events, ("actor_id", "unkeyed"), None if shown else most)
-        return [Ranked(key, name, count) for (key, _), name, count in self._named(groups, shown, "actor_repr", most)]
+        groups = self._rolled_up_actors(events, columns, shown, most)
+        if groups is None:
+            # An actor may have events of both sorts.
+            groups = _merged(self._groups(events, columns, None if shown else most), shown)
+        return [Ranked(key, name, count) for (key, _), name, count in self._named(groups, "actor_repr", most)]
 
     def objects(self, most: int) -> list[Ranked]:
         """Return the objects that changed most, each by the name in the newest of these events."""
-        events = self._events(*MODEL_EVENTS).exclude(object_id="").exclude(model="")
+        events, columns = self._events(*MODEL_EVENTS).exclude(object_id="").exclude(model=""), ("model", "object_id")
         shown = [
             ((event.model, event.object_id), event.pk)
             for event in self._shown
             if event.object_id and event.model and event.event_type in MODEL_EVENTS
         ]
-        groups = self._groups(events, ("model", "object_id"), most)
-        named = self._named(groups, shown, "object_repr", most)
+        groups = self._rolled_up_objects(events, columns, most)
+        if groups is None:
+            groups = self._groups(events, columns, most)
+        named = self._named(_merged(groups, shown), "object_repr", most)
         return [Ranked(key, name, count, label) for (label, key), name, count in named]
+
+    def _rolled_up_actors(
+        self, events: AuditEventQuerySet, columns: tuple[str, str], shown: Shown, most: int
+    ) -> list[Group] | None:
+        if self._rolled_up is None:
+            return None
+        read = {key: (count, newest) for key, count, newest in _merged([], shown)}
+        pieces = [(sign, tally.actors) for sign, tally in self._rolled_up.tallies] + [(1, Ranking({READ: read}))]
+
+        def exactly(keys: Sequence[Key]) -> list[Group]:
+            return _merged(rollup.groups_of(events, columns, keys), [one for one in shown if one[0] in set(keys)])
+
+        return Largest({*self._certain_models, READ}, spans=True).find(pieces, most, exactly)
+
+    def _rolled_up_objects(self, events: AuditEventQuerySet, columns: tuple[str, str], most: int) -> list[Group] | None:
+        if self._rolled_up is None:
+            return None
+        pieces = [(sign, tally.objects) for sign, tally in self._rolled_up.tallies]
+        return Largest(self._certain_models, spans=False).find(
+            pieces, most, lambda keys: rollup.groups_of(events, columns, keys)
+        )
 
     def _groups(self, events: AuditEventQuerySet, columns: tuple[str, str], most: int | None) -> list[Group]:
         """Return the groups with the most events. Those before today may have been counted already."""
@@ -308,17 +373,16 @@ class VisibleEvents:
                 return found
         return rollup.largest(events, columns, most)
 
-    def _named(
-        self, groups: Sequence[Group], shown: Sequence[tuple[tuple[str, str], int]], column: str, most: int
-    ) -> list[tuple[tuple[str, str], str, int]]:
-        """Return key, name and number of events of the largest groups, with the events that were read one by one."""
-        rows = sorted(_merged(groups, shown), key=lambda row: (-row[1], row[0]))[:most]
+    def _named(self, groups: Sequence[Group], column: str, most: int) -> list[tuple[Key, str, int]]:
+        """Return key, name and number of events of the largest groups."""
+        rows = sorted(groups, key=lambda row: (-row[1], row[0]))[:most]
         newest = AuditEvent.objects.using(self._found.db).filter(pk__in=[row[2] for row in rows]).order_by()
         names = dict(newest.values_list("pk", column))
         return [(key, names.get(pk, ""), count) for key, count, pk in rows]
 
 
-def _merged(rows: Sequence[Group], shown: Sequence[tuple[tuple[str, str], int]]) -> list[Group]:
+def _merged(rows: Sequence[Group], shown: Shown) -> list[Group]:
+    """Return groups with events that were read one by one."""
     found = {key: (count, newest) for key, count, newest in rows}
     for key, pk in shown:
         count, newest = found.get(key, (0, 0))

@@ -6,6 +6,7 @@ from .events import AuditEvent, AuditEventQuerySet
 from .evidence import AuditCheckpoint, AuditLeaf, AuditPrune, AuditReceipt
 from .notifications import ChannelState, ConfirmedDatabase, Notification, NotificationQuerySet, Throttle
 from .preferences import Mute, Preference, QuietHours
+from .rollups import Rollup
 
 __all__ = [
     "AuditCheckpoint",
@@ -21,5 +22,6 @@ __all__ = [
     "NotificationQuerySet",
     "Preference",
     "QuietHours",
+    "Rollup",
     "Throttle",
 ]

@@ -28,6 +28,7 @@ from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children, rows_of_children
 from django_signal_audit.models.names import NameIndex, TenantIndex
 from django_signal_audit.models.renames import current_label, current_name, former_labels, renamed_changes
+from django_signal_audit.models.rollups import forget_rollups
 from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed
 from django_signal_audit.models.tenants import current_tenant
 
@@ -244,6 +245,7 @@ def delete_pruned(events: AuditEventQuerySet) -> int:
     token = _pruning.set(True)
     try:
         with changes_allowed(events.db):
+            forget_rollups(events.db)
             return models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
     finally:
         _pruning.reset(token)
@@ -254,6 +256,7 @@ def erase_values(events: AuditEventQuerySet, values: dict[str, Any]) -> None:
     token = _erasing.set(True)
     try:
         with changes_allowed(events.db):
+            forget_rollups(events.db)
             models.QuerySet.update(events, **values)
     finally:
         _erasing.reset(token)

@@ -1,0 +1,417 @@
+"""The counts of a period of many events, kept in a table: what was counted once is not read again.
+
+Nothing is written when events are. An event is counted once its id is such that no event with a lower id can come any
+more; with each view those that came later are counted and added. On PostgreSQL alone, which tells who is writing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.models import Max, Q
+from django.utils import timezone
+
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Rollup
+from django_signal_audit.models.events import BEFORE_ALL, utc_now
+from django_signal_audit.models.rollups import LOSSES, has_rollups
+from django_signal_audit.models.tables import has_table
+from django_signal_audit.reports.arguments import parse_moment
+from django_signal_audit.reports.formatter import local
+from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.tallies import Tally, second_of
+
+# The periods that end today whose counts are kept, in days.
+DAYS = (7, 30, 90)
+# Below so many events the database is asked each time.
+ROLL_UP_FROM = 50_000
+# So many events are counted with each view before they are counted once.
+MOST_NEW = 5_000
+# So long a beginning that has left the period is subtracted before all is counted again.
+MOST_LOST = dt.timedelta(days=3, hours=1)
+# So many groups of all models are kept, and of one model between so many.
+_KEPT, _KEPT_OF_ONE = 12_000, (40, 1_000)
+# How often, and how many seconds apart, is looked whether those who write have ended.
+VIEW_ATTEMPTS, WORKER_ATTEMPTS, _PAUSE = 5, 250, 0.02
+# What nobody asks for is counted no longer.
+_UNASKED = dt.timedelta(days=14)
+_FORMAT = 1
+
+_STATE = """
+SELECT
+    COALESCE((SELECT number FROM {rollups} WHERE key = %s), 0),
+    (SELECT COUNT(*) FROM {events} WHERE id = ANY(%s)),
+    (SELECT SUM(pg_stat_get_tuples_deleted(oid) + pg_stat_get_tuples_updated(oid)) FROM pg_class
+        WHERE oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
+"""
+# A standby, a transaction that sees the past, a role that may not write, ids that are given out in advance or come from
+# another server: there, nothing is kept.
+_MAY_KEEP = """
+SELECT
+    current_setting('transaction_read_only') = 'off' AND current_setting('transaction_isolation') = 'read committed'
+    AND has_table_privilege(%s, 'INSERT') AND has_table_privilege(%s, 'UPDATE')
+    AND NOT EXISTS (SELECT 1 FROM pg_subscription_rel WHERE srrelid = %s::regclass)
+    AND COALESCE((SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence(%s, 'id')::regclass), 0) = 1
+"""
+_WRITERS = """
+SELECT virtualtransaction FROM pg_locks
+WHERE locktype = 'relation' AND relation = %s::regclass
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+"""
+
+
+class Marks(NamedTuple):
+    """The events up to two ids: imported ones have negative ids, and each of both sorts has ever higher ones."""
+
+    imported: int
+    recorded: int
+
+    @property
+    def within(self) -> Q:
+        """Return the condition on events up to these ids."""
+        return Q(id__lte=self.imported) | Q(id__gt=0, id__lte=self.recorded)
+
+    @property
+    def beyond(self) -> Q:
+        """Return the condition on all others."""
+        return Q(id__gt=self.recorded) | Q(id__gt=self.imported, id__lte=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which events are counted: those of so many days, the last of which is today, of a tenant or of all."""
+
+    using: str
+    days: int
+    tenant: str
+    zone: str
+
+    @classmethod
+    def current(cls, using: str, days: int, tenant: str) -> Self:
+        """Return the scope in the current time zone."""
+        return cls(using, days, tenant, timezone.get_current_timezone_name() if settings.USE_TZ else "")
+
+    @property
+    def key(self) -> str:
+        """Return what its counts are found by."""
+        return hashlib.sha256(json.dumps([_FORMAT, self.days, self.tenant, self.zone]).encode()).hexdigest()
+
+    @property
+    def starts(self) -> list[dt.datetime]:
+        """Return the moments at which the days begin, and that at which the last ends."""
+        today, now = local(utc_now()).date(), utc_now()
+        days = [today + dt.timedelta(days=number + 1 - self.days) for number in range(self.days + 1)]
+        return [parse_moment(day.isoformat(), now) for day in days]
+
+    @property
+    def events(self) -> AuditEventQuerySet:
+        """Return the events of the tenant, or of all."""
+        events = AuditEventQuerySet(AuditEvent, using=self.using)
+        return events.for_tenant(self.tenant) if self.tenant else events
+
+
+class Pieces:
+    """The counts of a period: of most of its events from the table, of the others as they are now.
+
+    Args:
+        scope: The period.
+        row: What is kept.
+
+    """
+
+    def __init__(self, scope: Scope, row: Rollup) -> None:
+        self.scope, self.row = scope, row
+        self.starts = scope.starts
+        self._base = _unpacked(row.base)
+        found = _unpacked(row.recent) if row.recent else {}
+        self._recent = found if found.get("since") == self.since else {}
+        self.marks = Marks(*self._base["marks"])
+
+    @property
+    def since(self) -> int:
+        """Return the second at which the period begins."""
+        return second_of(self.starts[0])
+
+    @property
+    def counted_up_to(self) -> Marks:
+        """Return which events are not counted with each view."""
+        return Marks(*self._recent["marks"]) if self._recent else self.marks
+
+    @property
+    def lost(self) -> dt.timedelta:
+        """Return how much of what was counted first has left the period."""
+        return dt.timedelta(seconds=self.since - self._base["since"])
+
+    @property
+    def losses(self) -> int:
+        """Return how many rows SQL had deleted when these were counted."""
+        return int(self._base["losses"])
+
+    @property
+    def witnesses(self) -> list[int]:
+        """Return ids of counted events: the newest of each day."""
+        return [*self._base["tally"]["newest"], *(self._recent["delta"]["newest"] if self._recent else ())]
+
+    @property
+    def is_due(self) -> bool:
+        """Return whether others should be counted once and for all."""
+        if self.lost and not self._recent:
+            return True
+        ends, marks = _ends(self.scope.using), self.counted_up_to
+        new = ends.recorded - marks.recorded + ends.imported - marks.imported
+        return new > MOST_NEW + self._came // 16
+
+    @property
+    def is_worn(self) -> bool:
+        """Return whether so much has come since the first count that all should be counted again."""
+        return bool(self._came > sum(number for *_, number in self._base["tally"]["signed"]) // 2)
+
+    @property
+    def _came(self) -> int:
+        return sum(number for *_, number in self._recent["delta"]["signed"]) if self._recent else 0
+
+    @cached_property
+    def tallies(self) -> list[tuple[int, Tally]]:
+        """Return what was counted, what has left the period since with the sign -1, and what came later."""
+        found = [(1, Tally.from_json(self._base["tally"]))]
+        if self._recent:
+            found.append((1, Tally.from_json(self._recent["delta"])))
+            lost = Tally.from_json(self._recent["lost"])
+        else:
+            lost = self._count_lost()
+        found.append((-1, lost))
+        late = self._period.filter(self.counted_up_to.beyond)
+        tally = Tally.of(late)
+        tally.count_signed(late, self.starts[:-1])
+        return [*found, (1, tally)]
+
+    @property
+    def _period(self) -> AuditEventQuerySet:
+        return self.scope.events.filter(recorded_at__gte=self.starts[0], recorded_at__lt=self.starts[-1]).order_by()
+
+    def _count_lost(self) -> Tally:
+        """Count the events before the period that were counted when they were in it."""
+        if not self.lost:
+            return Tally()
+        first = utc_moment(self._base["since"])
+        gone = self.scope.events.filter(self.marks.within, recorded_at__gte=first, recorded_at__lt=self.starts[0])
+        return Tally.of(gone.order_by(), kept=_kept(self.scope.using))
+
+    def counted(self, marks: Marks) -> bytes:
+        """Count what came between the marks of the first count and these, and what has left the period."""
+        came = self._period.filter(self.marks.beyond).filter(marks.within)
+        delta = Tally.of(came, kept=_kept(self.scope.using))
+        delta.count_signed(came, self.starts[:-1])
+        lost = self._count_lost()
+        return _packed({"since": self.since, "marks": marks, "delta": delta.to_json(), "lost": lost.to_json()})
+
+
+def utc_moment(second: int) -> dt.datetime:
+    """Return a moment as events have it."""
+    moment = dt.datetime.fromtimestamp(second, dt.UTC)
+    return moment if settings.USE_TZ else moment.replace(tzinfo=None)
+
+
+def find(scope: Scope) -> Pieces | None:
+    """Return the counts that are kept of a period, None if there are none that are true."""
+    if not (has_rollups(scope.using) and has_table(Rollup, scope.using)):
+        return None
+    pieces = _load(scope)
+    if pieces is None:
+        return None
+    if pieces.row.asked_on != _today() and _may_keep(scope.using):
+        Rollup.objects.using(scope.using).filter(pk=scope.key).update(asked_on=_today())
+    if pieces.is_due:
+        return keep(scope, VIEW_ATTEMPTS) or pieces
+    return pieces
+
+
+def keep(scope: Scope, attempts: int, most_lost: dt.timedelta = MOST_LOST) -> Pieces | None:
+    """Count what isn't counted yet, keep it, and return the counts of the period; None if they can't be kept.
+
+    Args:
+        scope: The period.
+        attempts: How often is looked whether those who write now have ended.
+        most_lost: How much of what was counted may have left the period.
+
+    """
+    using = scope.using
+    if not (has_rollups(using) and has_table(Rollup, using) and _may_keep(using)):
+        return None
+    with transaction.atomic(using=using):
+        if not _is_alone(scope):
+            return None
+        # Before anything is counted: who takes events away meanwhile makes what is counted invalid.
+        number, _found, losses = _state(using, [])
+        pieces = _load(scope, most_lost)
+        marks = _final_marks(using, attempts)
+        if marks is None:
+            return None
+        if pieces is not None and not pieces.is_worn:
+            is_kept = _save(scope, number, recent=pieces.counted(marks))
+        else:
+            tally = _count(scope, marks)
+            found = {"since": second_of(scope.starts[0]), "marks": marks, "losses": losses}
+            is_kept = tally is not None and _save(
+                scope, number, base=_packed({**found, "tally": tally.to_json()}), recent=b""
+            )
+    return _load(scope, most_lost) if is_kept else None
+
+
+def keep_all(using: str) -> None:
+    """Bring what is kept on a database up to date, and drop what nobody has asked for."""
+    if not (has_rollups(using) and has_table(Rollup, using)):
+        return
+    rows = Rollup.objects.using(using).exclude(pk=LOSSES)
+    rows.filter(asked_on__lt=_today() - _UNASKED).delete()
+    for days, tenant, zone in list(rows.values_list("scope__days", "scope__tenant", "scope__zone")):
+        try:
+            override = timezone.override(ZoneInfo(zone)) if zone else nullcontext()
+        except (ValueError, ZoneInfoNotFoundError):
+            continue  # a zone of the project's own: who asks in it counts
+        with override:
+            scope = Scope(using, days, tenant, zone)
+            pieces = _load(scope, dt.timedelta(0))
+            if pieces is None or pieces.is_due:
+                keep(scope, WORKER_ATTEMPTS, dt.timedelta(0))
+
+
+def _today() -> dt.date:
+    return utc_now().date()
+
+
+def _load(scope: Scope, most_lost: dt.timedelta = MOST_LOST) -> Pieces | None:
+    """Return what is kept of a period, None if it isn't true any more."""
+    row = Rollup.objects.using(scope.using).filter(pk=scope.key).first()
+    if row is None or not row.base:
+        return None
+    pieces = Pieces(scope, row)
+    if not dt.timedelta(0) <= pieces.lost <= most_lost:
+        return None
+    number, found, losses = _state(scope.using, pieces.witnesses)
+    is_true = number == row.number and found == len(set(pieces.witnesses)) and losses == pieces.losses
+    return pieces if is_true else None
+
+
+def _state(using: str, witnesses: Sequence[int]) -> tuple[int, int, int]:
+    """Return how often events were taken away, how many of some are there, and how many rows SQL has deleted."""
+    events, rollups = _tables(using)
+    with connections[using].cursor() as cursor:
+        cursor.execute(_STATE.format(events=events, rollups=rollups), [LOSSES, [*witnesses], events, events])
+        number, found, losses = cursor.fetchone()
+    return number, found, int(losses or 0)
+
+
+def _tables(using: str) -> tuple[str, str]:
+    quote = connections[using].ops.quote_name
+    return quote(AuditEvent._meta.db_table), quote(Rollup._meta.db_table)
+
+
+def _may_keep(using: str) -> bool:
+    events, rollups = _tables(using)
+    with connections[using].cursor() as cursor:
+        cursor.execute(_MAY_KEEP, [rollups, rollups, events, events])
+        return bool(cursor.fetchone()[0])
+
+
+def _is_alone(scope: Scope) -> bool:
+    """Return whether nobody else counts the same, and let nobody until the transaction ends."""
+    with connections[scope.using].cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [f"django_signal_audit {scope.key}"])
+        return bool(cursor.fetchone()[0])
+
+
+def _ends(using: str) -> Marks:
+    """Return the highest ids that there are."""
+    events = AuditEvent.of_all_tenants.using(using)
+    imported = events.filter(id__lte=0).aggregate(last=Max("id"))["last"]
+    recorded = events.aggregate(last=Max("id"))["last"]
+    return Marks(BEFORE_ALL if imported is None else imported, max(recorded or 0, 0))
+
+
+def _writers(using: str) -> set[str]:
+    """Return the transactions that have written events, or are about to: the table is locked before an id is given."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_WRITERS, [_tables(using)[0]])
+        return {transaction for (transaction,) in cursor.fetchall()}
+
+
+def _final_marks(using: str, attempts: int) -> Marks | None:
+    """Return ids such that whoever was given a lower one has ended, None if somebody is still writing."""
+    marks = _ends(using)
+    waiting = _writers(using)
+    for _ in range(attempts):
+        if not waiting:
+            break
+        time.sleep(_PAUSE)
+        waiting &= _writers(using)
+    return None if waiting else marks
+
+
+def _count(scope: Scope, marks: Marks) -> Tally | None:
+    """Count all events of a period up to the marks, None if there are too few, or some of days to come."""
+    *starts, end = scope.starts
+    known = known_signatures(scope.using)
+    events = scope.events.filter(marks.within, recorded_at__gte=starts[0]).order_by()
+    if events.filter(recorded_at__gte=end).exists():
+        return None
+    with connections[scope.using].cursor() as cursor:
+        # Hundreds of thousands of groups don't fit into what a statement has otherwise.
+        cursor.execute(
+            "SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting('work_mem')) < 64 << 20"
+        )
+    tally = Tally()
+    # With the signatures, an index has all that is counted.
+    tally.count_signed(events.filter(signature__in=known), starts)
+    if sum(tally.signed.values()) < ROLL_UP_FROM:
+        return None
+    found = Tally.of(events, kept=_kept(scope.using))
+    return replace(tally, actors=found.actors, objects=found.objects)
+
+
+def _kept(using: str) -> int:
+    """Return how many groups of a model are kept."""
+    models = {signature.model for signature in known_signatures(using).values()}
+    fewest, most = _KEPT_OF_ONE
+    return min(max(_KEPT // max(len(models), 1), fewest), most)
+
+
+def _save(scope: Scope, number: int, **values: bytes) -> bool:
+    """Keep what was counted, unless events were or are taken away meanwhile; return whether it is kept."""
+    rows = Rollup.objects.using(scope.using)
+    rows.bulk_create([Rollup(pk=LOSSES)], ignore_conflicts=True)
+    with connections[scope.using].cursor() as cursor:
+        cursor.execute(
+            f"SELECT number FROM {_tables(scope.using)[1]} WHERE key = %s FOR SHARE SKIP LOCKED",  # noqa: S608
+            [LOSSES],
+        )
+        if cursor.fetchone() != (number,):
+            return False
+    named = {"days": scope.days, "tenant": scope.tenant, "zone": scope.zone}
+    rows.update_or_create(
+        pk=scope.key,
+        defaults={**values, "number": number},
+        create_defaults={**values, "number": number, "scope": named, "asked_on": _today()},
+    )
+    return True
+
+
+def _packed(found: object) -> bytes:
+    return zlib.compress(json.dumps(found, separators=(",", ":")).encode(), 1)
+
+
+def _unpacked(found: bytes | memoryview) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(zlib.decompress(found))
+    return stored
