@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from django.apps import AppConfig, apps
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_save
 from django.utils.translation import gettext_lazy as _
 
 
@@ -28,11 +29,23 @@ class SignalAuditConfig(AppConfig):
         from .exceptions import InvalidSettings
 
         checks.register_all()
+        for name in ("AuditEvent", "Rollup"):
+            pre_save.connect(_forget_counts, sender=self.get_model(name), dispatch_uid="django_signal_audit.rollups")
         post_migrate.connect(after_migrate, sender=self, dispatch_uid="django_signal_audit.replay.baseline")
         # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
         with suppress(InvalidSettings):  # the checks report it, and the log once it is needed
             load_dispatcher(get_settings().dispatcher)
         _when_all_are_ready(connection.start)
+
+
+def _forget_counts(*, instance: Any, raw: bool, using: str, **kwargs: object) -> None:
+    """Make what was counted invalid when a fixture brings events, or counts of another database."""
+    from .models.rollups import Rollup, forget_rollups
+
+    if raw and isinstance(instance, Rollup):
+        instance.base = instance.recent = b""
+    elif raw:
+        forget_rollups(using)
 
 
 def _when_all_are_ready(start: Callable[[], None]) -> None:

@@ -24,12 +24,12 @@ from django_signal_audit.admin.details import may_view_notifications
 from django_signal_audit.admin.evidence import seal_state
 from django_signal_audit.admin.keyset import MOST_READ
 from django_signal_audit.admin.links import events_url, history_url, notifications_url
+from django_signal_audit.admin.periods import Period
 from django_signal_audit.admin.statistics import (
     DELETED,
     KINDS,
     Deliveries,
     EventCounts,
-    Period,
     Ranked,
     VisibleEvents,
     count_deliveries,
@@ -39,9 +39,9 @@ from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.charts import Mark, bar, columns, swatch
 from django_signal_audit.reports.display import printable
 from django_signal_audit.reports.formatter import show_date
+from django_signal_audit.reports.rollups import DAYS
 
 TEMPLATE = "django_signal_audit/admin/dashboard.html"
-DAYS = (7, 30, 90)
 DEFAULT_DAYS, HOURS = 30, 24
 # So many rows a table has, and so many if all are asked for.
 MOST_ROWS, ALL_ROWS = 10, 500

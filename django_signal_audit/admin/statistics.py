@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from django.db.models import Count, Max
-from django.utils.formats import date_format
 
 from django_signal_audit.admin import rollup
 from django_signal_audit.admin.access import Access
 from django_signal_audit.admin.keyset import MOST_READ
+from django_signal_audit.admin.periods import Period
 from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.models.tenants import current_tenant
 from django_signal_audit.reports import rollups
-from django_signal_audit.reports.arguments import parse_moment
-from django_signal_audit.reports.formatter import local, show_date
 from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.reports.tallies import (
@@ -46,9 +43,7 @@ _KIND_OF = {
     EventType.CREATE.value: CREATED,
     EventType.DELETE.value: DELETED,
 }
-# So many bars can be told apart.
-MOST_PARTS = 92
-_HOUR, _DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
+_DAY = dt.timedelta(days=1)
 # What decides who may see an event, and what it is counted by.
 _COLUMNS = (
     "id", "model", "object_id", "object_repr", "event_type", "recorded_at", "signature", "actor_id", "actor_repr",
@@ -58,129 +53,6 @@ _COLUMNS = (
 Shown: TypeAlias = Sequence[tuple[Key, int]]
 # Stands for the models of these, of which a roll-up can't say what a user may see.
 READ = "read one by one"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one bar is for: an hour, a day, or several days of a long period; ``last`` is its last day."""
-
-    start: dt.datetime
-    end: dt.datetime
-    last: dt.date | None = None
-
-    @property
-    def label(self) -> str:
-        """Return what it is called."""
-        here = local(self.start)
-        if self.last is None:
-            return f"{show_date(here)} {date_format(here, 'H:i')}"
-        first = here.date()
-        return show_date(first) if first == self.last else f"{show_date(first)} \N{EN DASH} {show_date(self.last)}"
-
-    @property
-    def brief(self) -> str:
-        """Return what it is called where there is little room."""
-        return date_format(local(self.start), "H:i" if self.last is None else "MONTH_DAY_FORMAT")
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """Return the filters of the list of events that show just it."""
-        if self.last is not None:
-            return {"since": local(self.start).date().isoformat(), "until": self.last.isoformat()}
-        return {"since": local(self.start).isoformat(), "until": local(self.end).isoformat()}
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A period in parts that follow each other."""
-
-    parts: tuple[Part, ...]
-
-    @classmethod
-    def last_hours(cls, count: int) -> Self:
-        """Return this hour and those before it, so many in all."""
-        now = utc_now().replace(minute=0, second=0, microsecond=0)
-        starts = [now - number * _HOUR for number in reversed(range(count))]
-        return cls(tuple(Part(start, start + _HOUR) for start in starts))
-
-    @classmethod
-    def last_days(cls, count: int) -> Self:
-        """Return today and the days before it, so many in all."""
-        today = local(utc_now()).date()
-        return cls.of_days(today - (count - 1) * _DAY, today)
-
-    @classmethod
-    def of_days(cls, first: dt.date, last: dt.date) -> Self:
-        """Return whole days in the current time zone, both ends included; the hours of one or two.
-
-        Raises:
-            WrongArgument: No such days are in the calendar.
-
-        """
-        count = (last - first).days + 1
-        if count <= 2:
-            start, end = _midnight(first), _midnight(last + _DAY)
-            hours = range(-(-(end - start) // _HOUR))
-            return cls(tuple(Part(start + hour * _HOUR, min(start + (hour + 1) * _HOUR, end)) for hour in hours))
-        step = -(-count // MOST_PARTS)
-        firsts = [first + number * _DAY for number in range(0, count, step)]
-        lasts = [min(day + (step - 1) * _DAY, last) for day in firsts]
-        return cls(
-            tuple(
-                Part(_midnight(one), _midnight(other + _DAY), other) for one, other in zip(firsts, lasts, strict=True)
-            )
-        )
-
-    @property
-    def since(self) -> dt.datetime:
-        """Return its first moment."""
-        return self.parts[0].start
-
-    @property
-    def until(self) -> dt.datetime:
-        """Return the first moment after it."""
-        return self.parts[-1].end
-
-    @property
-    def days(self) -> float:
-        """Return how long it is."""
-        return (self.until - self.since) / _DAY
-
-    @property
-    def first_day(self) -> dt.date:
-        """Return its first day."""
-        return local(self.since).date()
-
-    @property
-    def last_day(self) -> dt.date:
-        """Return its last day."""
-        return local(self.until - dt.timedelta(microseconds=1)).date()
-
-    @property
-    def days_until_today(self) -> int:
-        """Return how many days it has if each has a part and the last is today, 0 otherwise."""
-        are_days = all(part.last is not None and part.filters["since"] == part.filters["until"] for part in self.parts)
-        return len(self.parts) if are_days and self.last_day == local(utc_now()).date() else 0
-
-    @property
-    def is_hourly(self) -> bool:
-        """Return whether its parts are hours."""
-        return self.parts[0].last is None
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """Return the filters of the list of events that show just it."""
-        if self.is_hourly:
-            return {"since": local(self.since).isoformat(), "until": local(self.until).isoformat()}
-        return {"since": self.first_day.isoformat(), "until": self.last_day.isoformat()}
-
-    def place_of(self, moment: dt.datetime) -> int:
-        """Return which of its parts a moment is in."""
-        return bisect_right([part.start for part in self.parts], moment) - 1
-
-
-def _midnight(day: dt.date) -> dt.datetime:
-    return parse_moment(day.isoformat(), utc_now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +124,9 @@ class VisibleEvents:
         if self.period.days_until_today not in rollups.DAYS:
             return None
         scope = rollups.Scope.current(self._found.db, self.period.days_until_today, current_tenant())
-        found = rollups.find(scope)
-        if found is None and sum(n for part in self._signed.values() for n, _ in part.values()) >= rollups.ROLL_UP_FROM:
-            found = rollups.keep(scope, rollups.VIEW_ATTEMPTS)
-        return found
+        return rollups.counts_for_view(
+            scope, lambda: sum(n for part in self._signed.values() for n, _ in part.values())
+        )
 
     @cached_property
     def _over(self) -> int:

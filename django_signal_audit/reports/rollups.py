@@ -9,26 +9,25 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import Max, Q
 from django.utils import timezone
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Rollup
-from django_signal_audit.models.events import BEFORE_ALL, utc_now
+from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.rollups import LOSSES, has_rollups
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.formatter import local
+from django_signal_audit.reports.marks import Marks, ends, final_marks, may_keep, quoted
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.reports.tallies import Tally, second_of
 
@@ -42,8 +41,8 @@ MOST_NEW = 5_000
 MOST_LOST = dt.timedelta(days=3, hours=1)
 # So many groups of all models are kept, and of one model between so many.
 _KEPT, _KEPT_OF_ONE = 12_000, (40, 1_000)
-# How often, and how many seconds apart, is looked whether those who write have ended.
-VIEW_ATTEMPTS, WORKER_ATTEMPTS, _PAUSE = 5, 250, 0.02
+# How often is looked whether those who write have ended.
+VIEW_ATTEMPTS, WORKER_ATTEMPTS = 5, 250
 # What nobody asks for is counted no longer.
 _UNASKED = dt.timedelta(days=14)
 _FORMAT = 1
@@ -55,38 +54,6 @@ SELECT
     (SELECT SUM(pg_stat_get_tuples_deleted(oid) + pg_stat_get_tuples_updated(oid)) FROM pg_class
         WHERE oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
 """
-# A standby, a transaction that sees the past, a role that may not write, ids that are given out in advance or come from
-# another server: there, nothing is kept.
-_MAY_KEEP = """
-SELECT
-    current_setting('transaction_read_only') = 'off' AND current_setting('transaction_isolation') = 'read committed'
-    AND has_table_privilege(%s, 'INSERT') AND has_table_privilege(%s, 'UPDATE')
-    AND NOT EXISTS (SELECT 1 FROM pg_subscription_rel WHERE srrelid = %s::regclass)
-    AND COALESCE((SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence(%s, 'id')::regclass), 0) = 1
-"""
-_WRITERS = """
-SELECT virtualtransaction FROM pg_locks
-WHERE locktype = 'relation' AND relation = %s::regclass
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-"""
-
-
-class Marks(NamedTuple):
-    """The events up to two ids: imported ones have negative ids, and each of both sorts has ever higher ones."""
-
-    imported: int
-    recorded: int
-
-    @property
-    def within(self) -> Q:
-        """Return the condition on events up to these ids."""
-        return Q(id__lte=self.imported) | Q(id__gt=0, id__lte=self.recorded)
-
-    @property
-    def beyond(self) -> Q:
-        """Return the condition on all others."""
-        return Q(id__gt=self.recorded) | Q(id__gt=self.imported, id__lte=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +136,8 @@ class Pieces:
         """Return whether others should be counted once and for all."""
         if self.lost and not self._recent:
             return True
-        ends, marks = _ends(self.scope.using), self.counted_up_to
-        new = ends.recorded - marks.recorded + ends.imported - marks.imported
+        now, marks = ends(self.scope.using), self.counted_up_to
+        new = now.recorded - marks.recorded + now.imported - marks.imported
         return new > MOST_NEW + self._came // 16
 
     @property
@@ -224,17 +191,23 @@ def utc_moment(second: int) -> dt.datetime:
     return moment if settings.USE_TZ else moment.replace(tzinfo=None)
 
 
-def find(scope: Scope) -> Pieces | None:
-    """Return the counts that are kept of a period, None if there are none that are true."""
+def counts_for_view(scope: Scope, number: Callable[[], int]) -> Pieces | None:
+    """Return the counts of a period for somebody who asks now, None if nothing can be kept of it.
+
+    Args:
+        scope: The period.
+        number: Returns how many events it has; not called if its counts are kept already.
+
+    """
     if not (has_rollups(scope.using) and has_table(Rollup, scope.using)):
         return None
     pieces = _load(scope)
     if pieces is None:
-        return None
-    if pieces.row.asked_on != _today() and _may_keep(scope.using):
+        pieces = keep(scope, VIEW_ATTEMPTS) if number() >= ROLL_UP_FROM else None
+    elif pieces.is_due:
+        pieces = keep(scope, VIEW_ATTEMPTS) or pieces
+    if pieces is not None and pieces.row.asked_on != _today() and may_keep(scope.using):
         Rollup.objects.using(scope.using).filter(pk=scope.key).update(asked_on=_today())
-    if pieces.is_due:
-        return keep(scope, VIEW_ATTEMPTS) or pieces
     return pieces
 
 
@@ -248,7 +221,7 @@ def keep(scope: Scope, attempts: int, most_lost: dt.timedelta = MOST_LOST) -> Pi
 
     """
     using = scope.using
-    if not (has_rollups(using) and has_table(Rollup, using) and _may_keep(using)):
+    if not (has_rollups(using) and has_table(Rollup, using) and may_keep(using)):
         return None
     with transaction.atomic(using=using):
         if not _is_alone(scope):
@@ -256,7 +229,7 @@ def keep(scope: Scope, attempts: int, most_lost: dt.timedelta = MOST_LOST) -> Pi
         # Before anything is counted: who takes events away meanwhile makes what is counted invalid.
         number, _found, losses = _state(using, [])
         pieces = _load(scope, most_lost)
-        marks = _final_marks(using, attempts)
+        marks = final_marks(using, attempts)
         if marks is None:
             return None
         if pieces is not None and not pieces.is_worn:
@@ -307,23 +280,11 @@ def _load(scope: Scope, most_lost: dt.timedelta = MOST_LOST) -> Pieces | None:
 
 def _state(using: str, witnesses: Sequence[int]) -> tuple[int, int, int]:
     """Return how often events were taken away, how many of some are there, and how many rows SQL has deleted."""
-    events, rollups = _tables(using)
+    events, rollups = quoted(AuditEvent, using), quoted(Rollup, using)
     with connections[using].cursor() as cursor:
         cursor.execute(_STATE.format(events=events, rollups=rollups), [LOSSES, [*witnesses], events, events])
         number, found, losses = cursor.fetchone()
     return number, found, int(losses or 0)
-
-
-def _tables(using: str) -> tuple[str, str]:
-    quote = connections[using].ops.quote_name
-    return quote(AuditEvent._meta.db_table), quote(Rollup._meta.db_table)
-
-
-def _may_keep(using: str) -> bool:
-    events, rollups = _tables(using)
-    with connections[using].cursor() as cursor:
-        cursor.execute(_MAY_KEEP, [rollups, rollups, events, events])
-        return bool(cursor.fetchone()[0])
 
 
 def _is_alone(scope: Scope) -> bool:
@@ -331,33 +292,6 @@ def _is_alone(scope: Scope) -> bool:
     with connections[scope.using].cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [f"django_signal_audit {scope.key}"])
         return bool(cursor.fetchone()[0])
-
-
-def _ends(using: str) -> Marks:
-    """Return the highest ids that there are."""
-    events = AuditEvent.of_all_tenants.using(using)
-    imported = events.filter(id__lte=0).aggregate(last=Max("id"))["last"]
-    recorded = events.aggregate(last=Max("id"))["last"]
-    return Marks(BEFORE_ALL if imported is None else imported, max(recorded or 0, 0))
-
-
-def _writers(using: str) -> set[str]:
-    """Return the transactions that have written events, or are about to: the table is locked before an id is given."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(_WRITERS, [_tables(using)[0]])
-        return {transaction for (transaction,) in cursor.fetchall()}
-
-
-def _final_marks(using: str, attempts: int) -> Marks | None:
-    """Return ids such that whoever was given a lower one has ended, None if somebody is still writing."""
-    marks = _ends(using)
-    waiting = _writers(using)
-    for _ in range(attempts):
-        if not waiting:
-            break
-        time.sleep(_PAUSE)
-        waiting &= _writers(using)
-    return None if waiting else marks
 
 
 def _count(scope: Scope, marks: Marks) -> Tally | None:
@@ -394,7 +328,7 @@ def _save(scope: Scope, number: int, **values: bytes) -> bool:
     rows.bulk_create([Rollup(pk=LOSSES)], ignore_conflicts=True)
     with connections[scope.using].cursor() as cursor:
         cursor.execute(
-            f"SELECT number FROM {_tables(scope.using)[1]} WHERE key = %s FOR SHARE SKIP LOCKED",  # noqa: S608
+            f"SELECT number FROM {quoted(Rollup, scope.using)} WHERE key = %s FOR SHARE SKIP LOCKED",  # noqa: S608
             [LOSSES],
         )
         if cursor.fetchone() != (number,):

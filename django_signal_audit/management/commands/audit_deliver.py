@@ -28,6 +28,7 @@ from django_signal_audit.delivery.worker import DeliveryReport, deliver
 from django_signal_audit.evidence.anchoring import sealing_beside
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.delivering import discard_pending, health, stats, test_channel
+from django_signal_audit.management.rolling_up import roll_up, rolling_up_beside
 from django_signal_audit.models import Notification
 from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.rules.durations import parse_duration
@@ -180,6 +181,7 @@ class Command(AuditCommand):
             else:
                 report = deliver(database, turns=turns, should_stop=stop.is_set, on_attempt=bar.update)
         self.stdout.write(_summary(report))
+        roll_up(database)
         self._exit_if_spent()
         if report.dead:
             # The notifications say why; this is for cron and monitoring.
@@ -198,6 +200,7 @@ class Command(AuditCommand):
         with (
             stop_signals() as stop,
             sealing_beside(database),
+            rolling_up_beside(database),
             Listener(database) as listener,
             Pool(self._turns(database, options)) as pool,
         ):
