@@ -114,7 +114,7 @@ class TestCounting:
             make_event(object_id=str(number % 100))
         with CaptureQueriesContext(connection) as queries:
             assert len(activity(AuditEvent.objects.all(), ["object"], 5).rows) == 5
-        assert "LIMIT 5" in queries[0]["sql"]
+        assert [query["sql"].endswith("LIMIT 5") for query in queries if "GROUP BY" in query["sql"]] == [True]
 
     def test_nothing_gives_no_rows(self):
         assert counts("rule") == []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any, TypeAlias
 
+from django.db import connections
 from django.db.models import Count, Max
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,7 +19,7 @@ from django_signal_audit.models.events import BEFORE_ALL, Signature
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.functions import Keys, Quarter, quarter_start
+from django_signal_audit.reports.functions import EachKey, Keys, Quarter, much_memory, quarter_start
 from django_signal_audit.reports.signatures import known_signatures
 
 # The annotation day and hour come from. Quarters of an hour in UTC need no time zone tables, which MySQL often lacks,
@@ -31,7 +32,6 @@ FIELDS = "changed_fields"
 _SIGNED = frozenset({"model", "event_type", "rules"})
 # More signatures than this are no longer named one by one.
 MOST_SIGNATURES = 1000
-_ANNOTATIONS = {QUARTER: Quarter("recorded_at"), FIELDS: Keys("changes")}
 # An event that came while the others were counted.
 _UNKNOWN = Signature("", "", "", ())
 
@@ -163,18 +163,39 @@ def _rows(
     if 0 < len(signatures) <= MOST_SIGNATURES:
         # With these an index has all that is counted, in the period alone.
         events = events.filter(signature__in=signatures)
-    annotated = {name: made for name, made in _ANNOTATIONS.items() if name in needs}
-    columns = needs - signed | ({"signature"} if signed else set())
+    annotated = {name: made for name, made in _annotations(events.db).items() if name in needs}
+    columns = (*(needs - signed), *({"signature"} if signed else ()))
     rows = events.annotate(**annotated).order_by().values(*columns).annotate(count=Count("id"), last=Max("id"))
     if top is not None and not signed and not annotated:
         rows = rows.order_by("-count", *(need for dimension in dimensions for need in dimension.needs))[:top]
-    for row in rows.iterator(chunk_size=CHUNK):
+    for row in _read(rows, (*columns, "count", "last")):
         if signed:
             found = signatures.get(row["signature"], _UNKNOWN)
             row |= {name: getattr(found, name) for name in signed}
         if QUARTER in row:
             row[QUARTER] = quarter_start(row[QUARTER])
+        if isinstance(row.get(FIELDS), str):
+            row[FIELDS] = [row[FIELDS]]
         yield row
+
+
+def _annotations(using: str) -> dict[str, Any]:
+    fields = EachKey("changes") if connections[using].vendor == "postgresql" else Keys("changes")
+    return {QUARTER: Quarter("recorded_at"), FIELDS: fields}
+
+
+def _read(rows: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield what the database counts.
+
+    The statement of a cursor is planned by PostgreSQL as if its first rows were wanted soon, and run by one process. It
+    is right for fields alone, whose rows only one process can count.
+    """
+    using, rows = rows.db, rows.values_list(*names)
+    if connections[using].vendor != "postgresql" or FIELDS in names:
+        rows = rows.iterator(chunk_size=CHUNK)
+    with much_memory(using):
+        for values in rows:
+            yield dict(zip(names, values, strict=True))
 
 
 def _count(rows: Iterable[dict[str, Any]], dimensions: Sequence[Dimension]) -> dict[tuple[Key, ...], _Group]:

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Func, IntegerField, JSONField, Lookup
+from django.db.models import Func, IntegerField, JSONField, Lookup, TextField
 from django.db.models.sql.compiler import SQLCompiler
 
 _SECONDS = 900
+
+
+@contextmanager
+def much_memory(using: str) -> Iterator[None]:
+    """Let PostgreSQL count hundreds of thousands of groups in memory, for the rest of the transaction."""
+    if connections[using].vendor != "postgresql":
+        yield
+        return
+    with transaction.atomic(using=using):
+        with connections[using].cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('work_mem', '64MB', true)"
+                " WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')"
+            )
+        yield
 
 
 class Quarter(Func):
@@ -41,6 +59,18 @@ def quarter_start(number: int) -> dt.datetime:
     return start if settings.USE_TZ else start.replace(tzinfo=None)
 
 
+class EachKey(Func):
+    """The names in a JSON object, each in a row of its own: PostgreSQL takes a third of the time for it."""
+
+    set_returning = True
+    output_field = TextField()
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        """Return the SQL of PostgreSQL."""
+        found = "CASE JSONB_TYPEOF(%(expressions)s) WHEN 'object' THEN %(expressions)s END"
+        return super().as_sql(compiler, connection, template=f"JSONB_OBJECT_KEYS({found})", **extra)
+
+
 class Keys(Func):
     """The names in a JSON object as a list; none of JSON that is no object, which only SQL can have stored."""
 
@@ -50,12 +80,6 @@ class Keys(Func):
         """Return the SQL of SQLite."""
         names = "(SELECT JSON_GROUP_ARRAY(key) FROM JSON_EACH(%(expressions)s))"
         template = f"CASE JSON_TYPE(%(expressions)s) WHEN 'object' THEN {names} END"
-        return super().as_sql(compiler, connection, template=template, **extra)
-
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        """Return the SQL of PostgreSQL."""
-        names = "(SELECT JSONB_AGG(name) FROM JSONB_OBJECT_KEYS(%(expressions)s) name)"
-        template = f"CASE JSONB_TYPEOF(%(expressions)s) WHEN 'object' THEN {names} END"
         return super().as_sql(compiler, connection, template=template, **extra)
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:

@@ -27,6 +27,7 @@ from django_signal_audit.models.rollups import LOSSES, has_rollups
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.formatter import local
+from django_signal_audit.reports.functions import much_memory
 from django_signal_audit.reports.marks import Marks, ends, final_marks, may_keep, quoted
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.reports.tallies import Tally, second_of
@@ -301,17 +302,13 @@ def _count(scope: Scope, marks: Marks) -> Tally | None:
     events = scope.events.filter(marks.within, recorded_at__gte=starts[0]).order_by()
     if events.filter(recorded_at__gte=end).exists():
         return None
-    with connections[scope.using].cursor() as cursor:
-        # Hundreds of thousands of groups don't fit into what a statement has otherwise.
-        cursor.execute(
-            "SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting('work_mem')) < 64 << 20"
-        )
     tally = Tally()
     # With the signatures, an index has all that is counted.
     tally.count_signed(events.filter(signature__in=known), starts)
     if sum(tally.signed.values()) < ROLL_UP_FROM:
         return None
-    found = Tally.of(events, kept=_kept(scope.using))
+    with much_memory(scope.using):
+        found = Tally.of(events, kept=_kept(scope.using))
     return replace(tally, actors=found.actors, objects=found.objects)
 
 
