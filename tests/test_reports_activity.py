@@ -73,7 +73,9 @@ class TestCounting:
                 recorded_at=NOON + dt.timedelta(seconds=number),
             )  # fmt: skip
         assert {row[-1] for row in counts(by)} == {20}
-        assert len(list(_rows(AuditEvent.objects.all(), [DIMENSIONS[by]]))) == 1
+        # PostgreSQL counts each of the two fields, the others all fields of an event together.
+        groups = 2 if by == "field" and connection.vendor == "postgresql" else 1
+        assert len(list(_rows(AuditEvent.objects.all(), [DIMENSIONS[by]]))) == groups
 
     def test_what_is_no_object_has_no_fields(self):
         for changes in ([1, 2], "text", 3, [[]]):
