@@ -26,7 +26,8 @@ SELECT gen_random_uuid(), now() - interval '30 days' + number * (interval '30 da
         CASE number % 3 WHEN 0 THEN jsonb_build_object('stock', jsonb_build_array(number % 100, 1))
             WHEN 1 THEN jsonb_build_object('name', jsonb_build_array('old', 'new ' || number)) ELSE '{{}}' END
     ELSE jsonb_build_object('name', jsonb_build_array(null, 'Thing ' || number),
-        'price', jsonb_build_array(null, '1.00'), 'stock', jsonb_build_array(null, 1), 'category', jsonb_build_array(null, number % 50),
+        'price', jsonb_build_array(null, '1.00'), 'stock', jsonb_build_array(null, 1),
+        'category', jsonb_build_array(null, number % 50),
         'is_active', jsonb_build_array(null, true), 'created', jsonb_build_array(null, now()::text)) END,
     '{{}}', jsonb_build_object('method', 'POST', 'path', '/shop/thing/' || object, 'ip', '10.0.0.' || actor),
     'request-' || number / 3, hashtextextended(label || kind, 0) & ((1::bigint << 53) - 1)
