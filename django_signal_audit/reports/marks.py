@@ -23,7 +23,7 @@ SELECT
     AND COALESCE((SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence(%s, 'id')::regclass), 0) = 1
 """
 _WRITERS = """
-SELECT virtualtransaction FROM pg_locks
+SELECT virtualtransaction, pid = pg_backend_pid() FROM pg_locks
 WHERE locktype = 'relation' AND relation = %s::regclass
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
@@ -77,17 +77,21 @@ def final_marks(using: str, attempts: int) -> Marks | None:
 
     """
     marks = ends(using)
-    waiting = _writers(using)
-    for _ in range(attempts):
+    found = _writers(using)
+    waiting = set(found)
+    for _ in range(0 if any(found.values()) else attempts):
         if not waiting:
             break
         time.sleep(PAUSE_SECONDS)
-        waiting &= _writers(using)
+        waiting &= _writers(using).keys()
     return None if waiting else marks
 
 
-def _writers(using: str) -> set[str]:
-    """Return the transactions that have written events, or are about to: the table is locked before an id is given."""
+def _writers(using: str) -> dict[str, bool]:
+    """Return the transactions that have written events, or are about to, and whether each is the caller's own.
+
+    The table is locked before an id is given.
+    """
     with connections[using].cursor() as cursor:
         cursor.execute(_WRITERS, [quoted(AuditEvent, using)])
-        return {transaction for (transaction,) in cursor.fetchall()}
+        return dict(cursor.fetchall())
