@@ -25,8 +25,9 @@ from .small_project import SmallProject
 
 EVERYTHING = [{"name": "all", "model": "app.*"}]
 
-# Only the engine for PostgreSQL writes saves, and only with psycopg 3.
+# The engine for PostgreSQL writes saves in one statement, and only with psycopg 3. That for MariaDB sends packets.
 SAVES_ARE_ONE_STATEMENT = connections["default"].Database.__name__ == "psycopg"
+HAS_ENGINE_FOR_SAVES = SAVES_ARE_ONE_STATEMENT or connections["default"].vendor == "mysql"
 
 has_files_of_its_own = pytest.mark.skipif(
     not URL.startswith("sqlite"), reason="it has SQLite files of its own, whatever server the others are on"

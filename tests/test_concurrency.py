@@ -60,8 +60,8 @@ def meanwhile(beginning: str, work: Callable[[], Any]) -> Iterator[list[Any]]:
 
     def wrapper(execute: Any, sql: Any, *args: Any) -> Any:
         text = str(sql).replace('"', "").replace("`", "")
-        # PostgreSQL may run it as a part of a statement that writes the event too.
-        if (text.startswith(beginning) or f"AS ({beginning} " in text) and not done:
+        # It may be a part of a statement of PostgreSQL, or of a packet to MariaDB.
+        if (text.startswith(beginning) or f"AS ({beginning} " in text or f"; {beginning} " in text) and not done:
             done.append(None)
             done[0] = elsewhere(work)
         return execute(sql, *args)

@@ -115,6 +115,19 @@ def look_before_save(save: SaveScope, using: str, update_fields: Collection[str]
     save.count = scope_of(using).recorded
 
 
+def written_by(save: SaveScope, plan: ModelPlan) -> tuple[Any, Fields]:
+    """Return the primary key of the row that a save is about to update, and the watched fields that it writes."""
+    return row_key(save.instance, plan.model), _written_fields(plan, save.instance, save.update_fields)
+
+
+def note_row(save: SaveScope, plan: ModelPlan, pk: Any, fields: Fields, row: Row | None) -> None:
+    """Note what was read of the row that a save updates, None if there is none, as ``look_before_save`` would."""
+    adding = save.instance._state.adding
+    key = pk if row is None else stored_key(plan, pk, save.using, is_given=adding)
+    save.before = [BeforeImage(plan, key, fields, row, was_read=True)]
+    save.count = scope_of(save.using).recorded
+
+
 def _look(plan: ModelPlan, save: SaveScope) -> BeforeImage:
     instance = save.instance
     keys = instance if save.raw else _synced(instance, plan.model)

@@ -224,7 +224,7 @@ _USED = {
     "Field": "cached_col",
     "QuerySet": "_update _insert _db _for_write _iterable_class",
     "connection": "savepoint_ids in_atomic_block needs_rollback wrap_database_errors execute_wrapper ensure_connection "
-    "run_on_commit",
+    "run_on_commit execute_wrappers _commit make_cursor",
     "transaction": "mark_for_rollback_on_error set_rollback get_rollback savepoint_commit savepoint_rollback",
 }
 _USED_BY_QUERIES = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from django.core.exceptions import ValidationError
 from django.db import connections, models
@@ -24,7 +24,7 @@ from django_signal_audit.rules.patterns import Field
 from django_signal_audit.rules.plans import ModelPlan
 
 Key: TypeAlias = tuple[type[models.Model], tuple[str, ...], bool, bool]
-Fetch: TypeAlias = Callable[[Any], "tuple[Any, ...] | None"]
+Fetch: TypeAlias = "RowQuery | Callable[[Any], tuple[Any, ...] | None]"
 Convert: TypeAlias = Callable[[Any], Any]
 
 
@@ -54,17 +54,46 @@ def fetch_row(
         deleting: Whether that lock is a deletion's.
 
     """
-    fetches = compiled_for(connections[using])
-    key: Key = (model, columns, deleting, is_lockable(model, using))
-    fetch: Fetch | None = fetches.get(key)
-    if fetch is None:
-        rows = lock(models.QuerySet(model, using=using))
-        fetch = fetches[key] = _compile(rows, pk, columns) or _uncompiled(rows, columns)
     try:
-        return fetch(pk)
+        return _fetch_of(model, pk, columns, using, lock, deleting=deleting)(pk)
     except ERRORS as error:
         rows = lock(models.QuerySet(model, using=using)).filter(pk=pk).order_by()
         return next(iter(or_texts(error, lambda: read_rows(rows, columns, stored))), None)
+
+
+def _fetch_of(
+    model: type[models.Model],
+    pk: object,
+    columns: tuple[str, ...],
+    using: str,
+    lock: Callable[[models.QuerySet[Any]], models.QuerySet[Any]],
+    *,
+    deleting: bool,
+) -> Fetch:
+    fetches = compiled_for(connections[using])
+    key: Key = (model, columns, deleting, is_lockable(model, using))
+    known: Fetch | None = fetches.get(key)
+    if known is not None:
+        return known
+    rows = lock(models.QuerySet(model, using=using))
+    fetch: Fetch = _compile(rows, pk, columns) or _uncompiled(rows, columns)
+    fetches[key] = fetch
+    return fetch
+
+
+def row_query(model: type[models.Model], pk: object, fields: Iterable[Field], using: str) -> RowQuery | None:
+    """Return the query by which ``read_row`` reads columns of a row that is about to be updated; None if it has none.
+
+    Args:
+        model: The model whose row it is.
+        pk: The primary key, a tuple for a composite one.
+        fields: The fields of the columns.
+        using: The database.
+
+    """
+    columns = tuple(field.attname for field in fields)
+    found = _fetch_of(model, pk, columns, using, partial(locked, using=using), deleting=False)
+    return found if isinstance(found, RowQuery) else None
 
 
 def _query(rows: models.QuerySet[Any], pk: object, columns: Sequence[str]) -> models.QuerySet[Any, tuple[object, ...]]:
@@ -75,28 +104,42 @@ def _uncompiled(rows: models.QuerySet[Any], columns: Sequence[str]) -> Fetch:
     return lambda pk: next(iter(stored(_query(rows, pk, columns))), None)
 
 
-def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> Fetch | None:
-    """Return a function that runs the compiled query, None if its parameters are not just those of the key."""
-    connection = connections[rows.db]
-    fields: tuple[Any, ...] = rows.model._meta.pk_fields
-    compiler = _query(rows, pk, columns).query.get_compiler(rows.db)
-    sql, params = compiler.as_sql()
-    if tuple(params) != key_parameters(fields, pk, connection):
-        return None
-    converters = _converters(compiler).items()
+class RowQuery(NamedTuple):
+    """A compiled query for columns of the row with a primary key."""
 
-    def fetch(wanted: Any) -> tuple[Any, ...] | None:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, key_parameters(fields, wanted, connection))
-            found = cursor.fetchone()
+    using: str
+    key_fields: tuple[Any, ...]
+    sql: str
+    converters: Mapping[int, Convert]
+
+    def params(self, pk: object) -> tuple[Any, ...]:
+        """Return the parameters for a primary key."""
+        return key_parameters(self.key_fields, pk, connections[self.using])
+
+    def values(self, found: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        """Return the values of the columns in a row that the driver gives."""
         if found is None:
             return None
         values = list(found)
-        for position, convert in converters:
+        for position, convert in self.converters.items():
             values[position] = convert(values[position])
         return tuple(values)
 
-    return fetch
+    def __call__(self, pk: object) -> tuple[Any, ...] | None:
+        """Run it."""
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(self.sql, self.params(pk))
+            return self.values(cursor.fetchone())
+
+
+def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> RowQuery | None:
+    """Return the compiled query, None if its parameters are not just those of the key."""
+    fields: tuple[Any, ...] = rows.model._meta.pk_fields
+    compiler = _query(rows, pk, columns).query.get_compiler(rows.db)
+    sql, params = compiler.as_sql()
+    if tuple(params) != key_parameters(fields, pk, connections[rows.db]):
+        return None
+    return RowQuery(rows.db, fields, sql, _converters(compiler))
 
 
 def _converters(compiler: Any) -> dict[int, Convert]:

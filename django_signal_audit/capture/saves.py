@@ -199,7 +199,8 @@ def _record(save: SaveScope, *, created: bool) -> None:
     state.adding, state.db = False, using
     try:
         with rollback_on_error(using):
-            record_changes(changes_of(before, instance, concrete(type(instance)), using, created=created), using)
+            changes = changes_of(before, instance, concrete(type(instance)), using, created=created)
+            (save.record or record_changes)(changes, using)
     except BaseException:
         state.adding, state.db = adding, db
         raise

@@ -6,7 +6,7 @@ and the recorder look it up. Connections are not shared between threads, so neit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from django_signal_audit.capture.through_rows import WatchedM2M
     from django_signal_audit.capture.transactions import write_transaction
     from django_signal_audit.delivery.pending import Pending
+    from django_signal_audit.events.changes import Change
 
 Row: TypeAlias = dict[str, Any]
 Fields: TypeAlias = Mapping[str, Field]
@@ -81,6 +82,8 @@ class SaveScope:
     # What may write the row and its event in one, None if it goes the portable way; and the transaction for that way.
     engine: Engine | None = None
     transaction: write_transaction | None = None
+    # What writes the events of the changes, None for the usual.
+    record: Callable[[Sequence[Change], str], object] | None = None
 
 
 @dataclass(slots=True)

@@ -181,7 +181,7 @@ _QUESTIONS = {
         WHERE c.oid = to_regclass(%s)
     """,
     "mysql": """
-        SELECT c.column_name, c.column_type,
+        SELECT c.column_name, CONCAT(c.column_type, IF(c.extra LIKE '%%auto_increment%%', ' auto_increment', '')),
                t.table_type = 'BASE TABLE' AND NOT EXISTS (
                    SELECT 1 FROM information_schema.triggers g
                    WHERE g.event_object_schema = c.table_schema AND g.event_object_table = c.table_name)

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from django.db import connections, transaction
 
+from django_signal_audit.capture.packets import beginning_late, ending
 from django_signal_audit.models.tables import LOCKING_STATEMENT
 
 
@@ -21,12 +22,19 @@ class write_transaction:  # noqa: N801  # reads as the statement it is: with wri
 
     """
 
-    __slots__ = ("_atomic", "_is_open", "_using")
+    __slots__ = ("_atomic", "_is_open", "_using", "is_committed")
 
     def __init__(self, using: str, *, is_open: bool = True) -> None:
         self._using = using
         self._is_open = is_open
         self._atomic: transaction.Atomic | None = None
+        # Has its last statement taken the COMMIT along?
+        self.is_committed = False
+
+    @property
+    def ends_here(self) -> bool:
+        """Return whether it is open, and is no part of the caller's."""
+        return self._atomic is not None and not connections[self._using].savepoint_ids
 
     def open(self) -> None:
         """Begin it."""
@@ -36,14 +44,16 @@ class write_transaction:  # noqa: N801  # reads as the statement it is: with wri
         if connection.vendor == "sqlite" and not connection.get_autocommit():
             _begin(connection)
         atomic = transaction.atomic(using=self._using)
-        atomic.__enter__()
+        with beginning_late(connection):
+            atomic.__enter__()
         self._atomic = atomic
 
     def close(self, *error: Any) -> None:
         """Commit it, or roll it back because of an error."""
         atomic, self._atomic = self._atomic, None
         if atomic is not None:
-            atomic.__exit__(*(error or (None, None, None)))
+            with ending(connections[self._using], is_committed=self.is_committed):
+                atomic.__exit__(*(error or (None, None, None)))
 
     def __enter__(self) -> Self:
         """Begin the block."""

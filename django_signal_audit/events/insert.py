@@ -70,13 +70,18 @@ _POSTGRESQL_CASTS = {
 def insert_row(row: EventRow, using: str) -> int:
     """Write one event and return its primary key."""
     connection = connections[using]
-    sql, values = _insert_sql(using), _prepare([row], connection)[0]
+    sql, values = insert_statement(row, using)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"{sql} RETURNING id", values)
             return int(cursor.fetchone()[0])
         cursor.execute(sql, values)
         return int(cursor.lastrowid)
+
+
+def insert_statement(row: EventRow, using: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that writes one event, and its parameters."""
+    return _insert_sql(using), prepared_row(row, using)
 
 
 def prepared_row(row: EventRow, using: str) -> tuple[Any, ...]:

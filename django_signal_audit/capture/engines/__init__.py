@@ -1,7 +1,7 @@
 """Engines: they write a row and its event in one statement, where a database can.
 
 What an engine does not hold exactly goes the portable way: read under lock, write, compare, record. The module of an
-engine has the name of the database's vendor, and in it a class ``Engine``.
+engine has the name of the database's vendor, or ``mariadb``, and in it a class ``Engine``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ LEFT: Final = object()
 class Engine(Protocol):
     """What one database offers for the statements of saves."""
 
-    # Does it write any saves, or UPDATEs of many rows alone?
+    # Does it write saves, and UPDATEs of many rows?
     writes_saves: bool
+    writes_sets: bool
 
     def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
         """Return why saves of objects of a class are left to the portable way; empty if they are not."""
@@ -64,10 +65,19 @@ def one_row_engine(plan: ModelPlan, kind: type[models.Model], using: str) -> One
     return engine if isinstance(engine, OneRowEngine) else None
 
 
+def _engine(using: str) -> Engine | None:
+    connection: Any = connections[using]
+    if connection.vendor != "mysql":
+        return _engine_named(connection.vendor)
+    # Django learns which one it is as it connects.
+    connection.ensure_connection()
+    return _engine_named("mariadb") if connection.mysql_is_mariadb else None
+
+
 @cache
-def _engine(vendor: str) -> Engine | None:
-    name = f"{__name__}.{vendor}"
-    engine: Engine | None = import_module(name).Engine() if find_spec(name) is not None else None
+def _engine_named(name: str) -> Engine | None:
+    module = f"{__name__}.{name}"
+    engine: Engine | None = import_module(module).Engine() if find_spec(module) is not None else None
     return engine
 
 
@@ -76,7 +86,7 @@ def engine_for(save: SaveScope) -> Engine | None:
     if save.raw or save.writes_more or save.plans is None or len(save.plans) != 1:
         return None
     [plan] = save.plans
-    engine = _engine(connections[save.using].vendor)
+    engine = _engine(save.using)
     if engine is None or not engine.writes_saves:
         return None
     return engine_of(plan, type(save.instance), save.using)
@@ -84,7 +94,7 @@ def engine_for(save: SaveScope) -> Engine | None:
 
 def engine_of(plan: ModelPlan, kind: type[models.Model], using: str) -> Engine | None:
     """Return the engine that may write the rows of a plan, of objects of a class; None if there is none."""
-    engine = _engine(connections[using].vendor)
+    engine = _engine(using)
     if engine is None or get_settings().engine != "auto" or event_recorded.has_listeners(AuditEvent):
         return None
     key = ("engine", kind, using)
@@ -115,11 +125,13 @@ def why_portable(plan: ModelPlan, using: str, *, is_many: bool = False) -> str:
         is_many: Whether UPDATEs of many rows are meant, and not saves.
 
     """
-    engine = _engine(connections[using].vendor)
+    engine = _engine(using)
     if engine is None:
         return _("%(database)s has no engine") % {"database": connections[using].display_name}
     if not (engine.writes_saves or is_many):
         return _("its engine writes updates of many rows only")
+    if is_many and not engine.writes_sets:
+        return _("its engine writes saves only")
     if get_settings().engine != "auto":
         return _("the setting ENGINE")
     return _refusal(engine, plan, plan.model, using)

@@ -66,6 +66,7 @@ class Engine:
     """Writes UPDATEs of many rows. Saves are as fast the portable way."""
 
     writes_saves = False
+    writes_sets = True
 
     def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
         """Return why UPDATEs are left to the portable way; empty if they are not."""

@@ -91,12 +91,13 @@ def _explain(label: str, event_type: str, alias: str | None) -> dict[str, Report
 def _writes(plan: ModelPlan, using: str) -> Report:
     """Return how rows and their events reach the database, and why."""
     rows: list[list[Cell]] = []
+    together = _("in one or two packets") if connections[using].vendor == "mysql" else _("one for both")
     for is_many, write in ((False, _("a save")), (True, _("an update of many rows"))):
         try:
             reason = why_portable(plan, using, is_many=is_many)
         except DatabaseError as error:
             reason = str(error).strip().partition("\n")[0]
-        rows.append([write, _("one by one") if reason else _("one for both"), reason])
+        rows.append([write, _("one by one") if reason else together, reason])
     columns = (
         Column("write", gettext_lazy("write")),
         Column("statements", gettext_lazy("statements")),

@@ -35,6 +35,7 @@ class Engine:
     """Writes saves of one row: INSERTs whose values are certain, UPDATEs whose old values SQL can tell."""
 
     writes_saves = True
+    writes_sets = True
 
     def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
         """Return why saves of objects of a class are left to the portable way; empty if they are not."""

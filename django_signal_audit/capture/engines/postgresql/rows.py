@@ -12,6 +12,7 @@ from django.db.models.signals import m2m_changed
 
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement
 from django_signal_audit.capture.engines import LEFT
+from django_signal_audit.capture.new_rows import stored_values_of
 from django_signal_audit.capture.scope import DoomedObject, Identity
 from django_signal_audit.capture.tables import table_of
 from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys
@@ -25,7 +26,7 @@ from django_signal_audit.recorder import described, notify
 from django_signal_audit.rules.plans import ModelPlan
 
 from .columns import INTEGERS, C, tenant_sql
-from .saves import given_by, returned_for, stored_values_of
+from .saves import given_by, returned_for
 from .statements import GIVEN, MADE, PARTS, Composed, event_params, event_sql, names_of, run
 
 _WRITTEN = ("(SELECT count(*) FROM n)", "(SELECT uid FROM e)", "(SELECT object_id FROM e)")

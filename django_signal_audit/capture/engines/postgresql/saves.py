@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -12,17 +12,12 @@ from django.db import connections, models
 
 from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
 from django_signal_audit.capture.engines import LEFT
-from django_signal_audit.capture.rows import certainties_of
-from django_signal_audit.capture.scope import Fields, SaveScope
-from django_signal_audit.capture.stored_values import NOT_KNOWN
+from django_signal_audit.capture.new_rows import described_save, is_clear, stored_values_of, text_of_new
+from django_signal_audit.capture.scope import SaveScope
 from django_signal_audit.conf import get_settings
-from django_signal_audit.enums import EventType, Source
-from django_signal_audit.events.changes import Change, FieldChange
-from django_signal_audit.events.documents import JSONValue, decode_tag, stand_ins
-from django_signal_audit.events.insert import EventRow
-from django_signal_audit.events.payloads import text_of
+from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import plain_field
-from django_signal_audit.recorder import described, notify
+from django_signal_audit.recorder import notify
 from django_signal_audit.rules.matching import Match
 from django_signal_audit.rules.plans import ModelPlan
 
@@ -41,11 +36,11 @@ def insert(statement: InsertStatement, plan: ModelPlan, save: SaveScope) -> Any:
         return LEFT
     sql, params = statement.compiled()
     stored = stored_values_of(save.instance, plan, plan.fields_for(EventType.CREATE), save.using)
-    text = None if stored is None else _text(save.instance, plan, save.using)
+    text = None if stored is None else text_of_new(save.instance, plan, save.using)
     if stored is None or text is None:
         return LEFT
-    found = _described(save, plan, EventType.CREATE, stored, text)
-    if found is None or not all(map(_is_clear, found[0].changes.values())):
+    found = described_save(save, plan, EventType.CREATE, stored, text)
+    if found is None or not all(map(is_clear, found[0].changes.values())):
         return LEFT
     row, match = found
     table, key = names_of(plan, save.using)
@@ -88,7 +83,7 @@ def update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
         return LEFT
     if not all(column.tells(given[column.field][0], limit) for column in columns):
         return LEFT
-    found = _described(save, plan, EventType.UPDATE, dict.fromkeys(watched), None)
+    found = described_save(save, plan, EventType.UPDATE, dict.fromkeys(watched), None)
     if found is None:
         return LEFT
     row, match = found
@@ -152,86 +147,6 @@ def _update_parts(using: str, update: str, names: tuple[str, str], columns: tupl
         f"e AS ({event_sql(using, 'changes', *given_by(tenant))} FROM ({MADE}, jsonb_strip_nulls({changes})"
         f" AS changes FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q WHERE q.changes <> '{{}}' RETURNING uid, object_id)"
     )
-
-
-class _UnknownKey:
-    """Stands for the primary key while an object is asked for its text: not None, and used by nobody unnoticed."""
-
-    is_used = False
-
-    def _use(self, *_: object) -> Any:
-        self.is_used = True
-        msg = "the primary key is not known yet"
-        raise AttributeError(msg)
-
-    __str__ = __repr__ = __format__ = __bool__ = __int__ = __index__ = __float__ = __len__ = __iter__ = _use
-    __hash__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __getattr__ = _use
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _use
-
-
-@contextmanager
-def _as_saved(instance: models.Model, using: str) -> Iterator[None]:
-    """Give an instance what Django sets after the save: texts of the project may ask for it."""
-    state = instance._state
-    before = state.adding, state.db
-    state.adding, state.db = False, using
-    try:
-        yield
-    finally:
-        state.adding, state.db = before
-
-
-def stored_values_of(instance: models.Model, plan: ModelPlan, fields: Fields, using: str) -> dict[str, Any] | None:
-    """Return what the columns hold for the values of an object, None if only the database can tell."""
-    certainties, held = certainties_of(plan, type(instance), using), instance.__dict__
-    found = {}
-    for name, field in fields.items():
-        value, (plain, rule) = held.get(field.attname, NOT_KNOWN), certainties[name]
-        if rule is None:
-            return None
-        found[name] = value if value is None or value is NOT_KNOWN else rule(plain, value, "postgresql")
-        if found[name] is NOT_KNOWN:
-            return None
-    return found
-
-
-def _text(instance: models.Model, plan: ModelPlan, using: str) -> str | None:
-    """Return the text of an object that is about to be inserted; None if it may need what is not known yet."""
-    held, name = instance.__dict__, plan.model._meta.pk_fields[0].attname
-    if any(hasattr(value, "resolve_expression") for value in held.values()):
-        return None
-    key = held.get(name)
-    unknown = held[name] = _UnknownKey() if key is None else key
-    try:
-        with _as_saved(instance, using):
-            text = text_of(instance)
-    finally:
-        held[name] = key
-    is_certain = key is not None or not (unknown.is_used or " raised " in text)
-    return text if is_certain else None
-
-
-def _described(
-    save: SaveScope, plan: ModelPlan, event_type: EventType, new: Mapping[str, Any], text: str | None
-) -> tuple[EventRow, Match] | None:
-    """Return the row of the event, as far as Python knows it, and what the rules make of it."""
-    change = Change(
-        event_type=event_type,
-        source=Source.ORM,
-        using=save.using,
-        model=plan.model,
-        pk=getattr(save.instance, plan.model._meta.pk_fields[0].attname),
-        instance=save.instance,
-        fields={name: FieldChange(None, value) for name, value in new.items()},
-    )
-    with _as_saved(save.instance, save.using):
-        return described(change, text)
-
-
-def _is_clear(change: JSONValue) -> bool:
-    """Return whether a described change of a new row has no tag in it, whose scope is the row's key."""
-    value = change[1] if isinstance(change, list) else None
-    return not isinstance(value, (dict, list)) or not any(stand_ins(decode_tag(value)))
 
 
 @contextmanager
