@@ -73,7 +73,7 @@ class TestTheTemporaryFile:
 
     def test_few_long_rows_go_there_too(self, audit: Audit, monkeypatch, written, write: str) -> None:
         monkeypatch.setattr(images, "_MEMORY_BYTES", 50_000)
-        monkeypatch.setattr(images, "_CHUNK_BYTES", 10_000)
+        monkeypatch.setattr(images, "CHUNK_BYTES", 10_000)
         products(100, attributes={"text": "x" * 2_000})
         audit(ENGINE="portable")
         # What no rule of an update asks for is not read.
