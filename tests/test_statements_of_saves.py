@@ -12,6 +12,9 @@ from django.db.models.functions import Upper
 from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
 from django.test.utils import CaptureQueriesContext
 
+from django_signal_audit.capture import row_statements
+from django_signal_audit.capture.rows import compiled_for
+
 from .app.models import Product, Tag
 from .columns.models import Every
 from .conftest import Audit, events, last
@@ -59,6 +62,19 @@ def test_each_choice_of_fields_has_a_statement_of_its_own(audit: Audit) -> None:
         assert stored.name == (row.name if fields is None or "name" in fields else stored.name)
         assert stored.stock == (row.stock if fields is None or "stock" in fields else stored.stock)
         assert {*last().changes} - {"modified"} == set(fields or ["name", "stock"])
+
+
+def test_a_connection_keeps_few_texts(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit({"name": "products", "model": "app.Product"})
+    monkeypatch.setattr(row_statements, "_MOST_KEPT", 4)
+    compiled_for(connection).clear()
+    row = Product.objects.create(name="a", stock=1)
+    for fields in (["name"], ["stock"], ["price"], ["weight"], ["name", "stock"], ["name", "price"], ["name"]):
+        row.name, row.stock = row.name + "x", row.stock + 1
+        row.save(update_fields=fields)
+        # What reads the row is kept beside it.
+        assert len(compiled_for(connection)) <= 6
+    assert Product.objects.get().name == row.name
 
 
 def test_expressions_are_compiled_anew(audit: Audit) -> None:

@@ -17,6 +17,8 @@ from django_signal_audit.capture.compilers import InsertStatement, UpdateStateme
 from django_signal_audit.capture.rows import compiled_for, key_parameters
 from django_signal_audit.capture.scope import SaveScope
 
+# Rows with many columns that may be NULL have many texts: a connection keeps no more than these.
+_MOST_KEPT = 1000
 # The field, nothing, and the value, as Django has them.
 Values = Sequence[tuple[Any, Any, Any]]
 
@@ -129,6 +131,8 @@ def _known(
     key = (*key, *(one is None for one in given))
     kept = compiled_for(connection)
     if key not in kept:
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
         sql, params = compiled()
         kept[key] = sql, len(params) == len(given)
         expected = given if kept[key][1] else [one for one in given if one is not None]
