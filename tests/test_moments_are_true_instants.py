@@ -59,9 +59,9 @@ def naive_project(request: Any, settings: Any) -> Iterator[str]:
     settings.TIME_ZONE = request.param
     settings.USE_TZ = False
     # No project changes it while it runs: how columns are read is found out once for a connection.
-    rows.compiled_for(connection).clear()
+    rows.compiled_for(connections["default"]).clear()
     yield request.param
-    rows.compiled_for(connection).clear()
+    rows.compiled_for(connections["default"]).clear()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, models, transaction
+from django.db import DatabaseError, connection, connections, models, transaction
 from django.db.models import F
 from django.db.models.functions import Upper
 from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
@@ -67,13 +67,13 @@ def test_each_choice_of_fields_has_a_statement_of_its_own(audit: Audit) -> None:
 def test_a_connection_keeps_few_texts(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     audit({"name": "products", "model": "app.Product"})
     monkeypatch.setattr(row_statements, "_MOST_KEPT", 4)
-    compiled_for(connection).clear()
+    compiled_for(connections["default"]).clear()
     row = Product.objects.create(name="a", stock=1)
     for fields in (["name"], ["stock"], ["price"], ["weight"], ["name", "stock"], ["name", "price"], ["name"]):
         row.name, row.stock = row.name + "x", row.stock + 1
         row.save(update_fields=fields)
         # What reads the row is kept beside it.
-        assert len(compiled_for(connection)) <= 6
+        assert len(compiled_for(connections["default"])) <= 6
     assert Product.objects.get().name == row.name
 
 
