@@ -34,7 +34,7 @@ def database(url: str, suffix: str = "") -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "OPTIONS": {"pool": True} if parse_qs(parts.query).get("pool") == ["1"] else {},
+        "OPTIONS": {"pool": {"max_size": 20}} if parse_qs(parts.query).get("pool") == ["1"] else {},
     }
 
 
