@@ -181,7 +181,7 @@ class _BeginningCursor(_Cursor):
         self._begin = begin
 
     def execute(self, sql: str, params: Any = None) -> None:
-        """Run BEGIN, if it is still waiting, and the statement, whose result is left for whoever sent it."""
+        """Run BEGIN, if it is still waiting, and the statement, whose result is left for the sender."""
         if self._begin.is_waiting and self._run_both(sql, params):
             return
         self._cursor.execute(sql, params)

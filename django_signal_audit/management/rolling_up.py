@@ -20,7 +20,7 @@ _LAST_SECONDS = 2.0
 
 
 def roll_up(using: str) -> None:
-    """Bring the counts up to date; what fails is logged, and whoever asks for them next counts."""
+    """Bring the counts up to date; what fails is logged, and the next view counts."""
     try:
         keep_all(using)
     except (DatabaseError, InterfaceError):

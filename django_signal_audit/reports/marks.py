@@ -69,7 +69,7 @@ def ends(using: str) -> Marks:
 
 
 def final_marks(using: str, attempts: int) -> Marks | None:
-    """Return ids such that whoever was given a lower one has ended, None if somebody is still writing.
+    """Return ids below which no transaction is still writing, None if some transaction is.
 
     Args:
         using: The database.

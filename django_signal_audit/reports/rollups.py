@@ -59,7 +59,7 @@ SELECT
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which events are counted: those of so many days, the last of which is today, of a tenant or of all."""
+    """Which events are counted: those of the last days, including today, of one tenant or of all."""
 
     using: str
     days: int

@@ -81,7 +81,7 @@ def _record(event_type: EventType, request: Any, user: Any, data: dict[str, obje
 
 
 def _is_request(value: object) -> bool:
-    """Return whether a value has what events tell of a request, as REST framework's has besides Django's own."""
+    """Return whether a value has what events record of a request: Django's requests and REST framework's have."""
     return all(hasattr(value, name) for name in ("META", "headers", "method", "path", "path_info"))
 
 
