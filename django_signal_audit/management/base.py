@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import sys
@@ -78,6 +79,7 @@ class AuditCommand(BaseCommand):
             stream = getattr(sys, name)
             if stream is None:
                 stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # open as long as the process
+                atexit.register(stream.close)
                 setattr(sys, name, stream)
                 setattr(self, name, OutputWrapper(stream))
             elif hasattr(stream, "reconfigure"):
