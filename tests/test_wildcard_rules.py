@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from django.db import models
 from django_tasks_db.models import DBTaskResult
 
 from django_signal_audit.conf import DEFAULT_EXCLUDE_MODELS
-from django_signal_audit.rules.patterns import is_history, resolve
+from django_signal_audit.rules.patterns import is_history, means, resolve
 
 from .app.models import Tag
 from .conftest import Audit, events
@@ -102,9 +104,25 @@ def test_histories_that_other_packages_keep_beside_a_model_are_left_out(make_mod
     assert is_left_out(historical)
     assert is_left_out(event)
     assert not is_left_out(ordinary)
-    # Who names them means them.
-    assert historical in resolve("app.*")
+    # The app of the model is no name of the table beside it.
+    assert ordinary in resolve("app.*")
+    assert historical not in resolve("app.*")
+    assert event not in resolve("app.*")
+    assert [means(["app.*"], model) for model in (ordinary, historical, event)] == [True, False, False]
+    # A rule that names one audits it.
     assert resolve("app.ThingEvent") == [event]
+    assert means(["app.thingevent"], event)
+
+
+def test_explain_says_that_a_wildcard_leaves_out_history_tables(audit: Audit, make_model: Any) -> None:
+    make_model("app.ThingEvent", (type("Event", (), {"__module__": "pghistory.models"}), models.Model))
+    audit({"name": "app", "model": "app.*"}, {"name": "tags", "model": "app.Tag"})
+    out = io.StringIO()
+    call_command("audit_rules", "--explain", "app.ThingEvent", "create", "--format", "json", stdout=out)
+    assert [(rule["rule"], rule["matches"], rule["why"]) for rule in json.loads(out.getvalue())["rules"]] == [
+        ("app", False, "a history table of another package"),
+        ("tags", False, "it audits other models"),
+    ]
 
 
 def test_check_has_nothing_to_say_of_packages_that_are_not_installed(audit: Audit) -> None:

@@ -19,7 +19,16 @@ from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.problems import did_you_mean, shown
 from django_signal_audit.reports.base import Cell, Column, Detail, Report, WrongArgument
 from django_signal_audit.rules.parsing import ParsedRule, as_mapping, rule_path
-from django_signal_audit.rules.patterns import Model, concrete, find_model, matching, nearest_label, resolve_all
+from django_signal_audit.rules.patterns import (
+    Model,
+    concrete,
+    find_model,
+    is_history,
+    is_wildcard,
+    matching,
+    nearest_label,
+    resolve_all,
+)
 from django_signal_audit.rules.plans import CompiledRule, ModelPlan, obstacle
 from django_signal_audit.rules.registry import Registry, get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
@@ -274,8 +283,9 @@ def _why_not(registry: Registry, parsed: ParsedRule, model: Model, event_type: s
         return _("it audits no model")
     owner = owner_of(rule, model)
     if owner is None:
-        is_excluded = "*" in rule.models and model in matching("*")
-        return _("EXCLUDE_MODELS names the model") if is_excluded else _("it audits other models")
+        if not any(is_wildcard(pattern) and model in matching(pattern) for pattern in rule.models):
+            return _("it audits other models")
+        return _("a history table of another package") if is_history(model) else _("EXCLUDE_MODELS names the model")
     return obstacle(rule, owner, event_type)
 
 

@@ -70,26 +70,34 @@ def matching(pattern: str) -> list[Model]:
 
 
 def resolve(pattern: str) -> list[Model]:
-    """Return the models a rule's pattern means: ``"*"`` leaves out EXCLUDE_MODELS, any other name means what it says.
+    """Return the models that a rule's pattern means, none if it is wrong.
 
-    There are none if it is wrong.
+    A wildcard leaves out the tables in which other packages keep their history, and ``"*"`` leaves out EXCLUDE_MODELS.
+    A model that is named is always meant.
     """
     found = matching(pattern)
+    if not is_wildcard(pattern):
+        return found
+    found = [model for model in found if not is_history(model)]
     if pattern != "*":
         return found
     labels = (*QUEUE_MODELS, *get_settings().exclude_models)
     excluded = {model for label in labels for model in matching(label)}
-    return [model for model in found if model not in excluded and not is_history(model)]
+    return [model for model in found if model not in excluded]
 
 
 def means(patterns: Iterable[str], model: Model) -> bool:
     """Return whether a rule's patterns mean a concrete model by its own label, as ``resolve_all`` would say."""
     if not _is_auditable(model) or model._meta.auto_created:
         return False
-    label, excluded = model._meta.label.lower(), (*QUEUE_MODELS, *get_settings().exclude_models)
-    names = {label, f"{label.partition('.')[0]}.*"}
-    is_left_out = is_history(model) or not names.isdisjoint(name.lower() for name in excluded)
-    return any(pattern.lower() in names or (pattern == "*" and not is_left_out) for pattern in patterns)
+    named = {pattern.lower() for pattern in patterns}
+    label, app = model._meta.label.lower(), f"{model._meta.app_label.lower()}.*"
+    if label in named:
+        return True
+    if is_history(model):
+        return False
+    excluded = {name.lower() for name in (*QUEUE_MODELS, *get_settings().exclude_models)}
+    return app in named or ("*" in named and excluded.isdisjoint((label, app)))
 
 
 def is_history(model: Model) -> bool:

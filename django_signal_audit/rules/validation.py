@@ -29,6 +29,7 @@ from django_signal_audit.rules.patterns import (
     key_fields,
     matching,
     pattern_problems,
+    resolve,
     resolve_all,
     watchable_fields,
     watchable_members,
@@ -493,7 +494,7 @@ def _futile_problems(excluded: str, path: str, rules: Iterable[Rule]) -> list[Pr
     models = set(matching(excluded))
     for rule in rules:
         for named in rule.models:
-            if models and models <= set(matching(named)):
+            if models and models <= set(resolve(named)):
                 message = f'is {excluded!r}, which has no effect: the rule "{rule.name}" names "{named}".'
                 hint = 'Only "*" leaves out EXCLUDE_MODELS. Name in the rule the models that it is about.'
                 return [Problem("W042", path, message, hint)]
