@@ -84,5 +84,5 @@ def _changes(plan: ModelPlan, rows: WholeRows, names: Collection[str], *, has_co
     pair = "[null, %s]" if has_come else "[%s, null]"
     pairs = (f"{quoted(name)}: ".replace("%", "%%") + pair for name in columns)
     template = f"{{{', '.join(pairs)}}}"
-    written = [plan.writers[name](column, rows.keys) for name, column in columns.items()]
+    written = [plan.column_writers[name](column, rows.keys) for name, column in columns.items()]
     return list(map(template.__mod__, zip(*written, strict=True)))

@@ -16,9 +16,8 @@ from django_signal_audit.plugins import load
 from django_signal_audit.rules.conditions import Condition, can_hold, compile_when
 from django_signal_audit.rules.patterns import Field, Model, key_fields, watchable_fields, watchable_members
 from django_signal_audit.rules.schema import NotifyEntry, Rule
-from django_signal_audit.rules.serializers import Serializer, make_serializer
+from django_signal_audit.rules.serializers import ColumnWriter, Serializer, make_column_writer, make_serializer
 from django_signal_audit.rules.tenants import TenantPath, tenant_path
-from django_signal_audit.rules.writers import Writer, make_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +128,10 @@ class ModelPlan:
         return {name: make_serializer(item, is_secret=name in self.secret) for name, item in self.all_fields.items()}
 
     @cached_property
-    def writers(self) -> dict[str, Writer]:
+    def column_writers(self) -> dict[str, ColumnWriter]:
         """Return, by field name, the function that writes what the audit log keeps of the values of many rows."""
         return {
-            name: make_writer(item, self.serializers[name], is_secret=name in self.secret)
+            name: make_column_writer(item, self.serializers[name], is_secret=name in self.secret)
             for name, item in self.all_fields.items()
         }
 

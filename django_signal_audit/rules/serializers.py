@@ -1,10 +1,18 @@
-"""Serializers: per watched field, the function that makes of a value what the audit log keeps of it."""
+"""What the audit log keeps of the values of a field: a serializer takes one value, a column writer those of many rows.
+
+The serializer returns a JSON value, and the column writer the texts that ``json.dumps`` makes of what the serializer
+returns. Both know the usual values of a kind of field (``_KINDS``), and leave all others to a serializer that is right
+for any value. Change the two functions of a kind together: tests/test_many_rows.py compares them.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, TypeAlias
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -29,8 +37,11 @@ from .patterns import Field
 
 # Takes a value and the primary key of its row, which is part of the scope of a secret's tag.
 Serializer: TypeAlias = Callable[[Any, Any], JSONValue]
+# Takes the values of a column and the primary keys of their rows.
+ColumnWriter: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], list[str]]
+_Write: TypeAlias = Callable[[Any, Any], str]
 
-LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
+_LONGEST_FLOAT = len(repr(-2.2250738585072014e-308))
 
 
 def scope_of(field: Field, pk: object) -> tuple[str, str, str]:
@@ -55,11 +66,27 @@ def make_serializer(field: Field, *, is_secret: bool) -> Serializer:
             else mask(scope_of(field, pk), encode(field, value))
         )
     limit = get_settings().max_value_bytes
-    plain = plain_field(field)
-    for kind, make in _SHORTCUTS.items():
-        if isinstance(plain, kind):
-            return make(field, plain, limit)
-    return _careful(field, limit)
+    careful, kind = _careful(field, limit), _kind_of(field)
+    return kind.serializer(plain_field(field), careful, limit) if kind else careful
+
+
+def make_column_writer(field: Field, serializer: Serializer, *, is_secret: bool) -> ColumnWriter:
+    """Return the column writer of a field.
+
+    Args:
+        field: The field.
+        serializer: What ``make_serializer`` has returned for it.
+        is_secret: Whether its values are masked.
+
+    """
+
+    def careful(value: Any, pk: Any) -> str:
+        return "null" if value is None else json.dumps(serializer(value, pk))
+
+    kind = None if is_secret else _kind_of(field)
+    if kind is None:
+        return lambda values, pks: list(map(careful, values, pks))
+    return kind.column_writer(plain_field(field), careful, get_settings().max_value_bytes)
 
 
 def _careful(field: Field, limit: int) -> Serializer:
@@ -79,19 +106,38 @@ def _careful(field: Field, limit: int) -> Serializer:
     return keep
 
 
-# Each of these serializers knows the usual values of a kind of field, and leaves all others to the careful one.
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of field: what makes its serializer and its column writer, of the field, the careful one and the limit.
+
+    The conditions stand in each of them and not in a function: a call for each value would cost more than they do.
+    """
+
+    serializer: Callable[[Any, Serializer, int], Serializer]
+    column_writer: Callable[[Any, _Write, int], ColumnWriter]
 
 
-def _whole(field: Field, _plain: object, limit: int) -> Serializer:
-    careful = _careful(field, limit)
+def _whole(_plain: object, careful: Serializer, _limit: int) -> Serializer:
     return lambda value, pk: value if value.__class__ is int or value.__class__ is bool else careful(value, pk)
 
 
-def _text(field: Field, _plain: object, limit: int) -> Serializer:
-    careful = _careful(field, limit)
+def _integer_column(_plain: object, careful: _Write, _limit: int) -> ColumnWriter:
+    return lambda values, pks: [
+        str(value) if value.__class__ is int else careful(value, pk) for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+def _boolean_column(_plain: object, careful: _Write, _limit: int) -> ColumnWriter:
+    return lambda values, pks: [
+        "true" if value is True else "false" if value is False else careful(value, pk)
+        for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+def _text(_plain: object, careful: Serializer, limit: int) -> Serializer:
     # A character takes four bytes of UTF-8 at most.
     sure = limit // 4
-    # A text that may be JSON, or name a secret in another way, is looked through.
+    # A text that may be JSON, or name a secret in another way, is searched.
     return lambda value, pk: (
         value
         if value.__class__ is str
@@ -103,36 +149,79 @@ def _text(field: Field, _plain: object, limit: int) -> Serializer:
     )
 
 
-def _decimal(field: Field, _plain: object, limit: int) -> Serializer:
-    careful = _careful(field, limit)
+def _text_column(_plain: object, careful: _Write, limit: int) -> ColumnWriter:
+    sure = limit // 4
+    return lambda values, pks: [
+        quoted(value)
+        if value.__class__ is str
+        and len(value) <= sure
+        and value[:1] not in OPENINGS
+        and ":" not in value
+        and "=" not in value
+        else careful(value, pk)
+        for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+def _decimal(_plain: object, careful: Serializer, _limit: int) -> Serializer:
     return lambda value, pk: (
         format(value, "f") if value.__class__ is Decimal and value.is_finite() else careful(value, pk)
     )
 
 
-def _float(field: Field, _plain: object, limit: int) -> Serializer:
-    careful = _careful(field, limit)
-    if limit < LONGEST_FLOAT:
+def _decimal_column(_plain: object, careful: _Write, _limit: int) -> ColumnWriter:
+    return lambda values, pks: [
+        f'"{text}"'
+        if value.__class__ is Decimal and value.is_finite() and "E" not in (text := str(value))
+        else careful(value, pk)
+        for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+def _float(_plain: object, careful: Serializer, limit: int) -> Serializer:
+    if limit < _LONGEST_FLOAT:
         return careful
     return lambda value, pk: repr(value) if value.__class__ is float else careful(value, pk)
 
 
-def _date(field: Field, _plain: object, limit: int) -> Serializer:
-    careful = _careful(field, limit)
+def _float_column(_plain: object, careful: _Write, limit: int) -> ColumnWriter:
+    sure = limit >= _LONGEST_FLOAT
+    return lambda values, pks: [
+        f'"{value!r}"' if sure and value.__class__ is float else careful(value, pk)
+        for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+def _date(_plain: object, careful: Serializer, _limit: int) -> Serializer:
     return lambda value, pk: value.isoformat() if value.__class__ is dt.date else careful(value, pk)
 
 
-def _datetime(field: Field, _plain: object, limit: int) -> Serializer:
-    careful = _careful(field, limit)
+def _date_column(_plain: object, careful: _Write, _limit: int) -> ColumnWriter:
+    return lambda values, pks: [
+        f'"{value.isoformat()}"' if value.__class__ is dt.date else careful(value, pk)
+        for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+def _datetime(_plain: object, careful: Serializer, _limit: int) -> Serializer:
     return lambda value, pk: (
         value.isoformat() if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value, pk)
     )
 
 
-def _document(field: Field, plain: Any, limit: int) -> Serializer:
-    careful = _careful(field, limit)
-    # Django's encoder has a say in what is no JSON only.
-    if plain.encoder not in (None, DjangoJSONEncoder):
+def _datetime_column(_plain: object, careful: _Write, _limit: int) -> ColumnWriter:
+    return lambda values, pks: [
+        f'"{value.isoformat()}"' if value.__class__ is dt.datetime and value.tzinfo is dt.UTC else careful(value, pk)
+        for value, pk in zip(values, pks, strict=True)
+    ]
+
+
+# A custom encoder also decides about values that aren't JSON.
+_PLAIN_ENCODERS = (None, DjangoJSONEncoder)
+
+
+def _document(plain: Any, careful: Serializer, limit: int) -> Serializer:
+    if plain.encoder not in _PLAIN_ENCODERS:
         return careful
 
     def keep(value: Any, pk: object) -> JSONValue:
@@ -142,15 +231,34 @@ def _document(field: Field, plain: Any, limit: int) -> Serializer:
     return keep
 
 
-# By kind of field; the first that fits counts.
-_SHORTCUTS: dict[type[models.Field[Any, Any]], Callable[[Field, Any, int], Serializer]] = {
-    models.IntegerField: _whole,
-    models.BooleanField: _whole,
-    models.CharField: _text,
-    models.TextField: _text,
-    models.DecimalField: _decimal,
-    models.FloatField: _float,
-    models.DateTimeField: _datetime,
-    models.DateField: _date,
-    models.JSONField: _document,
+def _document_column(plain: Any, careful: _Write, limit: int) -> ColumnWriter:
+    is_usual = plain.encoder in _PLAIN_ENCODERS
+
+    def write(value: Any, pk: Any) -> str:
+        if is_usual and is_plain_document(value):
+            # Without white space, which is what the limit is about, it is no longer.
+            text = json.dumps(value)
+            if len(text) <= limit:
+                return text
+        return careful(value, pk)
+
+    return lambda values, pks: list(map(write, values, pks))
+
+
+# By class of field; the first that fits counts.
+_KINDS: dict[type[models.Field[Any, Any]], _Kind] = {
+    models.IntegerField: _Kind(_whole, _integer_column),
+    models.BooleanField: _Kind(_whole, _boolean_column),
+    models.CharField: _Kind(_text, _text_column),
+    models.TextField: _Kind(_text, _text_column),
+    models.DecimalField: _Kind(_decimal, _decimal_column),
+    models.FloatField: _Kind(_float, _float_column),
+    models.DateTimeField: _Kind(_datetime, _datetime_column),
+    models.DateField: _Kind(_date, _date_column),
+    models.JSONField: _Kind(_document, _document_column),
 }
+
+
+def _kind_of(field: Field) -> _Kind | None:
+    plain = plain_field(field)
+    return next((kind for base, kind in _KINDS.items() if isinstance(plain, base)), None)
