@@ -9,14 +9,11 @@ import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from django.db import DatabaseError, IntegrityError, InterfaceError, connections, transaction
 from django.db.models import Max
 
-from django_signal_audit.context.scopes import context_scope
-from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.evidence.anchors.base import Anchor, Publication
@@ -28,9 +25,6 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.recorder import record_changes
 
 logger = logging.getLogger("django_signal_audit")
-
-# How long the end waits for a batch that is being sealed. One that is cut off is sealed by the next sealer.
-_LAST_BATCH_SECONDS = 5.0
 
 
 @dataclass
@@ -73,7 +67,7 @@ def _publish(target: Anchor, checkpoint: AuditCheckpoint, using: str, report: An
     try:
         receipt = str(target.publish(publication))
     except Exception as error:  # it is somebody else's server, and sealing goes on without it
-        logger.exception('The anchor "%s" did not take checkpoint %d.', target.alias, checkpoint.size)
+        logger.exception('The anchor "%s" did not accept checkpoint %d.', target.alias, checkpoint.size)
         report.failed[target.alias] = f"{type(error).__name__}: {error}"
         return
     report.anchored.append(target.alias)
@@ -119,27 +113,3 @@ def keep_sealing(
             # A key that cannot be read now may be there later, and unsigned checkpoints would look like a forgery.
             logger.exception("Nothing is sealed; trying again.")
         stop.wait(get_evidence().interval.total_seconds())
-
-
-@contextmanager
-def sealing_beside(using: str) -> Iterator[None]:
-    """Keep sealing in a thread of its own while the block runs, where EVIDENCE wants that of the delivery worker."""
-    if not (get_evidence().in_worker and can_share(using)):
-        yield
-        return
-    stop = threading.Event()
-
-    def run() -> None:
-        try:
-            with context_scope(command="audit_deliver"):
-                keep_sealing(using, stop)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run, name="audit-sealer", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(_LAST_BATCH_SECONDS)

@@ -25,10 +25,9 @@ from django_signal_audit.delivery.statistics import prometheus
 from django_signal_audit.delivery.turns import BATCH_SIZE, Turns, serving
 from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
-from django_signal_audit.evidence.anchoring import sealing_beside
 from django_signal_audit.management.base import AuditCommand
+from django_signal_audit.management.beside import roll_up, rolling_up_beside, sealing_beside
 from django_signal_audit.management.delivering import discard_pending, health, stats, test_channel
-from django_signal_audit.management.rolling_up import roll_up, rolling_up_beside
 from django_signal_audit.models import Notification
 from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.rules.durations import parse_duration
