@@ -136,7 +136,7 @@ def test_health_names_an_anchor_that_takes_no_checkpoint(audit: Audit, run: Run)
     code, out, _ = run("audit_deliver", "--health")
     assert code == 4
     assert out.count("the anchor") == 1
-    assert 'the anchor "broken" has taken no checkpoint since 20' in out
+    assert 'the anchor "broken" has accepted no checkpoint since 20' in out
     assert run("audit_deliver", "--health", "--max-age", "10m")[0] == 0
 
 

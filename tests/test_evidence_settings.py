@@ -96,6 +96,11 @@ def file_anchor(path: Path) -> dict[str, Any]:
         ({"ANCHORS": {"a": {"BACKEND": f"{ANCHORS}.file.FileAnchor"}}}, "E068", "path"),
         ({"ANCHORS": {"a": {"BACKEND": f"{ANCHORS}.log.LogAnchor", "OPTIONS": {"loger": "x"}}}}, "E068", "logger"),
         ({"ANCHORS": {"a": {"BACKEND": f"{ANCHORS}.webhook.WebhookAnchor", "OPTIONS": {"url": "x"}}}}, "E068", "http"),
+        (
+            {"ANCHORS": {"a": {"BACKEND": f"{ANCHORS}.storage.StorageAnchor", "OPTIONS": {"storage": "defalt"}}}},
+            "E068",
+            "default",
+        ),
         ({"INTERVAL": "60s"}, "W066", "KEY"),
         ({"INTERVAL": "60s"}, "W067", "ANCHORS"),
     ],
@@ -185,7 +190,7 @@ def test_an_anchor_that_fails_does_not_keep_the_others_from_theirs(
     call_command("audit_seal", stdout=io.StringIO(), stderr=error)
     assert "it is away" in error.getvalue()
     assert list(AuditReceipt.objects.values_list("anchor", flat=True)) == ["file"]
-    assert "did not take checkpoint 1" in caplog.text
+    assert "did not accept checkpoint 1" in caplog.text
 
 
 def test_anchors_mail_log_and_save_the_note(audit: Audit, settings: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -59,7 +59,7 @@ def late_anchors(using: str, age: dt.timedelta) -> Iterator[str]:
     for alias in get_evidence().anchors:
         missed = sealed.filter(size__gt=taken.get(alias, 0)).first()
         if missed is not None:
-            yield f'the anchor "{alias}" has taken no checkpoint since {iso_text(missed.sealed_at)[:16]}Z'
+            yield f'the anchor "{alias}" has accepted no checkpoint since {iso_text(missed.sealed_at)[:16]}Z'
 
 
 def _publish(target: Anchor, checkpoint: AuditCheckpoint, using: str, report: AnchorReport) -> None:
