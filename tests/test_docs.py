@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import configparser
 import importlib
 import re
@@ -55,6 +56,37 @@ def test_project_can_be_built(page: Path, tmp_path: Path) -> None:
     project = Project(tmp_path)
     for block in read_blocks(page):
         project.run(block)
+
+
+# What a reader has: a user, an object and functions of their own project, which the page describes.
+STAND_INS = {"user", "product", "category", "load", "reprice", "recalculate"}
+
+
+@pytest.mark.parametrize("page", SESSION_PAGES, ids=name)
+def test_the_code_of_a_page_uses_no_name_that_its_reader_does_not_see(page: Path) -> None:
+    seen = {*dir(builtins), *STAND_INS}
+    for block in read_blocks(page):
+        if block.kind == "python" and block.verb in ("", "settings", "module", "tests"):
+            tree = ast.parse(block.source)
+            bound = bound_names(tree)
+            used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            assert used <= seen | bound, f"{block.where}: {sorted(used - seen - bound)}"
+            # A module is a file of its own.
+            seen |= bound if not block.verb else set()
+
+
+def bound_names(tree: ast.AST) -> set[str]:
+    """Return the names that some code defines, in any scope."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=bound, ctx=ast.Store()) | ast.arg(arg=bound) | ast.ExceptHandler(name=str(bound)):
+                found.add(bound)
+            case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
+                found.add(bound)
+            case ast.alias(name=path, asname=alias):
+                found.add(alias or path.partition(".")[0])
+    return found
 
 
 class TestReference:
