@@ -161,7 +161,7 @@ class TestNumbers:
         found = numbers(response)["users"]
         assert found == {"": 3, "ada lovelace": 2, "import": 1, "8": 1}
         assert next(iter(found)) == ""
-        assert "<em>anonymous</em>" in text_of(response)
+        assert "<em>no actor</em>" in text_of(response)
 
     def test_by_channel(self, admin_client):
         make_failure("mail", "dead")

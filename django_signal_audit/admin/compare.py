@@ -168,7 +168,7 @@ def _between(subject: Subject, older: Version, newer: Version) -> dict[str, obje
     rows = AuditEvent.objects.using(subject.using).filter(pk__in=keys[:MOST_BETWEEN])
     columns = ("model", "object_id", "event_type", "actor_id", "actor_repr", "context")
     events = subject.access.filter(rows.only(*columns).order_by("pk"))
-    names = list(dict.fromkeys(show_actors(event) or _("anonymous") for event in events))
+    names = list(dict.fromkeys(show_actors(event) or _("no actor") for event in events))
     named = names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], _("others")]
     return {
         "count": len(events),

@@ -175,7 +175,7 @@ def _headline(view: EventView) -> str:
     event = view.event
     is_known = event.event_type in EventType.values
     parts = {
-        "actor": format_html("<strong><bdi>{}</bdi></strong>", view.actor or _("anonymous")),
+        "actor": format_html("<strong><bdi>{}</bdi></strong>", view.actor or _("no actor")),
         "event": kind_of(event) if is_known else format_html("<code>{}</code>", event.event_type),
     }
     name = event.object_repr or event.object_id

@@ -96,7 +96,7 @@ class Version:
         """Return who made it what it was, and why."""
         if self.event is None:
             return ""
-        return ", ".join(filter(None, [show_actors(self.event) or _("anonymous"), show_reason(self.event)]))
+        return ", ".join(filter(None, [show_actors(self.event) or _("no actor"), show_reason(self.event)]))
 
 
 def version_of(subject: Subject, point: str) -> Version:

@@ -169,7 +169,7 @@ class SearchForm:
     def _actor(self, value: str) -> str:
         """Return the name of the actor whose primary key was asked for."""
         if value.lower() == NOBODY:
-            return _("anonymous")
+            return _("no actor")
         is_key = self.newest is not None and self.newest.actor_id == value
         return show_actor(self.newest) if self.newest is not None and is_key else value
 
@@ -215,7 +215,7 @@ class SearchForm:
         """Return examples of what may be typed in, and what each finds."""
         return [
             (["bruno"], _("start of an actor's or object's name")),
-            (["actor:bruno"], _("events by one actor; actor:none for anonymous")),
+            (["actor:bruno"], _("events by one actor; actor:none for events without one")),
             (["3"], _("primary key of an object or actor")),
             (['object:"Arabica coffee"'], _("one object, by name or primary key")),
             (["field:price"], _("events that changed this field")),

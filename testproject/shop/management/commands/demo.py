@@ -52,7 +52,9 @@ class Command(BaseCommand):
         images = ProductImage.objects.count()
         discontinue(buyer)
         gone = images - ProductImage.objects.count()
-        self.stdout.write(f"Deleted one product; {gone} images went with it, and one message has their files removed.")
+        self.stdout.write(
+            f"Deleted one product. Its {gone} images were deleted by cascade, and one message deleted their files."
+        )
 
     def report_bulk(self, rows: int) -> None:
         events = AuditEvent.objects.filter(source=Source.BULK).count()
