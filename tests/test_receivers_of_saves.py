@@ -97,7 +97,7 @@ def test_each_is_connected_once(audit: Audit, capture_queries: bool) -> None:
         for receiver in signal._live_receivers(Pizzeria)[0]
         if receiver.__module__.startswith("django_signal_audit.")
     ]
-    assert ours == ["decide_before_save", "end_after_save"]
+    assert ours == ["on_pre_save", "on_post_save"]
 
 
 @both

@@ -32,7 +32,7 @@ ValueOf: TypeAlias = "Callable[[models.Field[Any, Any]], Any]"
 class Reference:
     """A field by which rows of a model refer to one object, or the two fields of a generic foreign key."""
 
-    # The labels of the events that describe such rows, all of them watched.
+    # The labels of the events that describe such rows, all of them audited.
     labels: tuple[str, ...]
     # What the object is called in events, by field.
     names: Mapping[str, JSONValue]
@@ -55,7 +55,7 @@ def _old_and_new(change: Any) -> list[object]:
 
 
 def references_to(model: Model, value_of: ValueOf, using: str) -> Iterator[Reference]:
-    """Yield the references of watched models to one object.
+    """Yield the references of audited models to one object.
 
     Args:
         model: The object's model.
@@ -74,13 +74,13 @@ def references_to(model: Model, value_of: ValueOf, using: str) -> Iterator[Refer
     yield from _generic(model, value_of, using)
 
 
-def _watched(model: Model) -> tuple[str, ...]:
+def _audited_labels(model: Model) -> tuple[str, ...]:
     ruled = {plan.label for plan in get_registry().plans.values()}
     return tuple(label for label in labels_including_children(model) if current_label(label) in ruled)
 
 
 def _of_key(relation: models.ManyToOneRel, value_of: ValueOf, using: str) -> Reference | None:
-    field, labels = relation.field, _watched(relation.field.model)
+    field, labels = relation.field, _audited_labels(relation.field.model)
     value = value_of(field.target_field)
     if not labels or value is None:
         return None
@@ -91,7 +91,7 @@ def _of_key(relation: models.ManyToOneRel, value_of: ValueOf, using: str) -> Ref
 def _of_members(relation: models.ManyToManyRel, value_of: ValueOf, using: str) -> Reference | None:
     """Return the reference by a field whose changes are events of the rows that have it; None for a mirrored one."""
     field: Any = relation.field
-    through, target, labels = relation.through, target_of(field), _watched(relation.field.model)
+    through, target, labels = relation.through, target_of(field), _audited_labels(relation.field.model)
     # With a hand-written through model its rows refer to the object. Of a symmetrical field the object has the mirror.
     if through is None or not through._meta.auto_created or relation.symmetrical or not labels or target is None:
         return None
@@ -123,7 +123,7 @@ def _of_generic(key: GenericForeignKey, model: Model, value: object, using: str)
     signature = ContentType.objects.db_manager(using).get_for_model(model, for_concrete_model=key.for_concrete_model)
     rows = rows_of(source, using).filter(**{key.ct_field: signature.pk, key.fk_field: stored})
     names = {key.ct_field: signature.pk, key.fk_field: encode(field, stored)}
-    yield Reference(_watched(source), names, rows.values_list("pk", flat=True))
+    yield Reference(_audited_labels(source), names, rows.values_list("pk", flat=True))
 
 
 # So many events are shown.

@@ -38,15 +38,15 @@ def save_of(instance: models.Model, using: str) -> SaveScope | None:
     return save if save is not None and save.instance is instance else None
 
 
-def is_begun(save: SaveScope) -> bool:
-    """Return whether a save records its statement: an engine does, or the rows have been looked at before it."""
+def is_prepared(save: SaveScope) -> bool:
+    """Return whether the statement of a save is recorded with it: an engine does so, or the rows have been read."""
     return save.before is not None or save.engine is not None
 
 
 def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
     """Return whether a statement is the one of the save under way, which records it."""
     save = scope_of(statement.using).save
-    if save is None or save.writing is not concrete(statement.model) or not is_begun(save):
+    if save is None or save.writing is not concrete(statement.model) or not is_prepared(save):
         return False
     if isinstance(statement, InsertStatement):
         return len(statement.objs) == 1 and statement.objs[0] is save.instance
@@ -65,12 +65,12 @@ def read_again(using: str) -> None:
             before.row = read_row(before.plan.model, before.pk, before.fields, using)
 
 
-# How often the owner of a row is asked for while others change it.
-_LOOKS = 5
+# How often the owner of a row is read while others change it.
+_ATTEMPTS = 5
 
 
-def decide(save: SaveScope, using: str, update_fields: Collection[str] | None) -> None:
-    """Decide what is audited of a save: the plans of which it names a watched field, and whether it says all it writes.
+def choose_plans(save: SaveScope, using: str, update_fields: Collection[str] | None) -> None:
+    """Choose the plans that a save concerns, those with an audited field that it names, and note what it may write.
 
     Without ``update_fields``, a save names every field, and may create rows. The database is not asked for anything:
     the transaction of the save has not begun.
@@ -97,16 +97,16 @@ def decide(save: SaveScope, using: str, update_fields: Collection[str] | None) -
     ]
 
 
-def look_before_save(save: SaveScope, using: str, update_fields: Collection[str] | None) -> None:
-    """Read the stored values of the watched fields that a save is about to write, under lock."""
+def read_before_save(save: SaveScope, using: str, update_fields: Collection[str] | None) -> None:
+    """Read the stored values of the audited fields that a save is about to write, under lock."""
     if save.plans is None or save.using != using:
-        decide(save, using, update_fields)
+        choose_plans(save, using, update_fields)
     save.before = before_all = []
     instance = save.instance
     for plan in save.plans or ():
         if not is_ready(using):
             break
-        before = _look(plan, save)
+        before = _before_image(plan, save)
         before.image = _linked_image(before, save)
         before.may_extend = bool(plan.model._meta.parents) and may_extend(instance, plan.model)
         # A fixture's instance knows its own table's columns only.
@@ -116,38 +116,38 @@ def look_before_save(save: SaveScope, using: str, update_fields: Collection[str]
 
 
 def written_by(save: SaveScope, plan: ModelPlan) -> tuple[Any, Fields]:
-    """Return the primary key of the row that a save is about to update, and the watched fields that it writes."""
+    """Return the primary key of the row that a save is about to update, and the audited fields that it writes."""
     return row_key(save.instance, plan.model), _written_fields(plan, save.instance, save.update_fields)
 
 
 def note_row(save: SaveScope, plan: ModelPlan, pk: Any, fields: Fields, row: Row | None) -> None:
-    """Note what was read of the row that a save updates, None if there is none, as ``look_before_save`` would."""
+    """Note what was read of the row that a save updates, None if there is none, as ``read_before_save`` would."""
     adding = save.instance._state.adding
     key = pk if row is None else stored_key(plan, pk, save.using, is_given=adding)
     save.before = [BeforeImage(plan, key, fields, row, was_read=True)]
     save.count = scope_of(save.using).recorded
 
 
-def _look(plan: ModelPlan, save: SaveScope) -> BeforeImage:
+def _before_image(plan: ModelPlan, save: SaveScope) -> BeforeImage:
     instance = save.instance
     keys = instance if save.raw else _synced(instance, plan.model)
     if _is_insert(plan, keys, save):
         return BeforeImage(plan, None, {}, None, was_read=False)
-    owner, fields, row = _look_at_owner(plan, row_key(keys, plan.model), save)
+    owner, fields, row = _read_owner(plan, row_key(keys, plan.model), save)
     # Only a save of some fields updates the parents' rows where the child's is gone.
     is_partial = row is None and save.update_fields is not None and bool(plan.model._meta.parents)
-    parts = _look_at_parents(plan, save) if is_partial else None
+    parts = _parent_images(plan, save) if is_partial else None
     if not fields and not _may_be_new(owner.plan, save) and not _named_links(owner.plan, save.update_fields):
         return BeforeImage(plan, owner.pk, {}, None, was_read=False, parts=parts or None)
     key = owner.pk if row is None else stored_key(owner.plan, owner.pk, save.using, is_given=instance._state.adding)
     return BeforeImage(owner.plan, key, fields, row, was_read=True, parts=parts)
 
 
-def _look_at_owner(plan: ModelPlan, pk: object, save: SaveScope) -> tuple[Owner, Fields, Row | None]:
+def _read_owner(plan: ModelPlan, pk: object, save: SaveScope) -> tuple[Owner, Fields, Row | None]:
     """Read the row, and that of the child that extends it: that may come or go until one of them is locked."""
     owner = owner_of(plan, pk, save.using)
     fields, row = _read(owner, save)
-    for _ in range(_LOOKS if plan.descendants and fields else 0):
+    for _ in range(_ATTEMPTS if plan.descendants and fields else 0):
         is_settled = (owner.plan is plan) == (row is None)
         found = owner if is_settled else owner_of(plan, pk, save.using)
         if found == owner:
@@ -157,12 +157,12 @@ def _look_at_owner(plan: ModelPlan, pk: object, save: SaveScope) -> tuple[Owner,
     return owner, fields, row
 
 
-def _look_at_parents(plan: ModelPlan, save: SaveScope) -> Sequence[BeforeImage]:
+def _parent_images(plan: ModelPlan, save: SaveScope) -> Sequence[BeforeImage]:
     """Read the parents' rows of a child's row that is not there: the instance may be older than its deletion."""
     senders = get_registry().senders
     plans = {found.model: found for parent in plan.model._meta.parents for found in senders.get(parent, ())}
     found = [
-        _look(found, save)
+        _before_image(found, save)
         for found in plans.values()
         if not save.raw and found.by_event[EventType.UPDATE] and not is_suspended(found.model)
     ]
@@ -206,7 +206,7 @@ def _synced_value(instance: models.Model, field: Any) -> object:
 
 
 def _read(owner: Owner, save: SaveScope) -> tuple[Fields, Row | None]:
-    """Return the watched fields of the owner's plan that the save writes, and what the row holds of them."""
+    """Return the audited fields of the owner's plan that the save writes, and what the row holds of them."""
     fields = _written_fields(owner.plan, save.instance, save.update_fields)
     is_asked_for = fields or _may_be_new(owner.plan, save)
     return fields, read_row(owner.plan.model, owner.pk, fields, save.using) if is_asked_for else None
@@ -234,16 +234,16 @@ def _is_insert(plan: ModelPlan, keys: object, save: SaveScope) -> bool:
 
 
 def _named_fields(plan: ModelPlan, instance: models.Model, update_fields: Collection[str] | None) -> Fields:
-    """Return the watched fields that the save names, with the generated columns that follow them."""
-    watched = plan.fields_for(EventType.UPDATE)
+    """Return the audited fields that the save names, with the generated columns that follow them."""
+    audited = plan.fields_for(EventType.UPDATE)
     if not isinstance(instance, plan.model):
         # A parent's part of the row.
-        watched = {name: field for name, field in watched.items() if field in instance._meta.concrete_fields}
+        audited = {name: field for name, field in audited.items() if field in instance._meta.concrete_fields}
     if update_fields is None:
-        return watched
+        return audited
     return {
         name: field
-        for name, field in watched.items()
+        for name, field in audited.items()
         if name in update_fields or field.attname in update_fields or name in plan.generated
     }
 

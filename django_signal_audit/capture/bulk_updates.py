@@ -169,13 +169,13 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
         with write_transaction(statement.using):
             lock_database(statement.using)
             return move_and_record(statement, moved)
-    watching = [(plan, names) for plan in plans if (names := _affected(plan, fields))]
-    if not watching:
+    affected = [(plan, names) for plan in plans if (names := _affected(plan, fields))]
+    if not affected:
         return statement.execute()
     deletion = scope_of(statement.using).deletion
     source = Source.BULK if deletion is None else deletion.source_of_update(fields)
-    result = _update_by_engine(statement, watching[0][0], source) if len(watching) == 1 else LEFT
-    return _update_portably(statement, watching, source) if result is LEFT else result
+    result = _update_by_engine(statement, affected[0][0], source) if len(affected) == 1 else LEFT
+    return _update_portably(statement, affected, source) if result is LEFT else result
 
 
 def _update_by_engine(statement: UpdateStatement, plan: ModelPlan, source: Source) -> Any:
@@ -184,20 +184,20 @@ def _update_by_engine(statement: UpdateStatement, plan: ModelPlan, source: Sourc
 
 
 def _update_portably(
-    statement: UpdateStatement, watching: Sequence[tuple[ModelPlan, frozenset[str]]], source: Source
+    statement: UpdateStatement, affected: Sequence[tuple[ModelPlan, frozenset[str]]], source: Source
 ) -> Any:
     with write_transaction(statement.using), one_call(statement.using):
         lock_database(statement.using)
-        stored = with_tables([plan for plan, _ in watching], statement.using)
+        stored = with_tables([plan for plan, _ in affected], statement.using)
         with_rows = _plans_with_rows(statement, stored)
-        targets = [_Target(plan, names, statement) for plan, names in watching if plan in with_rows]
+        targets = [_Target(plan, names, statement) for plan, names in affected if plan in with_rows]
         try:
             for target in targets:
                 target.look()
             if any(target.plan.model is statement.model for target in targets):
                 for target in targets:
                     target.look_for_newcomers()
-                targets = _with_newcomers(statement, watching, stored, targets)
+                targets = _with_newcomers(statement, affected, stored, targets)
             result = _execute(statement, targets)
             seen: set[tuple[type[models.Model], Any]] = set()
             with rollback_on_error(statement.using):
@@ -230,7 +230,7 @@ def _plans_with_rows(statement: UpdateStatement, plans: Sequence[ModelPlan]) -> 
 
 def _with_newcomers(
     statement: UpdateStatement,
-    watching: Sequence[tuple[ModelPlan, frozenset[str]]],
+    affected: Sequence[tuple[ModelPlan, frozenset[str]]],
     plans: Sequence[ModelPlan],
     targets: Sequence[_Target],
 ) -> list[_Target]:
@@ -238,11 +238,11 @@ def _with_newcomers(
     known = {target.plan.model: target for target in targets}
     if len(known) < len(plans) and not is_single_writer(statement.using):
         with_rows = _plans_with_rows(statement, plans)
-        for plan, names in watching:
+        for plan, names in affected:
             if plan in with_rows and plan.model not in known:
                 known[plan.model] = _Target(plan, names, statement)
                 known[plan.model].look()
-    return [known[plan.model] for plan, _ in watching if plan.model in known]
+    return [known[plan.model] for plan, _ in affected if plan.model in known]
 
 
 def _concerned(
@@ -263,7 +263,7 @@ _MOST_RETURNED = 20_000
 
 
 def _affected(plan: ModelPlan, fields: set[Any]) -> frozenset[str]:
-    """Return the watched fields that an UPDATE of these fields may change, generated columns among them."""
+    """Return the audited fields that an UPDATE of these fields may change, generated columns among them."""
     names = plan.names_for(EventType.UPDATE)
     updated = {name for name in names if plan.all_fields.get(name) in fields}
     generated = {name for name in names if isinstance(plan.all_fields.get(name), models.GeneratedField)}
@@ -292,7 +292,7 @@ class _Target:
         self.reader = RawImageReader(plan, statement.using, needed_columns(plan, EventType.UPDATE, names))
         own = set(self.reader.fields)
         self.fields = {name: field for name, field in plan.all_fields.items() if name in names and field in own}
-        # Unwatched columns that change with them matter to the text of the object.
+        # Columns that aren't audited and change with them matter to the text of the object.
         updated = [field for field, _ in statement.values() if field in own]
         self.is_relinked = not set(updated).isdisjoint(own_links(plan.model))
         self.touched = dict.fromkeys(self.reader.fields if self.is_relinked else [*self.fields.values(), *updated])

@@ -3,7 +3,7 @@
 ``execute_sql`` of the INSERT, UPDATE and DELETE compilers is wrapped at class level, once per process. Subclasses of
 queries and compilers, of backends and packages alike, pass through it, and what others have put around ``execute_sql``
 runs as well: a statement that returns rows is run through the original too. SELECTs are not touched, and a table that
-nobody watches costs two look-ups.
+no rule audits costs two look-ups.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 _IS_PART = "audit_is_part"
 
 
-class TableWatcher(Protocol):
-    """What is told of the statements on one watched table. Each method runs the statement by calling ``execute``."""
+class TableHandler(Protocol):
+    """What runs and records the statements on one audited table. Each method runs the statement by ``execute``."""
 
     def on_insert(self, statement: InsertStatement) -> Any:
         """Run and record an INSERT."""
@@ -386,7 +386,7 @@ class InsertStatement(_Statement):
         return self._converted([tuple(row) for row in rows if row is not None], fields)
 
 
-WatcherOf: TypeAlias = Callable[[type[models.Model]], TableWatcher | None]
+HandlerOf: TypeAlias = Callable[[type[models.Model]], TableHandler | None]
 Statement: TypeAlias = InsertStatement | UpdateStatement | DeleteStatement
 Guard: TypeAlias = Callable[[Statement], None]
 
@@ -426,44 +426,44 @@ def is_guarded(model: type[models.Model], connection: Any) -> bool:
     return _guard_of(model, connection) is not None
 
 
-def install(watcher_of: WatcherOf) -> None:
+def install(handler_of: HandlerOf) -> None:
     """Wrap the compilers, once per process.
 
     Args:
-        watcher_of: Returns what is to be told of a model's statements, None for most models. It is asked each time.
+        handler_of: Returns what records the statements on a model's table, None for most. It is called each time.
 
     """
     for compiler, kind in _KINDS.items():
         for name in _EXECUTES:
             if hasattr(compiler, name):
-                patch_once(compiler, name, partial(_wrap_execute, kind, watcher_of))
+                patch_once(compiler, name, partial(_wrap_execute, kind, handler_of))
 
 
 def _wrap_execute(
-    kind: type[Statement], watcher_of: WatcherOf, original: Callable[..., object]
+    kind: type[Statement], handler_of: HandlerOf, original: Callable[..., object]
 ) -> Callable[..., object]:
     @wraps(original)
     def execute(self: Any, *args: object, **kwargs: object) -> Any:
         model = self.query.model
-        watcher, asked = watcher_of(model), _guard_of(model, self.connection)
-        if watcher is None and asked is None:
+        handler, asked = handler_of(model), _guard_of(model, self.connection)
+        if handler is None and asked is None:
             return original(self, *args, **kwargs)
         statement = kind(self, original, args, kwargs)
         if asked is not None:
             asked(statement)  # of a part too: a child's UPDATE may concern the table
-        if watcher is None or _IS_PART in vars(self) or _IS_PART in vars(self.query):
+        if handler is None or _IS_PART in vars(self) or _IS_PART in vars(self.query):
             return original(self, *args, **kwargs)
-        return _tell(watcher, statement)
+        return _hand_over(handler, statement)
 
     return execute
 
 
-def _tell(watcher: TableWatcher, statement: Statement) -> object:
+def _hand_over(handler: TableHandler, statement: Statement) -> object:
     if isinstance(statement, InsertStatement):
-        return watcher.on_insert(statement)
+        return handler.on_insert(statement)
     if isinstance(statement, UpdateStatement):
-        return watcher.on_update(statement)
-    return watcher.on_delete(statement)
+        return handler.on_update(statement)
+    return handler.on_delete(statement)
 
 
 # The latter came with Django 6.1, and falls back on the former where the database returns nothing.

@@ -84,9 +84,9 @@ def reconnect() -> None:
 
 
 def _await_registration(sender: type[models.Model], **_: object) -> None:
-    """Have a model watched that is defined after the start, in a module that nobody had imported until then."""
+    """Have a model audited that is defined after the start, in a module that nobody had imported until then."""
     options = sender._meta
-    # An automatic through model is prepared before the model that has the field, and watched along with it.
+    # An automatic through model is prepared before the model that has the field, and audited along with it.
     if options.apps is apps and apps.models_ready and not options.auto_created and get_settings().rules:
         apps.lazy_model_operation(_admit, (options.app_label, str(options.model_name)))
 
@@ -100,7 +100,7 @@ def _admit(model: type[models.Model]) -> None:
     apps.clear_cache()
     _waiting.append(model)
     known = [one for one in _waiting if _is_registered(one)]
-    # One that names what never comes keeps nobody else from being watched.
+    # One that names what never comes keeps nobody else from being audited.
     late = [one for one in known if not _has_open_relation(one)]
     _waiting[:] = [one for one in known if _has_open_relation(one)]
     if not late:

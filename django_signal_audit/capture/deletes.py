@@ -92,12 +92,12 @@ def look_before_delete(
     pk = stored_key(plan, row_key(instance, plan.model), using)
     # A ruled child's row is deleted with it, and the event is the child's.
     if is_most_derived(plan, pk, using):
-        doomed = _look(plan, instance, pk, using, origin)
+        doomed = _read_doomed(plan, instance, pk, using, origin)
         if doomed is not None:
             _doomed.put(instance, doomed)
 
 
-def _look(plan: ModelPlan, instance: models.Model, pk: object, using: str, origin: Any) -> DoomedRow | None:
+def _read_doomed(plan: ModelPlan, instance: models.Model, pk: object, using: str, origin: Any) -> DoomedRow | None:
     names = plan.names_for(EventType.DELETE)
     fields = {name: field for name, field in plan.all_fields.items() if name in names}
     row = read_row(plan.model, pk, fields, using, deleting=True)

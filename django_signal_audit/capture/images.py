@@ -479,8 +479,8 @@ def needed_columns(plan: ModelPlan, event_type: str, names: Collection[str]) -> 
     if model._meta.parents or event_type in plan.conditional or plan.included or not is_plain(model):
         return None
     keys = {field.attname for field in model._meta.pk_fields}
-    watched = {field.attname for name, field in plan.all_fields.items() if name in names}
-    return frozenset(keys | watched | text_columns(plan))
+    audited = {field.attname for name, field in plan.all_fields.items() if name in names}
+    return frozenset(keys | audited | text_columns(plan))
 
 
 def text_columns(plan: ModelPlan) -> set[str]:

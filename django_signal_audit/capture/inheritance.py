@@ -11,7 +11,7 @@ from django_signal_audit.capture.images import Image, ImageReader
 from django_signal_audit.capture.phantom_rows import recorded_keys
 from django_signal_audit.capture.rows import current, differences, reads_the_present, rows_of
 from django_signal_audit.capture.scope import Identity
-from django_signal_audit.capture.through_rows import WatchedM2M, members_of, sorted_keys
+from django_signal_audit.capture.through_rows import M2MRelation, members_of, sorted_keys
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, FieldChange, M2MChange
@@ -140,9 +140,9 @@ def members_left(reader: ImageReader, image: Image, names: Iterable[str]) -> dic
     found = {}
     for name, field in reader.plan.all_members.items():
         if field.model is not reader.plan.model and name in names:
-            watched = WatchedM2M(field, (reader.plan,))
-            owner = reader.value(image, watched.owner_link.target_field.attname)
-            pairs = watched.pairs(reader.using, watched.of_owner(owner))
+            relation = M2MRelation(field, (reader.plan,))
+            owner = reader.value(image, relation.owner_link.target_field.attname)
+            pairs = relation.pairs(reader.using, relation.of_owner(owner))
             found[name] = M2MChange(removed=sorted_keys(member for _, member in pairs))
     return {name: change for name, change in found.items() if change.removed}
 

@@ -23,7 +23,7 @@ from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import locked, rows_of
 from django_signal_audit.capture.scope import ManagerCall, ThroughRow, ThroughRowsChange, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
-from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, watched_m2m_fields
+from django_signal_audit.capture.through_rows import M2MRelation, audited_m2m_fields, sorted_keys
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.scopes import is_suspended
@@ -37,9 +37,9 @@ from django_signal_audit.rules.registry import Registry
 
 UID = "django_signal_audit.members"
 
-# The through models of watched fields, and these fields where no query hook sees the through rows.
+# The through models of audited fields, and these fields where no query hook sees the through rows.
 _through_models: set[type[models.Model]] = set()
-_by_signal: dict[type[models.Model], WatchedM2M] = {}
+_by_signal: dict[type[models.Model], M2MRelation] = {}
 # The classes of managers whose methods are ours.
 _wrapped: WeakSet[type] = WeakSet()
 
@@ -85,7 +85,7 @@ def wrap_manager_method(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def wrap_get(original: Callable[..., object]) -> Callable[..., Any]:
-    """Return ``__get__`` of the many-to-many descriptors such that managers of watched fields have our methods.
+    """Return ``__get__`` of the many-to-many descriptors such that managers of audited fields have our methods.
 
     Their class is made when it is first asked for: not before the project's apps have had their say on the models.
     """
@@ -112,55 +112,55 @@ def follow_members(
     **__: Any,
 ) -> None:
     """Read the pairs before they change and record them after (receiver of m2m_changed)."""
-    watched = _by_signal.get(sender)
-    if watched is None or not is_ready(using):
+    relation = _by_signal.get(sender)
+    if relation is None or not is_ready(using):
         return
     when, _, what = action.partition("_")
     if when == "pre":
-        pairs = _expected_pairs(watched, instance, what, pk_set, using, reverse=reverse)
+        pairs = _expected_pairs(relation, instance, what, pk_set, using, reverse=reverse)
         _expected.put(instance, (sender, pairs))
         return
     nothing: frozenset[ThroughRow] = frozenset()
     noted, pairs = _expected.take(instance) or (None, nothing)
     if noted is sender and pairs:
         added, removed = (pairs, nothing) if what == "add" else (nothing, pairs)
-        report(ThroughRowsChange(watched, using, instance, added=added, removed=removed))
+        report(ThroughRowsChange(relation, using, instance, added=added, removed=removed))
 
 
 def _expected_pairs(
-    watched: WatchedM2M, instance: models.Model, what: str, pk_set: Any, using: str, *, reverse: bool
+    relation: M2MRelation, instance: models.Model, what: str, pk_set: Any, using: str, *, reverse: bool
 ) -> frozenset[ThroughRow]:
     """Return the pairs that are about to be added or removed, mirror images included."""
-    link = watched.member_link if reverse else watched.owner_link
+    link = relation.member_link if reverse else relation.owner_link
     own_key = getattr(instance, link.target_field.attname)
     others = None if pk_set is None else set(pk_set)
-    forward, backward = watched.of_owner(own_key), watched.of_member(own_key)
+    forward, backward = relation.of_owner(own_key), relation.of_member(own_key)
     if others is not None:
-        forward, backward = forward & watched.of_member(*others), backward & watched.of_owner(*others)
+        forward, backward = forward & relation.of_member(*others), backward & relation.of_owner(*others)
     if what == "add":
         pairs = {(other, own_key) if reverse else (own_key, other) for other in others or ()}
-        if watched.is_symmetrical and pairs:
+        if relation.is_symmetrical and pairs:
             mirrored = {(member, owner) for owner, member in pairs}
-            pairs |= mirrored - watched.pairs(using, backward)
+            pairs |= mirrored - relation.pairs(using, backward)
         return frozenset(pairs)
-    if watched.is_symmetrical:
-        return frozenset(watched.pairs(using, forward, backward))
-    return frozenset(watched.pairs(using, backward if reverse else forward))
+    if relation.is_symmetrical:
+        return frozenset(relation.pairs(using, forward, backward))
+    return frozenset(relation.pairs(using, backward if reverse else forward))
 
 
-def look_before_member_delete(
+def read_before_member_delete(
     sender: type[models.Model], instance: models.Model, using: str = "", origin: Any = NOT_TOLD, **_: Any
 ) -> None:
     """Note who is about to lose this object as a member (receiver of pre_delete on the members' model)."""
     if origin is NOT_TOLD:
         return
     lost = []
-    for watched in _by_signal.values():
-        member = watched.member_link.target_field
+    for relation in _by_signal.values():
+        member = relation.member_link.target_field
         if isinstance(instance, member.model) and is_ready(using):
             key = getattr(instance, member.attname)
-            pairs = watched.pairs(using, watched.of_member(key))
-            lost.append(ThroughRowsChange(watched, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
+            pairs = relation.pairs(using, relation.of_member(key))
+            lost.append(ThroughRowsChange(relation, using, instance, removed=frozenset(pairs), source=Source.CASCADE))
     _lost.put(instance, lost)
 
 
@@ -173,7 +173,7 @@ def record_after_member_delete(sender: type[models.Model], instance: models.Mode
 def report(change: ThroughRowsChange) -> None:
     """Record pairs that came or went, at once or at the end of the manager's call that made them."""
     call = scope_of(change.using).manager_call
-    if call is None or call.through is not change.watched.through:
+    if call is None or call.through is not change.relation.through:
         _record([change], change.instance)
     else:
         call.gathered.append(change)
@@ -181,11 +181,11 @@ def report(change: ThroughRowsChange) -> None:
 
 def _record(gathered: list[ThroughRowsChange], instance: models.Model | None) -> None:
     """Record the net effect of what was gathered: one event per owner."""
-    for watched, using, source in dict.fromkeys((item.watched, item.using, item.source) for item in gathered):
-        own = [item for item in gathered if (item.watched, item.using, item.source) == (watched, using, source)]
+    for relation, using, source in dict.fromkeys((item.relation, item.using, item.source) for item in gathered):
+        own = [item for item in gathered if (item.relation, item.using, item.source) == (relation, using, source)]
         added, removed = _net(own)
         if added or removed:
-            record_changes(_changes(watched, added, removed, using, source, instance), using)
+            record_changes(_changes(relation, added, removed, using, source, instance), using)
 
 
 def _net(gathered: Iterable[ThroughRowsChange]) -> tuple[set[ThroughRow], set[ThroughRow]]:
@@ -200,16 +200,16 @@ def _net(gathered: Iterable[ThroughRowsChange]) -> tuple[set[ThroughRow], set[Th
 
 
 def _changes(
-    watched: WatchedM2M,
+    relation: M2MRelation,
     added: set[ThroughRow],
     removed: set[ThroughRow],
     using: str,
     source: Source,
     instance: models.Model | None,
 ) -> list[Change]:
-    target = watched.owner_link.target_field
+    target = relation.owner_link.target_field
     keys = sorted_keys({owner for owner, _ in added | removed})
-    found = owners_of(watched.plans, target, keys, using)
+    found = owners_of(relation.plans, target, keys, using)
     owners = {key: found[key] for key in keys if key in found and not is_suspended(found[key].plan.model)}
     instances = _instances(owners.values(), instance, using)
     return [
@@ -221,7 +221,7 @@ def _changes(
             pk=owner.pk,
             instance=instances[owner],
             members={
-                watched.field.name: M2MChange(
+                relation.field.name: M2MChange(
                     added=sorted_keys(member for other, member in added if other == key),
                     removed=sorted_keys(member for other, member in removed if other == key),
                 )
@@ -259,14 +259,14 @@ class MemberSource(CaptureSource):
         self._member_models: list[type[models.Model]] = []
 
     def connect(self, registry: Registry) -> None:
-        """Connect the watched m2m fields, each once however many models inherit it."""
-        for watched in watched_m2m_fields(registry):
+        """Connect the audited m2m fields, each once however many models inherit it."""
+        for relation in audited_m2m_fields(registry):
             patch_once(ManyToManyDescriptor, "__get__", wrap_get)
-            _through_models.add(watched.through)
+            _through_models.add(relation.through)
             if not get_settings().capture_queries:
-                _by_signal[watched.through] = watched
-                connect_first(m2m_changed, follow_members, watched.through, UID)
-                self._connect_members(watched.member_link.target_field.model)
+                _by_signal[relation.through] = relation
+                connect_first(m2m_changed, follow_members, relation.through, UID)
+                self._connect_members(relation.member_link.target_field.model)
 
     def admit(self, registry: Registry, model: type[models.Model]) -> None:
         """Connect the fields that the model has brought along."""
@@ -275,7 +275,7 @@ class MemberSource(CaptureSource):
     def _connect_members(self, model: type[models.Model]) -> None:
         for sender in apps.get_models():
             if concrete(sender) is concrete(model) and sender not in self._member_models:
-                pre_delete.connect(look_before_member_delete, sender=sender, weak=False, dispatch_uid=UID)
+                pre_delete.connect(read_before_member_delete, sender=sender, weak=False, dispatch_uid=UID)
                 connect_first(post_delete, record_after_member_delete, sender, UID)
                 self._member_models.append(sender)
 
@@ -290,13 +290,13 @@ class MemberSource(CaptureSource):
             kept.clear()
 
 
-def insert_through_rows(statement: InsertStatement, watched: WatchedM2M) -> Any:
+def insert_through_rows(statement: InsertStatement, relation: M2MRelation) -> Any:
     """Run an INSERT of pairs and report those that were really inserted."""
     with write_transaction(statement.using):
-        result = _insert_with_event(statement, watched)
+        result = _insert_with_event(statement, relation)
         if result is not LEFT:
             return result
-        links = [watched.owner_link, watched.member_link]
+        links = [relation.owner_link, relation.member_link]
         if not statement.can_return:
             result = statement.execute()
             pairs = {tuple(getattr(obj, link.attname) for link in links) for obj in statement.objs}
@@ -306,86 +306,86 @@ def insert_through_rows(statement: InsertStatement, watched: WatchedM2M) -> Any:
             result = [row[2:] for row in rows] if statement.returning else []
             pairs = {row[:2] for row in rows}
         with rollback_on_error(statement.using):
-            report(ThroughRowsChange(watched, statement.using, added=frozenset(pairs)))
+            report(ThroughRowsChange(relation, statement.using, added=frozenset(pairs)))
         return result
 
 
-def _insert_with_event(statement: InsertStatement, watched: WatchedM2M) -> Any:
+def _insert_with_event(statement: InsertStatement, relation: M2MRelation) -> Any:
     """Have an engine run the INSERT of a manager's call that has written nothing else, and its event; or return LEFT.
 
     Of all that a manager does, adding comes last.
     """
     call = scope_of(statement.using).manager_call
-    if call is None or call.gathered or call.through is not watched.through or len(watched.plans) != 1:
+    if call is None or call.gathered or call.through is not relation.through or len(relation.plans) != 1:
         return LEFT
-    engine = one_row_engine(watched.plans[0], type(call.instance), statement.using)
-    return LEFT if engine is None else engine.add_members(statement, watched, call.instance)
+    engine = one_row_engine(relation.plans[0], type(call.instance), statement.using)
+    return LEFT if engine is None else engine.add_members(statement, relation, call.instance)
 
 
-def delete_through_rows(statement: DeleteStatement, watched: WatchedM2M) -> Any:
+def delete_through_rows(statement: DeleteStatement, relation: M2MRelation) -> Any:
     """Run a DELETE of pairs and report them, or keep them for the delete event of their owner."""
     with write_transaction(statement.using):
         if statement.can_return():
-            rows = statement.execute_returning([watched.owner_link, watched.member_link])
+            rows = statement.execute_returning([relation.owner_link, relation.member_link])
             result, pairs = len(rows), set(rows)
         else:
             lock_database(statement.using)
-            looked = _touched_pairs(statement, watched)
+            looked = _touched_pairs(statement, relation)
             result = restrict_to_locked_rows(statement, len(looked), lambda: looked)
             pairs = set(looked.values())
         if not pairs:
             return result
         deletion = scope_of(statement.using).deletion
-        source = Source.ORM if deletion is None or deletion.asked_for(watched.through) else Source.CASCADE
+        source = Source.ORM if deletion is None or deletion.asked_for(relation.through) else Source.CASCADE
         with rollback_on_error(statement.using):
-            left = pairs if source == Source.ORM else pairs - _of_doomed_owners(watched, pairs, statement.using)
-            report(ThroughRowsChange(watched, statement.using, removed=frozenset(left), source=source))
+            left = pairs if source == Source.ORM else pairs - _of_doomed_owners(relation, pairs, statement.using)
+            report(ThroughRowsChange(relation, statement.using, removed=frozenset(left), source=source))
         return result
 
 
-def _touched_pairs(statement: DeleteStatement | UpdateStatement, watched: WatchedM2M) -> dict[object, ThroughRow]:
+def _touched_pairs(statement: DeleteStatement | UpdateStatement, relation: M2MRelation) -> dict[object, ThroughRow]:
     """Return the pairs that a statement concerns, by their own keys, under lock."""
     if not statement.is_simple():
-        return _pairs_by_key(watched, statement.using, statement.matching())
-    rows = statement.read(("pk", *_links(watched)), deleting=True)
+        return _pairs_by_key(relation, statement.using, statement.matching())
+    rows = statement.read(("pk", *_links(relation)), deleting=True)
     return {pk: (owner, member) for pk, owner, member in rows}
 
 
-def _pairs_by_key(watched: WatchedM2M, using: str, keys: object) -> dict[object, ThroughRow]:
-    rows = locked(rows_of(watched.through, using), using, deleting=True).filter(pk__in=keys).order_by("pk")
-    return {pk: (owner, member) for pk, owner, member in rows.values_list("pk", *_links(watched))}
+def _pairs_by_key(relation: M2MRelation, using: str, keys: object) -> dict[object, ThroughRow]:
+    rows = locked(rows_of(relation.through, using), using, deleting=True).filter(pk__in=keys).order_by("pk")
+    return {pk: (owner, member) for pk, owner, member in rows.values_list("pk", *_links(relation))}
 
 
-def _links(watched: WatchedM2M) -> tuple[str, str]:
-    return watched.owner_link.attname, watched.member_link.attname
+def _links(relation: M2MRelation) -> tuple[str, str]:
+    return relation.owner_link.attname, relation.member_link.attname
 
 
-def _of_doomed_owners(watched: WatchedM2M, pairs: set[ThroughRow], using: str) -> set[ThroughRow]:
+def _of_doomed_owners(relation: M2MRelation, pairs: set[ThroughRow], using: str) -> set[ThroughRow]:
     """Return the pairs whose owner is about to be deleted too, after noting them for its event."""
     deletion = scope_of(using).deletion
     if deletion is None or not pairs:
         return set()
-    owners = owners_of(watched.plans, watched.owner_link.target_field, {owner for owner, _ in pairs}, using)
+    owners = owners_of(relation.plans, relation.owner_link.target_field, {owner for owner, _ in pairs}, using)
     found = set()
     for pair in pairs:
         owner = owners.get(pair[0])
         noted = deletion.doomed.get((owner.plan.model, owner.pk)) if owner else None
         if noted is not None:
-            noted.members.setdefault(watched.field.name, set()).add(pair)
+            noted.members.setdefault(relation.field.name, set()).add(pair)
             found.add(pair)
     return found
 
 
-def update_through_rows(statement: UpdateStatement, watched: WatchedM2M) -> Any:
+def update_through_rows(statement: UpdateStatement, relation: M2MRelation) -> Any:
     """Run an UPDATE of pairs: the old ones go and the new ones come."""
     with write_transaction(statement.using):
         lock_database(statement.using)
-        before = _touched_pairs(statement, watched)
+        before = _touched_pairs(statement, relation)
         result = restrict_to_locked_rows(statement, len(before), lambda: before)
         with rollback_on_error(statement.using):
-            after = _pairs_by_key(watched, statement.using, list(before))
+            after = _pairs_by_key(relation, statement.using, list(before))
             old, new = set(before.values()), set(after.values())
             report(
-                ThroughRowsChange(watched, statement.using, added=frozenset(new - old), removed=frozenset(old - new))
+                ThroughRowsChange(relation, statement.using, added=frozenset(new - old), removed=frozenset(old - new))
             )
         return result

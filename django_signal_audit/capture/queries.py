@@ -1,4 +1,4 @@
-"""Capture of queries: which tables are watched, and by what, when CAPTURE_QUERIES is on."""
+"""Capture of queries: which tables are audited, and what records the writes to them, if CAPTURE_QUERIES is on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from django.db import models
 from django.db.models.deletion import Collector
 from django.db.models.sql import DeleteQuery
 
-from django_signal_audit.capture.before_images import is_a_saves_own, look_before_save, read_again
+from django_signal_audit.capture.before_images import is_a_saves_own, read_again, read_before_save
 from django_signal_audit.capture.bulk_inserts import insert_and_record
 from django_signal_audit.capture.bulk_updates import update_and_record
 from django_signal_audit.capture.compilers import (
     DeleteStatement,
     InsertStatement,
-    TableWatcher,
+    TableHandler,
     UpdateStatement,
     install,
 )
@@ -42,7 +42,7 @@ from django_signal_audit.capture.row_statements import compile_insert
 from django_signal_audit.capture.scope import DeletedBatch, DeletionScope, DoomedObject, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.stored_values import unseen_problems
-from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys, through_of, watched_m2m_fields
+from django_signal_audit.capture.through_rows import M2MRelation, audited_m2m_fields, sorted_keys, through_of
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction
 from django_signal_audit.capture.whole_rows import WholeRows, record_whole_rows
 from django_signal_audit.conf import get_settings
@@ -237,19 +237,19 @@ class RowTable:
 class ThroughTable:
     """The table of an automatic through model."""
 
-    watched: WatchedM2M
+    relation: M2MRelation
 
     def on_insert(self, statement: InsertStatement) -> Any:
         """Record the pairs that came."""
-        return insert_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
+        return insert_through_rows(statement, self.relation) if is_ready(statement.using) else statement.execute()
 
     def on_update(self, statement: UpdateStatement) -> Any:
         """Record the pairs that changed."""
-        return update_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
+        return update_through_rows(statement, self.relation) if is_ready(statement.using) else statement.execute()
 
     def on_delete(self, statement: DeleteStatement) -> Any:
         """Record the pairs that went."""
-        return delete_through_rows(statement, self.watched) if is_ready(statement.using) else statement.execute()
+        return delete_through_rows(statement, self.relation) if is_ready(statement.using) else statement.execute()
 
 
 def _execute_own(statement: InsertStatement | UpdateStatement) -> object:
@@ -263,7 +263,7 @@ def _execute_own(statement: InsertStatement | UpdateStatement) -> object:
             return result
         if save.transaction is not None:
             save.transaction.open()
-        look_before_save(save, statement.using, save.update_fields)
+        read_before_save(save, statement.using, save.update_fields)
     read_again(statement.using)
     return statement.execute()
 
@@ -272,28 +272,28 @@ def _records(plan: ModelPlan, using: str) -> bool:
     return is_ready(using) and not is_suspended(plan.model)
 
 
-_watchers: dict[Model, TableWatcher] = {}
+_handlers: dict[Model, TableHandler] = {}
 
 
-def watcher_of(model: Model) -> TableWatcher | None:
-    """Return what watches the table of a model, a proxy's being its concrete model's; None for most."""
-    if not _watchers:
+def handler_of(model: Model) -> TableHandler | None:
+    """Return what records writes to the table of a model, for a proxy to that of its concrete model; None for most."""
+    if not _handlers:
         return None
     concrete = model._meta.concrete_model or model
-    if concrete in _watchers:
-        return _watchers[concrete]
+    if concrete in _handlers:
+        return _handlers[concrete]
     if model._meta.apps is not apps:
-        return _historical_watcher(concrete)
+        return _historical_handler(concrete)
     return None
 
 
-def _historical_watcher(model: Model) -> TableWatcher | None:
-    """Return a watcher for a model as a data migration sees it: same label or a former one, the fields of its day."""
+def _historical_handler(model: Model) -> TableHandler | None:
+    """Return a handler for a model as a data migration sees it: same label or a former one, the fields of its day."""
     label = current_label(model._meta.label_lower)
-    for known, watcher in _watchers.items():
+    for known, handler in _handlers.items():
         if known._meta.label_lower == label:
-            plan = get_registry().historical_plan(model) if isinstance(watcher, RowTable) and watcher.own else None
-            return watcher if not isinstance(watcher, RowTable) else RowTable(model, plan, (plan,)) if plan else None
+            plan = get_registry().historical_plan(model) if isinstance(handler, RowTable) and handler.own else None
+            return handler if not isinstance(handler, RowTable) else RowTable(model, plan, (plan,)) if plan else None
     owner: Any = model._meta.auto_created
     owners = get_registry().historical_plan(owner) if owner else None
     if owners is None or not owners.by_event[EventType.M2M]:
@@ -301,7 +301,7 @@ def _historical_watcher(model: Model) -> TableWatcher | None:
     # The through model of a model that was renamed.
     names = owners.names_for(EventType.M2M)
     found = (field for name, field in owners.all_members.items() if name in names and through_of(field) is model)
-    return next((ThroughTable(WatchedM2M(field, (owners,))) for field in found), None)
+    return next((ThroughTable(M2MRelation(field, (owners,))) for field in found), None)
 
 
 def _wrap_bulk(original: Callable[..., object]) -> Callable[..., object]:
@@ -309,7 +309,7 @@ def _wrap_bulk(original: Callable[..., object]) -> Callable[..., object]:
 
     @wraps(original)
     def bulk(self: Any, *args: object, **kwargs: object) -> Any:
-        if watcher_of(self.model) is None:
+        if handler_of(self.model) is None:
             return original(self, *args, **kwargs)
         self._for_write = True
         using = self.db
@@ -324,7 +324,7 @@ def _wrap_collector(original: Callable[..., object]) -> Callable[..., object]:
 
     @wraps(original)
     def delete(self: Any) -> Any:
-        if not _watchers or not _concerns(self):
+        if not _handlers or not _concerns(self):
             return original(self)
         deletion = DeletionScope(self)
         with write_transaction(self.using), one_call(self.using), scope_of(self.using).within(deletion=deletion):
@@ -346,7 +346,7 @@ def _wrap_batch(original: Callable[..., object]) -> Callable[..., object]:
     @wraps(original)
     def delete_batch(self: Any, pk_list: Any, using: str) -> Any:
         deletion = scope_of(using).deletion
-        if deletion is None or watcher_of(self.model) is None:
+        if deletion is None or handler_of(self.model) is None:
             return original(self, pk_list, using)
         outer, deletion.batch = deletion.batch, DeletedBatch()
         try:
@@ -365,7 +365,7 @@ def _concerns(collector: Any) -> bool:
         *(rows.model for rows in collector.fast_deletes),
         *(field.model for field, _ in collector.field_updates),
     ]
-    return any(watcher_of(model) is not None for model in models_touched)
+    return any(handler_of(model) is not None for model in models_touched)
 
 
 @register_source
@@ -373,31 +373,31 @@ class QuerySource(CaptureSource):
     """Hooks the query compilers for the tables that rules concern."""
 
     def connect(self, registry: Registry) -> None:
-        """Watch the tables of ruled models, their parents' and those of their m2m fields."""
+        """Record writes to the tables of audited models, of their parents and of their m2m fields."""
         if not _can_hook():
             return
         # Without any rules too: tables may be guarded.
-        install(watcher_of)
+        install(handler_of)
         if not get_settings().capture_queries or not registry.plans:
             return
         for name in ("bulk_create", "bulk_update"):
             patch_once(models.QuerySet, name, _wrap_bulk)
         patch_once(Collector, "delete", _wrap_collector)
         patch_once(DeleteQuery, "delete_batch", _wrap_batch)
-        _watchers.update(_row_tables(registry, registry.plans))
-        _watchers.update({one.through: ThroughTable(one) for one in watched_m2m_fields(registry)})
+        _handlers.update(_row_tables(registry, registry.plans))
+        _handlers.update({one.through: ThroughTable(one) for one in audited_m2m_fields(registry)})
 
     def admit(self, registry: Registry, model: Model) -> None:
-        """Watch the tables of the model and its parents, and those of m2m fields, which may be theirs."""
-        if not _watchers:
+        """Record writes to the tables of the model, of its parents and of m2m fields, which may be theirs."""
+        if not _handlers:
             super().admit(registry, model)
             return
-        _watchers.update(_row_tables(registry, [model] if model in registry.plans else []))
-        _watchers.update({one.through: ThroughTable(one) for one in watched_m2m_fields(registry)})
+        _handlers.update(_row_tables(registry, [model] if model in registry.plans else []))
+        _handlers.update({one.through: ThroughTable(one) for one in audited_m2m_fields(registry)})
 
     def disconnect(self) -> None:
-        """Watch nothing. The hook itself stays, and lets everything pass."""
-        _watchers.clear()
+        """Record nothing. The hook stays, and passes everything on."""
+        _handlers.clear()
 
     def problems(self) -> list[Problem]:
         """Report compilers that the hook cannot see."""

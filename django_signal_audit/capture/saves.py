@@ -14,11 +14,11 @@ from typing import Any
 from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
-from django_signal_audit.capture.before_images import changes_of, decide, is_begun, look_before_save, save_of
+from django_signal_audit.capture.before_images import changes_of, choose_plans, is_prepared, read_before_save, save_of
 from django_signal_audit.capture.engines import Engine, engine_for
 from django_signal_audit.capture.hooks import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
 from django_signal_audit.capture.notes import Notes
-from django_signal_audit.capture.queries import watcher_of
+from django_signal_audit.capture.queries import handler_of
 from django_signal_audit.capture.row_statements import row_update
 from django_signal_audit.capture.scope import SaveScope, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
@@ -33,10 +33,10 @@ from django_signal_audit.rules.registry import Registry
 _writes: Notes[SaveScope] = Notes()
 
 
-def look_before_write(instance: models.Model, using: str, update_fields: Any) -> None:
+def read_before_write(instance: models.Model, using: str, update_fields: Any) -> None:
     """Read what a write is about to change, with what arguments its pre_save is sent."""
     write = SaveScope(instance, using, raw=False, force_insert=False, force_update=False, writes_more=True)
-    look_before_save(write, using, update_fields)
+    read_before_save(write, using, update_fields)
     _writes.put(instance, write)
 
 
@@ -56,20 +56,20 @@ UID = "django_signal_audit.saves"
 _senders: set[type[models.Model]] = set()
 
 
-def _given(parameters: list[str], args: Any, kwargs: Any) -> Callable[[str], Any]:
-    """Return what gives an argument of a call by its name, None where it was left out."""
+def _arguments(parameters: list[str], args: Any, kwargs: Any) -> Callable[[str], Any]:
+    """Return a function that returns an argument of a call by its name, None if it was left out."""
     return {**dict(zip(parameters[1:], args, strict=False)), **kwargs}.get if args else kwargs.get
 
 
 def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
-    """Return ``save_base`` as one save that its steps can look up."""
+    """Return ``save_base`` such that its steps find the save that they are part of."""
 
     @wraps(original)
     def save_base(self: models.Model, *args: Any, **kwargs: object) -> None:
         if type(self) not in _senders:
             original(self, *args, **kwargs)
             return
-        given = _given(SAVE_BASE_PARAMETERS, args, kwargs)
+        given = _arguments(SAVE_BASE_PARAMETERS, args, kwargs)
         using = given("using") or router.db_for_write(type(self), instance=self)
         raw, force_insert, force_update = bool(given("raw")), bool(given("force_insert")), bool(given("force_update"))
         scope = scope_of(using)
@@ -83,7 +83,7 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def wrap_save_parents(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``_save_parents``, which begins a multi-table child's save, with a look at the rows ahead of it."""
+    """Return ``_save_parents``, which begins a multi-table child's save, so that the rows are read before it."""
 
     @wraps(original)
     def save_parents(
@@ -96,18 +96,18 @@ def wrap_save_parents(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         save = save_of(self, using) if cls._meta.parents else None
         if save is not None and save.before is None:
-            look_before_save(save, using, update_fields)
+            read_before_save(save, using, update_fields)
         return original(self, cls, using, update_fields, force_insert, updated_parents)
 
     return save_parents
 
 
 def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
-    """Return ``_save_table``, which writes one table: the look comes before the first, the event after the last."""
+    """Return ``_save_table``, which writes one table: the rows are read before it, the event is written after it."""
 
     @wraps(original)
     def save_table(self: models.Model, *args: object, **kwargs: object) -> Any:
-        given = _given(SAVE_TABLE_PARAMETERS, args, kwargs)
+        given = _arguments(SAVE_TABLE_PARAMETERS, args, kwargs)
         table, using = given("cls"), given("using")
         save = save_of(self, using)
         # Of fixtures, which save once for every table, the query hook records what they write.
@@ -118,11 +118,11 @@ def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
             if table is not concrete(type(self)):
                 return original(self, *args, **kwargs)
             with write_transaction(using, is_open=False) as transaction:
-                save.engine, save.transaction = _begin(save, using, given("update_fields")), transaction
+                save.engine, save.transaction = _engine_of(save, using, given("update_fields")), transaction
                 if save.engine is None:
                     transaction.open()
                     if save.before is None:
-                        look_before_save(save, using, given("update_fields"))
+                        read_before_save(save, using, given("update_fields"))
                 updated = original(self, *args, **kwargs)
                 save.writing = outer
                 _record(save, created=not updated)
@@ -134,12 +134,12 @@ def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
     return save_table
 
 
-def _begin(save: SaveScope, using: str, update_fields: Any) -> Engine | None:
-    """Return what may write the row and its event in one statement."""
+def _engine_of(save: SaveScope, using: str, update_fields: Any) -> Engine | None:
+    """Return the engine that may write the row and its event together, None if the rows are to be read first."""
     if save.before is not None or not get_settings().capture_queries:
         return None
     if save.plans is None or save.using != using:
-        decide(save, using, update_fields)
+        choose_plans(save, using, update_fields)
     return engine_for(save)
 
 
@@ -158,8 +158,8 @@ def wrap_do_update(original: Callable[..., Any]) -> Callable[..., Any]:
         *returning: Any,
     ) -> Any:
         save = save_of(self, using) if type(self) in _senders else None
-        is_own = save is not None and save.writing is concrete(base_qs.model) and is_begun(save)
-        table = watcher_of(base_qs.model) if is_own and not any(returning) else None
+        is_own = save is not None and save.writing is concrete(base_qs.model) and is_prepared(save)
+        table = handler_of(base_qs.model) if is_own and not any(returning) else None
         if save is not None and table is not None:
             statement = row_update(save, base_qs, pk_val, values)
             if statement is not None:
@@ -206,22 +206,22 @@ def _record(save: SaveScope, *, created: bool) -> None:
         raise
 
 
-def decide_before_save(
+def on_pre_save(
     sender: type[models.Model], instance: models.Model, using: str = "", update_fields: Any = None, **_: object
 ) -> None:
-    """Decide what is audited of a save (receiver of pre_save)."""
+    """Choose the plans that a save concerns (receiver of pre_save)."""
     using = using or router.db_for_write(type(instance), instance=instance)
     save = save_of(instance, using)
     if save is not None and save.plans is None:
-        decide(save, using, update_fields)
+        choose_plans(save, using, update_fields)
     elif not get_settings().capture_queries:
-        look_before_write(instance, using, update_fields)
+        read_before_write(instance, using, update_fields)
 
 
-def end_after_save(
+def on_post_save(
     sender: type[models.Model], instance: models.Model, created: bool = False, using: str = "", **_: object
 ) -> None:
-    """End a save ahead of the project's receivers, which may write the instance anew (receiver of post_save)."""
+    """End a save before the project's receivers, which may save the instance again (receiver of post_save)."""
     using = using or router.db_for_write(type(instance), instance=instance)
     save = save_of(instance, using)
     if save is not None and save.before is not None:
@@ -259,8 +259,8 @@ class SaveSource(CaptureSource):
     def _connect(self, sender: type[models.Model], plans: Sequence[ModelPlan]) -> None:
         if not any(plan.by_event[EventType.CREATE] or plan.by_event[EventType.UPDATE] for plan in plans):
             return
-        pre_save.connect(decide_before_save, sender=sender, weak=False, dispatch_uid=UID)
-        connect_first(post_save, end_after_save, sender, UID)
+        pre_save.connect(on_pre_save, sender=sender, weak=False, dispatch_uid=UID)
+        connect_first(post_save, on_post_save, sender, UID)
         _senders.add(sender)
         for owner, name, wrap in _STEPS:
             patch_once(owner, name, wrap)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from django_signal_audit.capture.engines import Engine
     from django_signal_audit.capture.images import RawImageReader
     from django_signal_audit.capture.sources.commands import Loading
-    from django_signal_audit.capture.through_rows import WatchedM2M
+    from django_signal_audit.capture.through_rows import M2MRelation
     from django_signal_audit.capture.transactions import write_transaction
     from django_signal_audit.delivery.pending import Pending
     from django_signal_audit.events.changes import Change
@@ -43,7 +43,7 @@ class BeforeImage:
     pk: Any
     fields: Fields
     row: Row | None
-    # Did anybody look? Not before an insert that is certain, and not if no watched field is written.
+    # Did anybody look? Not before an insert that is certain, and not if no audited field is written.
     was_read: bool
     # Is it sure that the instance is what was written?
     is_own: bool = True
@@ -150,7 +150,7 @@ def are_kin(one: type[models.Model], other: type[models.Model]) -> bool:
 class ThroughRowsChange:
     """Pairs that came and went by one statement or signal."""
 
-    watched: WatchedM2M
+    relation: M2MRelation
     using: str
     instance: models.Model | None = None
     added: frozenset[ThroughRow] = frozenset()

@@ -1,4 +1,4 @@
-"""Watched many-to-many fields, and the pairs that their automatic through models hold."""
+"""Many-to-many fields, and the pairs that their automatic through models hold."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def through_of(field: models.ManyToManyField[Any, Any]) -> type[models.Model]:
 
 
 @dataclass(frozen=True, eq=False)
-class WatchedM2M:
-    """One watched m2m field: its automatic through model, and the plans of the models that have the field."""
+class M2MRelation:
+    """An m2m field, its automatic through model, and the plans of the models that have the field."""
 
     field: models.ManyToManyField[Any, Any]
     plans: tuple[ModelPlan, ...]
@@ -71,13 +71,13 @@ class WatchedM2M:
 
 def members_of(field: models.ManyToManyField[Any, Any], plan: ModelPlan, pk: object, using: str) -> tuple[Any, ...]:
     """Return the sorted keys of an owner's members."""
-    watched = WatchedM2M(field, (plan,))
-    target = watched.owner_link.target_field
+    relation = M2MRelation(field, (plan,))
+    target = relation.owner_link.target_field
     key = pk
     if target.model is not plan.model or not target.primary_key:
         rows = rows_of(plan.model, using).filter(pk=pk)
         key = rows.values_list(target.attname, flat=True).get()
-    return sorted_keys(member for _, member in watched.pairs(using, watched.of_owner(key)))
+    return sorted_keys(member for _, member in relation.pairs(using, relation.of_owner(key)))
 
 
 def sorted_keys(keys: Iterable[object]) -> tuple[Any, ...]:
@@ -85,8 +85,8 @@ def sorted_keys(keys: Iterable[object]) -> tuple[Any, ...]:
     return tuple(sorted(keys, key=member_order))
 
 
-def watched_m2m_fields(registry: Registry) -> list[WatchedM2M]:
-    """Return the m2m fields that rules watch, each once however many models inherit it."""
+def audited_m2m_fields(registry: Registry) -> list[M2MRelation]:
+    """Return the m2m fields that rules audit, each once however many models inherit it."""
     found: dict[type[models.Model], list[tuple[models.ManyToManyField[Any, Any], ModelPlan]]] = {}
     for plan in registry.plans.values():
         if not plan.all_members:
@@ -95,4 +95,4 @@ def watched_m2m_fields(registry: Registry) -> list[WatchedM2M]:
         for name, field in plan.all_members.items():
             if name in names:
                 found.setdefault(through_of(field), []).append((field, plan))
-    return [WatchedM2M(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]
+    return [M2MRelation(pairs[0][0], tuple(plan for _, plan in pairs)) for pairs in found.values()]

@@ -21,7 +21,7 @@ from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.importing import sources
 from django_signal_audit.plugins import load_class
 from django_signal_audit.problems import did_you_mean
-from django_signal_audit.rules.patterns import concrete, watchable_fields, watchable_members
+from django_signal_audit.rules.patterns import auditable_fields, auditable_members, concrete
 
 # So many rows that could not be taken are named for each reason.
 NAMED = 10
@@ -167,8 +167,8 @@ class ModelFields:
             self.model = None
         owners = (label, renamed.get(label, label))
         former = {new: old.rpartition(".")[2] for old, new in renamed.items() if old.rpartition(".")[0] in owners}
-        columns = watchable_fields(self.model) if self.model else {}
-        members = watchable_members(self.model) if self.model else {}
+        columns = auditable_fields(self.model) if self.model else {}
+        members = auditable_members(self.model) if self.model else {}
         self.columns: dict[str, Any] = {former.get(name, name): field for name, field in columns.items()}
         self.members: dict[str, Any] = {former.get(name, name): field for name, field in members.items()}
 

@@ -40,12 +40,12 @@ class Target:
         self.model = _model(label)
         self.plan: ModelPlan | None = None
         self.is_audited = False
-        self._watched: set[str] | None = None
+        self._audited: set[str] | None = None
         if self.model is not None:
             audited = get_registry().plan_for(self.model)
             self.is_audited = audited is not None
             self.plan = audited or build_plan(self.model, (), get_registry().masked(self.model))
-            self._watched = {*audited.fields, *audited.members} if audited else None
+            self._audited = {*audited.fields, *audited.members} if audited else None
         self._fields = dict(self.plan.all_fields) if self.plan else {}
         self.members = dict(self.plan.all_members) if self.plan else {}
         self._keys = _key_names(self.model)
@@ -63,7 +63,7 @@ class Target:
         field = self._renamed.get(field, field)
         if field in self._keys and field not in self._fields:
             return ""
-        if self._watched is not None and field in (self._fields.keys() | self.members.keys()) - self._watched:
+        if self._audited is not None and field in (self._fields.keys() | self.members.keys()) - self._audited:
             self._unaudited[f"{self.label}.{field}"] += count
             return ""
         return field

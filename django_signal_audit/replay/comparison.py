@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django_signal_audit.capture.images import CHUNK, Image, ImageReader
 from django_signal_audit.capture.inheritance import with_tables
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.capture.through_rows import WatchedM2M
+from django_signal_audit.capture.through_rows import M2MRelation
 from django_signal_audit.events.documents import ERASED_TAG, MASK_KEY, JSONValue, canonical_json, mask, unescaped
 from django_signal_audit.events.keys import beginning, object_id, parse_id, row_name
 from django_signal_audit.events.masking import is_stand_in
@@ -205,7 +205,7 @@ class RowReader:
         self.plan = plan
         self.using = using
         self.images = ImageReader(plan, using)
-        self._watched = [WatchedM2M(plan.all_members[name], (plan,)) for name in sorted(members)]
+        self._relations = [M2MRelation(plan.all_members[name], (plan,)) for name in sorted(members)]
 
     def count(self) -> int:
         """Return the number of rows in the table, children's among them."""
@@ -256,23 +256,23 @@ class RowReader:
     def _members(self, images: Sequence[Image], *, lock: bool) -> dict[str, list[list[Any]]]:
         """Return the members' keys by field, for each image in turn."""
         found = {}
-        for watched in self._watched:
-            attname = watched.owner_link.target_field.attname
+        for relation in self._relations:
+            attname = relation.owner_link.target_field.attname
             owners = [self.images.value(image, attname) for image in images]
             by_owner: dict[Any, list[Any]] = {}
             for start in range(0, len(owners), CHUNK):
-                for owner, member in self._pairs(watched, owners[start : start + CHUNK], lock=lock):
+                for owner, member in self._pairs(relation, owners[start : start + CHUNK], lock=lock):
                     by_owner.setdefault(owner, []).append(member)
-            found[watched.field.name] = [sorted(by_owner.get(owner, ()), key=member_order) for owner in owners]
+            found[relation.field.name] = [sorted(by_owner.get(owner, ()), key=member_order) for owner in owners]
         fields = self.plan.all_members
         return {name: [member_names(fields[name], keys) for keys in lists] for name, lists in found.items()}
 
-    def _pairs(self, watched: WatchedM2M, owners: Sequence[object], *, lock: bool) -> Iterable[Any]:
-        condition = watched.of_owner(*owners)
+    def _pairs(self, relation: M2MRelation, owners: Sequence[object], *, lock: bool) -> Iterable[Any]:
+        condition = relation.of_owner(*owners)
         if lock:
-            return watched.pairs(self.using, condition)
-        links = (watched.owner_link.attname, watched.member_link.attname)
-        return rows_of(watched.through, self.using).filter(condition).order_by().values_list(*links)
+            return relation.pairs(self.using, condition)
+        links = (relation.owner_link.attname, relation.member_link.attname)
+        return rows_of(relation.through, self.using).filter(condition).order_by().values_list(*links)
 
 
 def first_row_name(model: type[models.Model], using: str) -> str | None:

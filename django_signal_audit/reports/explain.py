@@ -46,7 +46,7 @@ _NOTIFIES = Column("notifies", gettext_lazy("notifies"))
 
 
 def coverage(using: str | None = None) -> dict[str, Report]:
-    """Return what the settings in force watch: models, rules in force, and rules that are not.
+    """Return what the settings in force audit: models, rules in force, and rules that are not.
 
     Args:
         using: Only models whose rows may be on this database; None for all.
@@ -111,7 +111,7 @@ def _rules(registry: Registry) -> Report:
     rows: list[Sequence[Cell]] = [
         [
             rule.name,
-            listed(watched(rule)),
+            listed(audited(rule)),
             joined(events_of(rule)),
             joined(_fields(rule)),
             condition(rule),
@@ -137,8 +137,8 @@ def _not_in_force(registry: Registry) -> Report:
     return Report(title=_("Rules not in force"), columns=columns, rows=rows, empty=_("All rules are in force."))
 
 
-def watched(rule: Rule) -> Iterator[str]:
-    """Yield what a rule watches: models, a signal, or nothing but events."""
+def audited(rule: Rule) -> Iterator[str]:
+    """Yield what a rule audits: models, a signal, or nothing but events."""
     yield from [rule.model] if isinstance(rule.model, str) and rule.model else rule.model
     if rule.signal:
         yield rule.signal

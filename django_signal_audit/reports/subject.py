@@ -23,7 +23,7 @@ from django_signal_audit.reports.base import Column, Detail, Report
 from django_signal_audit.reports.display import change_lines, show_actors, show_payload, show_reason
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import HasItem
-from django_signal_audit.rules.patterns import auditable_models, watchable_fields, watchable_members
+from django_signal_audit.rules.patterns import auditable_fields, auditable_members, auditable_models
 
 COLUMNS = (
     Column("time", gettext_lazy("Time")),
@@ -113,11 +113,11 @@ class Subject:
         """Yield the conditions on events of objects that refer to the person, or did so."""
         for model in auditable_models():
             label = model._meta.label_lower
-            for name, field in watchable_fields(model).items():
+            for name, field in auditable_fields(model).items():
                 if isinstance(field, models.ForeignKey) and self._is_kin(field.related_model):
                     for side in (0, 1):
                         yield models.Q(model=label, **{f"changes__{name}__{side}": self._value(field)})
-            for name, members in watchable_members(model).items():
+            for name, members in auditable_members(model).items():
                 if self._is_kin(members.related_model):
                     yield from self._of_members(label, name, members)
             yield from self._generic(model, label)

@@ -1,4 +1,4 @@
-"""Which models a pattern means, and which fields of a model can be watched."""
+"""Which models a pattern means, and which fields of a model can be audited."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def key_fields(model: Model) -> list[Field]:
     return [*of_rows, *(link for link in model._meta.parents.values() if link is not None)]
 
 
-def watchable_fields(model: Model) -> dict[str, Field]:
+def auditable_fields(model: Model) -> dict[str, Field]:
     """Return the concrete fields of a model by name, inherited ones among them.
 
     A single-column key is left out, for it never changes and the event names it; the parts of a composite key stay.
@@ -130,7 +130,7 @@ def watchable_fields(model: Model) -> dict[str, Field]:
     return {field.name: field for field in model._meta.concrete_fields if id(field) not in keys and field.column}
 
 
-def watchable_members(model: Model) -> dict[str, models.ManyToManyField[Any, Any]]:
+def auditable_members(model: Model) -> dict[str, models.ManyToManyField[Any, Any]]:
     """Return the m2m fields with an automatic through model by name; others are recorded by their through rows."""
     through = ((field, field.remote_field.through) for field in model._meta.many_to_many)
     # Of a model that is missing there is only the name, or nothing.

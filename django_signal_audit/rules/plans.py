@@ -14,7 +14,7 @@ from django_signal_audit.events.secret_fields import secret_fields
 from django_signal_audit.models.renames import current_name
 from django_signal_audit.plugins import load
 from django_signal_audit.rules.conditions import Condition, can_hold, compile_when
-from django_signal_audit.rules.patterns import Field, Model, key_fields, watchable_fields, watchable_members
+from django_signal_audit.rules.patterns import Field, Model, auditable_fields, auditable_members, key_fields
 from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.serializers import ColumnWriter, Serializer, make_column_writer, make_serializer
 from django_signal_audit.rules.tenants import TenantPath, tenant_path
@@ -44,7 +44,7 @@ def compile_condition(rule: Rule, fields: Mapping[str, Field]) -> Condition | No
 
 @dataclass(frozen=True, eq=False)
 class ModelPlan:
-    """What is watched on one concrete model, and by which rules.
+    """What is audited on one concrete model, and by which rules.
 
     Rules on a parent model count for its multi-table children too: an event has the label of the most derived
     ruled model, and nothing a rule asks for may be lost by that.
@@ -163,16 +163,16 @@ class ModelPlan:
 
     @cached_property
     def fields(self) -> dict[str, Field]:
-        """Return the watched concrete fields by name."""
-        return {name: item for name, item in self.all_fields.items() if name in self._watched}
+        """Return the audited concrete fields by name."""
+        return {name: item for name, item in self.all_fields.items() if name in self._audited}
 
     @cached_property
     def members(self) -> dict[str, models.ManyToManyField[Any, Any]]:
-        """Return the watched m2m fields by name."""
-        return {name: item for name, item in self.all_members.items() if name in self._watched}
+        """Return the audited m2m fields by name."""
+        return {name: item for name, item in self.all_members.items() if name in self._audited}
 
     @cached_property
-    def _watched(self) -> frozenset[str]:
+    def _audited(self) -> frozenset[str]:
         return frozenset().union(*self._names.values())
 
 
@@ -185,21 +185,21 @@ def _needed(rules: Iterable[CompiledRule]) -> frozenset[str]:
     return frozenset(needed)
 
 
-def watched_names(rule: Rule, model: Model) -> frozenset[str]:
-    """Return the names of the fields of a model that a rule on it watches, m2m fields among them."""
-    available = {*watchable_fields(model), *watchable_members(model)}
+def audited_names(rule: Rule, model: Model) -> frozenset[str]:
+    """Return the names of the fields of a model that a rule on it audits, m2m fields among them."""
+    available = {*auditable_fields(model), *auditable_members(model)}
     return frozenset((set(rule.fields) & available if rule.fields else available) - set(rule.exclude))
 
 
 def condition_fields(model: Model) -> dict[str, Field]:
     """Return the fields that a condition may ask for, by name."""
     keys = {item.name: item for item in key_fields(model)}
-    return {**keys, **watchable_fields(model), **watchable_members(model)}
+    return {**keys, **auditable_fields(model), **auditable_members(model)}
 
 
 def concerns(rule: Rule, model: Model) -> bool:
     """Return whether a model has what a rule on it asks for: one of its fields, and all that its condition is about."""
-    if rule.fields and not watched_names(rule, model):
+    if rule.fields and not audited_names(rule, model):
         return False
     return not isinstance(rule.when, Mapping) or set(rule.when) <= set(condition_fields(model))
 
@@ -213,12 +213,12 @@ def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterab
         masked: The names of fields that rules have masked.
 
     """
-    fields = watchable_fields(model)
+    fields = auditable_fields(model)
     compiled = [
         CompiledRule(
             rule=rule,
             events=frozenset(rule.events or MODEL_EVENTS),
-            names=watched_names(rule, named),
+            names=audited_names(rule, named),
             condition=compile_condition(rule, condition_fields(model)) if rule.when else None,
             notify=tuple(map(NotifyEntry.of, rule.notify)),
         )
@@ -228,14 +228,14 @@ def build_plan(model: Model, rules: Iterable[tuple[Rule, Model]], masked: Iterab
         model=model,
         compiled=tuple(compiled),
         all_fields=fields,
-        all_members=watchable_members(model),
+        all_members=auditable_members(model),
         secret=frozenset((set(secret_fields(model)) | set(masked)) & set(fields)),
     )
 
 
 def plan_of_its_day(plan: ModelPlan, model: Model) -> ModelPlan:
     """Return the plan of a model for its class in a data migration, where fields may have had other names."""
-    fields, members = watchable_fields(model), watchable_members(model)
+    fields, members = auditable_fields(model), auditable_members(model)
     former = {name: current_name(plan.label, name) for name in {**fields, **members}}
     changed = {now: old for old, now in former.items() if now != old}
     compiled = plan.compiled
@@ -274,12 +274,12 @@ def obstacle(rule: Rule, model: Model, event_type: str) -> str:
 
 
 def _fields_obstacle(rule: Rule, model: Model, event_type: str) -> str:
-    names = watched_names(rule, model)
+    names = audited_names(rule, model)
     if rule.fields and not names:
         return f"{model._meta.label} has none of its fields that can change"
-    if event_type == EventType.UPDATE and names.isdisjoint(watchable_fields(model)):
+    if event_type == EventType.UPDATE and names.isdisjoint(auditable_fields(model)):
         return f"it audits no column of {model._meta.label}"
-    if event_type == EventType.M2M and names.isdisjoint(watchable_members(model)):
+    if event_type == EventType.M2M and names.isdisjoint(auditable_members(model)):
         return f"it audits no many-to-many field of {model._meta.label}"
     return ""
 
@@ -303,8 +303,8 @@ def _condition_obstacle(rule: Rule, model: Model, event_type: str) -> str:
 def mixture_of(rule: Rule, model: Model) -> str:
     """Return why a condition on columns and m2m fields holds for no update and no m2m event, ``""`` if it may."""
     asked = list(rule.when) if isinstance(rule.when, Mapping) else []
-    members = [name for name in asked if name in watchable_members(model)]
-    columns = [name for name in asked if name in watchable_fields(model)]
+    members = [name for name in asked if name in auditable_members(model)]
+    columns = [name for name in asked if name in auditable_fields(model)]
     if not members or not columns:
         return ""
     return f'its condition asks for "{members[0]}" and "{columns[0]}" at once, and an m2m change is an event of its own'

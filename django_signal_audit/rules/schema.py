@@ -1,4 +1,4 @@
-"""Rule: what is watched, when it matters, and who hears of it."""
+"""Rule: what is audited, when it matters, and who gets notified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 class Rule:
     """One entry of ``SIGNAL_AUDIT["RULES"]``; a dict with the same keys does as well.
 
-    A rule watches models (``model``), a custom signal (``signal`` and ``event``), or named events only (``events``).
+    A rule audits models (``model``), a custom signal (``signal`` and ``event``), or named events only (``events``).
     Nothing is validated here, so that ``manage.py check`` can report every mistake at once.
     """
 

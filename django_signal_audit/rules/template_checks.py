@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.problems import Problem
 from django_signal_audit.rules.parsing import ParsedRule
-from django_signal_audit.rules.patterns import Model, key_fields, resolve_all, watchable_fields, watchable_members
+from django_signal_audit.rules.patterns import Model, auditable_fields, auditable_members, key_fields, resolve_all
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.rules.templates import CONTEXT, Use, compile_template, sources, uses
@@ -82,14 +82,14 @@ def _field_mistake(rule: Rule, models: Sequence[Model], side: str, name: str) ->
     having = [
         model
         for model in models
-        if name in watchable_fields(model) or (has_members and name in watchable_members(model))
+        if name in auditable_fields(model) or (has_members and name in auditable_members(model))
     ]
     if any(_is_recorded(rule, model, name) for model in having):
         return None
     if having:
         hint = f'Remove "{name}" from "exclude".' if name in rule.exclude else f'Add "{name}" to "fields".'
         return f"no rule for these events records {name}", hint
-    if any(name in watchable_members(model) for model in models):
+    if any(name in auditable_members(model) for model in models):
         return (
             f"{side} has no many-to-many fields",
             f"Write event.changes.{name}.added or event.changes.{name}.removed.",

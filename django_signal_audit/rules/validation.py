@@ -24,6 +24,8 @@ from django_signal_audit.rules.paths import path_mistake
 from django_signal_audit.rules.patterns import (
     Field,
     Model,
+    auditable_fields,
+    auditable_members,
     find_model,
     hand_written_members,
     key_fields,
@@ -31,10 +33,8 @@ from django_signal_audit.rules.patterns import (
     pattern_problems,
     resolve,
     resolve_all,
-    watchable_fields,
-    watchable_members,
 )
-from django_signal_audit.rules.plans import condition_fields, mixture_of, obstacle, watched_names
+from django_signal_audit.rules.plans import audited_names, condition_fields, mixture_of, obstacle
 from django_signal_audit.rules.schema import Rule
 from django_signal_audit.rules.signals import signal_problems
 from django_signal_audit.rules.templates import template_problems
@@ -82,7 +82,7 @@ def _trigger_problems(rule: Rule, models: list[Model], path: str) -> list[Proble
         return []
     may_update = [model for model in models if not obstacle(rule, model, EventType.UPDATE.value)]
     asked = set(rule.when)
-    if not may_update or any(asked & watched_names(rule, model) for model in may_update):
+    if not may_update or any(asked & audited_names(rule, model) for model in may_update):
         return []
     name = next(iter(rule.when))
     hint = f'Remove "{name}" from "exclude".' if name in rule.exclude else f'Add "{name}" to "fields".'
@@ -153,7 +153,7 @@ def _key_problems(rule: Rule, models: list[Model], path: str) -> list[Problem]:
     keys_of: dict[str, str] = {}
     for model in models:
         keys = {field.name for field in {*key_fields(model), *model._meta.pk_fields}}
-        values |= set(watchable_fields(model)) - keys
+        values |= set(auditable_fields(model)) - keys
         keys_of |= {field.name: "the keys of its members are" for field in model._meta.many_to_many}
         keys_of |= dict.fromkeys(keys, "as part of the object's key it is")
     asked = [("E025", "mask", "masked", rule.mask), ("E090", "personal", "erased", rule.personal)]
@@ -175,8 +175,8 @@ def _include_problems(rule: Rule, models: list[Model], path: str) -> list[Proble
     problems, where = [], f'{path}["include"]'
     if not rule.include:
         return []
-    columns = {name for model in models for name in watchable_fields(model)}
-    members = {name for model in models for name in watchable_members(model)}
+    columns = {name for model in models for name in auditable_fields(model)}
+    members = {name for model in models for name in auditable_members(model)}
     masked = {*rule.mask, *(name for model in models for name in secret_fields(model))}
     for name in dict.fromkeys(rule.include):
         if name in members and name not in columns:

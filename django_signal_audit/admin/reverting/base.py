@@ -17,7 +17,7 @@ from model_utils.fields import AutoLastModifiedField
 from django_signal_audit.admin.policies import Limits
 from django_signal_audit.capture.rows import locked, rows_of
 from django_signal_audit.capture.tables import stored_value
-from django_signal_audit.capture.through_rows import WatchedM2M
+from django_signal_audit.capture.through_rows import M2MRelation
 from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.events.documents import stand_ins
 from django_signal_audit.events.keys import parse_id
@@ -178,7 +178,7 @@ class Revert(ABC):
     def _cleaned(self, instance: models.Model, field: Field, value: Any) -> object:
         """Return a value as a form has it once it is cleaned: keys as what they are the keys of."""
         if isinstance(field, models.ManyToManyField):
-            link: Any = WatchedM2M(field, ()).member_link.target_field
+            link: Any = M2MRelation(field, ()).member_link.target_field
             return rows_of(field.remote_field.model, self.using).filter(**{f"{link.attname}__in": value})
         if isinstance(field, models.ForeignKey) and value is not None:
             target: Any = field.target_field

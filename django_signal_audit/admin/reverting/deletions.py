@@ -69,7 +69,7 @@ class DeletionRevert(Revert):
         unknown = [field for field in missing if field not in forbidden]
         forbidden += [field for field in map(self.event.field, self._members()) if field and self._is_forbidden(field)]
         files = [name for field, name in values.items() if name and _is_gone(field, name)]
-        bypass_capture = self._unwatched()
+        bypass_capture = self._unaudited()
         notes = (
             (_("You may not set these fields, so they get their defaults: %(names)s."), forbidden),
             (_("The values of these fields aren't recorded, so they get their defaults: %(names)s."), unknown),
@@ -167,11 +167,11 @@ class DeletionRevert(Revert):
     def _members(self) -> list[str]:
         return [name for name, change in self.event.changes.items() if isinstance(change, dict)]
 
-    def _unwatched(self) -> list[Field]:
+    def _unaudited(self) -> list[Field]:
         """Return the m2m fields of which no rule records at a deletion who their members were."""
         plan = get_registry().plan_for(self.model)
-        watched = plan.names_for(EventType.DELETE) if plan else frozenset()
-        return [field for name, field in plan.all_members.items() if name not in watched] if plan else []
+        audited = plan.names_for(EventType.DELETE) if plan else frozenset()
+        return [field for name, field in plan.all_members.items() if name not in audited] if plan else []
 
     def _is_itself(self, field: Field, value: object) -> bool:
         """Return whether the row refers to itself."""

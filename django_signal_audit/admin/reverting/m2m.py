@@ -11,7 +11,7 @@ from django.db import models
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.capture.through_rows import WatchedM2M
+from django_signal_audit.capture.through_rows import M2MRelation
 from django_signal_audit.events.values import plain_field
 from django_signal_audit.models import AuditEvent
 
@@ -42,7 +42,7 @@ class Exchange:
 
     def check_lost(self, using: str, but: object = None) -> None:
         """Raise RefusedError unless all members that the object lost are there, ``but`` the one with this key."""
-        target: Any = WatchedM2M(self.field, ()).member_link.target_field
+        target: Any = M2MRelation(self.field, ()).member_link.target_field
         # Some builds of SQLite take no more than 999 parameters.
         for wanted in chunks(self.lost - {but}, MOST_PARAMETERS):
             found = rows_of(target.model, using).filter(**{f"{target.attname}__in": wanted})
@@ -70,7 +70,7 @@ def held_members(
     field: models.ManyToManyField[Any, Any], instance: models.Model, using: str, *, lock: bool = False
 ) -> set[object]:
     """Return the keys of the members that an object has now."""
-    membership = WatchedM2M(field, ())
+    membership = M2MRelation(field, ())
     mine = membership.of_owner(getattr(instance, membership.owner_link.target_field.attname))
     if lock:
         return {member for _owner, member in membership.pairs(using, mine)}
@@ -84,7 +84,7 @@ def exchanges(event: AuditEvent, names: Any) -> Iterator[Exchange]:
         field, change = event.field(name), event.m2m_changes.get(name)
         if not isinstance(field, models.ManyToManyField):
             raise gone(name)
-        target = plain_field(WatchedM2M(field, ()).member_link.target_field)
+        target = plain_field(M2MRelation(field, ()).member_link.target_field)
         try:
             sides = (change.added, change.removed) if change else ()
             gained, went = (frozenset(map(target.to_python, keys)) for keys in sides)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from django_signal_audit.capture.tables import stored_value
-from django_signal_audit.capture.through_rows import WatchedM2M
+from django_signal_audit.capture.through_rows import M2MRelation
 from django_signal_audit.events.values import encode, plain_field
 from django_signal_audit.models.state import Recorded, member_order, own_fields
 from django_signal_audit.rules.plans import ModelPlan
@@ -23,7 +23,7 @@ def present_values(instance: models.Model, plan: ModelPlan, using: str) -> Recor
     }
     for name, field in plan.members.items():
         if name in names:
-            target = plain_field(WatchedM2M(field, ()).member_link.target_field)
+            target = plain_field(M2MRelation(field, ()).member_link.target_field)
             keys = (encode(target, key) for key in held_members(field, instance, using))
             values[name] = sorted(keys, key=member_order)
     return values

@@ -25,7 +25,7 @@ from django_signal_audit.signals import event_recorded
 if TYPE_CHECKING:
     from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
     from django_signal_audit.capture.scope import DoomedObject, Identity, SaveScope
-    from django_signal_audit.capture.through_rows import WatchedM2M
+    from django_signal_audit.capture.through_rows import M2MRelation
 
 # What an engine returns for a statement that it leaves to the portable way; it has written nothing then.
 LEFT: Final = object()
@@ -55,7 +55,7 @@ class OneRowEngine(Protocol):
     def delete(self, statement: DeleteStatement, plan: ModelPlan, doomed: Mapping[Identity, DoomedObject]) -> Any:
         """Delete a row whose object is known, write its event with it, and return the number of rows; or LEFT."""
 
-    def add_members(self, statement: InsertStatement, watched: WatchedM2M, instance: models.Model) -> Any:
+    def add_members(self, statement: InsertStatement, relation: M2MRelation, instance: models.Model) -> Any:
         """Insert the pairs of a manager's call, write their event with them, and return Django's result; or LEFT."""
 
 

@@ -116,7 +116,7 @@ class _Update(NamedTuple):
     plan: ModelPlan
     using: str
     parts: UpdateParts
-    # The watched fields that it sets, and the one that is the text of an object.
+    # The audited fields that it sets, and the one that is the text of an object.
     fields: Sequence[Field]
     text: Field
 

@@ -1,3 +1,3 @@
-"""Capture sources: what rules can watch besides the tables of models."""
+"""Capture sources: what rules can audit besides the tables of models."""
 
 from __future__ import annotations

@@ -19,14 +19,14 @@ class CaptureSource(ABC):
 
     @abstractmethod
     def connect(self, registry: Registry) -> None:
-        """Start to watch what the rules ask for. Nothing may be connected that no rule asks for."""
+        """Start to record what the rules ask for. Nothing may be connected that no rule asks for."""
 
     @abstractmethod
     def disconnect(self) -> None:
         """Undo ``connect``; must be idempotent."""
 
     def admit(self, registry: Registry, model: type[Model]) -> None:
-        """Watch what the rules ask of a model that was defined after the start; by default, everything anew."""
+        """Record what the rules ask of a model that was defined after the start; by default, everything anew."""
         self.disconnect()
         self.connect(registry)
 

@@ -11,7 +11,7 @@ from django.db import models
 from django_signal_audit.enums import EventType
 from django_signal_audit.importing.base import CannotImport, Entry, ImportSource
 from django_signal_audit.importing.tables import TableHistory, columns_of, moment, texts_of_rows
-from django_signal_audit.rules.patterns import watchable_members
+from django_signal_audit.rules.patterns import auditable_members
 
 _TYPES = {"+": EventType.CREATE.value, "~": EventType.UPDATE.value, "-": EventType.DELETE.value}
 
@@ -69,7 +69,7 @@ class _HistoricalRows(TableHistory):
 
 def _histories_of_members(historical: object, model: type[models.Model]) -> Iterable[tuple[Any, Any]]:
     """Yield the m2m fields that a historical model follows, with the model of their rows."""
-    for name, field in watchable_members(model).items():
+    for name, field in auditable_members(model).items():
         through = field.remote_field.through
         for found in apps.get_models():
             if getattr(found, "instance_type", None) is through and _refers_to(found, historical):

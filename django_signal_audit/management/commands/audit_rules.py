@@ -1,4 +1,4 @@
-"""``manage.py audit_rules``: what is watched, by which rule, and what a change would do."""
+"""``manage.py audit_rules``: what is audited, by which rule, and what a change would do."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django_signal_audit.capture.compilers import DeleteStatement, InsertStatement, UpdateStatement
 from django_signal_audit.capture.scope import DoomedObject, Identity, SaveScope
 from django_signal_audit.capture.tables import is_formatted, table_of
-from django_signal_audit.capture.through_rows import WatchedM2M
+from django_signal_audit.capture.through_rows import M2MRelation
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.events.values import plain_field
@@ -73,9 +73,9 @@ class Engine:
         """Delete a row whose object is known, write its event with it, and return the number of rows; or LEFT."""
         return delete(statement, plan, doomed)
 
-    def add_members(self, statement: InsertStatement, watched: WatchedM2M, instance: models.Model) -> Any:
+    def add_members(self, statement: InsertStatement, relation: M2MRelation, instance: models.Model) -> Any:
         """Insert the pairs of a manager's call, write their event with them, and return Django's result; or LEFT."""
-        return add_members(statement, watched, instance)
+        return add_members(statement, relation, instance)
 
 
 def _has_psycopg3(using: str) -> bool:

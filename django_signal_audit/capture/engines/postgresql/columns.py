@@ -173,12 +173,12 @@ def columns_of(plan: ModelPlan, kind: type[models.Model], using: str, given: Col
 
 def _make_column(field: Field, plan: ModelPlan, kind: type[models.Model], using: str) -> Column | None:
     connection = connections[using]
-    is_watched = field.name in plan.names_for(EventType.UPDATE)
+    is_audited = field.name in plan.names_for(EventType.UPDATE)
     # The lock of an UPDATE that changes a key for others is a stronger one.
     is_unique = field in unique_fields(plan.model)
-    if not is_watched and not is_unique:
+    if not is_audited and not is_unique:
         return None
-    is_certain = is_watched and field.name not in plan.secret and certainties_of(plan, kind, using)[field.name][1]
+    is_certain = is_audited and field.name not in plan.secret and certainties_of(plan, kind, using)[field.name][1]
     telling = telling_of(field) if is_certain and not is_unique else None
     name = connection.ops.quote_name(str(field.column))
     return Column(name, field.name, telling, str(field.db_type(connection)))

@@ -15,7 +15,7 @@ from django_signal_audit.capture.engines import LEFT
 from django_signal_audit.capture.new_rows import stored_values_of
 from django_signal_audit.capture.scope import DoomedObject, Identity
 from django_signal_audit.capture.tables import table_of
-from django_signal_audit.capture.through_rows import WatchedM2M, sorted_keys
+from django_signal_audit.capture.through_rows import M2MRelation, sorted_keys
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change, M2MChange, field_change
@@ -83,11 +83,11 @@ def _delete_parts(
     )
 
 
-def add_members(statement: InsertStatement, watched: WatchedM2M, instance: models.Model) -> Any:
+def add_members(statement: InsertStatement, relation: M2MRelation, instance: models.Model) -> Any:
     """Insert the pairs of one owner: which of them are new is for the database to find."""
-    [plan] = watched.plans
-    keys = [getattr(one, watched.member_link.attname) for one in statement.objs]
-    if not _are_told(statement, watched, instance) or not {int, UUID}.issuperset(map(type, keys)):
+    [plan] = relation.plans
+    keys = [getattr(one, relation.member_link.attname) for one in statement.objs]
+    if not _are_told(statement, relation, instance) or not {int, UUID}.issuperset(map(type, keys)):
         return LEFT
     quote = connections[statement.using].ops.quote_name
     change = Change(
@@ -97,28 +97,28 @@ def add_members(statement: InsertStatement, watched: WatchedM2M, instance: model
         model=plan.model,
         pk=instance.pk,
         instance=instance,
-        members={watched.field.name: M2MChange(added=sorted_keys(keys))},
+        members={relation.field.name: M2MChange(added=sorted_keys(keys))},
     )
     sql, params = statement.compiled()
-    columns = quote(watched.owner_link.column), quote(watched.member_link.column)
-    parts = _members_parts(statement.using, sql, watched.field.name, *columns)
+    columns = quote(relation.owner_link.column), quote(relation.member_link.column)
+    parts = _members_parts(statement.using, sql, relation.field.name, *columns)
     return LEFT if _write(change, text_of(instance), parts, params, ("changes",)) is LEFT else []
 
 
-def _are_told(statement: InsertStatement, watched: WatchedM2M, instance: models.Model) -> bool:
+def _are_told(statement: InsertStatement, relation: M2MRelation, instance: models.Model) -> bool:
     """Return whether the pairs are all that the call of a manager writes, and SQL can describe them."""
-    [plan] = watched.plans
-    owner, member = watched.owner_link, watched.member_link
-    table = table_of(watched.through, statement.using)
+    [plan] = relation.plans
+    owner, member = relation.owner_link, relation.member_link
+    table = table_of(relation.through, statement.using)
     return (
         len(statement.objs) <= _MOST_MEMBERS
         and not statement.returning
         and owner.target_field is plan.model._meta.pk
         and {getattr(one, owner.attname) for one in statement.objs} == {instance.pk}
-        and not watched.is_symmetrical
+        and not relation.is_symmetrical
         and isinstance(plain_field(member.target_field), (*INTEGERS, models.UUIDField))
         and not is_masked(member.target_field)
-        and not m2m_changed.has_listeners(watched.through)
+        and not m2m_changed.has_listeners(relation.through)
         # What a text asks for may be the related objects.
         and not may_query(instance)
         and not is_suspended(plan.model)
@@ -126,7 +126,7 @@ def _are_told(statement: InsertStatement, watched: WatchedM2M, instance: models.
         and EventType.M2M not in plan.conditional
         and table.is_plain
         and table.is_readable
-        and watched.through._meta.db_table not in PARTS
+        and relation.through._meta.db_table not in PARTS
     )
 
 

@@ -75,15 +75,15 @@ def update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
     if not is_usual or given is None or not statement.counts_rows():
         return LEFT
     columns = columns_of(plan, type(save.instance), save.using, [field for field, _ in values])
-    watched = [name for name in plan.fields_for(EventType.UPDATE) if name in given]
+    audited = [name for name in plan.fields_for(EventType.UPDATE) if name in given]
     # Which of the fields differ is for the database to find, so every rule has to ask for every one of them.
-    is_for_all = all(item.names.issuperset(watched) for item in plan.by_event[EventType.UPDATE])
+    is_for_all = all(item.names.issuperset(audited) for item in plan.by_event[EventType.UPDATE])
     limit = get_settings().max_value_bytes
-    if not watched or not is_for_all or len(columns) > _MOST_COLUMNS:
+    if not audited or not is_for_all or len(columns) > _MOST_COLUMNS:
         return LEFT
     if not all(column.tells(given[column.field][0], limit) for column in columns):
         return LEFT
-    found = described_save(save, plan, EventType.UPDATE, dict.fromkeys(watched), None)
+    found = described_save(save, plan, EventType.UPDATE, dict.fromkeys(audited), None)
     if found is None:
         return LEFT
     row, match = found
