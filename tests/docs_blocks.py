@@ -11,7 +11,7 @@ A page is run from top to bottom as one session. What a block is for stands in a
     ``event``         JSON that must be the newest recorded event
     ``shows TEXT``    a template that must show the text
     ``output``        what the Python block before printed
-    ``figure``        a drawing, in which every path must exist
+    ``figure``        a drawing, in which every path must exist, and every ``function()`` after a path be in that file
     ``file PATH``, ``append PATH``, ``shell``
                       on a page that builds a project (docs_project.py): a file of it, lines added at the end of one,
                       code run by ``manage.py shell``; ``if django>=6.1`` or ``if django<6.1`` may follow

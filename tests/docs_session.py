@@ -180,6 +180,9 @@ class Session:
         assert block.verb == "figure", "A text block needs a word about what it is."
         for path in re.findall(r"[\w/]+/[\w.]*|\w+\.py\b", block.source):
             assert (ROOT / "django_signal_audit" / path).exists(), f"There is no {path}."
+        for path, function in re.findall(r"([\w/]+\.py) +(\w+)\(\)", block.source):
+            text = (ROOT / "django_signal_audit" / path).read_text(encoding="utf-8")
+            assert re.search(rf"\bdef {function}\(", text), f"{path} has no {function}()."
 
 
 def check_settings() -> None:
