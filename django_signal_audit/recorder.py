@@ -288,8 +288,8 @@ def fail(what: str, error: Exception) -> NoReturn:
     if isinstance(error, EventNotWritten) or is_transient(error):
         raise error
     msg = (
-        f"{what} could not be recorded, so it does not happen: {type(error).__name__}: {safe_str(error)}. "
-        'Fix the cause, or set SIGNAL_AUDIT["ON_ERROR"] = "log" to let changes pass unrecorded.'
+        f"{what} could not be recorded, so the change isn't saved: {type(error).__name__}: {safe_str(error)}. "
+        'Fix the cause, or set SIGNAL_AUDIT["ON_ERROR"] = "log" to save changes without their events.'
     )
     raise EventNotWritten(msg) from error
 
@@ -321,15 +321,21 @@ def _record(changes: Sequence[Change], using: str, held_back: HeldBack | None) -
         ]
     key = _insert(rows, using)
     scope_of(using).recorded += 1
-    _notify([(row, match) for row, (_, match) in zip(rows, matched, strict=True) if match.notify], using, held_back)
+    events = zip(rows, (match for _, match in matched), strict=True)
+    _notify((_event(*event) for event in events if event[1].notify), using, held_back)
     _tell_listeners(rows, using, key)
     return rows
 
 
-def _notify(events: Sequence[tuple[EventRow, Match]], using: str, held_back: HeldBack | None) -> None:
+def _event(row: EventRow, match: Match) -> tuple[UUID, tuple[str, str], Match]:
+    return row.uid, (row.model, row.object_id), match
+
+
+def _notify(events: Iterable[tuple[UUID, tuple[str, str], Match]], using: str, held_back: HeldBack | None) -> None:
+    """Queue what the rules notify about events, given by uid, object and match; or hold it back until the call ends."""
     pending = Pending() if held_back is None else held_back.pending
-    for row, match in events:
-        pending.add(row.uid, match.level, (row.model, row.object_id), match.notify)
+    for uid, subject, match in events:
+        pending.add(uid, match.level, subject, match.notify)
     if held_back is None:
         outbox.enqueue(pending, using)
 
@@ -379,7 +385,7 @@ def _record_rows(
         return
     _insert([event for event, _ in events], using)
     scope_of(using).recorded += 1
-    _notify([event for event in events if event[1].notify], using, held_back)
+    _notify((_event(*event) for event in events if event[1].notify), using, held_back)
 
 
 def record_together(first: Change, write: Callable[[EventRow, Match], Iterable[tuple[str, str]]]) -> None:
@@ -403,11 +409,8 @@ def _record_together(
     shared = EventBuilder(first.using).describe(first, match, "")
     told = write(shared, match)
     scope_of(first.using).recorded += 1
-    pending = Pending() if held_back is None else held_back.pending
-    for uid, name in told if match.notify else ():
-        pending.add(UUID(uid), match.level, (shared.model, name), match.notify)
-    if held_back is None:
-        outbox.enqueue(pending, first.using)
+    to_notify = told if match.notify else ()
+    _notify(((UUID(uid), (shared.model, name), match) for uid, name in to_notify), first.using, held_back)
 
 
 def described(change: Change, text: str | None) -> tuple[EventRow, Match] | None:
@@ -433,11 +436,11 @@ def notify(uid: UUID, subject: tuple[str, str], match: Match, using: str) -> Non
     scope_of(using).recorded += 1
     if not match.notify:
         return
-    held_back = _held_back(using)
-    pending = Pending() if held_back is None else held_back.pending
-    pending.add(uid, match.level, subject, match.notify)
-    if held_back is None:
-        _write(partial(outbox.enqueue, pending, using), lambda: "The notifications of a save", using)
+    held_back, events = _held_back(using), [(uid, subject, match)]
+    if held_back is not None:
+        _notify(events, using, held_back)
+    else:
+        _write(partial(_notify, events, using, None), lambda: "The notifications of a save", using)
 
 
 def _texts(changes: Sequence[Change]) -> list[str | None]:
