@@ -112,7 +112,7 @@ class TestCoverage:
 
     def test_the_table_says_the_same(self) -> None:
         out = run()
-        assert out.index("Audited models") < out.index("Rules in force") < out.index("Rules not in force")
+        assert out.index("Audited models") < out.index("Active rules") < out.index("Inactive rules")
         for text in ("app.Product", "catalogue", "price decreased", "mail: a@example.com, superusers", "disabled"):
             assert text in out
         (tag,) = [line for line in out.splitlines() if line.startswith("app.Tag ")]
@@ -135,15 +135,15 @@ class TestNothing:
         settings.SIGNAL_AUDIT = {}
         out = run()
         assert "No model is audited." in out
-        assert "No rule is in force." in out
-        assert "All rules are in force." in out
+        assert "No rule is active." in out
+        assert "All rules are active." in out
         assert data() == {"models": [], "rules": [], "not_in_force": []}
         assert data("--explain", "app.Product", "update") == {"rules": [], "fields": [], "outcome": []}
 
     @pytest.mark.parametrize("garbage", [3, {"RULES": 3}, {"RULES": [3, None, {"name": 5}], "CHANNELS": {"x": 1}}])
     def test_it_prints_what_is_wrong_with_anything(self, settings: Any, garbage: Any) -> None:
         settings.SIGNAL_AUDIT = garbage
-        assert "Rules not in force" in run()
+        assert "Inactive rules" in run()
         assert len(data()["not_in_force"]) == (3 if isinstance(garbage, dict) and garbage["RULES"] != 3 else 0)
 
     @pytest.mark.django_db
@@ -203,9 +203,9 @@ class TestExplain:
         audit({"name": "tags", "model": "app.Tag"})
         rows = [(row["write"], row["statements"]) for row in data("--explain", "app.Tag", "update")["writes"]]
         together = "in one or two packets" if connection.vendor == "mysql" else "one for both"
-        saves = together if HAS_ENGINE_FOR_SAVES else "one by one"
-        updates = {"sqlite": "one for both", "mysql": "one by one"}.get(connection.vendor, saves)
-        assert rows == [("a save", saves), ("an update of many rows", updates)]
+        saves = together if HAS_ENGINE_FOR_SAVES else "separate"
+        updates = {"sqlite": "one for both", "mysql": "separate"}.get(connection.vendor, saves)
+        assert rows == [("a save", saves), ("a bulk update", updates)]
 
     def test_explain_names_the_m2m_fields_that_are_recorded(self) -> None:
         document = data("--explain", "app.Product", "m2m")

@@ -101,7 +101,7 @@ def candidates(plan: ModelPlan, event_type: str) -> list[CompiledRule]:
 def _rules(registry: Registry) -> Report:
     columns = (
         _RULE,
-        Column("watches", gettext_lazy("watches")),
+        Column("watches", gettext_lazy("audits")),
         _EVENTS,
         _FIELDS,
         Column("when", gettext_lazy("condition")),
@@ -120,7 +120,7 @@ def _rules(registry: Registry) -> Report:
         ]
         for rule in registry.rules
     ]
-    return Report(title=_("Rules in force"), columns=columns, rows=rows, empty=_("No rule is in force."))
+    return Report(title=_("Active rules"), columns=columns, rows=rows, empty=_("No rule is active."))
 
 
 def _not_in_force(registry: Registry) -> Report:
@@ -134,7 +134,7 @@ def _not_in_force(registry: Registry) -> Report:
         if reasons:
             name = entry.get("name", "")
             rows.append([name if isinstance(name, str) else shown(name), path, listed(reasons)])
-    return Report(title=_("Rules not in force"), columns=columns, rows=rows, empty=_("All rules are in force."))
+    return Report(title=_("Inactive rules"), columns=columns, rows=rows, empty=_("All rules are active."))
 
 
 def audited(rule: Rule) -> Iterator[str]:
@@ -325,7 +325,7 @@ def _outcome(likely: Sequence[CompiledRule]) -> Report:
         Column("recorded", gettext_lazy("recorded")),
         Column("rules", gettext_lazy("rules")),
         Column("level", gettext_lazy("level")),
-        Column("level_at_most", gettext_lazy("with all conditions")),
+        Column("level_at_most", gettext_lazy("level if all conditions hold")),
         Column("notifies", gettext_lazy("notifies")),
     )
     return Report(title=_("Outcome"), columns=columns, rows=rows, empty=_("Nothing would be recorded."))

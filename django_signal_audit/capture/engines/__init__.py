@@ -129,7 +129,7 @@ def why_portable(plan: ModelPlan, using: str, *, is_many: bool = False) -> str:
     if engine is None:
         return _("%(database)s has no engine") % {"database": connections[using].display_name}
     if not (engine.writes_saves or is_many):
-        return _("its engine writes updates of many rows only")
+        return _("its engine writes bulk updates only")
     if is_many and not engine.writes_sets:
         return _("its engine writes saves only")
     if get_settings().engine != "auto":

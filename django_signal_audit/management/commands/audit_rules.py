@@ -92,16 +92,16 @@ def _writes(plan: ModelPlan, using: str) -> Report:
     """Return how rows and their events reach the database, and why."""
     rows: list[list[Cell]] = []
     together = _("in one or two packets") if connections[using].vendor == "mysql" else _("one for both")
-    for is_many, write in ((False, _("a save")), (True, _("an update of many rows"))):
+    for is_many, write in ((False, _("a save")), (True, _("a bulk update"))):
         try:
             reason = why_portable(plan, using, is_many=is_many)
         except DatabaseError as error:
             reason = str(error).strip().partition("\n")[0]
-        rows.append([write, _("one by one") if reason else together, reason])
+        rows.append([write, _("separate") if reason else together, reason])
     columns = (
         Column("write", gettext_lazy("write")),
         Column("statements", gettext_lazy("statements")),
         Column("why", gettext_lazy("why")),
     )
-    title = _("How rows and their events are written on %(database)s") % {"database": using}
+    title = _('Statements for a row and its event on the database "%(database)s"') % {"database": using}
     return Report(title=title, columns=columns, rows=rows, empty="")
