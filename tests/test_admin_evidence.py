@@ -49,7 +49,7 @@ def test_an_event_says_when_it_was_sealed_anchored_and_verified(admin_client: Cl
     text = page(admin_client, other)
     assert "leaf 1" in text
     assert "not yet" in text
-    assert "the event is what was sealed" in text
+    assert "the event hasn’t changed since it was sealed" in text
     anchor("default")
     text = page(admin_client, other)
     assert "not yet" not in text
@@ -61,7 +61,7 @@ def test_an_event_that_was_changed_says_so(admin_client: Client, event: AuditEve
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE {AuditEvent._meta.db_table} SET object_repr = 'eve'")
     text = page(admin_client, event)
-    assert "isn't what was sealed" in text
+    assert "has changed since it was sealed" in text
     assert "Download the proof" not in text
     assert proof(admin_client, event).status_code == 404
 
