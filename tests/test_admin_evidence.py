@@ -49,7 +49,7 @@ def test_an_event_says_when_it_was_sealed_anchored_and_verified(admin_client: Cl
     text = page(admin_client, other)
     assert "leaf 1" in text
     assert "not yet" in text
-    assert "the event hasn’t changed since it was sealed" in text
+    assert "the event hasn't changed since it was sealed" in text
     anchor("default")
     text = page(admin_client, other)
     assert "not yet" not in text

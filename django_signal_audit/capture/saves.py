@@ -1,8 +1,8 @@
-"""Saves: pre_save decides what is audited, the statement is recorded together with its event, post_save ends the save.
+"""Saves: pre_save chooses the plans, the rows are read and the event is written around the statements.
 
 The rows are read right before Django's first statement and the event is written right after its last. The project's
-receivers of pre_save have run by then: what they did to the instance, its primary key included, is what is written.
-Where somebody has muted the signals, the statement decides, and the end of ``save_base`` is that of the save.
+receivers of pre_save have run by then, so what they changed on the instance, such as its primary key, is recorded.
+If the signals are muted, the first statement chooses the plans, and the save ends with ``save_base``.
 """
 
 from __future__ import annotations

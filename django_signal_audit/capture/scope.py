@@ -1,7 +1,7 @@
-"""What is under way on a connection: the save, deletion, m2m call or bulk call that a statement belongs to.
+"""What is in progress on a connection: the save, deletion, m2m call or bulk call that a statement belongs to.
 
-A WriteScope has no behaviour of its own. Those who begin something note it here and end it; the hook at the compilers
-and the recorder look it up. Connections are not shared between threads, so neither is what is noted of them.
+A WriteScope only holds state. The code that begins a save or a call sets it and resets it; the hook at the query
+compilers and the recorder read it. Django doesn't share connections between threads, so the state isn't shared either.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class BeforeImage:
     pk: Any
     fields: Fields
     row: Row | None
-    # Did anybody look? Not before an insert that is certain, and not if no audited field is written.
+    # Whether the row was read. It isn't before an insert that is certain, nor if no audited field is written.
     was_read: bool
-    # Is it sure that the instance is what was written?
+    # Whether the instance certainly holds what was written.
     is_own: bool = True
-    # May the row that is inserted extend a parent's that is there?
+    # Whether the row that is inserted may extend an existing row of a parent.
     may_extend: bool = False
     # What was found of the parents' rows, if they may be all that is updated because the child's row is gone.
     parts: Sequence[BeforeImage] | None = None
@@ -65,19 +65,19 @@ class SaveScope:
     raw: bool
     force_insert: bool
     force_update: bool
-    # What pre_save decides: the plans that the save concerns, and the fields that it names. None if it was muted.
+    # Set by on_pre_save: the plans that the save concerns, and the fields that it names. None with muted signals.
     plans: Sequence[ModelPlan] | None = None
     update_fields: Collection[str] | None = None
     may_create: bool = True
-    # May something else be written than what the instance has, or more than the save names?
+    # Whether other values than the instance's may be written, or more fields than the save names.
     writes_more: bool = False
-    # None until somebody has looked, which is when the project's receivers of pre_save have run.
+    # None until the rows have been read, which is after the project's receivers of pre_save.
     before: Sequence[BeforeImage] | None = None
     # What had been recorded on the connection when the rows were read.
     count: int = 0
     # The model whose table is being written.
     writing: type[models.Model] | None = None
-    # Is the next UPDATE of that table the save's own?
+    # Whether the next UPDATE of that table is the save's own.
     is_updating: bool = False
     # What may write the row and its event in one, None if it goes the portable way; and the transaction for that way.
     engine: Engine | None = None
@@ -178,7 +178,7 @@ class HeldBack:
 
 @dataclass(slots=True)
 class WriteScope:
-    """What is under way on one connection."""
+    """What is in progress on one connection."""
 
     save: SaveScope | None = None
     deletion: DeletionScope | None = None
@@ -190,7 +190,7 @@ class WriteScope:
 
     @contextmanager
     def within(self, **noted: object) -> Iterator[None]:
-        """Note what is under way during a block."""
+        """Set some of the state during a block."""
         outer = {name: getattr(self, name) for name in noted}
         self._note(noted)
         try:
@@ -204,7 +204,7 @@ class WriteScope:
 
 
 def scope_of(using: str) -> WriteScope:
-    """Return what is under way on the connection to a database that this thread has."""
+    """Return the state of this thread's connection to a database."""
     kept = vars(connections[using])
     scope: WriteScope | None = kept.get("audit_scope")
     if scope is None:

@@ -27,15 +27,15 @@ class Table(NamedTuple):
 
     # The types of the columns by name, in lower case; empty if there is no such table.
     columns: Mapping[str, str] = {}
-    # Is it a plain table, without triggers and columns that set themselves, so that a row holds what was written?
+    # Whether it is a plain table, without triggers and columns that set themselves: a row holds what was written.
     is_plain: bool = False
-    # May its rows be read with FOR UPDATE? A view with GROUP BY refuses that.
+    # Whether its rows may be read with FOR UPDATE. A view with GROUP BY refuses that.
     is_lockable: bool = True
-    # Has it PostgreSQL's system columns? Partitioned tables and views give none in RETURNING.
+    # Whether it has PostgreSQL's system columns. Partitioned tables and views give none in RETURNING.
     has_system_columns: bool = False
-    # May every row be read that is written? Without that right, and with row-level security, RETURNING is refused.
+    # Whether every row that is written may be read. Without that right, or with row-level security, RETURNING fails.
     is_readable: bool = True
-    # Can its UPDATE and DELETE have a RETURNING? Those of SQLite's virtual tables cannot.
+    # Whether its UPDATE and DELETE can have a RETURNING. Those of SQLite's virtual tables can't.
     can_return: bool = True
 
 

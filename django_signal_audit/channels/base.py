@@ -166,14 +166,14 @@ class Channel(ABC):
 
     # The keys OPTIONS may have; check() reports all others.
     option_schema: ClassVar[Mapping[str, Option]] = RECIPIENT_OPTIONS
-    # Does a message of this channel go to somebody in particular?
+    # Whether a message of this channel needs a recipient.
     needs_recipient: ClassVar[bool] = False
-    # Does a recipient have to be a user of this project? A plain recipient is their primary key then.
+    # Whether a recipient has to be a user of this project. A plain recipient is then their primary key.
     recipients_are_users: ClassVar[bool] = False
-    # Does the notification row keep subject and body, to be read there?
+    # Whether the notification's row keeps the subject and the body, to be read there.
     keeps_message: ClassVar[bool] = False
-    # Does it do no harm to send a message again? Those of a worker that is killed are then some 100, not one: what
-    # was sent is noted many at a time, which is several times as fast.
+    # Whether sending a message twice does no harm. Many results are then saved together, which is several times as
+    # fast, and a worker that is killed repeats some 100 messages instead of one.
     is_repeatable: ClassVar[bool] = False
 
     def __init__(self, alias: str, options: Mapping[str, object] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a dispatcher is: it wakes the delivery, and nothing more."""
+"""The base class of dispatchers, which only trigger delivery."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Dispatcher(ABC):
     Retries and state stay in the outbox. A wake that is lost costs the time until a worker polls, never a message.
     """
 
-    # Do workers deliver what this one leaves? On PostgreSQL those that listen are told when the rows commit.
+    # Whether workers deliver what this dispatcher leaves. On PostgreSQL, a commit then notifies those that listen.
     workers_listen: ClassVar[bool] = False
 
     @abstractmethod
     def wake(self, using: str, ids: Sequence[int]) -> None:
         """Have notifications delivered once the transaction that wrote them has committed.
 
-        Called inside that transaction, so it must neither send nor query.
+        It is called inside that transaction, so it must neither send nor query.
 
         Args:
             using: The database they are on.

@@ -27,9 +27,9 @@ class RecordedState:
     def __init__(self) -> None:
         # None for a row that is not there.
         self.values: Recorded | None = None
-        # Did a create or a baseline describe the row as a whole? Without, only the fields that changed are known.
+        # Whether a create or a baseline described the whole row. Otherwise, only the fields that changed are known.
         self.has_start = False
-        # Was there any event?
+        # Whether there was any event.
         self.is_told = False
         # Members that are there without their owner: some databases check foreign keys at the commit, so pairs may come
         # before their owner, or stay behind when its deletion is recorded, as long as a transaction is open.

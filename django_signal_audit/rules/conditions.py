@@ -188,12 +188,12 @@ class Operator:
 
     test: Test
     read: Callable[[Field, Any], Any]
-    # Can it hold where there is no old row, or no new one?
+    # Whether it can hold without an old row, and without a new one.
     on_create: bool = False
     on_delete: bool = False
-    # Does it compare the two values, so that neither may be null?
+    # Whether it compares the two values, so that neither may be null.
     compares: bool = True
-    # Does it ask for a rise (1) or a fall (-1)? No change is both.
+    # 1 for an increase, -1 for a decrease, to find conditions that ask for both.
     direction: int = 0
 
 

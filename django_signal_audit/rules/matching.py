@@ -1,4 +1,4 @@
-"""Matching: which rules a change answers to, and what they want of it."""
+"""Matching: which rules match a change, and what they record and notify."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("django_signal_audit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The rules that match a change, the fields they record, and whom they tell."""
+    """The rules that match a change, the fields they record, and whom they notify."""
 
     rules: tuple[Rule, ...]
     names: frozenset[str]
@@ -41,9 +41,9 @@ class Match:
 
 
 def match_change(change: Change) -> Match | None:
-    """Return what the rules make of a change, None if no rule wants it.
+    """Return the rules that match a change, None if none does.
 
-    Custom events are wanted even without a rule: somebody called ``record`` for them.
+    Custom events are recorded even if no rule matches, because ``record`` was called.
     """
     registry = get_registry()
     registry.log_mistakes()
@@ -74,7 +74,7 @@ def _match_row(change: Change, plan: ModelPlan) -> Match | None:
 
 
 def match_baseline(plan: ModelPlan) -> Match | None:
-    """Return whose fields a starting point names: those of the rules that always hold. Nobody is told of it."""
+    """Return the match of a baseline: the fields of the rules without a condition. It notifies nobody."""
     if not plan.unconditional:
         return None
     return Match(

@@ -34,7 +34,7 @@ LEFT: Final = object()
 class Engine(Protocol):
     """What one database offers for the statements of saves."""
 
-    # Does it write saves, and UPDATEs of many rows?
+    # Whether it writes saves, and UPDATEs of many rows.
     writes_saves: bool
     writes_sets: bool
 
