@@ -60,6 +60,56 @@ def test_it_is_silent_where_nothing_is_due_or_wanted(small_project: Callable[...
     assert project.python("print(AuditEvent.objects.get().changes)") == "{'name': [None, 'basic']}"
 
 
+CHANGE = """
+def change(apps, schema_editor):
+    Plan = apps.get_model("shop", "Plan")
+    plan = Plan.objects.get()
+    plan.name = "basic plan"
+    plan.save()
+"""
+
+
+def test_a_row_that_a_later_migration_changed_has_no_starting_point_for_that(
+    small_project: Callable[..., SmallProject],
+) -> None:
+    project = make(small_project)
+    project.add_migration(3, "migrations.RunPython(change)", CHANGE)
+    file = project.path / "shop/migrations/m3.py"
+    file.write_text(
+        file.read_text().replace("[('shop', 'm2')]", "[('shop', 'm2'), ('django_signal_audit', '__latest__')]")
+    )
+    project.run("migrate", "shop", "m2", "--verbosity", "0")
+    assert "rows without recorded history: shop.Plan.\n" in project.run("migrate")
+    project.run("audit_baseline")
+    project.run("audit_replay", "--check")
+
+
+def test_rows_with_secret_keys_are_known_by_their_names_in_the_log(
+    small_project: Callable[..., SmallProject],
+) -> None:
+    project = small_project(
+        "class ApiToken(models.Model):\n    token = models.CharField(max_length=20, primary_key=True)\n"
+        "    name = models.CharField(max_length=20)\n",
+        """migrations.CreateModel("ApiToken", [
+            ("token", models.CharField(max_length=20, primary_key=True)), ("name", models.CharField(max_length=20)),
+        ])""",
+    )
+    project.add_migration(
+        2,
+        "migrations.RunPython(fill)",
+        """
+def fill(apps, schema_editor):
+    apps.get_model("shop", "ApiToken").objects.create(token="a-secret", name="mine")
+""",
+    )
+    file = project.path / "shop/migrations/m2.py"
+    file.write_text(
+        file.read_text().replace("[('shop', 'm1')]", "[('shop', 'm1'), ('django_signal_audit', '__latest__')]")
+    )
+    assert DUE not in project.run("migrate")
+    project.run("audit_replay", "--check")
+
+
 def test_verbosity_is_respected(small_project: Callable[..., SmallProject]) -> None:
     project = make(small_project)
     project.run("migrate", "shop", "--verbosity", "0")

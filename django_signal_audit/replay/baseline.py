@@ -19,7 +19,7 @@ from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.state import RecordedState
 from django_signal_audit.models.tables import table_exists
 from django_signal_audit.recorder import record_changes
-from django_signal_audit.replay.comparison import Comparison, RowReader, StoredRow, first_row_name, rows_named
+from django_signal_audit.replay.comparison import Comparison, RowReader, StoredRow, first_row_names, rows_named
 from django_signal_audit.replay.replay import RecordedStates
 from django_signal_audit.rules.matching import match_baseline
 from django_signal_audit.rules.plans import ModelPlan
@@ -28,6 +28,8 @@ from django_signal_audit.rules.registry import get_registry
 BATCH_SIZE = 500
 # The key in the data of events that repair.
 REPAIR = "repair"
+# How many rows of a table migrate looks at to tell whether a baseline is due.
+LOOKED_AT = 500
 
 
 def complete_history(loaded: Mapping[type[Model], Iterable[object]], using: str) -> None:
@@ -224,20 +226,24 @@ def after_migrate(using: str = "", verbosity: int = 1, stdout: Any = None, plan:
 
 
 def models_from_before(using: str) -> list[str]:
-    """Return the labels of the audited models whose first row has no recorded history."""
+    """Return the labels of the audited models among whose first rows is one without a starting point."""
     plans = [plan for model, plan in get_registry().plans.items() if router.allow_migrate_model(using, model)]
     return sorted(plan.model._meta.label for plan in plans if plan.unconditional and _begins_unrecorded(plan, using))
 
 
 def _begins_unrecorded(plan: ModelPlan, using: str) -> bool:
-    """Return whether no event is about the first row by primary key: no table is counted for that."""
+    """Return whether one of the first rows by primary key has no starting point: no table is read for that.
+
+    The rest of the migration may have changed a row that was there before our tables, so that it has events.
+    """
     try:
-        name = first_row_name(plan.model, using) if table_exists(plan.model, using) else None
+        names = first_row_names(plan.model, using, LOOKED_AT) if table_exists(plan.model, using) else []
     except DatabaseError:
         # A view that can't be read now, or a column that is still to come, must not spoil the migration.
         return False
-    events = AuditEvent.objects.using(using).filter(model__in=labels_including_children(plan.model), object_id=name)
-    return name is not None and not events.exists()
+    events = AuditEvent.objects.using(using).filter(model__in=labels_including_children(plan.model))
+    starts = events.filter(object_id__in=names, event_type__in=(EventType.CREATE, EventType.BASELINE))
+    return bool(set(names) - set(starts.values_list("object_id", flat=True)))
 
 
 def _makes_tables(migration: Any) -> bool:

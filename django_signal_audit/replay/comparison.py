@@ -275,10 +275,10 @@ class RowReader:
         return rows_of(relation.through, self.using).filter(condition).order_by().values_list(*links)
 
 
-def first_row_name(model: type[models.Model], using: str) -> str | None:
-    """Return the name in the audit log of the first row by primary key, None if there is no row."""
-    keys = rows_of(model, using).order_by("pk").values_list("pk", flat=True)[:1]
-    return next(iter(map(object_id, keys)), None)
+def first_row_names(model: type[models.Model], using: str, count: int) -> list[str]:
+    """Return the names in the audit log of the first rows by primary key."""
+    keys = rows_of(model, using).order_by("pk").values_list("pk", flat=True)[:count]
+    return [row_name(model, pk) for pk in keys]
 
 
 def rows_named(model: type[models.Model], names: Sequence[str], using: str) -> set[str]:
