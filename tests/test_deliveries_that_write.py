@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +32,7 @@ def calling(target: str) -> dict[str, Any]:
     return {"BACKEND": CALLABLE, "OPTIONS": {"target": f"{HERE}.{target}", "check_permission": False}}
 
 
-CHANNELS = {name: calling(name) for name in ("take", "save_again", "save_tag", "save_category")}
+CHANNELS = {name: calling(name) for name in ("take", "save_again", "save_tag", "save_tags", "save_category")}
 
 
 def take(message: Any) -> None: ...
@@ -46,6 +47,11 @@ def save_again(message: Any) -> None:
 
 def save_tag(message: Any) -> None:
     Tag.objects.create(name="made by a delivery")
+
+
+def save_tags(message: Any) -> None:
+    for name in "ab":
+        Tag.objects.create(name=name)
 
 
 def save_category(message: Any) -> None:
@@ -134,6 +140,32 @@ def test_two_deliveries_that_set_off_each_other_come_to_an_end(audit: Audit) -> 
     assert AuditEvent.objects.count() == MAX_GENERATION + 2
     assert Notification.objects.get(status="skipped")
     assert deliver().attempted == 0
+
+
+@committing
+def test_a_delivery_that_sets_off_itself_twice_does_not_double_the_messages_for_ever(audit: Audit) -> None:
+    audit({"name": "tags", "model": "app.Tag", "notify": ["save_tags"]}, CHANNELS=CHANNELS, DISPATCHER=WORKER)
+    Tag.objects.create(name="first")
+    while deliver().attempted:
+        pass
+    statuses = Counter(Notification.objects.values_list("status", flat=True))
+    # Doubled ten times they would be 2047 that are sent, and 2048 that are skipped.
+    assert statuses == {"sent": 71, "skipped": 72}
+    assert Tag.objects.count() == len(events()) == 1 + 2 * statuses["sent"]
+
+
+@committing
+def test_a_delivery_may_set_off_many_that_set_off_many(audit: Audit) -> None:
+    rules = [
+        {"name": "first", "model": "app.Tag", "when": {"name": {"to": "first"}}, "notify": ["save_tags"]},
+        {"name": "a", "model": "app.Tag", "when": {"name": {"to": "a"}}, "notify": ["save_category"]},
+        {"name": "b", "model": "app.Tag", "when": {"name": {"to": "b"}}, "notify": ["save_category"]},
+        {"name": "categories", "model": "app.Category", "notify": ["take"]},
+    ]
+    audit(*rules, CHANNELS=CHANNELS, DISPATCHER=WORKER)
+    Tag.objects.create(name="first")
+    deliver()
+    assert [row.status for row in Notification.objects.all()] == ["sent"] * 5
 
 
 @committing

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
+from itertools import count
 from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
@@ -114,6 +115,8 @@ class _State(NamedTuple):
     suspensions: tuple[tuple[object, frozenset[Model]], ...] = ()
     # How many deliveries, one after another, led to what is written now.
     generation: int = 0
+    # Counts the changes that the delivery in progress has set off notifications with.
+    set_off: Iterator[int] = iter(())
     # How deep receivers of event_recorded are in what such receivers wrote.
     receivers: int = 0
     # The settings whose functions are being asked.
@@ -312,24 +315,33 @@ def is_suspended(model: Model) -> bool:
 
 # How many deliveries in a row may each have been set off by what the one before wrote.
 MAX_GENERATION = 10
+# How many of them may each set off any number of such rows of deliveries.
+BRANCHING_GENERATIONS = 2
 # How deep receivers of event_recorded may be called for what such a receiver wrote.
 MAX_DEPTH = 3
 
 
-def current_generation() -> int:
-    """Return how many deliveries led to what is written now."""
-    return _state.get().generation
+def next_generation() -> int:
+    """Return how many deliveries led to the change that is notified of now.
+
+    Deliveries that write two rows would double the messages in each generation. So, late in a chain, only the first
+    change of each delivery goes on with it: the others count as the end of their chain. They are sent all the same.
+    """
+    generation = _state.get().generation
+    if generation <= BRANCHING_GENERATIONS or next(_state.get().set_off) == 0:
+        return generation
+    return max(generation, MAX_GENERATION)
 
 
 @contextmanager
 def delivering(generation: int) -> Iterator[None]:
     """Note that what a block writes is written by the delivery of a notification of this generation."""
-    before = _state.get().generation
-    _put(generation=generation + 1)
+    before = _state.get()
+    _put(generation=generation + 1, set_off=count())
     try:
         yield
     finally:
-        _put(generation=before)
+        _put(generation=before.generation, set_off=before.set_off)
 
 
 @contextmanager

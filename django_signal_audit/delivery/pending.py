@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.models import Field
 
 from django_signal_audit.channels import get_channel
-from django_signal_audit.context.scopes import MAX_GENERATION, current_generation
+from django_signal_audit.context.scopes import MAX_GENERATION, next_generation
 from django_signal_audit.delivery.order import is_ordered, order_key
 from django_signal_audit.delivery.recipients import depends_on_event
 from django_signal_audit.enums import Level
@@ -82,7 +82,8 @@ class Pending:
             tenant: Whose the events are, where the setting TENANT names a function.
 
         """
-        return [_new_row(tenant, *key, group) for key, group in self._groups.items()]
+        generation = next_generation() if self._groups else 0
+        return [_new_row(tenant, generation, *key, group) for key, group in self._groups.items()]
 
 
 def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
@@ -96,10 +97,10 @@ def _recipients(rule: Rule, entry: NotifyEntry) -> tuple[str, ...]:
         return ("",)
 
 
-def _new_row(tenant: str, rule: str, channel: str, recipient: str, group: _Group) -> Notification:
+def _new_row(tenant: str, generation: int, rule: str, channel: str, recipient: str, group: _Group) -> Notification:
     row = Notification(tenant=tenant, rule=rule, channel=channel, recipient=recipient, level=group.level)
     row.priority = PRIORITIES[Level(group.level)]
-    row.generation = current_generation()
+    row.generation = generation
     if group.count == 1:
         row.event = group.uids[0]
     else:
