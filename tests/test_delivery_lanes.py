@@ -19,7 +19,7 @@ from .notices import INBOX, audit_settings, make_event, make_notification, recei
 from .processes import stage
 
 WAITING = "tests.processes.lanes.WaitingChannel"
-NAMES = ("slow", "hanging", "quick")
+NAMES = ("slow", "hanging", "quick", "late")
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,7 @@ class TestLoad:
                     "slow": {"BACKEND": WAITING, "OPTIONS": {"seconds": 30}},
                     "hanging": {"BACKEND": WAITING},
                     "quick": {"BACKEND": WAITING, "OPTIONS": {"seconds": 0}},
+                    "late": {"BACKEND": WAITING, "OPTIONS": {"seconds": 0.7}},
                 },
                 "DISPATCHER": stage.WORKER,
             },
@@ -67,6 +68,15 @@ class TestLoad:
 
     def test_with_two_threads_too(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, workers=1, concurrency=2, is_first=False)["waited"] < 5
+
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    def test_a_slow_channel_does_not_wait_for_one_that_hangs(self, tmp_path: Path, concurrency: int) -> None:
+        report = self.run(
+            tmp_path, workers=1, concurrency=concurrency, is_first=False, slow=0, hanging=20, quick=20, late=2
+        )
+        assert report["waited"] < 5
+        states = {(channel, status): count for channel, status, count in report["states"]}
+        assert states["hanging", "claimed"] == max(1, concurrency - 1)
 
 
 @pytest.mark.django_db
@@ -114,6 +124,38 @@ class TestTurns:
         turns.note_slow("take", 2.0)
         turns.note_slow("boom", 2.0)
         assert turns.take() is None
+
+    def test_with_one_thread_a_channel_that_hangs_gets_no_more_of_those_that_are_added_for_others(self):
+        turns = self.turns("take", "take", "boom", threads=1)
+        assert turns.take().alias == "take"
+        turns.note_slow("take", 2.0)
+        assert turns.is_starved(1)
+        turns.note_threads(2)
+        boom = turns.take()
+        assert boom.alias == "boom"
+        turns.give_back(boom, claimed=1, tried=1, seconds=0.001)
+        turns.refresh()
+        assert [turns.take().alias, turns.take()] == ["boom", None]
+
+    def test_one_that_is_slow_too_gets_a_further_thread_and_one_more_is_left_for_what_is_quick(self):
+        turns = self.turns("take", "boom", threads=3)
+        take, boom = turns.take(), turns.take()
+        turns.give_back(take, claimed=1, tried=1, seconds=30)
+        Notification.objects.filter(channel="boom").delete()
+        turns.give_back(boom, claimed=0, tried=1, seconds=1)
+        assert [turns.take().alias, turns.take().alias, turns.take()] == ["take", "take", None]
+        assert not turns.is_starved(2)
+        make_notification(channel="boom")
+        turns.refresh()
+        assert turns.take() is None
+        assert not turns.is_starved(1)
+        assert turns.is_starved(2)
+        turns.note_threads(4)
+        assert [turns.take().alias, turns.take()] == ["boom", None]
+        assert not turns.is_starved(3)
+        make_notification(channel="later")
+        turns.refresh()
+        assert turns.take().alias == "later"
 
     def test_a_channel_alone_has_all_threads(self):
         turns = self.turns("take", threads=4)

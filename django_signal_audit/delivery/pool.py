@@ -129,7 +129,7 @@ class Pool:
     def look(self) -> None:
         """Lengthen the claims of what is being sent, and replace the threads whose message has had its time.
 
-        Where all of them are at messages that take long, there is one more for what is quick.
+        Where all that a channel may use are at messages of others that take long, there is one more.
         """
         slow = 0
         for worker in list(self._workers):
@@ -140,8 +140,9 @@ class Pool:
                 self.turns.note_slow(work.row.channel, time.monotonic() - work.since)
             if worker.flight.is_lost or not worker.thread.is_alive():
                 self._replace(worker)
-        if slow >= len(self._workers) and self.turns.is_starved:
-            self._add()
+        while self.turns.is_starved(slow):
+            if not self._add():
+                break
 
     def leave(self, worker: _Worker) -> bool:
         """Let a thread that has nothing to do go, if there are more than there should be."""
@@ -150,6 +151,7 @@ class Pool:
                 return False
             self._workers.remove(worker)
             self._done.add(worker.report)
+            self.turns.note_threads(len(self._workers))
             return True
 
     def _replace(self, worker: _Worker) -> None:
@@ -158,6 +160,7 @@ class Pool:
                 return
             self._workers.remove(worker)
             self._done.add(worker.report)
+            self.turns.note_threads(len(self._workers))
         if worker.turn is not None:
             self.turns.give_back(worker.turn, claimed=worker.turn.size, tried=worker.turn.size, seconds=None)
         if worker.thread.is_alive():
@@ -167,11 +170,15 @@ class Pool:
         if len(self._workers) < self.turns.threads:
             self._add()
 
-    def _add(self) -> None:
-        if not (self.stopping.is_set() or self.is_spent):
-            worker = _Worker(self)
+    def _add(self) -> bool:
+        if self.stopping.is_set() or self.is_spent:
+            return False
+        worker = _Worker(self)
+        with self._counting:
             self._workers.append(worker)
-            worker.thread.start()
+            self.turns.note_threads(len(self._workers))
+        worker.thread.start()
+        return True
 
     def stop(self, grace: float) -> None:
         """End the threads after their present messages; what takes longer than ``grace`` seconds is noted as failed."""

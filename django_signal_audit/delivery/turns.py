@@ -75,7 +75,8 @@ class Turns:
     Of those that had no turn yet, the one with the most urgent message comes first.
 
     A slow channel never gets the last thread, nor do all slow ones together: what is quick is not held up by them.
-    Of one that has sent nothing yet nobody knows, so it gets one thread.
+    Of one that has sent nothing yet nobody knows, so it gets one thread. Where slow ones have all that they may, each
+    other channel that has none waits for a further thread, see ``is_starved``.
 
     Args:
         using: The database of the outbox.
@@ -100,6 +101,8 @@ class Turns:
         is_served: Callable[[str], bool] = lambda alias: True,
     ) -> None:
         self.using, self.threads, self.first = using, threads, first
+        # How many threads there are now: some more than there should be while others do not come back.
+        self._present = threads
         self.left = limit
         self.breakers = breakers or Breakers(using)
         self.unknown = unknown or Unknown()
@@ -180,17 +183,32 @@ class Turns:
             if lane is not None and seconds > (lane.seconds or 0):
                 lane.seconds = seconds
 
+    def note_threads(self, count: int) -> None:
+        """Note how many threads there are now."""
+        with self._changed:
+            self._present = count
+            self._changed.notify_all()
+
     def wake_all(self) -> None:
         """Have those who wait for a turn look around."""
         with self._changed:
             self._changed.notify_all()
 
-    @property
-    def is_starved(self) -> bool:
-        """Return whether something could be claimed, if there was a thread, that is not known to be slow."""
+    def is_starved(self, slow: int) -> bool:
+        """Return whether a further thread would send something that waits for messages of other channels.
+
+        Args:
+            slow: How many threads are at messages that take long.
+
+        """
         with self._changed:
-            lanes = [lane for lane in self._lanes.values() if lane.statuses and self._may_begin(lane)]
-            return any(lane.seconds is None or lane.is_quick for lane in lanes)
+            lanes = self._ready()
+            urgent = (lane for lane in lanes if lane.seconds is None or lane.is_quick)
+            if slow >= self._present and any(map(self._may_begin, urgent)):
+                return True
+            # One of the threads is kept for what is quick.
+            waiting = (lane for lane in lanes if lane.busy == 0 and not self._may_begin(lane))
+            return slow >= self._present - 1 and any(waiting)
 
     @property
     def is_idle(self) -> bool:
@@ -210,20 +228,24 @@ class Turns:
     def _next(self) -> Lane | None:
         if self.left is not None and self.left <= 0:
             return None
-        ready = [lane for lane in self._lanes.values() if lane.statuses and not self.breakers.is_shut(lane.alias)]
-        free = [lane for lane in ready if self._may_begin(lane)]
+        free = [lane for lane in self._ready() if self._may_begin(lane)]
         return min(free, key=lambda lane: (lane.busy, lane.last, lane.first), default=None)
+
+    def _ready(self) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if lane.statuses and not self.breakers.is_shut(lane.alias)]
 
     def _may_begin(self, lane: Lane) -> bool:
         # Nothing is to be kept free for others where there are none.
-        if self.threads == 1 or len(self._lanes) == 1:
+        if len(self._lanes) == 1:
             return True
         if lane.seconds is None:
             return lane.busy == 0
-        if lane.busy >= self.threads - 1:
+        most = max(1, self.threads - 1)
+        if lane.busy >= most:
             return False
         slow = sum(other.busy for other in self._lanes.values() if not other.is_quick)
-        return lane.is_quick or slow < self.threads - 1
+        # What others are at must not keep a channel waiting that has no thread, if there is one more.
+        return lane.is_quick or slow < (most if lane.busy else max(most, self._present - 1))
 
     def _begin(self, lane: Lane) -> Turn:
         self._count += 1

@@ -28,7 +28,7 @@ class WaitingChannel(Channel):
 
 
 def main(
-    workers: int, concurrency: int, slow: int, hanging: int, quick: int, patience: float, is_first: bool
+    workers: int, concurrency: int, slow: int, hanging: int, quick: int, patience: float, is_first: bool, late: int = 0
 ) -> dict[str, Any]:
     """Have some messages that take long, others that do not, and report how long the latter waited.
 
@@ -40,21 +40,25 @@ def main(
         quick: How many are quick.
         patience: After how many seconds to wait no longer.
         is_first: Whether the quick ones are there when the workers begin.
+        late: How many messages of a channel that is known to be slow come when the others hang already.
 
     """
 
     def work() -> None:
         call_command("audit_deliver", watch=True, interval=0.2, concurrency=concurrency, stdout=io.StringIO())
 
-    _write(slow=slow, hanging=hanging, quick=quick if is_first else 0)
+    _write(late=min(late, 1), **({} if late else {"slow": slow, "hanging": hanging, "quick": quick if is_first else 0}))
     children = [Child(work) for _ in range(workers)]
     try:
+        if late:
+            _wait(lambda: _sent("late") == 1, patience)
+            _write(slow=slow, hanging=hanging)
         if not is_first:
-            _wait(lambda: Notification.objects.filter(channel="slow", status="claimed").exists(), 10)
+            _wait(lambda: Notification.objects.filter(status="claimed").exists(), 10)
             time.sleep(0.7)
-            _write(quick=quick)
+            _write(quick=quick, late=late)
         begin = time.monotonic()
-        _wait(lambda: Notification.objects.filter(channel="quick", status="sent").count() == quick, patience)
+        _wait(lambda: _sent("quick") == quick and _sent("late") >= late, patience)
         waited = time.monotonic() - begin
         rows = Notification.objects.values_list("channel", "status")
         return {"waited": waited, "states": [[*key, count] for key, count in sorted(Counter(rows).items())]}
@@ -68,6 +72,10 @@ def _write(**counts: int) -> None:
         for name, count in counts.items():
             for _ in range(count):
                 record(f"{name}_happened")
+
+
+def _sent(channel: str) -> int:
+    return Notification.objects.filter(channel=channel, status="sent").count()
 
 
 def _wait(condition: Any, seconds: float) -> None:
