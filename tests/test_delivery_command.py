@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from django_signal_audit.management.commands.audit_deliver import stop_signals
+from django_signal_audit.management.stopping import stop_signals
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 

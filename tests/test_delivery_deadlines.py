@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -57,6 +58,24 @@ class TestProcesses:
         assert out == "0 sent, 4 failed\n"
         why = "the worker was stopped before there was an answer; it may have been sent"
         assert self.rows(project) == [f"failed 1 {why}"] * 4 + ["pending 0 "] * 2
+
+    def test_a_worker_ends_too_while_the_database_does_not_answer(self, tmp_path: Path) -> None:
+        project = Project(tmp_path)
+        project.fill(1)
+        worker = project.start("--watch", "--grace", "1", "--interval", "0.1")
+        project.wait_for(1)
+        other = sqlite3.connect(tmp_path / "default.sqlite3", isolation_level=None, timeout=60)
+        # Nothing can be read meanwhile, and the worker waits for two minutes.
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(1)
+        begin = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        _out, err = worker.communicate(timeout=20)
+        other.close()
+        assert time.monotonic() - begin < 5
+        assert worker.returncode == 1
+        assert "Something does not answer" in err
 
     def test_past_its_time_a_message_has_failed_and_its_channel_is_suspended(self, tmp_path: Path) -> None:
         # Longer than what counts as slow, by however little a clock may be off.

@@ -188,15 +188,16 @@ class Pool:
         while (alive := self._alive()) and time.monotonic() < end:
             self.look()
             alive[0].thread.join(min(tick(), max(end - time.monotonic(), 0.0)))
+        # Those that wait for a turn, or are between two statements, end in this moment.
+        last = time.monotonic() + tick()
         for worker in alive:
+            worker.thread.join(max(last - time.monotonic(), 0.0))
             self._abandon(worker)
 
     def _alive(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.thread.is_alive()]
 
     def _abandon(self, worker: _Worker) -> None:
-        # One that waits for a turn, or is between two statements, ends in this moment.
-        worker.thread.join(tick())
         if not worker.thread.is_alive():
             return
         try:

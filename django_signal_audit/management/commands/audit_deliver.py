@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
@@ -28,6 +25,7 @@ from django_signal_audit.delivery.worker import DeliveryReport, deliver
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.beside import roll_up, rolling_up_beside, sealing_beside
 from django_signal_audit.management.delivering import discard_pending, health, stats, test_channel
+from django_signal_audit.management.stopping import stop_signals
 from django_signal_audit.models import Notification
 from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.rules.durations import parse_duration
@@ -173,14 +171,16 @@ class Command(AuditCommand):
     def _once(self, database: str, options: dict[str, Any]) -> None:
         is_terminal = sys.stderr.isatty()
         total = outbox.count_due(database) if is_terminal else None
-        with stop_signals() as stop, tqdm(total=total, unit="message", disable=not is_terminal) as bar:
+        bar = tqdm(total=total, unit="message", disable=not is_terminal)
+        with stop_signals(options["grace"]) as stop, bar:
             turns = self._turns(database, options)
             if can_share(database):
                 report = self._drain(Pool(turns, bar.update), stop, options["grace"])
             else:
                 report = deliver(database, turns=turns, should_stop=stop.is_set, on_attempt=bar.update)
-        self.stdout.write(_summary(report))
-        roll_up(database)
+            self.stdout.write(_summary(report))
+            if not stop.is_set():
+                roll_up(database)
         self._exit_if_spent()
         if report.dead:
             # The notifications say why; this is for cron and monitoring.
@@ -197,7 +197,7 @@ class Command(AuditCommand):
     def _watch(self, database: str, options: dict[str, Any]) -> None:
         outbox.count_due(database)  # a database that is not there is an error now, and a pause later
         with (
-            stop_signals() as stop,
+            stop_signals(options["grace"]) as stop,
             sealing_beside(database),
             rolling_up_beside(database),
             Listener(database) as listener,
@@ -287,28 +287,3 @@ def _channel_problems(options: dict[str, Any]) -> Iterator[str]:
             yield f'SIGNAL_AUDIT["CHANNELS"] has no "{alias}". {did_you_mean(alias, channels)}'
     if options["to"] and not options["test"]:
         yield "--to goes with --test."
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Return an event that the first SIGTERM or SIGINT sets; the second acts as it would without us."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield stop
-    finally:
-        restore()

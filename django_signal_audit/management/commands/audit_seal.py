@@ -19,7 +19,7 @@ from django_signal_audit.evidence.notes import NoteError, PrivateKey
 from django_signal_audit.evidence.sealing import Sealer, SealReport
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.commands.audit_deliver import stop_signals
+from django_signal_audit.management.stopping import stop_signals
 from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 
