@@ -109,6 +109,12 @@ class TestOnce:
             (["--limit", "0"], "--limit must be at least 1."),
             (["--watch", "--interval", "0"], "--interval must be more than 0 seconds."),
             (["--once", "--watch"], "not allowed with"),
+            (["--format", "prometheus"], "--format goes with --stats."),
+            (["--discard-pending", "--watch"], "--discard-pending doesn't go with --watch: run one after the other."),
+            (["--confirm-database", "--stats"], "--confirm-database doesn't go with --stats"),
+            (["--discard-pending", "--retry-dead"], "--discard-pending doesn't go with --retry-dead."),
+            (["--stats", "--channel", "take"], "--channel and --exclude-channel say what"),
+            (["--confirm-database", "--channel", "take"], "--channel and --exclude-channel say what"),
             (["--health", "--max-age", "soon"], '--max-age must be a duration such as "90s" or "5m", not "soon".'),
         ],
     )
@@ -116,6 +122,14 @@ class TestOnce:
         with pytest.raises(CommandError, match=re.escape(expected)) as error:
             run(capsys, *arguments)
         assert "\n" not in str(error.value)
+
+    def test_health_of_a_worker_of_its_own_is_that_of_its_channels(self, capsys):
+        late = utc_now() - dt.timedelta(hours=1)
+        make_notification(channel="take", available_at=late)
+        assert run(capsys, "--health", "--channel", "boom").out == "nothing is due\n"
+        assert run(capsys, "--health", "--exclude-channel", "take").out == "nothing is due\n"
+        with pytest.raises(SystemExit, match="4"):
+            run(capsys, "--health", "--channel", "take")
 
     def test_help_tells_the_exit_codes(self, capsys):
         with pytest.raises(SystemExit):

@@ -170,6 +170,14 @@ class TestDiscarding:
         assert run(capsys, "--discard-pending", "--channel", "boom") == "1 notifications discarded.\n"
         assert dict(Notification.objects.values_list("channel", "status")) == {"take": "pending", "boom": "skipped"}
 
+    def test_one_that_has_gone_from_the_settings(self, capsys):
+        make_notification(channel="gone")
+        make_notification(channel="take")
+        assert run(capsys, "--discard-pending", "--channel", "gone") == "1 notifications discarded.\n"
+        assert dict(Notification.objects.values_list("channel", "status")) == {"take": "pending", "gone": "skipped"}
+        with pytest.raises(CommandError, match='has no "gone"'):
+            run(capsys, "--channel", "gone")
+
     def test_a_worker_that_holds_one_has_lost_it(self, messages, monkeypatch, capsys):
         row = make_notification()
 
@@ -220,6 +228,11 @@ class TestTest:
             (("--test", "inbox", "--to", "nobody"), 'There is no user "nobody".'),
             (("--test", "mail", "--to", "not an address"), "isn't an e-mail address"),
             (("--test", "mial"), "Did you mean 'mail'?"),
+            (("--test", "inbox"), "Say to whom: --to user:NAME."),
+            (("--test", "inbox", "--to", "ann"), 'There is no user "ann". For a username, write "user:ann".'),
+            (("--test", "mail", "--to", "superusers"), 'not "superusers"'),
+            (("--test", "mail", "--to", "group:Bosses"), 'not "group:Bosses"'),
+            (("--test", ""), 'has no "".'),
             (("--to", "ann"), "--to goes with --test."),
         ],
     )

@@ -241,6 +241,9 @@ class TestQuietHours:
             ("22:00", "07:00", "UTC", "2026-11-28T07:00", None),
             ("22:00", "07:00", "Europe/Vienna", "2026-11-27T21:30", "2026-11-28T06:00"),
             ("22:00", "07:00", "Europe/Vienna", "2026-03-28T22:00", "2026-03-29T05:00"),  # summer time begins
+            ("22:00", "02:30", "Europe/Vienna", "2026-03-29T00:30", "2026-03-29T01:30"),  # 02:30 is left out
+            ("22:00", "02:30", "Europe/Vienna", "2026-10-25T00:15", "2026-10-25T00:30"),  # 02:30 comes twice
+            ("22:00", "02:30", "Europe/Vienna", "2026-10-25T01:15", "2026-10-25T01:30"),
             ("12:00", "13:00", "UTC", "2026-11-27T12:30", "2026-11-27T13:00"),
             ("12:00", "13:00", "no/such", "2026-11-27T12:30", "2026-11-27T13:00"),
             ("12:00", "13:00", "UTC", "2026-11-27T13:00", None),
@@ -402,6 +405,24 @@ class TestUnsubscribe:
             response = Client().post(reverse("signal_audit:unsubscribe", args=[token]))
             assert response.status_code == 404
         assert not Preference.objects.exists()
+
+    def test_a_link_of_somebody_who_is_gone_is_none(self, ada):
+        link = self.link(ada)
+        ada.delete()
+        for ask in (Client().get, Client().post):
+            response = ask(link)
+            assert response.status_code == 404
+            assert "This link isn’t valid." in response.content.decode()
+        assert not Preference.objects.exists()
+
+    def test_neither_it_nor_the_answers_in_json_are_sent_to_the_login_where_all_pages_need_one(self, ada, settings):
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+        stranger = Client(enforce_csrf_checks=True)
+        assert stranger.get(PAGE).status_code == 302
+        for name in ("preferences-api", "inbox-messages", "inbox-unread", "inbox-stream", "events"):
+            assert stranger.get(reverse(f"signal_audit:{name}")).status_code == 401, name
+        assert stranger.post(self.link(ada), {"List-Unsubscribe": "One-Click"}).status_code == 200
+        assert Preference.objects.get().choice == "off"
 
     def test_no_link_without_the_address_of_the_site_or_to_nobody_in_particular(self, ada, settings, mailoutbox):
         settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "SITE_URL": ""}

@@ -151,4 +151,6 @@ def end_of_quiet(quiet: QuietHours, now: dt.datetime) -> dt.datetime | None:
         return None
     days = 1 if is_over_night and clock >= quiet.begin else 0
     end = dt.datetime.combine(local.date() + dt.timedelta(days=days), quiet.end, zone)
+    if end.astimezone(dt.UTC) <= now:
+        end = end.replace(fold=1)  # the hour that comes twice: its first end is over
     return end.astimezone(dt.UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from django.db.models import Min
@@ -101,18 +101,23 @@ def _moment(moment: dt.datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def lateness(using: str) -> dt.timedelta:
+def lateness(using: str, is_served: Callable[[str], bool] = lambda alias: True) -> dt.timedelta:
     """Return for how long the oldest row that is due, in whatever status, has been waiting; zero if none is.
 
     A message that is being sent counts too, once that takes long. One that is left to workers whose settings know it
     has longer, see ``unknown.py``.
+
+    Args:
+        using: The database.
+        is_served: Whether a channel is one of those that are looked at.
+
     """
-    known = {"channel__in": get_settings().channels, "unknown_since": None}
+    known = {"channel__in": list(filter(is_served, get_settings().channels)), "unknown_since": None}
     due = [outbox.due(using, status).filter(**known) for status in outbox.UNFINISHED]
     moments = [rows.aggregate(oldest=Min("available_at"))["oldest"] for rows in due]
     now = utc_now()
     ages = [now - moment for moment in moments if moment]
-    return max([*ages, *(send.age for send in long_sends(using))], default=dt.timedelta())
+    return max([*ages, *(send.age for send in long_sends(using) if is_served(send.channel))], default=dt.timedelta())
 
 
 def prometheus(using: str) -> str:

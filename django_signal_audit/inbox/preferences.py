@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_not_required, login_required
 from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -84,6 +84,7 @@ def _take_form(user: Model, form: Any) -> str:
     return _("Your preferences are saved.")
 
 
+@login_not_required
 @require_http_methods(["GET", "POST"])
 @never_cache
 @csrf_protect
@@ -156,6 +157,7 @@ def _as_dict(user: Model) -> dict[str, Any]:
     }
 
 
+@login_not_required
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
 @csrf_exempt
@@ -165,15 +167,14 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     Programs that read mail follow its links, so GET changes nothing. Mail servers send the POST (RFC 8058), without
     cookies, so there is no CSRF token: the link itself is the secret.
     """
-    found = read_token(token)
-    context: dict[str, Any] = {"is_known": found is not None}
-    status = 200 if found else 404
-    if found is not None:
-        key, rule, channel = found
+    key, rule, channel = read_token(token) or ("", "", "")
+    user = _user(key) if key else None
+    context: dict[str, Any] = {"is_known": user is not None}
+    status = 404 if user is None else 200
+    if user is not None:
         known = get_registry().rule(rule)
         context |= {"rule": rule, "channel": channel, "is_locked": known is not None and known.locked}
-        user = _user(key)
-        if request.method == "POST" and user is not None and not context["is_locked"]:
+        if request.method == "POST" and not context["is_locked"]:
             is_undone = "undo" in request.POST
             choice = Choice.ON if is_undone else Choice.OFF
             Preference.objects.choose(user, rule=rule, channel=channel, choice=choice)

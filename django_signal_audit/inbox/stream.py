@@ -14,6 +14,7 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.decorators import login_not_required
 from django.core.handlers.asgi import ASGIRequest
 from django.db import Error, close_old_connections
 from django.db.models import Count, Max, Q
@@ -99,6 +100,7 @@ class Hub:
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
 
+@login_not_required
 async def stream(request: HttpRequest) -> HttpResponseBase:
     """Push the state of the user's inbox for as long as they are connected."""
     user = await request.auser()

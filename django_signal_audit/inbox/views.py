@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NamedTuple
 
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_not_required, login_required
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, UnreadablePostError
 from django.shortcuts import render
@@ -140,8 +140,9 @@ def mark(request: HttpRequest) -> HttpResponse:
 
 
 def as_json(answer: Answer) -> Callable[[HttpRequest], HttpResponse]:
-    """Return a view that answers in JSON, errors too."""
+    """Return a view that answers in JSON, errors too, and those who are not logged in among them."""
 
+    @login_not_required
     @wraps(answer)
     def view(request: HttpRequest) -> HttpResponse:
         if not request.user.is_authenticated:

@@ -15,9 +15,10 @@ from tabulate import tabulate
 from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel, Message, Text
 from django_signal_audit.delivery import identity, outbox
-from django_signal_audit.delivery.recipients import USER, single_user, user_by_key
+from django_signal_audit.delivery.recipients import ACTOR, GROUP, SUPERUSERS, USER, single_user, user_by_key
 from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.statistics import collect_statistics, lateness, long_sends, troubled_channels
+from django_signal_audit.delivery.turns import serving
 from django_signal_audit.delivery.unknown import left_to_others
 from django_signal_audit.delivery.worker import transmit
 from django_signal_audit.enums import Level, Source
@@ -54,12 +55,21 @@ def stats(using: str) -> str:
     )
 
 
-def health(using: str, max_age: str) -> tuple[str, bool]:
-    """Return how late the oldest notification is, what hangs and which anchors fail, and whether that is too bad."""
-    late, limit, refusal = lateness(using), parse_duration(max_age), identity.refusal(using)
+def health(using: str, max_age: str, only: Collection[str] = (), without: Collection[str] = ()) -> tuple[str, bool]:
+    """Return how late the oldest notification is, what hangs and which anchors fail, and whether that is too bad.
+
+    Args:
+        using: The database.
+        max_age: How late a notification may be.
+        only: The channels that are looked at, all if there are none.
+        without: Channels that are not.
+
+    """
+    is_served = serving(only, without)
+    late, limit, refusal = lateness(using, is_served), parse_duration(max_age), identity.refusal(using)
     lines = [f"the oldest has been due for {late.total_seconds():.0f} s" if late else "nothing is due"]
     lines += [f"nothing is sent: {refusal}"] if refusal else []
-    is_left = any(left.is_alarming for left in left_to_others(using))
+    is_left = any(left.is_alarming for left in left_to_others(using) if is_served(left.channel))
     unanchored = [] if limit is None else list(late_anchors(using, limit))
     is_bad = bool(refusal or unanchored) or is_left or (limit is not None and late > limit)
     return _text([*lines, *_trouble(using), *unanchored]), is_bad
@@ -120,16 +130,21 @@ def test_channel(alias: str, to: str, using: str) -> str:
 def _recipient(channel: Channel, to: str) -> tuple[Model | None, str]:
     """Return the user who gets a test message, if it is one, and the address."""
     user = None
+    if to in (ACTOR, SUPERUSERS) or to.startswith(GROUP):
+        msg = f'A test message goes to one recipient: --to takes an address or "user:NAME", not "{to}".'
+        raise InvalidSettings(msg)
     if to.startswith(USER):
         user = single_user(to, [])
     elif to and channel.recipients_are_users:
         user = user_by_key(to)
     if user is None and (to.startswith(USER) or (to and channel.recipients_are_users)):
-        msg = f'There is no user "{to.removeprefix(USER)}".'
+        hint = "" if to.startswith(USER) else f' For a username, write "{USER}{to}".'
+        msg = f'There is no user "{to.removeprefix(USER)}".{hint}'
         raise InvalidSettings(msg)
     recipient = channel.address(user) if user is not None else to
     if not recipient and (channel.needs_recipient or to):
-        msg = f'The user {to} has no address for the channel "{channel.alias}".' if to else "Say to whom: --to ADDRESS."
+        whom = f"{USER}NAME" if channel.recipients_are_users else "ADDRESS"
+        msg = f'The user {to} has no address for the channel "{channel.alias}".' if to else f"Say to whom: --to {whom}."
         raise InvalidSettings(msg)
     return user, recipient
 

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -39,7 +40,8 @@ def as_json(answer: Answer[P]) -> Callable[Concatenate[HttpRequest, P], HttpResp
             return JsonResponse({"error": "There is no such event or object, or you may not view it."}, status=404)
         return JsonResponse(found)
 
-    return require_GET(never_cache(view))
+    # Whoever is not logged in is answered above, and not sent to a page.
+    return login_not_required(require_GET(never_cache(view)))
 
 
 @as_json

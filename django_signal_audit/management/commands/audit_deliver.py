@@ -111,8 +111,10 @@ class Command(AuditCommand):
 
     def handle(self, *, database: str, retry_dead: bool, **options: object) -> None:
         """Do what was asked for."""
-        self._validate(database, options)
+        self._check_database(database)
         try:
+            if problem := next(_problems({**options, "retry_dead": retry_dead}, database), None):
+                raise CommandError(problem)
             # What is wrong with the database is one line here; a thread would try again.
             Notification.objects.using(database).exists()
             if retry_dead:
@@ -123,14 +125,14 @@ class Command(AuditCommand):
             raise CommandError(msg) from error
 
     def _run(self, database: str, options: dict[str, Any]) -> None:
-        if options["test"]:
+        if options["test"] is not None:
             self.stdout.write(test_channel(options["test"], options["to"], database))
         elif options["discard_pending"] or options["confirm_database"]:
             self._settle(database, options)
         elif options["stats"]:
             self.stdout.write(prometheus(database) if options["format"] == "prometheus" else stats(database), ending="")
         elif options["health"]:
-            text, is_bad = health(database, options["max_age"])
+            text, is_bad = health(database, options["max_age"], options["channel"], options["exclude_channel"])
             self.stdout.write(text, ending="")
             if is_bad:
                 sys.exit(LATE)
@@ -141,15 +143,12 @@ class Command(AuditCommand):
         else:
             self._once(database, options)
 
-    def _validate(self, database: str, options: dict[str, Any]) -> None:
+    def _check_database(self, database: str) -> None:
         if database not in connections:
             near = nearest(database, connections, 0.7)
             hint = f"Did you mean {near!r}?" if near else f"Known are: {', '.join(connections)}."
             msg = f'There is no database "{database}" in DATABASES. {hint}'
             raise CommandError(msg)
-        problem = next(_problems(options), None)
-        if problem:
-            raise CommandError(problem)
 
     def _settle(self, database: str, options: dict[str, Any]) -> None:
         if options["discard_pending"]:
@@ -262,7 +261,7 @@ def _summary(report: DeliveryReport) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "sent")
 
 
-def _problems(options: dict[str, Any]) -> Iterator[str]:
+def _problems(options: dict[str, Any], database: str) -> Iterator[str]:
     """Yield what is wrong with the options."""
     for name in ("limit", "concurrency"):
         if options[name] is not None and options[name] < 1:
@@ -276,14 +275,38 @@ def _problems(options: dict[str, Any]) -> Iterator[str]:
         yield "--grace must be at least 0 seconds."
     if parse_duration(options["max_age"]) is None:
         yield f'--max-age must be a duration such as "90s" or "5m", not "{options["max_age"]}".'
-    yield from _channel_problems(options)
+    yield from _contradictions(options)
+    yield from _channel_problems(options, database)
 
 
-def _channel_problems(options: dict[str, Any]) -> Iterator[str]:
-    channels = get_settings().channels
-    tested = [options["test"]] if options["test"] else []
+def _contradictions(options: dict[str, Any]) -> Iterator[str]:
+    """Yield options that another one would leave out of account, and messages might be sent that nobody meant."""
+    is_test = options["test"] is not None
+    given = [name for name in ("once", "watch", "stats", "health") if options[name]] + ["test"] * is_test
+    for name in ("discard_pending", "confirm_database"):
+        if options[name] and given:
+            yield f"--{_dashed(name)} doesn't go with --{given[0]}: run one after the other."
+    if options["discard_pending"] and options["retry_dead"]:
+        yield "--discard-pending doesn't go with --retry-dead."
+    if options["to"] and not is_test:
+        yield "--to goes with --test."
+    if options["format"] != "table" and not options["stats"]:
+        yield "--format goes with --stats."
+    choosing = options["channel"] or options["exclude_channel"]
+    if choosing and (is_test or options["stats"] or options["confirm_database"] > options["discard_pending"]):
+        yield "--channel and --exclude-channel say what to send, discard or look at with --health."
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _channel_problems(options: dict[str, Any], database: str) -> Iterator[str]:
+    channels = set(get_settings().channels)
+    if options["discard_pending"]:
+        # What waits may be of a channel that has gone from the settings.
+        channels |= set(outbox.waiting_channels(database))
+    tested = [] if options["test"] is None else [options["test"]]
     for alias in (*options["channel"], *options["exclude_channel"], *tested):
         if alias not in channels:
             yield f'SIGNAL_AUDIT["CHANNELS"] has no "{alias}". {did_you_mean(alias, channels)}'
-    if options["to"] and not options["test"]:
-        yield "--to goes with --test."
