@@ -20,6 +20,7 @@ from django_signal_audit.channels import load_channel
 from django_signal_audit.channels.base import Channel
 from django_signal_audit.conf import KEYS, SETTING, get_settings
 from django_signal_audit.context.clients import UNIX
+from django_signal_audit.delivery.connection_pools import pool_problems
 from django_signal_audit.delivery.recipient_checks import (
     absence_problems,
     link_problems,
@@ -332,6 +333,7 @@ def check_installation(app_configs: Sequence[AppConfig] | None = None, **_: obje
         *app_order_problems(),
         *middleware_problems(),
         *_sqlite_problems(),
+        *pool_problems(),
     ]
     problems += [*_unseen_problems(), *secret_problems()]
     for source in registered_sources():

@@ -412,7 +412,7 @@ class TestUnsubscribe:
         for ask in (Client().get, Client().post):
             response = ask(link)
             assert response.status_code == 404
-            assert "This link isn’t valid." in response.content.decode()
+            assert "Use the link of a newer message" in response.content.decode()
         assert not Preference.objects.exists()
 
     def test_neither_it_nor_the_answers_in_json_are_sent_to_the_login_where_all_pages_need_one(self, ada, settings):

@@ -230,6 +230,10 @@ class _Worker(Sender):
         return _one_at_a_time(self._writing) if self._is_sqlite else nullcontext()
 
     def before_send(self) -> None:
+        """Hold no connection while a message is sent."""
+        self._return_connection()
+
+    def _return_connection(self) -> None:
         """Give the connection back to its pool, which may have fewer than there are threads."""
         if self._is_pooled:
             connections[self.using].close()
@@ -245,7 +249,10 @@ class _Worker(Sender):
 
     def _work(self) -> None:
         try:
-            self.turn = self.pool.turns.take(wait=PAUSE_SECONDS)
+            self.turn = self.pool.turns.take()
+            if self.turn is None:
+                self._return_connection()
+                self.turn = self.pool.turns.take(wait=PAUSE_SECONDS)
             if self.turn is not None:
                 self.take_turn(self.turn, self.pool.turns)
         except Exception as error:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.delivery import identity, outbox
+from django_signal_audit.delivery.connection_pools import DEFAULT_CONCURRENCY, pool_problem
 from django_signal_audit.delivery.listener import Listener
 from django_signal_audit.delivery.pool import Pool
 from django_signal_audit.delivery.statistics import prometheus
@@ -95,8 +96,8 @@ class Command(AuditCommand):
         parser.add_argument(
             "--concurrency",
             type=int,
-            default=4,
-            help=f"How many messages at a time (default: 4, at most {MOST_THREADS}).",
+            default=DEFAULT_CONCURRENCY,
+            help=f"How many messages at a time (default: {DEFAULT_CONCURRENCY}, at most {MOST_THREADS}).",
         )
         parser.add_argument(
             "--channel", action="append", default=[], metavar="ALIAS", help="Send by this channel only; repeatable."
@@ -217,6 +218,10 @@ class Command(AuditCommand):
 
     def _turns(self, database: str, options: dict[str, Any]) -> Turns:
         is_shared = can_share(database)
+        # Of the default number, W094 has told.
+        is_chosen = is_shared and options["concurrency"] != DEFAULT_CONCURRENCY
+        if is_chosen and (problem := pool_problem(database, options["concurrency"])):
+            self.stderr.write(f"{problem.path} {problem.message} {problem.hint}")
         return Turns(
             database,
             threads=options["concurrency"] if is_shared else 1,
