@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import pytest
 
 from django_signal_audit.delivery.redaction import MAX_LENGTH, describe
+from django_signal_audit.delivery.worker import deliver, transmit
 from django_signal_audit.exceptions import GiveUp
 
-from .notices import make_notification
+from .notices import HERE, audit_settings, make_notification
 
 
 class TestDescribe:
@@ -39,3 +44,36 @@ class TestDescribe:
 
         assert "Odd" in describe(Odd())
         assert describe(GiveUp()) == "GiveUp"
+
+
+class TestWhatIsNoException:
+    """A function that ends its thread, or is cancelled, would leave its message claimed and take the others along."""
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("channel", ["take", "take_async"])
+    def test_what_is_cancelled_has_failed(self, settings, monkeypatch, channel):
+        def cancel(message):
+            raise asyncio.CancelledError("too late")
+
+        async def cancel_async(message):
+            cancel(message)
+
+        settings.SIGNAL_AUDIT = audit_settings()
+        monkeypatch.setattr(f"{HERE}.take", cancel)
+        monkeypatch.setattr(f"{HERE}.take_async", cancel_async)
+        rows = [make_notification(channel=channel) for _ in range(2)]
+        assert deliver().failed == 2
+        for row in rows:
+            row.refresh_from_db()
+            assert row.status == "failed"
+            assert "CancelledError too late" in row.last_error
+
+    def test_an_exit_is_a_failure_in_a_thread_and_meant_where_signals_are_handled(self):
+        def leave(message):
+            raise SystemExit(3)
+
+        channel = SimpleNamespace(send=leave)
+        with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="SystemExit 3"):
+            threads.submit(transmit, channel, None, "default").result()
+        with pytest.raises(SystemExit):
+            transmit(channel, None, "default")

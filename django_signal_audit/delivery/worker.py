@@ -7,6 +7,7 @@ import logging
 import random
 import threading
 import time
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,6 +33,7 @@ from django_signal_audit.delivery.turns import BATCH_SIZE, Turn, Turns
 from django_signal_audit.delivery.watch import Flight, Watch, Work
 from django_signal_audit.events.documents import printable
 from django_signal_audit.events.keys import MAX_LENGTH
+from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import GiveUp, RetryLater, Unreachable
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
@@ -126,7 +128,21 @@ def transmit(channel: Channel, message: Message, using: str) -> None:
     # Inside a test case's transaction an error of the database would otherwise end all that follows.
     nested = connections[using].in_atomic_block
     with transaction.atomic(using=using) if nested else nullcontext():
-        send(message)
+        try:
+            send(message)
+        except _ends() as error:
+            # It would end the thread, or the request, and leave the message claimed.
+            msg = f"{type(error).__name__} {safe_str(error)}".strip()
+            raise RuntimeError(msg) from error
+
+
+def _ends() -> tuple[type[BaseException], ...]:
+    """Return what a channel raises by mistake that is no ``Exception``.
+
+    An exit is meant where signals are handled, as in the processes of web servers.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    return (CancelledError,) if is_main else (CancelledError, SystemExit)
 
 
 @contextmanager
