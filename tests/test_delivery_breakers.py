@@ -285,7 +285,7 @@ class TestWhatIsSeen:
             call_command("audit_deliver", option)
             assert expected in capsys.readouterr().out
         call_command("audit_deliver", "--stats", "--format", "prometheus")
-        assert 'signal_audit_channel_failing{channel="mail"} 1\n' in capsys.readouterr().out
+        assert 'signal_audit_channel_failing{database="default",channel="mail"} 1\n' in capsys.readouterr().out
 
     def test_secrets_are_hidden(self, server, settings):
         settings.SECRET_KEY = "the secret of this project"

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from django_signal_audit.channels import load_channel
 from django_signal_audit.checks import check_plugins
+from django_signal_audit.delivery.unknown import Left
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
@@ -182,12 +183,18 @@ class TestWhatIsSeen:
         row = self.hang(minutes=2)
         make_notification(channel='a "quoted" one', available_at=utc_now() - dt.timedelta(seconds=30))
         lines = self.run(capsys, "--stats", "--format", "prometheus").splitlines()
-        assert 'signal_audit_notifications{status="pending"} 1' in lines
+        assert 'signal_audit_notifications{database="default",status="pending"} 1' in lines
         assert "# TYPE signal_audit_notifications gauge" in lines
-        assert "signal_audit_expired_leases 0" in lines
-        named = f'signal_audit_long_send_seconds{{channel="boom",notification="{row.pk}"}} 12'
+        assert 'signal_audit_expired_leases{database="default"} 0' in lines
+        named = f'signal_audit_long_send_seconds{{database="default",channel="boom",notification="{row.pk}"}} 12'
         assert [line for line in lines if line.startswith(named)]
         assert all(re.fullmatch(r'# .*|\w+(\{(\w+="[^"]*",?)+\})? [\d.e+-]+', line) for line in lines)
+
+    def test_large_counts_have_all_their_digits(self, capsys, monkeypatch):
+        left = Left("rule", "channel", 12_345_678, utc_now())
+        monkeypatch.setattr("django_signal_audit.delivery.statistics.left_to_others", lambda using: [left])
+        lines = self.run(capsys, "--stats", "--format", "prometheus").splitlines()
+        assert 'signal_audit_left_to_others{database="default"} 12345678' in lines
 
 
 class TestOption:

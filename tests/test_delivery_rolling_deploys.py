@@ -133,4 +133,4 @@ class TestAlarm:
         make_notification(rule="new")
         deliver()
         call_command("audit_deliver", "--stats", "--format", "prometheus")
-        assert "signal_audit_left_to_others 1\n" in capsys.readouterr().out
+        assert 'signal_audit_left_to_others{database="default"} 1\n' in capsys.readouterr().out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from django.db.models import Min
@@ -128,9 +128,8 @@ def prometheus(using: str) -> str:
 def _lines(using: str) -> Iterator[str]:
     found, sends = collect_statistics(using), long_sends(using)
     left = sum(item.count for item in left_to_others(using))
-    yield from _metric("notifications", "Notifications by status.")
-    for status, count in found.by_status.items():
-        yield f'signal_audit_notifications{{status="{status}"}} {count}'
+    by_status = [({"status": status}, count) for status, count in found.by_status.items()]
+    yield from _metric(using, "notifications", "Notifications by status.", by_status)
     plain = {
         "oldest_due_seconds": ("For how long the oldest notification has been due.", lateness(using).total_seconds()),
         "expired_leases": ("Claims whose workers died.", found.lapsed),
@@ -140,24 +139,28 @@ def _lines(using: str) -> Iterator[str]:
         "unwanted": ("Notifications that their users did not want.", found.unwanted),
     }
     for name, (text, value) in plain.items():
-        yield from _metric(name, text)
-        yield f"signal_audit_{name} {value:g}"
+        yield from _metric(using, name, text, [({}, value)])
     states = list(ChannelState.objects.using(using).order_by("channel"))
-    yield from _metric("channel_failing", "Whether a channel is suspended because it fails.")
-    for state in states:
-        yield f'signal_audit_channel_failing{{channel="{_escaped(state.channel)}"}} {int(state.until is not None)}'
-    yield from _metric("channel_paused", "Whether somebody has paused a channel.")
-    for state in states:
-        yield f'signal_audit_channel_paused{{channel="{_escaped(state.channel)}"}} {int(state.paused_at is not None)}'
-    yield from _metric("long_send_seconds", "For how long messages have been sending that take long.")
-    for send in sends:
-        labels = f'channel="{_escaped(send.channel)}",notification="{send.pk}"'
-        yield f"signal_audit_long_send_seconds{{{labels}}} {send.age.total_seconds():g}"
+    failing = [({"channel": state.channel}, int(state.until is not None)) for state in states]
+    yield from _metric(using, "channel_failing", "Whether a channel is suspended because it fails.", failing)
+    paused = [({"channel": state.channel}, int(state.paused_at is not None)) for state in states]
+    yield from _metric(using, "channel_paused", "Whether somebody has paused a channel.", paused)
+    long = [({"channel": send.channel, "notification": str(send.pk)}, send.age.total_seconds()) for send in sends]
+    yield from _metric(using, "long_send_seconds", "For how long messages have been sending that take long.", long)
 
 
-def _metric(name: str, text: str) -> Iterator[str]:
+def _metric(using: str, name: str, text: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> Iterator[str]:
     yield f"# HELP signal_audit_{name} {text}"
     yield f"# TYPE signal_audit_{name} gauge"
+    for labels, value in samples:
+        # Several databases make several files, of which a collector would take just one sample by the same name.
+        listed = ",".join(f'{key}="{_escaped(label)}"' for key, label in {"database": using, **labels}.items())
+        yield f"signal_audit_{name}{{{listed}}} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    """Return all digits of a count, and the milliseconds of a time."""
+    return str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _escaped(text: str) -> str:
