@@ -12,6 +12,7 @@ from django.core import mail, signing
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from django_signal_audit import record
 from django_signal_audit.channels.email import HAS_MAILERS
@@ -294,6 +295,25 @@ class TestPage:
         assert response.status_code == 400
         assert 'role="alert"' in response.content.decode()
         assert not Preference.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("said", "expected"),
+        [
+            (
+                {"quiet": "on", "begin": "22:00", "end": "22:00", "time_zone": "UTC"},
+                "Die Ruhezeit muss zu einer anderen",
+            ),
+            ({"quiet": "on", "begin": "", "end": "07:00", "time_zone": "UTC"}, "Die Ruhezeit muss zu einer Uhrzeit"),
+            ({"quiet": "on", "begin": "22:00", "end": "07:00", "time_zone": "Mars"}, "Die Zeitzone muss einen Namen"),
+            ({"rule": ["safety"], "channel": ["mail"], "choice": ["off"]}, "lassen sich nicht abbestellen"),
+            ({"rule": ["gone"], "channel": ["mail"], "choice": ["off"]}, "können Sie nicht wählen"),
+        ],
+    )
+    def test_what_people_do_wrong_is_said_in_their_language(self, client, ada, said, expected):
+        with translation.override("de"):
+            response = client.post(PAGE, said)
+        assert response.status_code == 400
+        assert expected in response.content.decode()
 
     def test_quiet_hours(self, client, ada):
         client.post(PAGE, {"quiet": "on", "begin": "22:00", "end": "07:30", "time_zone": "Europe/Vienna"})

@@ -11,6 +11,8 @@ from uuid import UUID
 
 from django.core.exceptions import BadRequest
 from django.db.models import Model
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
 
 from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel
@@ -104,10 +106,10 @@ def choose(user: Model, rule: str, channel: str, choice: str) -> None:
     """
     offer = next((offer for offer in offers_to(user) if (offer.rule.name, offer.channel) == (rule, channel)), None)
     if offer is None:
-        msg = "There is no such rule and channel for you to choose."
+        msg = _("There is no such rule and channel for you to choose.")
         raise BadRequest(msg)
     if offer.is_locked:
-        msg = f'The rule "{rule}" is locked: its messages can\'t be switched off.'
+        msg = _("Messages of the rule “%(rule)s” can’t be switched off.") % {"rule": rule}  # noqa: RUF001  # a quote
         raise BadRequest(msg)
     if choice not in Choice.values:
         msg = f"choice must be one of {', '.join(Choice.values)}."
@@ -133,10 +135,10 @@ def keep_quiet(user: Model, said: Mapping[str, object] | None) -> None:
         return
     begin, end, zone = _time(said, "begin"), _time(said, "end"), said.get("time_zone")
     if begin == end:
-        msg = "Quiet hours must end at another time than they begin."
+        msg = _("Quiet hours must end at another time than they begin.")
         raise BadRequest(msg)
     if not isinstance(zone, str) or zone not in zoneinfo.available_timezones():
-        msg = 'time_zone must be a time zone such as "Europe/Vienna".'
+        msg = _("The time zone must have a name such as “Europe/Vienna”.")
         raise BadRequest(msg)
     QuietHours.objects.update_or_create(user=key, defaults={"begin": begin, "end": end, "time_zone": zone})
 
@@ -146,7 +148,7 @@ def _time(said: Mapping[str, object], name: str) -> dt.time:
     try:
         return dt.time.fromisoformat(text if isinstance(text, str) else "").replace(tzinfo=None, microsecond=0)
     except ValueError as error:
-        msg = f'{name} must be a time such as "22:00".'
+        msg = _("Quiet hours must begin and end at a time such as “22:00”.")
         raise BadRequest(msg) from error
 
 
@@ -159,10 +161,10 @@ def mute(user: Model, message: Notification) -> None:
     """
     event = objects_to_mute([message], events_of([message])).get(message.pk)
     if event is None:
-        msg = "The message is about no object that could be muted."
+        msg = _("The message is about no object that could be muted.")
         raise BadRequest(msg)
     if Mute.objects.of(user).count() >= MOST_MUTED:
-        msg = f"You have muted {MOST_MUTED} objects. Unmute some first."
+        msg = _("You have muted %(count)s objects. Unmute some first.") % {"count": number_format(MOST_MUTED)}
         raise BadRequest(msg)
     Mute.objects.mute(user, event.model, event.object_id, event.object_repr)
 
