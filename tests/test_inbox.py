@@ -195,8 +195,10 @@ class TestRequests:
         [shown] = client.get(MESSAGES).json()["messages"]
         assert shown.pop("seen_at")
         assert shown.pop("sent_at")
+        why = "You're receiving this because the rule watch notifies you."
         assert shown == {
             "id": found.pk, "subject": "Oil", "body": "Oil changed", "rule": "watch", "read_at": None,
+            "reason": f"{why} To stop these messages, change your notification preferences.",
         }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html as html_module
 import re
 from decimal import Decimal
 from typing import Any
@@ -92,6 +93,18 @@ class TestAMessage:
         assert "Price 10.0000 → 9.0000 −10.0 %" in text(page)  # noqa: RUF001  # a minus
         assert "bruno, Market prices" in text(page)
         assert page.index("<summary>Show full message</summary>") < page.index("The whole message.")
+
+    def test_it_says_why_one_gets_it_and_how_to_stop_it(
+        self, tea: Product, client: Client, ada: User, settings: Any
+    ) -> None:
+        message(ada, entry="superusers")
+        said = "You're receiving this because the rule shop notifies all superusers."
+        assert f"{said} To stop these messages, change your notification preferences." in html_module.unescape(
+            html(client)
+        )
+        rules = [{"name": "shop", "model": "shop.Product", "notify": ["inbox"], "locked": True}]
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "RULES": rules}
+        assert "These messages can't be switched off." in html_module.unescape(html(client))
 
     def test_its_subject_and_a_button_lead_to_the_object(self, tea: Product, client: Client, ada: User) -> None:
         message(ada)

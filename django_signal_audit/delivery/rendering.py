@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.db.models import Model
@@ -115,6 +115,12 @@ def _text(
         unsubscribe_url=url,
         content=content,
     )
+
+
+def reason_of(notification: Notification, user: Any) -> str:
+    """Return why a user gets a message that they read on a page, and how to get no more, in the active language."""
+    rule = rule_of(notification)
+    return f"{why(notification, rule, notification.recipient, user)} {how_to_stop(rule, user, '')}"
 
 
 def subject_line(notification: Notification, events: Sequence[AuditEvent], reader: Reader) -> str:

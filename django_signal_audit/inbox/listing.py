@@ -15,6 +15,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 from django_signal_audit.admin.links import object_url
+from django_signal_audit.delivery.rendering import reason_of
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.savepoints import own_queries_anywhere
 from django_signal_audit.inbox.choices import events_of, objects_to_mute
@@ -37,6 +38,7 @@ class Shown:
         url: Where the object is opened, ``""`` if it is gone or there is no such page.
         change: What changed, None if the user may not view events.
         mutes: What the object is called that can be muted, ``""`` if none can.
+        reason: Why the user gets the message, and how to get no more.
 
     """
 
@@ -45,6 +47,7 @@ class Shown:
     url: str = ""
     change: Entry | None = None
     mutes: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ def days_of(request: HttpRequest, messages: Sequence[Notification]) -> list[Day]
                 url=_url_of(request, event, row) if event is not None and row is not None else "",
                 change=entry_of(event, reader) if event is not None else None,
                 mutes=(muted.object_repr or muted.object_id) if muted is not None else "",
+                reason=reason_of(message, request.user),
             )
         )
     if watches_views():

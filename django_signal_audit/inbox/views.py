@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
+from django_signal_audit.delivery.rendering import reason_of
 from django_signal_audit.inbox.listing import days_of
 from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.models import Notification
@@ -163,7 +164,7 @@ def list_messages(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
     page = mailbox.page(**cursors(request))
     mailbox.see(page.messages)
     return {
-        "messages": [_as_dict(message) for message in page.messages],
+        "messages": [_as_dict(message, request.user) for message in page.messages],
         "newer": page.newer,
         "older": page.older,
         "unread": mailbox.count_unread(),
@@ -194,12 +195,13 @@ def _mark(request: HttpRequest, mailbox: Mailbox) -> int:
     return count if up_to is None else count + mailbox.read_up_to(up_to)
 
 
-def _as_dict(message: Notification) -> dict[str, Any]:
+def _as_dict(message: Notification, user: Any) -> dict[str, Any]:
     return {
         "id": message.pk,
         "subject": message.subject,
         "body": message.body,
         "rule": message.rule,
+        "reason": reason_of(message, user),
         "sent_at": message.sent_at,
         "seen_at": message.seen_at,
         "read_at": message.read_at,
