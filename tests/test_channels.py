@@ -65,6 +65,7 @@ class TestLog:
         )
         assert "\n" not in record.getMessage()
         assert (record.rule, record.message_id, record.event_uid) == ("watch", row.message_id, str(event.uid))
+        assert record.reason.startswith("You're receiving this because of the rule watch.")
 
     def test_logger_and_level_are_options(self, caplog):
         make_notification(channel="loud")

@@ -134,6 +134,16 @@ class TestMute:
         assert states(rule="categories")[2:] == [("inbox", "skipped"), ("inbox", "sent")]
         assert "has muted this object" in Notification.objects.get(status="skipped").last_error
 
+    def test_an_object_stays_muted_when_it_is_deleted_and_when_its_model_is_renamed(self, ada, settings):
+        muted, other = Category.objects.create(name="Oil"), Category.objects.create(name="Tea")
+        Mute.objects.mute(ada, "app.kind", str(muted.pk), "Oil")
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "RENAMED": {"app.Kind": "app.Category"}}
+        Notification.objects.all().delete()
+        muted.delete()
+        other.delete()
+        deliver()
+        assert states() == [("inbox", "skipped"), ("inbox", "sent")]
+
     def test_a_message_about_several_leaves_the_muted_ones_out(self, ada):
         tea = Category.objects.create(name="Tea")
         Category.objects.create(name="Oil")

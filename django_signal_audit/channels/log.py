@@ -28,12 +28,17 @@ class LogChannel(Channel):
     }
 
     def send(self, message: Message) -> None:
-        """Log the message; rule, message id and event uid are attributes of the record."""
+        """Log the message; rule, message id, event uid and why it is sent are attributes of the record."""
         logger = logging.getLogger(self.options.get("logger", "django_signal_audit.notifications"))
         # One line whatever a user typed, so that nobody can forge a second record.
         lines = (message.subject, *message.body.splitlines())
         text = printable(" | ".join(" ".join(line.split()) for line in lines if line.strip()))
-        extra = {"rule": message.rule, "message_id": message.id, "event_uid": str(message.event.uid)}
+        extra = {
+            "rule": message.rule,
+            "message_id": message.id,
+            "event_uid": str(message.event.uid),
+            "reason": printable(message.reason),
+        }
         logger.log(self._level(message), "%s", text, extra=extra)
 
     def _level(self, message: Message) -> int:

@@ -22,6 +22,7 @@ from django_signal_audit.exceptions import Unreachable
 from django_signal_audit.models import AuditEvent, Mute, Notification, Preference, QuietHours
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.preferences import key_of_tenant
+from django_signal_audit.models.renames import current_label
 from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.rules.durations import parse_duration
 from django_signal_audit.rules.registry import get_registry
@@ -35,7 +36,7 @@ class Chosen:
     """What one user has chosen."""
 
     choices: dict[tuple[str, str], str] = field(default_factory=dict)
-    # By the key of the tenant, model and primary key.
+    # By the key of the tenant, the model as it is called today, and the primary key.
     muted: set[tuple[str, str, str]] = field(default_factory=set)
     quiet: QuietHours | None = None
 
@@ -56,7 +57,8 @@ class Chosen:
     def hears_of(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
         """Return the events about what the user has not muted."""
         tenants = [key_of_tenant(event.tenant if tenant_function() else "") for event in events]
-        named = [(tenant, event.model, event.object_id) for tenant, event in zip(tenants, events, strict=True)]
+        labels = [current_label(event.model) for event in events]
+        named = [(tenant, label, event.object_id) for tenant, label, event in zip(tenants, labels, events, strict=True)]
         return [event for event, name in zip(events, named, strict=True) if name not in self.muted]
 
 
@@ -69,7 +71,7 @@ def choices_of(keys: Iterable[str]) -> dict[str, Chosen]:
         for row in Preference.objects.filter(user__in=chunk):
             found[row.user].choices[row.rule, row.channel] = row.choice
         for mute in Mute.objects.filter(user__in=chunk):
-            found[mute.user].muted.add((mute.tenant_key, mute.model, mute.object_id))
+            found[mute.user].muted.add((mute.tenant_key, current_label(mute.model), mute.object_id))
         for quiet in QuietHours.objects.filter(user__in=chunk):
             found[quiet.user].quiet = quiet
     return found
