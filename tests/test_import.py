@@ -516,10 +516,10 @@ class TestBadInput:
         audit()
         out = run("auditlog")
         for row, why in (
-            (broken, "its changes isn't valid JSON"),
+            (broken, "there is no valid JSON in its changes"),
             (array, "its changes aren't a JSON object"),
             (unknown, "its action 17 is unknown"),
-            (deep, "its changes isn't valid JSON"),
+            (deep, "there is no valid JSON in its changes"),
             (gone, "its content type 99999 is gone"),
             (line, "its composite key can't be read"),
         ):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from django.apps import apps
+from django.db import DatabaseError, DataError, InterfaceError
 
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.importing import sources
@@ -33,6 +34,14 @@ class CannotImport(Exception):
 
 class Unusable(ValueError):
     """One row of the source can't be taken; the text says why. The others can."""
+
+
+def is_of_one_row(error: Exception) -> bool:
+    """Return whether an error is about what one row holds: then the others can be taken.
+
+    Fields and texts of the project's own may raise anything.
+    """
+    return isinstance(error, DataError) or not isinstance(error, (DatabaseError, InterfaceError, CannotImport))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,6 +102,7 @@ class Summary:
         unaudited: Values of fields that no rule audits, by field.
         left: Rows that could not be taken, by reason.
         named: Some of them, by reason.
+        broken: Tables that could not be read to their end.
 
     """
 
@@ -107,6 +117,7 @@ class Summary:
     unaudited: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
     named: dict[str, list[str]] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
 
     def leave(self, reason: str, name: str) -> None:
         """Note a row that can't be taken."""

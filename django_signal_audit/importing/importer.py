@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,7 +17,15 @@ from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.enums import ROW_EVENTS, EventType, Source
 from django_signal_audit.events.documents import clean_text
 from django_signal_audit.events.payloads import cut
-from django_signal_audit.importing.base import CannotImport, Entry, History, ImportSource, Summary, Unusable
+from django_signal_audit.importing.base import (
+    CannotImport,
+    Entry,
+    History,
+    ImportSource,
+    Summary,
+    Unusable,
+    is_of_one_row,
+)
 from django_signal_audit.importing.changes import Drafted, draft
 from django_signal_audit.importing.takeover import FirstOwn, Takeover, as_aware
 from django_signal_audit.importing.target import Target
@@ -25,6 +34,8 @@ from django_signal_audit.importing.writing import Actors, Writer, uid_of
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.state import RecordedState
+
+logger = logging.getLogger(__name__)
 
 _PAGE = 2000
 # Columns of events.
@@ -168,7 +179,7 @@ class HistoryImport:
 
     def run(self) -> Iterator[int]:
         """Import, and yield how many rows were read, again and again."""
-        for count, entries in self._history.slices(self._summary):
+        for count, entries in self._slices():
             self._summary.read += count
             named = [(row, entry) for entry in entries if (row := self._named(entry)) is not None]
             if self._history.has_values:
@@ -179,6 +190,18 @@ class HistoryImport:
             yield count
         self._close(list(self._objects))
         self._writer.flush()
+
+    def _slices(self) -> Iterator[tuple[int, Sequence[Entry]]]:
+        """Yield rows; those of other histories can be read where this one breaks off."""
+        try:
+            yield from self._history.slices(self._summary)
+        except Exception as error:
+            if not is_of_one_row(error):
+                raise
+            logger.exception("audit_import can't read on in the table %s.", self._history.table)
+            self._summary.broken.append(self._history.table)
+            # The last objects may have rows that were not read: a later run takes them and closes.
+            self._objects.clear()
 
     def _named(self, entry: Entry) -> str | None:
         """Return the name of a row's object in the audit log, None if it is left out."""
@@ -218,7 +241,7 @@ class HistoryImport:
             try:
                 self._take(self._objects[row], entry)
             except Exception as error:
-                if not isinstance(error, (ValueError, TypeError, LookupError, ArithmeticError)):
+                if not is_of_one_row(error):
                     raise
                 self._summary.leave(f"it can't be taken ({type(error).__name__})", self._name(entry))
         self._close(rows[:-1])

@@ -11,12 +11,19 @@ from operator import or_
 from typing import Any, TypeAlias
 
 from django.apps.registry import Apps
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import connections, models
 from django.utils import timezone
 
 from django_signal_audit.events.object_texts import texts_of
-from django_signal_audit.importing.base import CannotImport, Entry, History, ImportSource, Summary, Unusable
+from django_signal_audit.importing.base import (
+    CannotImport,
+    Entry,
+    History,
+    ImportSource,
+    Summary,
+    Unusable,
+    is_of_one_row,
+)
 
 Rows: TypeAlias = "models.QuerySet[Any, Any]"
 
@@ -80,11 +87,20 @@ def content_types(using: str) -> dict[int, str]:
 
 
 def moment(value: object) -> dt.datetime:
-    """Return the time of a row as an aware one; the project's naive times are in its own zone."""
+    """Return the time of a row as an aware one; the project's naive times are in its own zone.
+
+    Raises:
+        Unusable: It is none, or there is no such time in UTC.
+
+    """
+    msg = "it has no valid time"
     if not isinstance(value, dt.datetime):
-        msg = "it has no valid time"
         raise Unusable(msg)
-    return value if value.tzinfo else timezone.make_aware(value, timezone.get_default_timezone())
+    aware = value if value.tzinfo else timezone.make_aware(value, timezone.get_default_timezone())
+    try:
+        return aware.astimezone(dt.UTC)
+    except OverflowError as error:
+        raise Unusable(msg) from error
 
 
 def document(text: object, what: str) -> Any:
@@ -99,7 +115,7 @@ def document(text: object, what: str) -> Any:
     try:
         return json.loads(text) if text else None
     except (ValueError, RecursionError) as error:
-        msg = f"its {what} isn't valid JSON"
+        msg = f"there is no valid JSON in its {what}"
         raise Unusable(msg) from error
 
 
@@ -147,7 +163,8 @@ class TableHistory(History):
     def slices(self, summary: Summary) -> Iterator[tuple[int, Sequence[Entry]]]:
         """Yield some rows at a time: how many they are, and what can be taken of them."""
         analyze(self.table, self.rows.db)
-        pages = self._pages() if self.has_values else slices(self.rows, self._order)
+        unreadable = Unreadable(self.table, summary)
+        pages = self._pages(unreadable) if self.has_values else slices(self.rows, self._order, unreadable)
         for rows in pages:
             self.prepare(rows)
             yield len(rows), [entry for row in rows if (entry := self._read(row, summary)) is not None]
@@ -159,12 +176,12 @@ class TableHistory(History):
     def prepare(self, rows: Sequence[object]) -> None:
         """Fetch what some rows need besides themselves."""
 
-    def _pages(self) -> Iterator[list[Any]]:
+    def _pages(self, unreadable: Unreadable) -> Iterator[list[Any]]:
         """Yield rows object by object: the keys of some objects, then all of their rows."""
         keys = self.rows.order_by(*self._key).values_list(*self._key).distinct()
         page = list(keys[:OBJECTS])
         while page:
-            yield from slices(self.rows.filter(self._are(page)), (*self._key, *self._order))
+            yield from slices(self.rows.filter(self._are(page)), (*self._key, *self._order), unreadable)
             page = list(keys.filter(after(self._key, page[-1]))[:OBJECTS]) if len(page) == OBJECTS else []
 
     def _are(self, keys: Sequence[tuple[Any, ...]]) -> models.Q:
@@ -177,19 +194,94 @@ class TableHistory(History):
             return self._entry(row)
         except Unusable as error:
             summary.leave(str(error), f"{self.table} {row.pk}")
-        except (ValueError, TypeError, LookupError, ArithmeticError, ValidationError, ObjectDoesNotExist) as error:
-            summary.leave(f"it can't be read ({type(error).__name__})", f"{self.table} {row.pk}")
+        except Exception as error:
+            if not is_of_one_row(error):
+                raise
+            summary.leave(unread(error), f"{self.table} {row.pk}")
         return None
 
 
-def slices(rows: Rows, order: Sequence[str]) -> Iterator[list[Any]]:
+def unread(error: Exception) -> str:
+    """Return the reason why a row is left out that could not be read."""
+    return f"it can't be read ({type(error).__name__})"
+
+
+class Unreadable:
+    """Names the rows that can't be fetched: the database holds what isn't of their column's type.
+
+    Args:
+        table: Their table.
+        summary: Where they are named.
+
+    """
+
+    def __init__(self, table: str, summary: Summary) -> None:
+        self._table, self._summary = table, summary
+
+    def leave(self, key: object, reason: str) -> None:
+        """Note a row that can't be fetched."""
+        self._summary.read += 1
+        self._summary.leave(reason, f"{self._table} {key}")
+
+
+def slices(rows: Rows, order: Sequence[str], unreadable: Unreadable) -> Iterator[list[Any]]:
     """Yield rows in an order that ends with something unique, each slice by a query of its own."""
-    rows = rows.order_by(*order)
-    page = list(rows[:SLICE])
-    while page:
-        yield page
-        last = [getattr(page[-1], column) for column in order]
-        page = list(rows.filter(after(order, last))[:SLICE]) if len(page) == SLICE else []
+    ordered = rows.order_by(*order)
+    following = ordered
+    # Unreadable ones among those that follow: no place in the order can be asked for that comes after them.
+    left: list[Any] = []
+    is_end = False
+    while not is_end:
+        remaining = following.exclude(pk__in=left) if left else following
+        try:
+            found = list(remaining[:SLICE])
+            is_end = len(found) < SLICE
+        except Exception as error:
+            if not is_of_one_row(error):
+                raise
+            keys = list(remaining.values_list("pk", flat=True)[:SLICE])
+            is_end = len(keys) < SLICE
+            found = _one_by_one(ordered, keys, left, unreadable)
+        page = [row for row in found if _has_place(row, order, left, unreadable)]
+        if page:
+            yield page
+        if page and not is_end:
+            last = [getattr(page[-1], column) for column in order]
+            following = ordered.filter(after(order, last))
+
+
+def _has_place(row: Any, order: Sequence[str], left: list[Any], unreadable: Unreadable) -> bool:
+    """Return whether a row can be sorted, and note one that can't: a time that is none is read as nothing."""
+    lacking = [column for column in order if getattr(row, column) is None]
+    if lacking:
+        left.append(row.pk)
+        unreadable.leave(row.pk, f"it has no valid {lacking[0]}")
+    return not lacking
+
+
+def _one_by_one(rows: Rows, keys: Iterable[Any], left: list[Any], unreadable: Unreadable | None) -> list[Any]:
+    """Return the rows with these keys that can be fetched, and note those that can't."""
+    found: list[Any] = []
+    for key in keys:
+        try:
+            found += rows.filter(pk=key)
+        except Exception as error:
+            if not is_of_one_row(error):
+                raise
+            left.append(key)
+            if unreadable is not None:
+                unreadable.leave(key, unread(error))
+    return found
+
+
+def fetched(rows: Rows, keys: Sequence[Any], unreadable: Unreadable | None = None) -> dict[Any, Any]:
+    """Return the rows with these keys by their key, as far as they can be fetched; name the others if asked to."""
+    try:
+        return rows.in_bulk(keys)
+    except Exception as error:
+        if not is_of_one_row(error):
+            raise
+        return {row.pk: row for row in _one_by_one(rows, keys, [], unreadable)}
 
 
 def texts_of_rows(model: Any, using: str, attnames: Sequence[str], rows: Sequence[Any]) -> dict[Any, str]:

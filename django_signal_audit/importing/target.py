@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -114,9 +115,14 @@ class Target:
 
 
 def storable(value: JSONValue) -> JSONValue:
-    """Return JSON without the characters that PostgreSQL does not store; the other package had them on another one."""
+    """Return JSON without what PostgreSQL does not store; the other package had it on another one, or in a text.
+
+    These are a character, and numbers that JSON does not have: NaN and the infinities become texts.
+    """
     if isinstance(value, str):
         return clean_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, list):
         return [storable(item) for item in value]
     if isinstance(value, dict):

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import models
 
 from django_signal_audit.enums import EventType
+from django_signal_audit.events.documents import safe_str
 from django_signal_audit.importing.base import Entry, History, ImportSource, ModelFields, Unusable
 from django_signal_audit.importing.tables import document, histories_by_content_type, moment, table_rows
 from django_signal_audit.importing.values import NoValue, from_text, typed
@@ -62,7 +63,7 @@ class _Model:
         found: dict[str, Any] = {}
         doubles = set()
         for one in rows[:_MOST_RELATED] if rows.count() <= _MOST_RELATED else ():
-            text = str(one)
+            text = safe_str(one)
             doubles |= {text} & found.keys()
             found[text] = getattr(one, field.target_field.attname)
         return {text: key for text, key in found.items() if text not in doubles}

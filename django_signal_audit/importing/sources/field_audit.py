@@ -15,7 +15,17 @@ from django.db import models
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import canonical_json
 from django_signal_audit.importing.base import Entry, History, ImportSource, ModelFields, Unusable
-from django_signal_audit.importing.tables import SLICE, Rows, TableHistory, document, moment, slices, table_rows
+from django_signal_audit.importing.tables import (
+    SLICE,
+    Rows,
+    TableHistory,
+    Unreadable,
+    document,
+    fetched,
+    moment,
+    slices,
+    table_rows,
+)
 from django_signal_audit.importing.values import NoValue, typed
 
 
@@ -64,15 +74,15 @@ class _Events(TableHistory):
         super().__init__(label, rows, key=["object_pk"], order=["id"], entry=self._entry, has_values=bool(label))
         self._fields, self._user = fields, user
 
-    def _pages(self) -> Iterator[list[Any]]:
+    def _pages(self, unreadable: Unreadable) -> Iterator[list[Any]]:
         """Yield rows object by object: their keys are sorted in a temporary file."""
         with closing(sqlite3.connect("")) as sorter:
             sorter.execute("CREATE TABLE rows (key TEXT, id INTEGER)")
-            for rows in slices(self.rows.only("id", "object_pk"), ["id"]):
+            for rows in slices(self.rows.only("id", "object_pk"), ["id"], unreadable):
                 sorter.executemany("INSERT INTO rows VALUES (?, ?)", [(_plain(row.object_pk), row.pk) for row in rows])
             cursor = sorter.execute("SELECT id FROM rows ORDER BY key, id")
             while ids := [key for (key,) in cursor.fetchmany(SLICE)]:
-                found = self.rows.in_bulk(ids)
+                found = fetched(self.rows, ids, unreadable)
                 yield [found[key] for key in ids if key in found]
 
     def _entry(self, row: Any) -> Entry:

@@ -12,7 +12,7 @@ from django.db import models
 
 from django_signal_audit.enums import EventType
 from django_signal_audit.importing.base import Entry, History, ImportSource, Unusable
-from django_signal_audit.importing.tables import TableHistory, content_types, moment, serialized, table_rows
+from django_signal_audit.importing.tables import TableHistory, content_types, fetched, moment, serialized, table_rows
 from django_signal_audit.importing.values import NoValue, fill
 from django_signal_audit.models.inheritance import shares_key
 
@@ -80,7 +80,7 @@ class _Versions(TableHistory):
     def prepare(self, rows: Sequence[Any]) -> None:
         """Fetch the revisions, and what the same revisions say of the other tables of a multi-table object."""
         ids = {row.revision_id for row in rows}
-        self._revised = self._revisions.in_bulk(list(ids))
+        self._revised = fetched(self._revisions, list(ids))
         same = self._versions.filter(revision_id__in=ids, object_id__in={row.object_id for row in rows})
         self._of_parents = {}
         for row in same.filter(content_type_id__in=self._parents) if self._parents else ():
@@ -97,7 +97,7 @@ class _Versions(TableHistory):
             return None  # the child's version has it
         revision = self._revised.get(row.revision_id)
         if revision is None:
-            msg = "its revision is gone"
+            msg = "its revision is gone, or can't be read"
             raise Unusable(msg)
         entry = Entry(
             key=str(row.pk),

@@ -33,8 +33,8 @@ class Command(AuditCommand):
 
     help = "Import the history that another package has recorded."
     exit_codes = (
-        "Exit codes: 0 everything was imported that can be, 1 the import stopped before its end, 2 a wrong source, "
-        "model, database or option. It can be stopped at any time; run it again to continue."
+        "Exit codes: 0 everything was imported that can be, 1 the import stopped before its end, or a table "
+        "can't be read to its end, 2 a wrong source, model, database or option. It can be stopped at any time; run it again to continue."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -79,6 +79,9 @@ class Command(AuditCommand):
             msg = f"{one_line(error)} What was imported is kept; run the command again."
             raise CommandError(msg) from error
         self._print(importer.summary, options)
+        if importer.summary.broken:
+            msg = f"{', '.join(importer.summary.broken)} can't be read to the end; the log says why."
+            raise CommandError(msg)
 
     def _importer(self, options: dict[str, Any]) -> Importer:
         """Return the import that the options ask for."""

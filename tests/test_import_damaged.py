@@ -1,0 +1,183 @@
+"""``audit_import`` from tables with rows that can't be read: each is named, and the others are taken."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from django.db import DataError, OperationalError, connection
+
+from django_signal_audit.importing import tables
+from django_signal_audit.importing.base import CannotImport, Entry, Unusable, is_of_one_row
+from django_signal_audit.importing.tables import TableHistory, moment
+from django_signal_audit.models import AuditEvent
+
+from .app.models import Product, Room, Tag
+from .conftest import Audit
+from .recorded.models import AuditlogEntry
+from .test_import import UPDATE, Ledger, differences, events, kept, log, run
+
+pytestmark = pytest.mark.django_db
+
+# What columns of times can hold that Python has no time for.
+TIMES = {"sqlite": ["2024-13-45 00:00:00", "yesterday"], "postgresql": ["infinity", "0044-03-15 00:00:00+00 BC"]}
+
+
+def damage(row: Any, column: str, value: str) -> None:
+    """Write what no field of the model would write."""
+    quote = connection.ops.quote_name
+    table, key = row._meta.db_table, row._meta.pk.column
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {quote(table)} SET {quote(column)} = %s WHERE {quote(key)} = %s", (value, row.pk))
+
+
+@pytest.fixture(params=range(2))
+def time(request: pytest.FixtureRequest) -> str:
+    if connection.vendor not in TIMES:
+        pytest.skip("It takes no such times.")
+    return TIMES[connection.vendor][request.param]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.parametrize("bad", [{0}, {2}, {4}, {0, 1, 2, 3}, {1, 2, 3, 4}, {0, 1, 2, 3, 4}])
+def test_rows_with_a_time_that_is_none(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, time: str, size: int, bad: set[int]
+) -> None:
+    monkeypatch.setattr(tables, "SLICE", size)
+    room, other = Room.objects.create(code="a", floor=4), Room.objects.create(code="b", floor=0)
+    rows = [kept(room, "~" if floor else "+", minute=floor, floor=floor) for floor in range(5)]
+    kept(other, "+", minute=0)
+    for place in bad:
+        damage(rows[place], "history_date", time)
+    audit()
+    out = run("simple_history")
+    assert out.startswith("6 rows read")
+    named = {int(key) for key in re.findall(r"recorded_historicalroom (\d+)", out)}
+    assert named == {rows[place].pk for place in bad}
+    taken = [floor for floor in range(5) if floor not in bad]
+    found = [event.changes["floor"][1] for event in events(room, source="import")]
+    assert found == taken
+    assert len(events(other)) == 1
+    assert not taken or differences() == []
+    assert "0 events written" in run("simple_history")
+
+
+def test_such_a_time_in_a_table_without_its_package(audit: Audit, time: str) -> None:
+    product = Product.objects.create(name="c")
+    bad = log(product, UPDATE, {"name": ["a", "b"]})
+    log(product, UPDATE, {"name": ["b", "c"]}, minute=1)
+    damage(bad, "timestamp", time)
+    audit()
+    assert f"auditlog_logentry {bad.pk}" in run("auditlog")
+    assert events(product)[0].changes == {"name": ["b", "c"]}
+    assert differences() == []
+
+
+@pytest.mark.parametrize("naive", [dt.datetime(9999, 12, 31, 23, 59), dt.datetime(1, 1, 1)])
+def test_a_time_that_utc_does_not_have(settings: Any, naive: dt.datetime) -> None:
+    settings.TIME_ZONE = "America/New_York" if naive.year > 1 else "Asia/Tokyo"
+    with pytest.raises(Unusable, match="no valid time"):
+        moment(naive)
+
+
+def test_numbers_that_json_does_not_have_are_texts(audit: Audit) -> None:
+    product = Product.objects.create(name="a", attributes={})
+    log(product, UPDATE, '{"attributes": [{"a": 1}, {"a": [NaN, -Infinity]}]}')
+    log(product, UPDATE, {"attributes": ["NaN", "Infinity"]}, minute=1)
+    audit()
+    assert "refuses" not in run("auditlog")
+    first, second, *_ = events(product)
+    assert first.changes == {"attributes": [{"a": 1}, {"a": ["nan", "-inf"]}]}
+    assert second.changes == {"attributes": ["nan", "inf"]}
+    assert differences() == []
+    assert "0 events written" in run("auditlog")
+
+
+def test_texts_of_related_objects_that_raise(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = Product.objects.create(name="a")
+    green, red = Tag.objects.create(name="green"), Tag.objects.create(name="red")
+    product.tags.add(red)
+    text = Tag.__str__
+
+    def failing(tag: Tag) -> str:
+        if tag.pk == green.pk:
+            raise AttributeError
+        return text(tag)
+
+    monkeypatch.setattr(Tag, "__str__", failing)
+    log(product, UPDATE, {"tags": {"type": "m2m", "operation": "add", "objects": ["red"]}})
+    audit()
+    assert "left out" not in run("auditlog")
+    assert events(product)[0].changes == {"tags": {"added": [red.pk], "removed": []}}
+
+
+class Odd(Ledger):
+    """Says that a product has members whose keys are none, and what no field of the project can read."""
+
+    def histories(self) -> Iterable[TableHistory]:
+        return [self.history("app.product", self.odd), *super().histories()]
+
+    def history(self, label: str, entry: Any) -> TableHistory:
+        rows = AuditlogEntry.objects.using(self.using)
+        return TableHistory(label, rows, key=["object_pk"], order=["timestamp", "id"], entry=entry)
+
+    def odd(self, row: AuditlogEntry) -> Entry:
+        if row.action == 1:
+            raise AttributeError(row.object_repr)
+        return Entry(
+            key=str(row.pk), at=row.timestamp, event_type="update", object_id=row.object_pk, members={"tags": ["red"]}
+        )
+
+
+class Broken(Odd):
+    """Has a history that breaks off after its first row."""
+
+    def history(self, label: str, entry: Any) -> TableHistory:
+        return Breaking(label, AuditlogEntry.objects.using(self.using), key=["object_pk"], order=["id"], entry=entry)
+
+
+class Breaking(TableHistory):
+    def slices(self, *arguments: Any) -> Iterator[Any]:
+        for count, entries in super().slices(*arguments):
+            yield count, entries[:1]
+            raise AttributeError("no such attribute")
+
+
+def test_whatever_a_row_raises_the_others_are_taken(audit: Audit) -> None:
+    product, room = Product.objects.create(name="a"), Room.objects.create(code="a", floor=1)
+    raising, members = log(product, 1), log(product, 0, minute=1)
+    kept(room, "+", minute=0)
+    audit()
+    out = run("tests.test_import_damaged.Odd")
+    assert f"it can't be read (AttributeError): auditlog_logentry {raising.pk}" in out
+    assert f"it can't be taken (ValidationError): auditlog_logentry {members.pk}" in out
+    assert "app.room" in {event.model for event in AuditEvent.objects.all()}
+
+
+def test_a_history_that_breaks_off_is_named_and_the_others_are_taken(
+    audit: Audit, caplog: pytest.LogCaptureFixture
+) -> None:
+    product, room = Product.objects.create(name="a"), Room.objects.create(code="a", floor=1)
+    log(product, 1)
+    kept(room, "+", minute=0)
+    audit()
+    out = run("tests.test_import_damaged.Broken", code=1)
+    assert out.splitlines()[-1] == "auditlog_logentry can't be read to the end; the log says why."
+    assert "no such attribute" in caplog.text
+    assert [event.model for event in AuditEvent.objects.all()] == ["app.room", "app.room"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_row"),
+    [
+        (DataError("timestamp too large"), True),
+        (AttributeError(), True),
+        (OperationalError("the connection is gone"), False),
+        (CannotImport("no such table"), False),
+    ],
+)
+def test_what_is_about_one_row(error: Exception, is_of_row: bool) -> None:
+    assert is_of_one_row(error) == is_of_row
