@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 
 from django_signal_audit import audit_context, record
 from django_signal_audit.models import Notification, Preference
+from django_signal_audit.reports import subject
 
 from .app.models import Note, Person, Product, Shelf, Team, Thing
 from .conftest import Audit
@@ -103,6 +104,97 @@ def test_secrets_have_stars_and_tables_have_lines(audit: Audit) -> None:
     assert "hunter" not in out.getvalue()
     (line,) = report("--subject", "app.Product", str(product.pk))
     assert line["details"]["changes"]["api_token"] == [None, "********"]
+
+
+def kinds(label: str, pk: object) -> list[tuple[str, str]]:
+    """Return why and what each line is."""
+    return [(because, event) for because, event, _ in about(label, pk)]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_what_was_sent_to_a_former_address(audit: Audit, is_gone: bool) -> None:
+    audit({"name": "all", "model": "*"})
+    ada = User.objects.create_user("ada", email="old@shop.example")
+    pk = ada.pk
+    Notification.objects.create(rule="r", channel="mail", recipient="old@shop.example")
+    record("newsletter", data={"to": "old@shop.example"})
+    ada.email = "new@shop.example"
+    ada.save()
+    if is_gone:
+        ada.delete()
+    found = kinds("auth.User", pk)
+    assert ("named in it", "newsletter") in found
+    assert ("recipient", "notification") in found
+
+
+@pytest.mark.parametrize(
+    ("stored", "used"),
+    [
+        ("jürgen@shop.example", "jürgen@shop.example"),
+        ("ada@shop.example", "Ada@Shop.Example"),
+        ("a_b%@shop.example", "a_b%@shop.example"),
+        ('"a b"@shop.example', '"a b"@shop.example'),
+    ],
+)
+def test_addresses_in_any_spelling(audit: Audit, stored: str, used: str) -> None:
+    audit()
+    ada = User.objects.create_user("ada", email=stored)
+    Notification.objects.create(rule="r", channel="mail", recipient=used)
+    Notification.objects.create(rule="r", channel="mail", recipient="aXbY@shop.example")
+    record("newsletter", data={"to": used})
+    record("newsletter", data={"to": "aXbY@shop.example"})
+    assert sorted(kinds("auth.User", ada.pk)) == [("named in it", "newsletter"), ("recipient", "notification")]
+
+
+def test_the_address_in_a_field_of_any_object_but_not_the_login_name(audit: Audit) -> None:
+    audit()
+    ada = User.objects.create_user("ada", email="ada@shop.example")
+    Person.objects.create(name="ada@shop.example")
+    Person.objects.create(name="ada")
+    assert len(about("auth.User", ada.pk)) == 1
+
+
+def test_actors_of_imported_events_that_are_known_by_their_name(audit: Audit) -> None:
+    audit()
+    ada = User.objects.create_user("ada", email="ada@shop.example")
+    for name in ("ada", "ADA@shop.example", "adam", ""):
+        make_event(actor_id="", actor_repr=name, model="app.tag", object_id="1")
+    assert [line[0] for line in about("auth.User", ada.pk)] == ["actor", "actor"]
+
+
+def test_fields_that_events_keep_beside_their_changes(audit: Audit) -> None:
+    audit({"name": "things", "model": "app.Thing", "fields": ["name"], "include": ["keeper"]})
+    Shelf.objects.create(code="attic")
+    thing = Thing.objects.create(name="hat", keeper=(ada := Person.objects.create(name="ada")))
+    thing.name = "cap"
+    thing.save()
+    assert kinds("app.Person", ada.pk) == [("named in it", "create"), ("named in it", "update")]
+
+
+def test_references_under_former_names(audit: Audit) -> None:
+    renamed = {
+        "app.Stuff": "app.Thing",
+        "app.Thing.owner": "app.Thing.keeper",
+        "app.Person.mates": "app.Person.friends",
+    }
+    audit(RENAMED=renamed)
+    ada = Person.objects.create(name="ada")
+    make_event(event_type="update", model="app.stuff", object_id="5", changes={"owner": [None, ada.pk]})
+    make_event(
+        event_type="m2m", model="app.person", object_id="600", changes={"mates": {"added": [ada.pk], "removed": []}}
+    )
+    assert {line[2] for line in about("app.Person", ada.pk)} == {
+        f"app.person {ada.pk}",
+        "app.stuff 5",
+        "app.person 600",
+    }
+
+
+def test_more_references_than_a_query_may_have_alternatives(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit()
+    ada = Person.objects.create(name="ada")
+    monkeypatch.setattr(subject, "auditable_models", lambda: 600 * [Thing])
+    assert kinds("app.Person", ada.pk) == [("object", "create")]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.apps import apps
@@ -19,11 +21,12 @@ from django_signal_audit.events.masking import without_secrets
 from django_signal_audit.events.values import encode
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Mute, Notification, Preference, QuietHours
 from django_signal_audit.models.inheritance import labels_including_children
+from django_signal_audit.models.renames import former_labels, former_names, renamed_changes
 from django_signal_audit.reports.base import Column, Detail, Report
 from django_signal_audit.reports.display import change_lines, show_actors, show_payload, show_reason
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import HasItem
-from django_signal_audit.rules.patterns import auditable_fields, auditable_members, auditable_models
+from django_signal_audit.rules.patterns import auditable_models, auditable_fields, auditable_members
 
 COLUMNS = (
     Column("time", gettext_lazy("Time")),
@@ -56,17 +59,28 @@ class Subject:
         self.row: Any = None if found is None else rows.filter(pk=found).first()
         user = get_user_model()
         self.is_user = issubclass(user, self.model) or issubclass(self.model, user)
-        self.names = list(self._names())
+        self.addresses, self.logins = self._names()
 
-    def _names(self) -> Iterator[str]:
-        """Yield the texts that stand for the person elsewhere: addresses, and the name that they log in by."""
-        if self.row is None:
-            return
+    def _names(self) -> tuple[set[str], set[str]]:
+        """Return the texts that stand for the person elsewhere: addresses, and names to log in by.
+
+        Those that the row had before are among them: what was sent to a former address is about the person, too.
+        """
         login = getattr(self.model, "USERNAME_FIELD", "")
-        for field in self.model._meta.concrete_fields:
-            value = getattr(self.row, field.attname)
-            if isinstance(value, str) and value and (isinstance(field, models.EmailField) or field.name == login):
-                yield value
+        fields = self.model._meta.concrete_fields
+        addresses = {field.name for field in fields if isinstance(field, models.EmailField)}
+        found: dict[str, set[str]] = {name: set() for name in (*addresses, login)}
+        for name, texts in found.items():
+            texts |= {getattr(self.row, name)} if name and self.row is not None else set()
+        for label, recorded in self._own_events().order_by("id").values_list("model", "changes").iterator():
+            changes = renamed_changes(label, recorded)
+            for name in found.keys() & (changes.keys() if isinstance(changes, dict) else ()):
+                found[name].update(change for change in changes[name] if isinstance(change, str))
+        texts_of = {name: {text for text in texts if isinstance(text, str) and text} for name, texts in found.items()}
+        return set().union(*(texts_of[name] for name in addresses)), texts_of[login]
+
+    def _own_events(self) -> AuditEventQuerySet:
+        return AuditEvent.objects.using(self.using).filter(model__in=self.labels, object_id=self.key)
 
     def report(self) -> Report:
         """Return the report, oldest first."""
@@ -99,34 +113,58 @@ class Subject:
         which = models.Q(model__in=self.labels, object_id=self.key)
         if self.is_user:
             which |= models.Q(actor_id=self.key) | models.Q(context__impersonator__id=self.key)
-        for condition in self._references():
+        for condition in (*self._references(), *self._called("actor_repr"), *self._texts()):
             which |= condition
-        events = AuditEvent.objects.using(self.using)
-        if self.names:
-            events = events.annotate(said=Cast("data", models.TextField()), around=Cast("context", models.TextField()))
-        for name in self.names:
-            # As a value of its own: a short name may be part of any text.
-            which |= models.Q(said__contains=json.dumps(name)) | models.Q(around__contains=json.dumps(name))
-        return events.filter(which)
+        parts = {f"{name}_text": Cast(name, models.TextField()) for name in ("data", "context", "changes")}
+        return AuditEvent.objects.using(self.using).annotate(**parts).filter(which)
+
+    def _called(self, column: str) -> Iterator[models.Q]:
+        """Yield the conditions on a column that has the name of somebody: nobody writes an address in one way only."""
+        yield from (models.Q(**{f"{column}__iexact": address}) for address in self.addresses)
+        if self.logins:
+            yield models.Q(**{f"{column}__in": self.logins})
+
+    def _texts(self) -> Iterator[models.Q]:
+        """Yield the conditions on events that have a name as a value: a short one may be part of any other text."""
+        for address in self.addresses:
+            for said in _written(address):
+                for part in ("data", "context", "changes"):
+                    yield models.Q(**{f"{part}_text__icontains": said})
+        for login in self.logins - self.addresses:
+            for said in _written(login):
+                # What is called like a user in other tables may be anything.
+                yield models.Q(data_text__contains=said) | models.Q(context_text__contains=said)
 
     def _references(self) -> Iterator[models.Q]:
-        """Yield the conditions on events of objects that refer to the person, or did so."""
+        """Yield the conditions on events of objects that refer to the person, or did so.
+
+        There is one for each model: SQLite takes no more than a thousand alternatives.
+        """
         for model in auditable_models():
             label = model._meta.label_lower
-            for name, field in auditable_fields(model).items():
-                if isinstance(field, models.ForeignKey) and self._is_kin(field.related_model):
-                    for side in (0, 1):
-                        yield models.Q(model=label, **{f"changes__{name}__{side}": self._value(field)})
-            for name, members in auditable_members(model).items():
-                if self._is_kin(members.related_model):
-                    yield from self._of_members(label, name, members)
-            yield from self._generic(model, label)
+            found = [*self._by_columns(model, label), *self._by_members(model, label), *self._generic(model)]
+            if found:
+                yield models.Q(model__in=(label, *former_labels(label))) & reduce(or_, found)
 
-    def _of_members(self, label: str, name: str, field: object) -> Iterator[models.Q]:
+    def _by_columns(self, model: type[models.Model], label: str) -> Iterator[models.Q]:
+        for name, field in auditable_fields(model).items():
+            if isinstance(field, models.ForeignKey) and self._is_kin(field.related_model):
+                value = self._value(field)
+                for known in (name, *former_names(label, name)):
+                    for path in (f"changes__{known}__0", f"changes__{known}__1", f"context__include__{known}"):
+                        yield models.Q(**{path: value})
+
+    def _by_members(self, model: type[models.Model], label: str) -> Iterator[models.Q]:
+        for name, field in auditable_members(model).items():
+            if self._is_kin(field.related_model):
+                for known in (name, *former_names(label, name)):
+                    yield from self._of_members(known, field)
+
+    def _of_members(self, name: str, field: object) -> Iterator[models.Q]:
         for side in ("added", "removed"):
-            yield models.Q(HasItem(KeyTransform(side, KeyTransform(name, "changes")), self._value(field)), model=label)
+            yield models.Q(HasItem(KeyTransform(side, KeyTransform(name, "changes")), self._value(field)))
 
-    def _generic(self, model: type[models.Model], label: str) -> Iterator[models.Q]:
+    def _generic(self, model: type[models.Model]) -> Iterator[models.Q]:
         if not apps.is_installed("django.contrib.contenttypes"):
             return
         from django.contrib.contenttypes.fields import GenericForeignKey  # only where it is installed
@@ -138,7 +176,7 @@ class Subject:
                 key = encode(model._meta.get_field(field.fk_field), parse_id(self.model, self.key))  # type: ignore[arg-type]
                 for side in (0, 1):
                     at = {f"changes__{field.ct_field}__{side}": kind.pk, f"changes__{field.fk_field}__{side}": key}
-                    yield models.Q(model=label, **at)
+                    yield models.Q(**at)
 
     def _is_kin(self, model: object) -> bool:
         return isinstance(model, type) and (issubclass(model, self.model) or issubclass(self.model, model))
@@ -155,17 +193,21 @@ class Subject:
         found = []
         if event.model in self.labels and event.object_id == self.key:
             found.append(_("object"))
-        if self.is_user and event.actor_id == self.key:
+        if (self.is_user and event.actor_id == self.key) or self._is_called(event.actor_repr):
             found.append(_("actor"))
         impersonator = event.context.get("impersonator") if isinstance(event.context, dict) else None
         if self.is_user and isinstance(impersonator, dict) and impersonator.get("id") == self.key:
             found.append(_("impersonator"))
         return found or [_("named in it")]
 
+    def _is_called(self, text: str) -> bool:
+        return text in self.logins or text.lower() in {address.lower() for address in self.addresses}
+
     def _notifications(self) -> Iterator[Any]:
-        whom = models.Q(recipient__in=self.names) | models.Q(address__in=self.names)
-        if self.is_user:
-            whom |= models.Q(recipient=self.key) | models.Q(user=self.key)
+        # Without a user and an address, it is nobody's.
+        whom = models.Q(recipient=self.key) | models.Q(user=self.key) if self.is_user else models.Q(pk__in=())
+        for condition in (*self._called("recipient"), *self._called("address")):
+            whom |= condition
         for row in Notification.objects.using(self.using).filter(whom).order_by("id").iterator(chunk_size=500):
             told = {
                 "channel": row.channel,
@@ -193,3 +235,8 @@ class Subject:
                 told = {field.name: str(getattr(row, field.attname)) for field in model._meta.concrete_fields}
                 lines = tuple(f"{name}: {value}" for name, value in told.items())
                 yield (None, _("user"), str(model._meta.verbose_name), "", "", "", Detail(lines, {**told}))
+
+
+def _written(text: str) -> set[str]:
+    """Return how a text is written in JSON: some databases keep letters of other alphabets as they are."""
+    return {json.dumps(text), json.dumps(text, ensure_ascii=False)}

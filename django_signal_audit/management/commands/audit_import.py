@@ -33,8 +33,9 @@ class Command(AuditCommand):
 
     help = "Import the history that another package has recorded."
     exit_codes = (
-        "Exit codes: 0 everything was imported that can be, 1 the import stopped before its end, or a table "
-        "can't be read to its end, 2 a wrong source, model, database or option. It can be stopped at any time; run it again to continue."
+        "Exit codes: 0 everything was imported that can be, 1 the import stopped before its end, or a table can't be "
+        "read to its end, 2 a wrong source, model, database or option. It can be stopped at any time; run it again to "
+        "continue."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
