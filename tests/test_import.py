@@ -451,6 +451,28 @@ class TestRunningAgain:
         assert sorted(found, key=lambda event: int(event[0])) == found
         assert differences() == []
 
+    @pytest.mark.parametrize("by_option", [False, True])
+    def test_a_model_and_a_field_that_were_renamed_since(self, audit: Audit, by_option: bool) -> None:
+        rooms = fill()
+        audit()
+        run("simple_history")
+        before = AuditEvent.objects.count()
+        text, json_ = ("changes::text", "::jsonb") if connection.vendor == "postgresql" else ("changes", "")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE django_signal_audit_auditevent SET model = 'app.chamber', "
+                f"changes = REPLACE({text}, '\"floor\"', '\"storey\"'){json_}"
+            )
+        renamed = {"app.Chamber": "app.Room", "app.Room.storey": "app.Room.floor"}
+        audit(**{} if by_option else {"RENAMED": renamed})
+        options = [one for old, new in renamed.items() for one in ("--rename", f"{old}={new}")] if by_option else []
+        assert "0 events written" in run("simple_history", *options)
+        kept(rooms[0], "~", minute=9, floor=7)
+        assert "2 events written" in run("simple_history", *options)
+        assert AuditEvent.objects.count() == before + 2
+        if not by_option:
+            assert differences() == []
+
     def test_what_came_since_is_added_behind(self, audit: Audit) -> None:
         (room, *_) = fill()
         audit()

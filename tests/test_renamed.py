@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
 
 from django_signal_audit import history_of
@@ -16,6 +19,7 @@ from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay.replay import Replay
 from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.retention import pruning
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Category, Product, Restaurant, Tag
@@ -144,6 +148,64 @@ class TestHistory:
         state = AuditEvent.objects.state_of(Restaurant, inn.pk) or {}
         assert state["name"] == "Bar"
         assert Category.objects.count() == 0
+
+
+def write_names(*names: str, former: int) -> None:
+    """Write events of a product that gets these names; the first ones under the names of then."""
+    for place, name in enumerate(names):
+        is_former = place < former
+        make_event(
+            event_type="update" if place else "create",
+            model="app.article" if is_former else "app.product",
+            object_id="7",
+            rules=["all"],
+            changes={"label" if is_former else "name": [names[place - 1] if place else None, name]},
+        )
+
+
+@pytest.mark.django_db
+class TestPrunes:
+    @pytest.mark.parametrize("by_rule", [False, True])
+    def test_the_last_events_are_those_under_all_names(self, audit: Audit, by_rule: bool) -> None:
+        retention = {"retention": {"last": 2}} if by_rule else {}
+        audit({"name": "all", "model": "app.*", **retention}, RENAMED=RENAMED)
+        write_names(*"abcdefg", former=4)
+        make_event(
+            event_type="create", model="app.article", object_id="8", rules=["all"], changes={"label": [None, "x"]}
+        )
+        call_command("audit_prune", *([] if by_rule else ["--keep-last", "2"]), stdout=io.StringIO())
+        assert [event.changes for event in events(object_id="7")] == [
+            {"name": [None, "e"]},
+            {"name": ["e", "f"]},
+            {"name": ["f", "g"]},
+        ]
+        assert len(events(object_id="8")) == 1
+
+    def test_only_events_of_former_names(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.*", "retention": {"last": 1}}, RENAMED=RENAMED)
+        write_names(*"abc", former=3)
+        call_command("audit_prune", stdout=io.StringIO())
+        assert [event.changes for event in events(object_id="7")] == [{"name": [None, "b"]}, {"label": ["b", "c"]}]
+
+    def test_more_objects_than_a_page(self, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pruning, "_OBJECTS", 2)
+        audit({"name": "all", "model": "app.*", "retention": {"last": 1}}, RENAMED=RENAMED)
+        for label in ("app.article", "app.product", "app.tag", "app.category"):
+            for pk in "12345":
+                make_event(event_type="update", model=label, object_id=pk, rules=["all"], changes={"stock": [1, 2]})
+                make_event(event_type="update", model=label, object_id=pk, rules=["all"], changes={"stock": [2, 3]})
+        call_command("audit_prune", stdout=io.StringIO())
+        left = Counter((event.model, event.object_id) for event in AuditEvent.objects.exclude(object_id=""))
+        # A starting point, and the last event.
+        assert set(left.values()) == {2}
+        assert left.keys() == {(label, pk) for label in ("app.product", "app.tag", "app.category") for pk in "12345"}
+
+    def test_a_hold_from_before_holds_on(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.*"}, RENAMED=RENAMED)
+        make_event(event_type="legal_hold", model="app.article", object_id="7", data={"reason": "case 3"})
+        write_names(*"abcd", former=2)
+        call_command("audit_prune", "--keep-last", "1", stdout=io.StringIO())
+        assert len(events(object_id="7")) == 5
 
 
 class TestCheck:

@@ -173,7 +173,9 @@ class HistoryImport:
         self._takeover = Takeover(target, source.using)
         self._tenants = ImportedTenants(target.model, source.using)
         self._closes = options.closes and history.has_values and self._takeover.can_close
-        self._imported = AuditEvent.objects.using(source.using).filter(model=target.label, id__lt=0)
+        # The model may have got another name since an earlier run.
+        former = [old for old, new in options.renamed.items() if new == target.label]
+        self._imported = AuditEvent.objects.using(source.using).filter(model__in=(target.label, *former), id__lt=0)
         self._has_imported = self._imported.exists()
         self._objects: dict[str, _Object] = {}
 
@@ -263,7 +265,7 @@ class HistoryImport:
         """Bring an object's state forward by an event that an earlier run has written."""
         origin = context.get("imported", {}) if isinstance(context, dict) else {}
         at = as_aware(at)
-        one.state.apply(event_type, changes)
+        one.state.apply(event_type, self._target.renamed(changes))
         # The starting point that a prune has left is of the same source.
         one.is_foreign |= origin.get("from", self._source.name) != self._source.name
         if "id" not in origin:

@@ -69,6 +69,13 @@ class Target:
             return ""
         return field
 
+    def renamed(self, changes: Any) -> Any:
+        """Return the changes of an event with the names that the fields have now; a name of today counts first."""
+        if not isinstance(changes, dict) or self._renamed.keys().isdisjoint(changes):
+            return changes
+        found = {self._renamed.get(name, name): change for name, change in changes.items()}
+        return {**found, **{name: change for name, change in changes.items() if name not in self._renamed}}
+
     def field(self, name: str) -> models.Field[Any, Any] | None:
         """Return the model's field that a value of a source belongs to, None if there is none now."""
         name = self._renamed.get(name, name)

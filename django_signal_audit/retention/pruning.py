@@ -31,6 +31,7 @@ from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
 from django_signal_audit.models.events import delete_pruned
 from django_signal_audit.models.fields import in_project_time
+from django_signal_audit.models.renames import former_labels, get_renames
 from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.exports.base import utc
@@ -238,8 +239,8 @@ class Pruning:
             return
         due: list[AuditEvent] = []
         examined = 0
-        for label, object_id in _objects_with_more(self._retention.fewest, self._labels(), self._using):
-            for event, ranks in _ranked(label, object_id, self._using):
+        for labels, object_id in _objects_with_more(self._retention.fewest, self._labels(), self._using):
+            for event, ranks in _ranked(labels, object_id, self._using):
                 examined += 1
                 if self._is_beyond(event, ranks):
                     due.append(event)
@@ -309,25 +310,43 @@ _READ = ("uid", "recorded_at", "event_type", "source", "rules", "model", "object
 _OBJECTS = 500
 
 
-def _objects_with_more(number: int, labels: Collection[str] | None, using: str) -> Iterator[tuple[str, str]]:
-    """Yield label and name of the objects that more events than this are about, some at a time."""
+# An object by the labels that its model has and had, and by its name.
+Object: TypeAlias = tuple[tuple[str, ...], str]
+
+
+def _objects_with_more(number: int, labels: set[str] | None, using: str) -> Iterator[Object]:
+    """Yield the objects that more events than this are about, some at a time."""
     events = AuditEvent.objects.using(using).exclude(object_id="")
+    families = [(now, *former_labels(now)) for now in sorted({*get_renames().labels.values()})]
+    others = events.exclude(model__in=[label for family in families for label in family]) if families else events
     if labels is not None:
-        events = events.filter(model__in=labels)
-    groups: Any = events.values("model", "object_id").annotate(count=Count("pk")).filter(count__gt=number)
-    groups = groups.order_by("model", "object_id").values_list("model", "object_id")
+        others = others.filter(model__in=labels)
+    for label, name in _groups_with_more(number, others, "model", "object_id"):
+        yield (label,), name
+    for family in families:
+        if labels is None or not labels.isdisjoint(family):
+            for (name,) in _groups_with_more(number, events.filter(model__in=family), "object_id"):
+                yield family, name
+
+
+def _groups_with_more(number: int, events: AuditEventQuerySet, *columns: str) -> Iterator[tuple[str, ...]]:
+    groups: Any = events.values(*columns).annotate(count=Count("pk")).filter(count__gt=number)
+    groups = groups.order_by(*columns).values_list(*columns)
     page = list(groups[:_OBJECTS])
     while page:
         yield from page
-        label, name = page[-1]
-        # The first condition is implied by the second; the database finds its place in the index by it.
-        rest = groups.filter(model__gte=label).filter(Q(model__gt=label) | Q(object_id__gt=name))
+        first, last = columns[0], page[-1]
+        rest = groups.filter(**{f"{first}__gt": last[0]})
+        if len(columns) > 1:
+            # The first condition is implied by the second; the database finds its place in the index by it.
+            following = Q(**{f"{first}__gt": last[0]}) | Q(**{f"{columns[1]}__gt": last[1]})
+            rest = groups.filter(**{f"{first}__gte": last[0]}).filter(following)
         page = list(rest[:_OBJECTS]) if len(page) == _OBJECTS else []
 
 
-def _ranked(label: str, name: str, using: str) -> Iterator[tuple[AuditEvent, Ranks]]:
+def _ranked(labels: Sequence[str], name: str, using: str) -> Iterator[tuple[AuditEvent, Ranks]]:
     """Yield the events of an object, the oldest first, with their ranks."""
-    events = AuditEvent.objects.using(using).filter(model=label, object_id=name)
+    events = AuditEvent.objects.using(using).filter(model__in=labels, object_id=name)
     # Some databases take "a" and "A" for the same, and where a function names the tenant their keys may meet.
     ranks: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     keys_meet = bool(tenant_function())
