@@ -19,6 +19,7 @@ from django_signal_audit.context.tenants import events_of_writer
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.keys import object_id, row_name
+from django_signal_audit.events.savepoints import own_queries_anywhere
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.tables import is_ready
 from django_signal_audit.recorder import record_changes
@@ -42,7 +43,8 @@ def record_view(obj: models.Model) -> bool:
     goes wrong is logged: nobody is kept from looking.
     """
     try:
-        recorded = [_record(obj, plan) for plan in _plans(type(obj))]
+        with own_queries_anywhere():
+            recorded = [_record(obj, plan) for plan in _plans(type(obj))]
     except Exception:
         logger.exception("That %s was viewed could not be recorded.", type(obj)._meta.label)
         return False
@@ -59,7 +61,8 @@ def record_views(request: HttpRequest, response: HttpResponseBase) -> None:
     if request.method != "GET" or response.status_code != 200:
         return
     try:
-        shown = _shown(request, response)
+        with own_queries_anywhere():
+            shown = _shown(request, response)
     except Exception:
         logger.exception("Which object was viewed at %s could not be determined.", request.path)
         return
@@ -92,7 +95,7 @@ def _record(obj: models.Model, plan: ModelPlan) -> bool:
     if obj.pk is None or not is_ready(using) or not _is_due(plan, row_name(plan.model, pk), rules, using):
         return False
     change = Change(event_type=EventType.VIEW, source=Source.SIGNAL, using=using, model=plan.model, pk=pk, instance=obj)
-    # What fails here must not end the transaction of the request.
+    # The event is written with its notifications, or not at all.
     with transaction.atomic(using=using):
         return bool(record_changes([change], using))
 

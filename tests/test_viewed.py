@@ -16,7 +16,7 @@ from django.urls import path
 from django.utils import timezone
 from django.views.generic import DetailView
 
-from django_signal_audit import Rule, audit_context, record, record_view, suspend_auditing
+from django_signal_audit import Rule, audit_context, record, record_view, suspend_auditing, viewing
 from django_signal_audit.checks import check_rules
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import erase_values
@@ -180,6 +180,20 @@ def test_what_fails_is_logged_and_nobody_is_kept_from_looking(
     with transaction.atomic():
         transaction.set_rollback(True)
         assert not record_view(tea)
+    assert views() == []
+
+
+def test_a_query_that_fails_leaves_the_transaction_of_the_request_whole(tea: Product, monkeypatch: Any) -> None:
+    def failing(*_: Any) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM there_is_no_such_table")
+        return True
+
+    monkeypatch.setattr(viewing, "_is_due", failing)
+    with transaction.atomic():
+        assert not record_view(tea)
+        Product.objects.create(name="Other")
+    assert Product.objects.count() == 2
     assert views() == []
 
 
