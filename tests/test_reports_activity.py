@@ -118,6 +118,39 @@ class TestCounting:
             assert len(activity(AuditEvent.objects.all(), ["object"], 5).rows) == 5
         assert [query["sql"].endswith("LIMIT 5") for query in queries if "GROUP BY" in query["sql"]] == [True]
 
+    @pytest.mark.parametrize("by", [["object"], ["rule"], ["object", "rule"]])
+    def test_where_most_are_shown_it_says_that_there_are_more(self, by):
+        for number in range(12):
+            make_event(object_id=str(number % 5), rules=[f"rule{number % 5}"])
+        every = activity(AuditEvent.objects.all(), by)
+        cut = activity(AuditEvent.objects.all(), by, most=4)
+        assert list(cut.rows) == every.rows[:4]
+        assert cut.rest == "There are more: these are the 4 with the most events."
+        assert cut.title == every.title
+        assert activity(AuditEvent.objects.all(), by, most=5).rows == every.rows
+        assert activity(AuditEvent.objects.all(), by, most=5).rest == ""
+
+    def test_who_asks_for_a_number_of_groups_has_no_other(self):
+        for number in range(5):
+            make_event(object_id=str(number))
+        found = activity(AuditEvent.objects.all(), ["object"], top=3, most=2)
+        assert (len(found.rows), found.rest) == (3, "")
+
+    def test_days_are_never_cut(self):
+        for number in range(5):
+            make_event(recorded_at=NOON + dt.timedelta(days=number), object_id=str(number))
+        found = activity(AuditEvent.objects.all(), ["day", "object"], most=2)
+        assert (len(found.rows), found.rest) == (5, "")
+
+    def test_fields_and_others_together(self):
+        for number in range(6):
+            make_event(object_id=str(number % 2), changes={"a": [1, 2], f"b{number % 3}": [1, 2]}, rules=["x", "y"])
+        assert counts("field", "object", "rule")[:2] == [
+            ("a", "auth.user", "0", "ada", "x", 3),
+            ("a", "auth.user", "0", "ada", "y", 3),
+        ]
+        assert sum(row[-1] for row in counts("field", "day")) == 12
+
     def test_nothing_gives_no_rows(self):
         assert counts("rule") == []
 

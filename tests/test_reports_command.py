@@ -8,6 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from django_signal_audit.reports.formats.markdown import MarkdownFormat
+from django_signal_audit.reports.formats.table import TableFormat
+
 from .samples import HOSTILE, NOON, make_event
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +44,21 @@ def test_by_is_repeatable_and_works_from_python():
     make_event(rules=["r"])
     assert rows("--by", "rule", "--by", "model") == [{"rule": "r", "model": "auth.user", "count": 1}]
     assert run(by="rule")[0].startswith("Audit events by rule")
+
+
+@pytest.mark.parametrize("alias", ["table", "markdown", "csv", "json", "jsonl", "html"])
+def test_formats_for_people_have_the_largest_groups_and_say_so_and_the_others_all(alias, monkeypatch):
+    for number in range(7):
+        make_event(object_id=str(number % 4), object_repr=f"thing{number % 4}")
+    for people in (TableFormat, MarkdownFormat):
+        monkeypatch.setattr(people, "most_groups", 3)
+    out, err = run("--by", "object", "--format", alias)
+    is_cut = alias in ("table", "markdown")
+    assert ("thing3" in out) is not is_cut
+    assert out.endswith("--top N has more of them, --format csv all.\n") is is_cut
+    assert err == ""
+    assert "has more" not in run("--by", "object", "--format", alias, "--top", "4")[0]
+    assert "has more" not in run("--by", "model", "--format", alias)[0]
 
 
 def test_filters_narrow_the_report():

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import connections
 from django.db.models import Count, Max
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -47,6 +48,7 @@ class Dimension:
         columns: What names a group.
         needs: The columns of events (or QUARTER, or FIELDS) a group comes from.
         keys: The groups an event belongs to, one cell per column.
+        is_plain: Are the columns of the events the group as they are?
         is_time: Do the groups follow each other in time?
         caption: The column with the name the group's newest event has for it, and where the event has it.
 
@@ -55,6 +57,7 @@ class Dimension:
     columns: tuple[Column, ...]
     needs: tuple[str, ...]
     keys: Callable[[Row], Iterable[Key]]
+    is_plain: bool = False
     is_time: bool = False
     caption: tuple[Column, str] | None = None
 
@@ -65,6 +68,7 @@ def _plain(columns: dict[str, Column], caption: tuple[Column, str] | None = None
         columns=tuple(columns.values()),
         needs=needs,
         keys=lambda row: [tuple(row[need] for need in needs)],
+        is_plain=True,
         caption=caption,
     )
 
@@ -138,37 +142,54 @@ CHUNK = 2000
 MOST_STEPS = 1000
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(NamedTuple):
     """How many events there are of one key in each dimension, and the newest of them."""
 
-    count: int = 0
+    size: int = 0
     last: int = BEFORE_ALL
 
 
-def _rows(
-    events: AuditEventQuerySet, dimensions: Sequence[Dimension], top: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the groups that the database counts, with what the dimensions need.
+Groups: TypeAlias = dict[tuple[Key, ...], _Group]
 
-    Only the largest are yielded if ``top`` says how many, as far as the database can tell: where it counts what the
-    dimensions ask for, and not the parts of it.
-    """
+
+def _signed_of(dimensions: Sequence[Dimension]) -> set[str]:
+    """Return what is counted by the number of the signature."""
     needs = {need for dimension in dimensions for need in dimension.needs}
-    signed = needs & _SIGNED
-    if needs - signed - {QUARTER}:
-        # Of other columns the rows themselves are read anyway.
-        signed &= {"rules"}
+    # Of other columns the rows themselves are read anyway.
+    return needs & (frozenset({"rules"}) if needs - _SIGNED - {QUARTER} else _SIGNED)
+
+
+def _largest(events: AuditEventQuerySet, dimensions: Sequence[Dimension], top: int | None) -> Groups:
+    """Return the groups that the database counts as the dimensions ask for them: there may be hundreds of thousands."""
+    columns = list(dict.fromkeys(need for dimension in dimensions for need in dimension.needs))
+    places = [[columns.index(need) for need in dimension.needs] for dimension in dimensions]
+    rows = events.order_by().values(*columns).annotate(count=Count("id"), last=Max("id"))
+    if top is not None:
+        rows = rows.order_by("-count", *columns)[:top]
+    return {
+        tuple([tuple([values[place] for place in some]) for some in places]): _Group(*values[-2:])
+        for values in _read(rows, (*columns, "count", "last"))
+    }
+
+
+def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Yield the groups that the database counts, with what the dimensions need."""
+    needs = {need for dimension in dimensions for need in dimension.needs}
+    signed = _signed_of(dimensions)
     signatures = known_signatures(events.db) if signed else {}
     if 0 < len(signatures) <= MOST_SIGNATURES:
         # With these an index has all that is counted, in the period alone.
         events = events.filter(signature__in=signatures)
     annotated = {name: made for name, made in _annotations(events.db).items() if name in needs}
     columns = (*(needs - signed), *({"signature"} if signed else ()))
-    rows = events.annotate(**annotated).order_by().values(*columns).annotate(count=Count("id"), last=Max("id"))
-    if top is not None and not signed and not annotated:
-        rows = rows.order_by("-count", *(need for dimension in dimensions for need in dimension.needs))[:top]
-    for row in _read(rows, (*columns, "count", "last")):
+    names = (*columns, "count", "last")
+    rows = events.annotate(**annotated).order_by()
+    if FIELDS in needs and connections[events.db].vendor == "postgresql":
+        counted: Iterable[Sequence[Any]] = _read_shared(rows, columns)
+    else:
+        counted = _read(rows.values(*columns).annotate(count=Count("id"), last=Max("id")), names)
+    for values in counted:
+        row = dict(zip(names, values, strict=True))
         if signed:
             found = signatures.get(row["signature"], _UNKNOWN)
             row |= {name: getattr(found, name) for name in signed}
@@ -184,27 +205,41 @@ def _annotations(using: str) -> dict[str, Any]:
     return {QUARTER: Quarter("recorded_at"), FIELDS: fields}
 
 
-def _read(rows: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _read(rows: Any, names: Sequence[str]) -> Iterator[Sequence[Any]]:
     """Yield what the database counts.
 
-    The statement of a cursor is planned by PostgreSQL as if its first rows were wanted soon, and run by one process. It
-    is right for fields alone, whose rows only one process can count.
+    The statement of a cursor is planned by PostgreSQL as if its first rows were wanted soon, and run by one process.
     """
     using, rows = rows.db, rows.values_list(*names)
-    if connections[using].vendor != "postgresql" or FIELDS in names:
+    if connections[using].vendor != "postgresql":
         rows = rows.iterator(chunk_size=CHUNK)
     with much_memory(using):
-        for values in rows:
-            yield dict(zip(names, values, strict=True))
+        yield from rows
 
 
-def _count(rows: Iterable[dict[str, Any]], dimensions: Sequence[Dimension]) -> dict[tuple[Key, ...], _Group]:
-    groups: dict[tuple[Key, ...], _Group] = {}
-    for row in rows:
+def _read_shared(rows: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return what PostgreSQL counts of rows that one event has several of.
+
+    It takes each of them for a group of its own, and has one process count what the others read, unless they come from
+    a query of their own and handing them over is said to be dear.
+    """
+    sql, parameters = rows.values_list("id", *columns).query.get_compiler(rows.db).as_sql()
+    named = ", ".join(map(connections[rows.db].ops.quote_name, columns))
+    with much_memory(rows.db), connections[rows.db].cursor() as cursor:
+        cursor.execute("SELECT set_config('parallel_tuple_cost', '2', true)")
+        cursor.execute(f"SELECT {named}, COUNT(*), MAX(id) FROM ({sql}) each GROUP BY {named}", parameters)  # noqa: S608  # the statement of Django
+        return list(cursor.fetchall())
+
+
+def _count(events: AuditEventQuerySet, dimensions: Sequence[Dimension], top: int | None) -> Groups:
+    """Return the groups: all of them, or at least the largest if ``top`` says how many."""
+    if all(dimension.is_plain for dimension in dimensions) and not _signed_of(dimensions):
+        return _largest(events, dimensions, top)
+    groups: Groups = {}
+    for row in _rows(events, dimensions):
         for keys in product(*(dimension.keys(row) for dimension in dimensions)):
-            group = groups.setdefault(keys, _Group())
-            group.count += row["count"]
-            group.last = max(group.last, row["last"])
+            size, last = groups.get(keys, _Group())
+            groups[keys] = _Group(size + row["count"], max(last, row["last"]))
     return groups
 
 
@@ -237,23 +272,22 @@ def _columns(dimensions: Sequence[Dimension]) -> list[Column]:
     return [*columns.values(), COUNT]
 
 
-def _ordered(
-    groups: dict[tuple[Key, ...], _Group], dimensions: Sequence[Dimension], top: int | None
-) -> dict[tuple[Key, ...], _Group]:
+def _ordered(groups: Groups, dimensions: Sequence[Dimension], top: int | None) -> Groups:
     """Return the largest groups first, or all in the order of time where a dimension is one."""
-    ranked = sorted(groups.items(), key=lambda item: (-item[1].count, item[0]))[:top]
+    ranked = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))[:top]
     if any(dimension.is_time for dimension in dimensions):
         ranked.sort(key=lambda item: item[0])
     return dict(ranked)
 
 
-def activity(events: AuditEventQuerySet, by: Sequence[str], top: int | None = None) -> Report:
+def activity(events: AuditEventQuerySet, by: Sequence[str], top: int | None = None, most: int | None = None) -> Report:
     """Return the report that counts the events by the named dimensions, by model and event if none is named.
 
     Args:
         events: The events.
         by: The names of the dimensions.
         top: How many groups there are at most, those with the most events; all if None.
+        most: The same where ``top`` is None, but the report says if there are others. It never cuts days or hours.
 
     Raises:
         WrongArgument: One of the names is no dimension.
@@ -261,13 +295,18 @@ def activity(events: AuditEventQuerySet, by: Sequence[str], top: int | None = No
     """
     names = list(dict.fromkeys(by or DEFAULT_BY))
     dimensions = [get_dimension(name) for name in names]
-    groups = _ordered(_count(_rows(events, dimensions, top), dimensions), dimensions, top)
+    limit = top if most is None or any(dimension.is_time for dimension in dimensions) else top or most + 1
+    groups = _ordered(_count(events, dimensions, limit), dimensions, limit)
+    rest = ""
+    if top is None and most is not None and limit == len(groups):
+        groups = dict(islice(groups.items(), most))
+        rest = _("There are more: these are the %(count)s with the most events.") % {"count": number_format(most)}
+    columns = _columns(dimensions)
     sources = [dimension.caption[1] for dimension in dimensions if dimension.caption]
     captions = _captions(events.db, groups.values(), sources)
-    columns = _columns(dimensions)
     rows = []
     for keys, group in groups.items():
-        cells = {**_cells(dimensions, keys, captions.get(group.last, {})), COUNT.name: group.count}
+        cells = {**_cells(dimensions, keys, captions.get(group.last, {})), COUNT.name: group.size}
         rows.append([cells[column.name] for column in columns])
     title = _("Audit events by %(names)s") % {"names": ", ".join(names)}
     if top is not None:
@@ -277,14 +316,16 @@ def activity(events: AuditEventQuerySet, by: Sequence[str], top: int | None = No
         named = enumerate(zip(names, dimensions, strict=True))
         return [_series(name, dimension, position, groups, captions) for position, (name, dimension) in named]
 
-    return Report(title=title, columns=columns, rows=rows, empty=_("No events match."), series=LazySeries(series))
+    return Report(
+        title=title, columns=columns, rows=rows, empty=_("No events match."), rest=rest, series=LazySeries(series)
+    )
 
 
 def _series(
     name: str,
     dimension: Dimension,
     position: int,
-    groups: dict[tuple[Key, ...], _Group],
+    groups: Groups,
     captions: dict[int, dict[str, str]],
 ) -> Series:
     """Return how many events there are by one of the dimensions."""
@@ -292,7 +333,7 @@ def _series(
     labels: dict[Key, str] = {}
     for keys, group in groups.items():
         key = keys[position]
-        counts[key] = counts.get(key, 0) + group.count
+        counts[key] = counts.get(key, 0) + group.size
         caption = captions.get(group.last, {}).get(dimension.caption[1], "") if dimension.caption else ""
         labels[key] = caption or _label(key) or _("none")
     shared = {label for label, count in Counter(labels.values()).items() if count > 1}

@@ -115,7 +115,7 @@ class LazySeries(Sequence[Series]):
 class Report:
     """A titled table. ``empty`` is what to say when it has no rows.
 
-    ``scope`` says in words what it is about; ``series`` is what could be drawn of it.
+    ``scope`` says in words what it is about; ``series`` is what could be drawn of it; ``rest`` says that there is more.
     """
 
     title: str
@@ -123,6 +123,7 @@ class Report:
     rows: Sequence[Sequence[Cell]]
     empty: str
     scope: str = ""
+    rest: str = ""
     series: Sequence[Series] = ()
 
     def batches(self) -> Iterator[Sequence[Sequence[Cell]]]:

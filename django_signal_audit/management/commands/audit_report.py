@@ -10,8 +10,12 @@ from django_signal_audit.management.base import ReportCommand
 from django_signal_audit.management.filtering import FILTERS, add_filter_options, describe, filter_of
 from django_signal_audit.reports.activity import DIMENSIONS, activity
 from django_signal_audit.reports.base import Report, WrongArgument
+from django_signal_audit.reports.formats import get_format
 from django_signal_audit.reports.subject import Subject
 from django_signal_audit.rules.patterns import find_model, meant_label
+
+# For whoever has to choose the options of the command, which are English.
+_ALL = "--top N has more of them, --format csv all."
 
 
 class Command(ReportCommand):
@@ -32,7 +36,8 @@ class Command(ReportCommand):
             "--top",
             type=int,
             metavar="N",
-            help="Only the N groups with the most events. Of a large log this is much faster.",
+            help="Only the N groups with the most events. Of a large log this is much faster. Without it, formats for "
+            "people have the 1,000 with the most events, and all days and hours.",
         )
         parser.add_argument(
             "--subject",
@@ -53,7 +58,10 @@ class Command(ReportCommand):
             raise WrongArgument(msg)
         by = options["by"] or []
         wanted = filter_of(options)
-        report = activity(wanted.find(options["database"]), [by] if isinstance(by, str) else by, options["top"])
+        events, by = wanted.find(options["database"]), [by] if isinstance(by, str) else by
+        report = activity(events, by, options["top"], get_format(options["format"]).most_groups)
+        if report.rest:
+            report = replace(report, rest=f"{report.rest} {_ALL}")
         return replace(report, scope=describe(wanted))
 
     def _about(self, options: dict[str, Any]) -> Report:

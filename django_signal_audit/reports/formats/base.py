@@ -16,6 +16,8 @@ class ReportFormat(ABC):
 
     # Does the output say by itself that the report is empty?
     says_empty: bool = False
+    # So many groups are counted for people to read, who learn from ``report.rest`` if there are more; None for all.
+    most_groups: int | None = None
 
     @abstractmethod
     def write(self, report: Report, stream: TextIO) -> None:

@@ -28,6 +28,7 @@ class MarkdownFormat(ReportFormat):
     """A heading and a GitHub-flavoured table."""
 
     says_empty = True
+    most_groups = 1000
 
     def write(self, report: Report, stream: TextIO) -> None:
         """Write the heading and the table, or that there is nothing to show."""
@@ -45,3 +46,5 @@ class MarkdownFormat(ReportFormat):
             )
             before = "\n" if number else ""
             stream.write(f"{before}{table}\n")
+        if report.rest:
+            stream.write(f"\n{_escape(report.rest)}\n")

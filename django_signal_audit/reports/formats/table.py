@@ -16,6 +16,7 @@ class TableFormat(ReportFormat):
     """Aligned columns under their headings."""
 
     says_empty = True
+    most_groups = 1000
 
     def write(self, report: Report, stream: TextIO) -> None:
         """Write the title and the table, or that there is nothing to show."""
@@ -34,3 +35,5 @@ class TableFormat(ReportFormat):
             )
             before = "\n" if number else ""
             stream.write(f"{before}{table}\n")
+        if report.rest:
+            stream.write(f"\n{printable(report.rest)}\n")
