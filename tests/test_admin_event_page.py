@@ -10,14 +10,14 @@ from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 from django.utils import translation
-from django.utils.html import strip_tags
+from django.utils.html import escape, strip_tags
 
 from django_signal_audit.admin.links import event_url
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.models import AuditEvent
 from tests.app.models import Product
 
-from .samples import make_event
+from .samples import NOON, make_event
 
 pytestmark = pytest.mark.django_db
 
@@ -67,6 +67,30 @@ class TestSentence:
         event = make_event(event_type=event_type, actor_repr="root", object_id=name, object_repr=name)
         with translation.override("de"):
             assert said in text_of(admin_client.get(page_of(event)))
+
+    @pytest.mark.parametrize(
+        ("values", "here"),
+        [({}, "ada, Mar 10, 2020, 13:00"),
+         ({"object_repr": "a\u202eb<i> " * 20}, "a\\u202eb<i> " * 4 + "a\\u202eb<i>…, Mar 10, 2020, 13:00"),
+         ({"event_type": "login", "object_id": "", "object_repr": ""}, "login, Mar 10, 2020, 13:00"),
+         ({"event_type": "delete", "object_repr": ""}, "3, Mar 10, 2020, 13:00")],
+    )  # fmt: skip
+    def test_the_breadcrumbs_and_the_tab_name_the_object_and_the_time(self, admin_client, values, here):
+        event = make_event(**{"changes": {"email": ["a", "b"]}, "recorded_at": NOON.replace(year=2020), **values})
+        for page in (page_of(event), reverse("admin:django_signal_audit_auditevent_revert", args=(event.pk,))):
+            response = admin_client.get(page)
+            if response.status_code == 403:  # what no change of a row is can't be reverted
+                assert event.event_type == "login"
+                continue
+            source = response.content.decode()
+            crumbs = re.search(r'<(?:ol|div) class="breadcrumbs">.*?</(?:ol|div)>', source, re.DOTALL)[0]
+            assert f"{escape(here)}" in crumbs
+            assert f"{event.event_type} " not in crumbs
+        assert f"<title>{escape(here)}" in admin_client.get(page_of(event)).content.decode()
+
+    def test_the_object_is_opened_by_its_name(self, admin_client, admin_user):
+        event = make_event(object_id=str(admin_user.pk), object_repr="Ada <i>")
+        assert ">Open Ada &lt;i&gt;</a>" in admin_client.get(page_of(event)).content.decode()
 
     def test_what_the_package_records_is_the_headline(self, admin_client):
         event = make_event(event_type="events_pruned", model="", object_id="", object_repr="", data={"count": 3})

@@ -129,6 +129,18 @@ def crumbs_to_list(model_admin: ModelAdmin[Any], changelist: str = "") -> list[C
     ]
 
 
+def trail(crumbs: Sequence[Crumb], here: str) -> dict[str, object]:
+    """Return what the template of the breadcrumbs needs.
+
+    Args:
+        crumbs: Those between the first page and this one.
+        here: The last one, this page's.
+
+    """
+    # Their markup changed with Django's styles.
+    return {"breadcrumbs_are_a_list": django.VERSION >= (6, 1), "crumbs": crumbs, "here": here}
+
+
 def render_page(
     model_admin: ModelAdmin[Any],
     request: HttpRequest,
@@ -157,10 +169,7 @@ def render_page(
         **site.each_context(request),
         "opts": model_admin.opts,
         "media": model_admin.media,
-        # Their markup changed with Django's styles.
-        "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
-        "crumbs": crumbs,
-        "here": here or context["title"],
+        **trail(crumbs, here or str(context["title"])),
         **context,
     }
     return spell_out(TemplateResponse(request, template, page, status=status))

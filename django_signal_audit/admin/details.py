@@ -28,6 +28,7 @@ from django_signal_audit.reports.formatter import Reader, show_brief, show_momen
 from django_signal_audit.reports.sentences import sentence_of
 
 from .access import Access, access_of
+from .base import crumbs_to_list, trail
 from .keyset import ALL_TIME, Cursor, HistoryScan, Scan, find_visible
 from .links import (
     actor_url,
@@ -42,7 +43,7 @@ from .links import (
     revert_request_url,
     revert_url,
 )
-from .listing import Row, icon_of, kind_of, model_name, origin_of, row_of
+from .listing import Row, icon_of, kind_of, model_name, name_with_time, origin_of, row_of
 from .request_revert import may_revert_requests
 from .restore import may_restore
 from .revert import revert_for
@@ -145,8 +146,11 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
     view = view_events(model_admin, request, [event])[0]
     access = access_of(request, model_admin.admin_site)
     path, origin = origin_of(event)
+    here = name_with_time(view.event)
     return {
+        **trail(crumbs_to_list(model_admin), here),
         "title": _("Audit event"),
+        "subtitle": here,
         "view": view,
         "icon": icon_of(event),
         "headline": sentence_of(view.event) or _headline(view),
@@ -155,6 +159,7 @@ def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditE
         "origin": origin,
         "ip": _request_part(event, "ip"),
         "object_url": object_url(site, event),
+        "object_name": view.event.object_repr or view.event.object_id,
         "permalink": permalink(site, event.uid),
         "beside": _beside(model_admin, request, event),
         "around": _around(model_admin, access, event),

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.utils.formats import date_format
-from django.utils.text import capfirst
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import EventType, Level
@@ -20,6 +20,7 @@ from django_signal_audit.reports.display import (
     ShownField,
     ShownValue,
     merge_words,
+    printable,
     show_actor,
     show_actors,
     show_fields,
@@ -27,7 +28,7 @@ from django_signal_audit.reports.display import (
     show_payload,
     show_reason,
 )
-from django_signal_audit.reports.formatter import ANYBODY, Reader, local, show_day, show_moment
+from django_signal_audit.reports.formatter import ANYBODY, Reader, local, show_day, show_moment, show_short
 from django_signal_audit.reports.sentences import sentence_of
 from django_signal_audit.rules.registry import get_registry
 
@@ -253,6 +254,12 @@ def kind_of(event: AuditEvent) -> str:
         EventType.M2M: _("related objects changed"),
     }
     return words.get(event.event_type) or EventType.label_of(event.event_type)
+
+
+def name_with_time(event: AuditEvent) -> str:
+    """Return what an event is called where a page leads to it: its object, or what happened, and when."""
+    name = printable(event.object_repr or event.object_id) or kind_of(event)
+    return f"{Truncator(name).chars(60)}, {show_short(event.recorded_at)}"
 
 
 def model_name(event: AuditEvent) -> str:

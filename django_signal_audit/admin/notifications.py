@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.text import capfirst
+from django.utils.text import Truncator, capfirst
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -27,6 +27,7 @@ from django_signal_audit.admin.base import (
     crumbs_to_list,
     names_undeclared,
     render_page,
+    trail,
 )
 from django_signal_audit.admin.channels import NAME as CHANNELS
 from django_signal_audit.admin.channels import channels_page, troubled
@@ -56,6 +57,7 @@ from django_signal_audit.delivery.rendering import render
 from django_signal_audit.dispatchers import get_dispatcher
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent, Notification, NotificationQuerySet
+from django_signal_audit.reports.display import printable
 
 # A bulk call may make a digest of any number of events, and a page is no place for them all.
 MOST_EVENTS = 100
@@ -225,12 +227,15 @@ class NotificationAdmin(ReadOnlyAdmin):
         reader = access.reader_of([view.event for view in views])
         rows = [row_of(self.admin_site.name, view.event, reader=reader) for view in views]
         may_view_log = request.user.has_perm("django_signal_audit.view_auditevent")
+        message = _hidden() if is_hidden else preview(row, events)
+        here = Truncator(printable(message.subject)).chars(60) or _("Notification")
         extra = {
+            **trail(crumbs_to_list(self), here),
             "title": _("Notification"),
-            "subtitle": str(row),
+            "subtitle": here,
             "original": row,
             "notification": row,
-            "preview": _hidden() if is_hidden else preview(row, events),
+            "preview": message,
             "shows_html": request.GET.get("view") == "html",
             "is_hidden": is_hidden,
             "events": list(zip(views, rows, strict=True)),

@@ -8,7 +8,6 @@ from django.contrib import messages
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import EventType, Source
@@ -18,6 +17,7 @@ from django_signal_audit.reports.display import ShownField, show_fields
 from .access import Access, access_of, readable
 from .base import crumbs_to_list, render_page
 from .links import event_url, events_url, history_url, revert_url
+from .listing import name_with_time
 from .reverting import Present, RefusedError, Revert, refusal_of, revert_of, run
 
 TEMPLATE = "django_signal_audit/admin/revert.html"
@@ -77,6 +77,8 @@ def _render(
 ) -> HttpResponse:
     event, site = revert.event, model_admin.admin_site.name
     back = event_url(site, event.pk)
+    access = access_of(request, model_admin.admin_site)
+    [shown] = access.redact([event])
     context = {
         "title": _("Revert this change"),
         "event": event,
@@ -87,15 +89,14 @@ def _render(
         else "",
         "refusal": refusal,
         "notes": revert.notes(),
-        "fields": _reverted_fields(event, access_of(request, model_admin.admin_site)),
+        "fields": _reverted_fields(shown, access),
     }
-    crumbs = [*crumbs_to_list(model_admin), (Truncator(event).chars(60), back)]
+    crumbs = [*crumbs_to_list(model_admin), (name_with_time(shown), back)]
     return render_page(model_admin, request, TEMPLATE, context, crumbs=crumbs, status=status)
 
 
-def _reverted_fields(event: AuditEvent, access: Access) -> list[ShownField]:
+def _reverted_fields(shown: AuditEvent, access: Access) -> list[ShownField]:
     """Return the diff of what would happen, as far as the user may see it."""
-    [shown] = access.redact([event])
     return [
         ShownField(name=line.name, label=line.label, old=line.new, new=line.old, added=line.removed, removed=line.added)
         for line in show_fields(shown, access.reader_of([shown]))

@@ -26,7 +26,7 @@ from django_signal_audit.reports.base import Column, Detail, Report
 from django_signal_audit.reports.display import change_lines, show_actors, show_payload, show_reason
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import HasItem
-from django_signal_audit.rules.patterns import auditable_models, auditable_fields, auditable_members
+from django_signal_audit.rules.patterns import auditable_fields, auditable_members, auditable_models
 
 COLUMNS = (
     Column("time", gettext_lazy("Time")),
