@@ -321,14 +321,12 @@ def _record(changes: Sequence[Change], using: str, held_back: HeldBack | None) -
         ]
     key = _insert(rows, using)
     scope_of(using).recorded += 1
-    events = zip(rows, (match for _, match in matched), strict=True)
-    _notify((_event(*event) for event in events if event[1].notify), using, held_back)
+    wanted = [
+        (row.uid, (row.model, row.object_id), one) for row, (_, one) in zip(rows, matched, strict=True) if one.notify
+    ]
+    _notify(wanted, using, held_back)
     _tell_listeners(rows, using, key)
     return rows
-
-
-def _event(row: EventRow, match: Match) -> tuple[UUID, tuple[str, str], Match]:
-    return row.uid, (row.model, row.object_id), match
 
 
 def _notify(events: Iterable[tuple[UUID, tuple[str, str], Match]], using: str, held_back: HeldBack | None) -> None:
@@ -385,7 +383,7 @@ def _record_rows(
         return
     _insert([event for event, _ in events], using)
     scope_of(using).recorded += 1
-    _notify((_event(*event) for event in events if event[1].notify), using, held_back)
+    _notify([(row.uid, (row.model, row.object_id), one) for row, one in events if one.notify], using, held_back)
 
 
 def record_together(first: Change, write: Callable[[EventRow, Match], Iterable[tuple[str, str]]]) -> None:
