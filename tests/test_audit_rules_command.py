@@ -227,6 +227,21 @@ class TestExplain:
 
 
 @pytest.mark.django_db
+def test_a_rule_for_views_names_no_fields(audit: Audit) -> None:
+    audit(
+        {"name": "tags", "model": "app.Product", "exclude": ["stock"]},
+        {"name": "viewed", "model": "app.Product", "events": ["view"]},
+    )
+    document = data()
+    [model] = document["models"]
+    assert {"view", "update"} <= set(model["events"])
+    assert "price" in model["fields"]
+    assert "stock" not in model["fields"]
+    rules = by("rule", document["rules"])
+    assert (rules["tags"]["fields"], rules["viewed"]["fields"]) == (["all", "without stock"], [])
+
+
+@pytest.mark.django_db
 class TestExplainReasons:
     def why(self, event_type: str, model: str = "app.Product") -> dict[str, tuple[Any, str]]:
         rules = by("rule", data("--explain", model, event_type)["rules"])

@@ -71,7 +71,8 @@ def _models(registry: Registry, using: str | None) -> Report:
 
 
 def _model_row(plan: ModelPlan) -> list[Cell]:
-    recorded = frozenset[str]().union(*(item.names for item in plan.compiled))
+    # A view records no field.
+    recorded = frozenset[str]().union(*(item.names for item in plan.compiled if item.events & {*MODEL_EVENTS}))
     names = [name for name in (*plan.all_fields, *plan.all_members) if name in recorded]
     return [
         plan.model._meta.label,
@@ -155,7 +156,7 @@ def events_of(rule: Rule) -> tuple[str, ...]:
 
 
 def _fields(rule: Rule) -> Iterator[str]:
-    if rule.models:
+    if rule.models and not set(MODEL_EVENTS).isdisjoint(events_of(rule)):
         yield from rule.fields or (_("all"),)
         yield from (_("without %(field)s") % {"field": name} for name in rule.exclude)
 
