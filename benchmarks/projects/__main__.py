@@ -130,8 +130,9 @@ def _try(name: str, modes: Sequence[str]) -> bool:
         if mode != "plain":
             differences = WORK / name / f"{mode}.differences"
             if differences.exists():
-                is_changed = True
-                print(f"{len(differences.read_text().splitlines())} differences of trail and tables: {differences}")
+                found = len(differences.read_text().splitlines())
+                is_changed |= found > 0
+                print(f"{found} differences of audit log and tables: {differences}")
             print(f"{events.total()} events: {', '.join(f'{source} {n}' for source, n in events.most_common())}.")
         if mode != "plain" and "plain" in outcomes:
             said, is_other = _compare(project, outcomes["plain"], outcomes[mode])
