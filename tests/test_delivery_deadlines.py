@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_signal_audit.channels import load_channel
-from django_signal_audit.checks import check_plugins
+from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.delivery.unknown import Left
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
@@ -218,6 +219,25 @@ class TestOption:
         assert "must be seconds, more than 0, at most a day" in problem.msg
         with override_settings(SIGNAL_AUDIT={"SEND_TIMEOUT": value}):
             assert self.channel().send_timeout == 60
+
+    @pytest.mark.parametrize(
+        ("value", "hint"),
+        [
+            ("60s", "It is '60s'. Write 60."),
+            (dt.timedelta(minutes=1), "It is datetime.timedelta(seconds=60). Write 60."),
+            (Decimal(5), "It is Decimal('5'). Write 5."),
+            ("2d", "It is '2d'."),
+            (10**9, "It is 1000000000."),
+            ("soon", "It is 'soon'."),
+        ],
+    )
+    def test_the_hint_is_what_to_write_where_it_is_known(self, value: object, hint: str) -> None:
+        (problem,) = self.channel(SEND_TIMEOUT=value).check()
+        assert problem.hint == hint
+
+    def test_a_number_that_is_too_large_is_not_proposed_again(self) -> None:
+        with override_settings(SIGNAL_AUDIT={"SEND_TIMEOUT": 10**9}):
+            assert [problem.hint for problem in check_rules()] == ["It is 1000000000."]
 
     def test_a_misspelt_one_is_found(self):
         with override_settings(SIGNAL_AUDIT=audit_settings({"it": calling("take", SEND_TIMOUT=2)})):

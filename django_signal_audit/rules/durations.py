@@ -7,6 +7,7 @@ import re
 from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 from django_signal_audit.enums import EventType
@@ -26,6 +27,14 @@ def parse_duration(text: str) -> dt.timedelta | None:
         return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
     except OverflowError:
         return None
+
+
+def seconds_hint(value: object) -> str:
+    """Return the number of seconds to write for what names some in another way, ``""`` for what names none."""
+    text = value.strip() if isinstance(value, str) else str(value) if isinstance(value, Decimal) else ""
+    named = value if isinstance(value, dt.timedelta) else parse_duration(text if text[-1:].isalpha() else f"{text}s")
+    seconds = named.total_seconds() if named is not None else 0.0
+    return f"Write {seconds:g}." if 0 < seconds <= dt.timedelta(days=1).total_seconds() else ""
 
 
 class Rate(NamedTuple):

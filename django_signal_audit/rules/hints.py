@@ -14,7 +14,7 @@ from django.utils.functional import Promise
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import Level
 from django_signal_audit.problems import did_you_mean, nearest, shown
-from django_signal_audit.rules.durations import duration_hint, retention_hint
+from django_signal_audit.rules.durations import duration_hint, retention_hint, seconds_hint
 from django_signal_audit.rules.schema import NOTIFY_KEYS, RULE_KEYS
 
 _ON_ERROR = {
@@ -54,6 +54,8 @@ def _scalar_hint(key: str, value: object) -> str:
         return f'Write "{near}".' if near else ""
     if key == "CAPTURE_QUERIES":
         return f"Write {text not in _OFF}."
+    if key == "SEND_TIMEOUT":
+        return seconds_hint(value)
     size = _SIZE.fullmatch(text.removesuffix(".0"))
     number = int(size[1]) * _SIZES[size[2].lower()] if size else 0
     return f"Write {number}." if number else ""
@@ -176,6 +178,8 @@ def _meant(key: str, value: object) -> str:
         return _condition(value)
     if key in DURATIONS:
         return duration_hint(key, value)
+    if key.lower() in ("send_timeout", "timeout") and (hint := seconds_hint(value)):
+        return f"It is {shown(value)}. {hint}"
     if key == "channel" and isinstance(value, (list, tuple)):
         return f"It is {shown(value)}. Write an entry for each of them."
     if key in ("enabled", "locked", "opt_in"):
