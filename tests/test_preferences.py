@@ -296,6 +296,7 @@ class TestPage:
             {"quiet": "on", "begin": "25:00", "end": "07:00", "time_zone": "UTC"},
             {"quiet": "on", "begin": "22:00", "end": "22:00", "time_zone": "UTC"},
             {"quiet": "on", "begin": "22:00", "end": "07:00", "time_zone": "Mars"},
+            {"quiet": "on", "begin": "22:00+05:00", "end": "07:00", "time_zone": "UTC"},
             {"mute": "x"},
             {"unmute": "7"},
         ],
@@ -324,6 +325,22 @@ class TestPage:
             response = client.post(PAGE, said)
         assert response.status_code == 400
         assert expected in response.content.decode()
+
+    def test_all_that_a_form_says_is_saved_or_nothing(self, client, ada):
+        for rule, choice in (("gone", "off"), ("safety", "off"), ("urgent", "never")):
+            said = {"rule": ["prices", rule], "channel": ["mail", "mail"], "choice": ["off", choice]}
+            assert client.post(PAGE, said).status_code == 400
+            assert not Preference.objects.exists()
+
+    def test_many_rules_are_saved_with_few_queries_for_each(self, client, ada, settings, django_assert_max_num_queries):
+        names = [f"rule{number}" for number in range(20)]
+        rules = [{"name": name, "events": ["price_changed"], "notify": ["mail"]} for name in names]
+        settings.SIGNAL_AUDIT = {**settings.SIGNAL_AUDIT, "RULES": rules}
+        said = {"rule": names, "channel": ["mail"] * 20, "choice": ["1d"] * 20}
+        client.post(PAGE, said)
+        assert Preference.objects.filter(choice="1d").count() == 20
+        with django_assert_max_num_queries(20):  # of which none is for a rule that stays as it is
+            client.post(PAGE, said)
 
     def test_quiet_hours(self, client, ada):
         client.post(PAGE, {"quiet": "on", "begin": "22:00", "end": "07:30", "time_zone": "Europe/Vienna"})

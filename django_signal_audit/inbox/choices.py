@@ -97,14 +97,26 @@ def _received(user: Model, channel: Channel) -> set[str]:
     return set(rows.values_list("rule", flat=True)[:LOOKED_AT])
 
 
-def choose(user: Model, rule: str, channel: str, choice: str) -> None:
-    """Note what a user has chosen.
+def choose(user: Model, chosen: Mapping[tuple[str, str], str]) -> None:
+    """Note what a user has chosen, all of it or nothing.
+
+    Args:
+        user: The user.
+        chosen: The choices, by the name of the rule and the alias of the channel.
 
     Raises:
         BadRequest: There is nothing to choose, or no such choice.
 
     """
-    offer = next((offer for offer in offers_to(user) if (offer.rule.name, offer.channel) == (rule, channel)), None)
+    offers = {(offer.rule.name, offer.channel): offer for offer in offers_to(user)}
+    for (rule, channel), choice in chosen.items():
+        _check(offers.get((rule, channel)), rule, choice)
+    for (rule, channel), choice in chosen.items():
+        if choice != offers[rule, channel].choice:
+            Preference.objects.choose(user, rule=rule, channel=channel, choice=choice)
+
+
+def _check(offer: Offer | None, rule: str, choice: str) -> None:
     if offer is None:
         msg = _("There is no such rule and channel for you to choose.")
         raise BadRequest(msg)
@@ -114,8 +126,6 @@ def choose(user: Model, rule: str, channel: str, choice: str) -> None:
     if choice not in Choice.values:
         msg = f"choice must be one of {', '.join(Choice.values)}."
         raise BadRequest(msg)
-    if choice != offer.choice:
-        Preference.objects.choose(user, rule=rule, channel=channel, choice=choice)
 
 
 def keep_quiet(user: Model, said: Mapping[str, object] | None) -> None:
@@ -146,7 +156,10 @@ def keep_quiet(user: Model, said: Mapping[str, object] | None) -> None:
 def _time(said: Mapping[str, object], name: str) -> dt.time:
     text = said.get(name)
     try:
-        return dt.time.fromisoformat(text if isinstance(text, str) else "").replace(tzinfo=None, microsecond=0)
+        found = dt.time.fromisoformat(text if isinstance(text, str) else "").replace(microsecond=0)
+        if found.tzinfo is not None:
+            raise ValueError(text)  # the zone is said beside it
+        return found
     except ValueError as error:
         msg = _("Quiet hours must begin and end at a time such as “22:00”.")
         raise BadRequest(msg) from error

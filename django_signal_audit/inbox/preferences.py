@@ -79,8 +79,7 @@ def _take_form(user: Model, form: Any) -> str:
         keep_quiet(user, form if form["quiet"] == "on" else None)
         return _("Your quiet hours are saved.")
     chosen = zip(form.getlist("rule"), form.getlist("channel"), form.getlist("choice"), strict=False)
-    for rule, channel, choice in chosen:
-        choose(user, rule, channel, choice)
+    choose(user, {(rule, channel): choice for rule, channel, choice in chosen})
     return _("Your preferences are saved.")
 
 
@@ -105,7 +104,7 @@ def _take_json(user: Model, said: Mapping[str, object]) -> None:
         "mute": lambda value: _mute(user, value),
         "unmute": lambda value: _unmute(user, value),
         "quiet_hours": lambda value: keep_quiet(user, value),
-        "choice": lambda value: choose(user, str(said.get("rule")), str(said.get("channel")), str(value)),
+        "choice": lambda value: choose(user, {(str(said.get("rule")), str(said.get("channel"))): str(value)}),
     }
     asked = [name for name in actions if name in said]
     if len(asked) != 1:
