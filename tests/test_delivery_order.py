@@ -85,6 +85,16 @@ class TestOneAfterAnother:
         Notification.objects.filter(pk=first.pk).exclude(status="sent").retry()
         assert claim() == ([] if status == "sent" else [first.pk])
 
+    def test_one_that_no_worker_knows_is_waited_for_while_a_deploy_may_take(self):
+        Tag.objects.create(name="1").delete()
+        first, second = Notification.objects.order_by("pk")
+        for minutes, expected in ((30, [first.pk]), (90, [first.pk, second.pk])):
+            since = utc_now() - dt.timedelta(minutes=minutes)
+            Notification.objects.filter(pk=first.pk).update(unknown_since=since, status="pending")
+            Notification.objects.filter(pk=second.pk).update(status="pending")
+            Notification.objects.update(available_at=utc_now())
+            assert claim() == expected
+
     def test_a_critical_one_waits_too(self, messages, settings):
         rules = [
             {"name": "info", "model": "app.Tag", "events": ["create"], "notify": ["in-order"]},

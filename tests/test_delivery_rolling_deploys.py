@@ -8,6 +8,7 @@ import pytest
 from django.core.management import call_command
 
 from django_signal_audit.channels.email import HAS_MAILERS
+from django_signal_audit.delivery.turns import Turns
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
@@ -119,6 +120,31 @@ class TestAlarm:
         (logged,) = [entry for entry in caplog.records if entry.levelname == "ERROR"]
         assert '2 of rule "new" by channel "take"' in logged.message
         assert self.health(capsys)[0] == 4
+
+    def test_those_that_are_not_claimed_any_more_have_that_hour_too_and_are_counted(self, capsys):
+        since = utc_now() - dt.timedelta(minutes=10)
+        for _ in range(5):
+            make_notification(rule="new", available_at=since)
+        for status in ("claimed", "sent"):
+            make_notification(rule="new", status=status, available_at=utc_now() + HOUR)
+        later = make_notification(rule="new", available_at=utc_now() + HOUR)
+        assert deliver(turns=Turns("default", first=1)).left == 1
+        assert Notification.objects.filter(unknown_since__isnull=False).count() == 5
+        code, shown = self.health(capsys)
+        assert code == 0
+        assert '5 of rule "new" by channel "take" wait since ' in shown
+        later.refresh_from_db()
+        assert later.unknown_since is None
+
+    def test_so_have_those_of_a_channel_without_its_template(self, settings, capsys):
+        newer(settings, mail={"BACKEND": EMAIL, "OPTIONS": {"html": "new.html", "to": "a@example.com"}})
+        since = utc_now() - dt.timedelta(minutes=10)
+        for _ in range(3):
+            make_notification(channel="mail", recipient="a@example.com", available_at=since)
+        assert deliver(turns=Turns("default", first=1)).sent == 0
+        code, shown = self.health(capsys)
+        assert code == 0
+        assert '3 of rule "watch" by channel "mail" wait since ' in shown
 
     def test_so_is_a_channel_that_nobody_has(self, capsys):
         row = make_notification(channel="sms")

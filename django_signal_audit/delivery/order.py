@@ -7,6 +7,7 @@ given up holds up nothing.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,11 +19,14 @@ from django_signal_audit.channels import get_channel
 from django_signal_audit.conf import get_settings
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.models.events import utc_now
 
 # A key is half of whom it goes to, half of what it is about; of several objects the second half is this.
 _HALF = 32
 _MANY = "0" * _HALF
 _LAST = "f" * _HALF
+# A message that waits for a worker whose settings know it for longer than a deploy takes is waited for no more.
+DEPLOY = dt.timedelta(hours=1)
 _CHUNK = 500
 _STATUS = Notification.STATUS
 _UNFINISHED = (_STATUS.pending, _STATUS.failed, _STATUS.claimed)
@@ -64,7 +68,11 @@ def number(rows: Sequence[Notification], using: str) -> None:
 
 def free(rows: QuerySet[Notification]) -> QuerySet[Notification]:
     """Return those of the rows that have to wait for no other."""
-    earlier = Notification.objects.using(rows.db).filter(status__in=_UNFINISHED, order_no__lt=OuterRef("order_no"))
+    earlier = Notification.objects.using(rows.db).filter(
+        Q(unknown_since=None) | Q(unknown_since__gt=utc_now() - DEPLOY),
+        status__in=_UNFINISHED,
+        order_no__lt=OuterRef("order_no"),
+    )
     of_all = Concat(Left(OuterRef("order_key"), _HALF), Value(_MANY))
     last = Concat(Left(OuterRef("order_key"), _HALF), Value(_LAST))
     is_of_many = Q(order_key__endswith=_MANY)

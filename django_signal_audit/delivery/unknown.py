@@ -15,6 +15,7 @@ from django.db.models import Count, Min
 
 from django_signal_audit.conf import get_settings
 from django_signal_audit.delivery import outbox
+from django_signal_audit.delivery.order import DEPLOY
 from django_signal_audit.events.documents import printable
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
@@ -24,10 +25,11 @@ from django_signal_audit.rules.schema import NotifyEntry
 logger = logging.getLogger("django_signal_audit")
 
 # After that it is no deploy any more.
-ALARM = dt.timedelta(hours=1)
+ALARM = DEPLOY
 # How often is looked for it, and how often it is logged.
 _LOOK_SECONDS = 60.0
 _LOG_SECONDS = 3600.0
+_STATUS = Notification.STATUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,14 @@ class Unknown:
         return text
 
     def raise_alarm(self, using: str) -> None:
-        """Log what has been left for longer than a deploy takes, once an hour."""
+        """Note what is left unclaimed, and log once an hour what has been left for longer than a deploy takes."""
         now = time.monotonic()
-        if not (self._rules or self._channels) or now < max(self._next_look, self._next_log):
+        if not (self._rules or self._channels) or now < self._next_look:
             return
         self._next_look = now + _LOOK_SECONDS
+        self._note_rest(using)
+        if now < self._next_log:
+            return
         late = [left for left in left_to_others(using) if left.is_alarming]
         if late:
             self._next_log = now + _LOG_SECONDS
@@ -122,3 +127,14 @@ class Unknown:
                 "audit_deliver --discard-pending.",
                 "; ".join(map(str, late)),
             )
+
+    def _note_rest(self, using: str) -> None:
+        """Note since when the others of these rules and channels wait, which are not claimed any more."""
+        due = Notification.objects.using(using).filter(
+            status__in=(_STATUS.pending, _STATUS.failed), unknown_since=None, available_at__lte=utc_now()
+        )
+        known = get_settings().channels
+        left = [due.filter(channel=alias, rule__in=rules) for alias, rules in self._rules.items()]
+        left += [due.filter(channel=alias) for alias in self._channels if alias in known]
+        for rows in left:
+            rows.update(unknown_since=utc_now())
