@@ -7,6 +7,7 @@ A page is run from top to bottom as one session. What a block is for stands in a
     ``rules``         one or more entries of RULES, put in force and checked in the same way
     ``channels``      one or more entries of CHANNELS, added to those there are
     ``module NAME``   a module of that name, to be imported by what follows
+    ``importers NAME`` code for another package, which ``tests/importers`` runs
     ``tests``         tests, which are run
     ``event``         JSON that must be the newest recorded event
     ``shows TEXT``    a template that must show the text

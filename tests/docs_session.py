@@ -120,6 +120,9 @@ class Session:
         if parent:
             self.monkeypatch.setattr(sys.modules[parent], name, module, raising=False)
 
+    def _python_importers(self, block: Block) -> None:
+        block.compiled()
+
     def _python_tests(self, block: Block) -> None:
         names: dict[str, Any] = {"__name__": "docs_tests"}
         exec(block.compiled(), names)
