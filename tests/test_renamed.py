@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -133,6 +134,19 @@ class TestHistory:
 
     def test_reports_find_it(self, tea: Product) -> None:
         assert EventFilter(model="app.product").find("default").count() == 4
+
+    @pytest.mark.parametrize("top", [[], ["--top", "1"]])
+    def test_reports_count_it_as_one(self, audit: Audit, top: list[str]) -> None:
+        audit(RENAMED=RENAMED)
+        for label in ("app.ware", "app.article", "app.article", "app.product", "app.tag", "app.tag", "app.tag"):
+            make_event(model=label, object_id="7", object_repr="seven")
+        counts = [("app.product", 4), ("app.tag", 3)]
+        for by in ("model", "object"):
+            out = io.StringIO()
+            call_command("audit_report", "--by", by, *top, "--format", "json", stdout=out)
+            assert [(row["model"], row["count"]) for row in json.loads(out.getvalue())] == (
+                counts[:1] if top else counts
+            )
 
     def test_without_the_setting_it_is_another_object(self, tea: Product, audit: Audit) -> None:
         audit({"name": "all", "model": "app.*"})

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import BEFORE_ALL, Signature
+from django_signal_audit.models.renames import current_label, get_renames
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
@@ -67,7 +68,7 @@ def _plain(columns: dict[str, Column], caption: tuple[Column, str] | None = None
     return Dimension(
         columns=tuple(columns.values()),
         needs=needs,
-        keys=lambda row: [tuple(row[need] for need in needs)],
+        keys=lambda row: [tuple(current_label(row[need]) if need == "model" else row[need] for need in needs)],
         is_plain=True,
         caption=caption,
     )
@@ -233,7 +234,9 @@ def _read_shared(rows: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:
 
 def _count(events: AuditEventQuerySet, dimensions: Sequence[Dimension], top: int | None) -> Groups:
     """Return the groups: all of them, or at least the largest if ``top`` says how many."""
-    if all(dimension.is_plain for dimension in dimensions) and not _signed_of(dimensions):
+    # The database doesn't know that a model has had other names.
+    has_had_others = bool(get_renames().labels) and any("model" in dimension.needs for dimension in dimensions)
+    if all(dimension.is_plain for dimension in dimensions) and not _signed_of(dimensions) and not has_had_others:
         return _largest(events, dimensions, top)
     groups: Groups = {}
     for row in _rows(events, dimensions):
