@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from django_signal_audit.evidence import verification
+from django_signal_audit.evidence.anchoring import keep_sealing
 from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
-from django_signal_audit.evidence.sealing import Sealer, seal, unsealed
+from django_signal_audit.evidence.notes import PrivateKey
+from django_signal_audit.evidence.sealing import CannotSeal, Sealer, seal, unsealed
 from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def recent(**values: Any) -> AuditEvent:
-    return make_event(recorded_at=timezone.now(), **values)
+    return make_event(**{"recorded_at": timezone.now(), **values})
 
 
 def assert_whole() -> None:
@@ -164,3 +167,114 @@ def test_a_log_that_is_sealed_for_the_first_time_while_it_is_verified_is_clean(
     verifier = verification.Verifier("default")
     assert list(verifier.findings()) == []
     assert verifier.verdict.leaves == 1
+
+
+def found() -> list[tuple[str, str]]:
+    return [(finding.kind, finding.event) for finding in verification.Verifier("default").findings()]
+
+
+@pytest.mark.parametrize("column", ["stack", "root"])
+def test_nothing_is_built_on_a_checkpoint_that_was_changed(audit: Audit, column: str) -> None:
+    audit()
+    recent()
+    seal("default")
+    checkpoint = AuditCheckpoint.objects.get()
+    AuditCheckpoint.objects.update(**{column: b"x" * 32})
+    recent()
+    with pytest.raises(CannotSeal, match="The newest checkpoint, 1, was changed"):
+        seal("default")
+    with pytest.raises(CommandError, match="restore it from a backup") as error:
+        call_command("audit_seal", stdout=io.StringIO(), stderr=io.StringIO())
+    assert error.value.returncode == 2
+    AuditCheckpoint.objects.update(**{column: getattr(checkpoint, column)})
+    assert seal("default").sealed == 1
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    "horizon",
+    [
+        [],
+        "nothing",
+        {"marks": 5},
+        {"low": "a", "high": 3, "searched": "", "marks": []},
+        {"low": 1, "high": None, "searched": "", "marks": []},
+        {"low": 1, "high": 900, "searched": 5, "marks": []},
+        {"low": 1, "high": 900, "searched": "2026-11-28T00:00:00", "marks": []},
+        {"low": 1, "high": 900, "searched": "", "marks": [["never", 1, 2, 3]]},
+        {"low": 1, "high": 900, "searched": "", "marks": [[1]]},
+    ],
+)
+def test_a_horizon_that_is_none_has_the_whole_table_searched(horizon: object) -> None:
+    recent()
+    seal("default")
+    AuditCheckpoint.objects.update(horizon=horizon)
+    recent()
+    assert seal("default").sealed == 1
+    assert_whole()
+
+
+KEY = PrivateKey.generate("django-signal-audit")
+
+
+class AwaySigner:
+    """Stands for a service that keeps the key, and can't be reached."""
+
+    public_key = PrivateKey(KEY).public_key
+
+    def sign(self, data: bytes) -> bytes:
+        raise ConnectionError("the vault is away")
+
+
+class OtherSigner(AwaySigner):
+    """Signs with another key."""
+
+    def sign(self, data: bytes) -> bytes:
+        return PrivateKey(PrivateKey.generate("django-signal-audit")).sign(data)
+
+
+class ShortSigner(AwaySigner):
+    """Returns something else than a signature."""
+
+    def sign(self, data: bytes) -> bytes:
+        return b"x" * 10
+
+
+@pytest.mark.parametrize(
+    ("signer", "message"),
+    [
+        ("AwaySigner", "ConnectionError: the vault is away"),
+        ("OtherSigner", "isn't an Ed25519 signature by django-signal-audit"),
+        ("ShortSigner", "isn't an Ed25519 signature by django-signal-audit"),
+    ],
+)
+def test_a_signer_that_fails_leaves_nothing_half_sealed_and_is_asked_again(
+    audit: Audit, signer: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit(EVIDENCE={"KEY": f"{__name__}.{signer}", "INTERVAL": "1s"})
+    recent()
+    with pytest.raises(CommandError, match=message) as error:
+        call_command("audit_seal", stdout=io.StringIO(), stderr=io.StringIO())
+    assert error.value.returncode == 2
+    assert not AuditLeaf.objects.exists()
+    stop = threading.Event()
+
+    class Twice(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if len(caplog.records) > 2:
+                stop.set()
+
+    handler = Twice()
+    logging.getLogger("django_signal_audit").addHandler(handler)
+    try:
+        keep_sealing("default", stop)
+    finally:
+        logging.getLogger("django_signal_audit").removeHandler(handler)
+    assert caplog.text.count("Nothing is sealed; trying again.") >= 2
+    audit(EVIDENCE={"KEY": f"{__name__}.key"})
+    assert seal("default").sealed == 1
+    assert found() == []
+
+
+def key() -> str:
+    return KEY

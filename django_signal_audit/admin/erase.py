@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.evidence.erasure import Erasure, OnLegalHold
-from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.evidence.sealing import CannotSeal
+from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 
 from .base import render_page
 from .links import history_url
@@ -64,7 +65,7 @@ def _erase(request: HttpRequest, erasure: Erasure, reason: str) -> None:
     try:
         with audit_context(actor=request.user, reason=reason):
             report = erasure.run()
-    except (EventNotWritten, OnLegalHold, DatabaseError) as error:
+    except (EventNotWritten, CannotSeal, InvalidSettings, OnLegalHold, DatabaseError) as error:
         text = _("Nothing more could be erased: %(error)s Run audit_erase as the owner of the tables.")
         messages.error(request, text % {"error": error})
         return

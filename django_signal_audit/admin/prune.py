@@ -15,7 +15,8 @@ from django.utils.translation import ngettext
 
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.events.values import clean_text
-from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.evidence.sealing import CannotSeal
+from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.retention.pruning import Pruning, Retention, counts_of, periods_of
 from django_signal_audit.rules.registry import get_registry
@@ -80,7 +81,7 @@ def _prune(model_admin: ModelAdmin[Any], request: HttpRequest, retention: Retent
                 is_cut = pruned >= MOST_EVENTS or monotonic() > end
                 if is_cut:
                     break
-    except (EventNotWritten, DatabaseError) as error:
+    except (EventNotWritten, CannotSeal, InvalidSettings, DatabaseError) as error:
         messages.error(request, " ".join(str(error).split()))
     text = ngettext("%(count)s event was pruned.", "%(count)s events were pruned.", pruned)
     messages.success(request, text % {"count": pruned})

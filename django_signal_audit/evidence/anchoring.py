@@ -18,7 +18,14 @@ from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.evidence.anchors.base import Anchor, Publication
 from django_signal_audit.evidence.config import get_anchors, get_evidence
-from django_signal_audit.evidence.sealing import RECEIPT_EVENT, Sealer, SealReport, iso_text, latest_checkpoint
+from django_signal_audit.evidence.sealing import (
+    RECEIPT_EVENT,
+    CannotSeal,
+    Sealer,
+    SealReport,
+    iso_text,
+    latest_checkpoint,
+)
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditCheckpoint, AuditReceipt
 from django_signal_audit.models.events import utc_now
@@ -109,7 +116,7 @@ def keep_sealing(
         except (DatabaseError, InterfaceError):
             logger.exception('The database "%s" cannot be used; trying again.', using)
             connections[using].close_if_unusable_or_obsolete()
-        except InvalidSettings:
-            # A key that cannot be read now may be there later, and unsigned checkpoints would look like a forgery.
+        except (InvalidSettings, CannotSeal):
+            # A key that cannot be had now may be there later, and unsigned checkpoints would look like a forgery.
             logger.exception("Nothing is sealed; trying again.")
         stop.wait(get_evidence().interval.total_seconds())

@@ -199,11 +199,21 @@ class Checkpoint:
 
 
 def sign_note(text: str, signer: Signer | None) -> str:
-    """Return a note with its signature; without a signer it is the text alone."""
+    """Return a note with its signature; without a signer it is the text alone.
+
+    Raises:
+        NoteError: The signature isn't that of the signer's key.
+
+    """
     if signer is None:
         return text
     key = PublicKey.of(signer.public_key)
-    signature = base64.b64encode(key.hash + signer.sign(text.encode())).decode()
+    data = signer.sign(text.encode())
+    # A service may sign with another key, or in another form: each verification would call that a forgery.
+    if len(data) != _SIGNATURE_LENGTH or not key.verifies(data, text.encode()):
+        msg = f"What the signer returned isn't an Ed25519 signature by {key}."
+        raise NoteError(msg)
+    signature = base64.b64encode(key.hash + data).decode()
     return f"{text}\n\u2014 {key.name} {signature}\n"
 
 

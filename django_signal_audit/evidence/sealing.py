@@ -19,11 +19,13 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Exists, Max, Min, OuterRef, Q
 
 from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.events.documents import safe_str
 from django_signal_audit.evidence.config import get_evidence, get_signer
 from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, commitments_for, document_of, leaf_text
 from django_signal_audit.evidence.notes import Checkpoint, Signer, sign_note, time_lines
 from django_signal_audit.evidence.personal import is_personal
 from django_signal_audit.evidence.tree import Stack, leaf_hash
+from django_signal_audit.exceptions import SignalAuditError
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditEventQuerySet, AuditLeaf
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.transient import is_transient
@@ -44,6 +46,10 @@ _FULL_SEARCH = dt.timedelta(days=1)
 _ATTEMPTS = 20
 # How many events are asked for by their uids at once.
 _NAMED = 500
+
+
+class CannotSeal(SignalAuditError):
+    """Nothing can be sealed now; the message says why."""
 
 
 @dataclass
@@ -76,9 +82,20 @@ class _Horizon:
     began: int = 0
 
     @classmethod
-    def of(cls, stored: dict[str, Any]) -> _Horizon:
-        marks = [_Mark(*mark) for mark in stored.get("marks", [])]
-        return cls(stored.get("low"), stored.get("high"), stored.get("searched", ""), marks, stored.get("began", 0))
+    def of(cls, checkpoint: AuditCheckpoint | None) -> _Horizon:
+        """Return what a checkpoint says; one that says nothing, or what isn't ours, has the whole table searched."""
+        if checkpoint is None:
+            return cls()
+        try:
+            found = cls(**{**checkpoint.horizon, "marks": [_Mark(*mark) for mark in checkpoint.horizon["marks"]]})
+            now = utc_now().replace(tzinfo=dt.UTC)
+            for moment in (*(mark.time for mark in found.marks), found.searched or now.isoformat()):
+                _since(moment, now)
+            ends = (found.low, found.high) if (found.low, found.high) != (None, None) else (0, 0)
+            numbers = [*ends, *(number for mark in found.marks for number in mark[1:])]
+        except (LookupError, TypeError, ValueError):
+            return cls()
+        return found if all(type(number) is int for number in numbers) else cls()
 
     def stored(self) -> dict[str, Any]:
         return {**vars(self), "marks": [list(mark) for mark in self.marks]}
@@ -98,7 +115,7 @@ def unsealed(using: str) -> AuditEventQuerySet:
 def backlog(using: str, most: int) -> int:
     """Return how many events wait to be sealed, at most so many; it looks only where the sealer would."""
     last = latest_checkpoint(using)
-    horizon = _Horizon.of(last.horizon if last else {})
+    horizon = _Horizon.of(last)
     waiting = unsealed(using).exclude(event_type=RECEIPT_EVENT)
     if horizon.low is not None:
         waiting = waiting.filter(Q(id__lt=horizon.low) | Q(id__gt=horizon.high))
@@ -141,11 +158,11 @@ class Sealer:
     ) -> bool:
         """Search once and seal what is found; return False if another sealer came in between."""
         last = latest_checkpoint(self._using)
-        horizon = self._started(_Horizon.of(last.horizon if last else {}))
-        stack = Stack.unpacked(last.size, bytes(last.stack)) if last else Stack()
+        horizon = self._started(_Horizon.of(last))
+        stack = _stack_of(last) if last else Stack()
         began = stack.size
         for rows, is_last in self._found():
-            stored = horizon if is_last else _Horizon.of(last.horizon if last else {})
+            stored = horizon if is_last else _Horizon.of(last)
             stored.began = began
             checkpoint = self._seal(rows, stack, stored, signer)
             if checkpoint is None:
@@ -241,7 +258,7 @@ class Sealer:
             size=stack.size,
             root=root,
             stack=stack.packed(),
-            note=sign_note(text, signer),
+            note=_signed(text, signer),
             sealed_at=now,
             leaf_format=FORMAT,
             horizon=horizon.stored(),
@@ -266,6 +283,40 @@ class Sealer:
             logger.info("A batch is sealed again: %s", error)
             return False
         return True
+
+
+def _stack_of(checkpoint: AuditCheckpoint) -> Stack:
+    """Return the subtrees that the next leaves are added to.
+
+    Raises:
+        CannotSeal: They aren't those of the root: whatever is built on them would be wrong forever.
+
+    """
+    try:
+        stack = Stack.unpacked(checkpoint.size, bytes(checkpoint.stack))
+    except ValueError:
+        stack = Stack()
+    if stack.root() != bytes(checkpoint.root):
+        msg = (
+            f"The newest checkpoint, {checkpoint.size}, was changed. Nothing is sealed until its row is as it was: "
+            "restore it from a backup. audit_verify shows what else differs."
+        )
+        raise CannotSeal(msg)
+    return stack
+
+
+def _signed(text: str, signer: Signer | None) -> str:
+    """Return a checkpoint with its signature.
+
+    Raises:
+        CannotSeal: It could not be signed. Signers are the project's, and ask whoever keeps the key.
+
+    """
+    try:
+        return sign_note(text, signer)
+    except Exception as error:
+        msg = f"The checkpoint could not be signed, so nothing is sealed: {type(error).__name__}: {safe_str(error)}"
+        raise CannotSeal(msg) from error
 
 
 def _leaf(row: tuple[Any, ...]) -> tuple[str, bytes, str]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from django_signal_audit.context.scopes import audit_context, context_scope
 from django_signal_audit.evidence.erasure import Erasure
+from django_signal_audit.evidence.sealing import CannotSeal
 from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.reports.arguments import check_database
@@ -25,7 +26,7 @@ class Command(AuditCommand):
     help = "Erase personal values from the events about one object. Events, leaves and proofs stay."
     database_code = 2
     exit_codes = (
-        "Exit codes: 0 erased (or nothing told of the subject), 1 that could not be recorded, "
+        "Exit codes: 0 erased (or nothing told of the subject), 1 that could not be recorded or sealed, "
         "2 a wrong option, model or database. It can be stopped at any time; run it again to continue."
     )
 
@@ -60,7 +61,7 @@ class Command(AuditCommand):
                 tqdm(total=total, unit="event", disable=not is_terminal) as bar,
             ):
                 report = erasure.run(bar.update)
-        except EventNotWritten as error:
+        except (EventNotWritten, CannotSeal) as error:
             raise CommandError(str(error), returncode=1) from error
         except (WrongArgument, InvalidSettings) as error:
             raise CommandError(str(error), returncode=2) from error

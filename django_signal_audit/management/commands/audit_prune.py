@@ -13,7 +13,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from tqdm import tqdm
 
 from django_signal_audit.context.scopes import context_scope
-from django_signal_audit.exceptions import EventNotWritten
+from django_signal_audit.evidence.sealing import CannotSeal
+from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.filtering import WRONG, check_rule
 from django_signal_audit.models.events import utc_now
@@ -78,7 +79,7 @@ class Command(AuditCommand):
                 self._prune(pruning, options)
         except ArchiveError as error:
             raise CommandError(str(error), returncode=WRONG) from error
-        except (EventNotWritten, DatabaseError, InterfaceError, OSError) as error:
+        except (EventNotWritten, CannotSeal, InvalidSettings, DatabaseError, InterfaceError, OSError) as error:
             msg = f"{' '.join(str(error).split())} Completed batches stay pruned; run the command again."
             raise CommandError(msg) from error
 

@@ -16,7 +16,7 @@ from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.evidence.anchoring import anchor, keep_sealing
 from django_signal_audit.evidence.config import get_evidence, get_signer
 from django_signal_audit.evidence.notes import NoteError, PrivateKey
-from django_signal_audit.evidence.sealing import Sealer, SealReport
+from django_signal_audit.evidence.sealing import CannotSeal, Sealer, SealReport
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.stopping import stop_signals
@@ -32,7 +32,8 @@ class Command(AuditCommand):
     database_code = 2
     exit_codes = (
         "Exit codes: 0 everything committed is sealed (signed only if EVIDENCE has a key), 2 a wrong option, key or "
-        "database. An anchor that fails is logged and tried again with the next run."
+        "database, a signer that fails, or a newest checkpoint that was changed. An anchor that fails is logged and "
+        "tried again with the next run."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -60,8 +61,11 @@ class Command(AuditCommand):
         with context_scope(command="audit_seal"):
             if options["watch"]:
                 self._watch(options)
-            else:
+                return
+            try:
                 self._once(options)
+            except CannotSeal as error:
+                raise CommandError(str(error), returncode=2) from error
 
     def _generate(self, path: Path, using: str) -> None:
         key = PrivateKey.generate(get_evidence().origin_of(using))
