@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -244,3 +246,104 @@ def test_a_record_explains_an_erasure_once_it_is_sealed(ada: User, minutes: int,
     moment = timezone.now() - dt.timedelta(minutes=minutes)
     make_event(event_type="personal_data_erased", data={"events": [str(event.uid)]}, recorded_at=moment)
     assert verified()[0] == found
+
+
+def sql(statement: str, *values: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+@pytest.mark.parametrize(("is_recorded", "found"), [(True, []), (False, ["erased"])])
+def test_a_record_explains_the_values_that_it_names_alone(ada: User, *, is_recorded: bool, found: list[str]) -> None:
+    """Whoever empties another value of an event that was erased before can't refer to the record of that."""
+    by_ada = AuditEvent.objects.get(actor_id=str(ada.pk))
+    erase(ada.pk)
+    bob = User.objects.get(username="bob")
+    if is_recorded:
+        erase(bob.pk)
+    leaf, event = AuditLeaf.objects.get(event=by_ada.uid), AuditEvent.objects.get(pk=by_ada.pk)
+    if not is_recorded:
+        assert event.object_repr == "bob"
+        shown = disclosure(leaf.commitments["object_repr"], "object_repr", event.object_repr)
+        AuditLeaf.objects.filter(pk=leaf.pk).update(commitments={**leaf.commitments, "object_repr": digest_of(shown)})
+        sql(f"UPDATE {AuditEvent._meta.db_table} SET object_repr = '' WHERE id = %s", event.pk)
+    assert verified()[0] == found
+
+
+@pytest.mark.parametrize("limit", [1000, 2000, 65536])
+def test_a_record_is_no_longer_than_values_may_be(audit: Audit, limit: int) -> None:
+    audit(MAX_VALUE_BYTES=limit)
+    for _ in range(30):
+        make_event(recorded_at=timezone.now(), changes={"email": ["a@example.com", None]}, data={"a": 1})
+    seal("default")
+    erase(3)
+    assert verified()[0] == []
+    assert verified()[1] == 30
+
+
+def test_nothing_is_erased_if_its_record_would_be_cut_off(audit: Audit) -> None:
+    audit(MAX_VALUE_BYTES=1000)
+    changes = {f"email_{number:040}": ["a@example.com", None] for number in range(40)}
+    event = make_event(recorded_at=timezone.now(), changes=changes)
+    seal("default")
+    with pytest.raises(CommandError, match="MAX_VALUE_BYTES") as error:
+        erase(3)
+    assert error.value.returncode == 1
+    event.refresh_from_db()
+    assert event.changes == changes
+
+
+def test_an_event_that_comes_while_others_are_erased_is_sealed_before_it_is_erased(
+    ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sealer could have read it before, and would seal what is gone."""
+    original = Erasure._page
+
+    def page(self: Erasure, last: int | None, newest: int) -> Any:
+        if last is None:
+            late = make_event(object_id=str(ada.pk), object_repr="lady-ada", recorded_at=timezone.now())
+            newest = late.pk
+        return original(self, last, newest)
+
+    monkeypatch.setattr(Erasure, "_page", page)
+    erase(ada.pk)
+    assert not [secret for secret in SECRETS if secret in everything()]
+    late = AuditEvent.objects.filter(object_id=str(ada.pk)).latest("id")
+    assert any(map(is_erased, AuditLeaf.objects.get(event=late.uid).commitments.values()))
+    assert verified()[0] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_persons_of_one_event_are_erased_at_the_same_time(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    bob = User.objects.get(username="bob")
+    original = Erasure._erase
+    others: list[threading.Thread] = []
+
+    def erase_beside(self: Erasure, page: Any) -> None:
+        if not others:
+            others.append(threading.Thread(target=in_a_thread(lambda: Erasure(User, bob.pk, "default").run())))
+            original(self, page)
+            others[0].start()
+            others[0].join(1)  # it waits for this one
+            assert others[0].is_alive()
+        else:
+            original(self, page)
+
+    monkeypatch.setattr(Erasure, "_erase", erase_beside)
+    Erasure(User, ada.pk, "default").run()
+    others[0].join(30)
+    seal("default")
+    assert verified()[0] == []
+    assert not [secret for secret in (*SECRETS, "Bobby", "bob@example.com") if secret in everything()]
+
+
+def in_a_thread(work: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    return run

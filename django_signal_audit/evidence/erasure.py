@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.db import models, transaction
 
 from django_signal_audit.capture.transactions import lock_database
+from django_signal_audit.conf import get_settings
 from django_signal_audit.context.actors import resolve_actor
 from django_signal_audit.context.scopes import AuditContext, current_context, replaced_context
 from django_signal_audit.enums import Source
@@ -30,7 +32,7 @@ from django_signal_audit.evidence.leaf import (
 )
 from django_signal_audit.evidence.personal import is_personal
 from django_signal_audit.evidence.pruned import KEPT_EVENTS, is_sealed
-from django_signal_audit.evidence.records import ERASED_EVENT
+from django_signal_audit.evidence.records import ERASED_EVENT, grouped
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, seal
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf, Notification
@@ -42,6 +44,8 @@ from django_signal_audit.retention.holds import held_objects
 
 _CHUNK = 200
 _EMPTIED: dict[str, Any] = {"object_repr": "", "actor_id": "", "actor_repr": "", "data": {}, "context": {}}
+# What the record of an erasure has of an event: its uid, and where others have none of these, the names of the values.
+_RECORD_BYTES = 200
 # Others are needed to know what was pruned, erased and anchored.
 _KEEP_DATA = {*KEPT_EVENTS, RECEIPT_EVENT}
 
@@ -110,26 +114,41 @@ class Erasure:
         # The events that record the erasure are no part of it: a person who erases their own data is their actor.
         newest = self.events().order_by("-id").values_list("id", flat=True).first()
         last = None
-        while newest is not None and (rows := self._page(last, newest)):
-            last = rows[-1][0]
+        while newest is not None and (uids := self._page(last, newest)):
+            last = uids[-1][0]
             if self._is_dry:
-                self._count(rows)
+                self._count(self._rows(uids))
             else:
+                if is_evidence:
+                    self._seal_late(uids)
                 with transaction.atomic(using=self._using):
                     lock_database(self._using)
-                    self._erase(rows)
-            on_events(len(rows))
+                    self._erase(uids)
+            on_events(len(uids))
         if is_evidence and self.report.events:
             seal(self._using)  # an erasure counts once its record is sealed
         return self.report
 
-    def _page(self, last: int | None, newest: int) -> list[tuple[Any, ...]]:
+    def _page(self, last: int | None, newest: int) -> list[tuple[int, UUID]]:
+        """Return the ids and uids of some events: as many as one event can record."""
         events = self.events().filter(id__lte=newest)
         if last is not None:
             events = events.filter(id__gt=last)
-        return list(events.order_by("id").values_list(*COLUMNS)[:_CHUNK])
+        most = min(_CHUNK, get_settings().max_value_bytes // _RECORD_BYTES + 1)
+        return list(events.order_by("id").values_list("id", "uid")[:most])
 
-    def _count(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _rows(self, page: Sequence[tuple[int, UUID]], *, is_locked: bool = False) -> list[tuple[Any, ...]]:
+        events = AuditEvent.of_all_tenants.using(self._using).filter(pk__in=[pk for pk, _ in page]).order_by("id")
+        return list((events.select_for_update() if is_locked else events).values_list(*COLUMNS))
+
+    def _seal_late(self, page: Sequence[tuple[int, UUID]]) -> None:
+        """Seal what was committed since the erasure began: a sealer that has read it would seal what is then gone."""
+        uids = [uid for _, uid in page]
+        sealed = AuditLeaf.objects.using(self._using).filter(event__in=uids)
+        if sealed.count() < len(uids):
+            seal(self._using, events=uids)
+
+    def _count(self, rows: Iterable[tuple[Any, ...]]) -> None:
         for row in rows:
             document = document_of(row)
             known = self._paths(document, commitments_for(document, is_personal))
@@ -137,12 +156,14 @@ class Erasure:
             self.report.events += bool(paths)
             self.report.values += len(paths)
 
-    def _erase(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _erase(self, page: Sequence[tuple[int, UUID]]) -> None:
+        # An event may tell of two persons whose data is erased at the same time: what one has read, the other changes.
+        rows = self._rows(page, is_locked=True)
         leaves = {
             str(leaf.event): leaf
-            for leaf in AuditLeaf.objects.using(self._using).filter(event__in=[r[1] for r in rows])
+            for leaf in AuditLeaf.objects.using(self._using).filter(event__in=[uid for _, uid in page])
         }
-        done = []
+        done: dict[str, list[str]] = {}
         for row in rows:
             document = document_of(row)
             leaf = leaves.get(document["uid"])
@@ -156,10 +177,10 @@ class Erasure:
                     AuditLeaf.objects.using(self._using).filter(pk=leaf.pk).update(commitments={**known, **digests})
             erase_values(AuditEvent.of_all_tenants.using(self._using).filter(pk=row[0]), _emptied(document, paths))
             self.report.values += len(paths)
-            done.append(document["uid"])
+            done[document["uid"]] = paths
         self.report.events += len(done)
         if done:
-            self.report.messages += _erase_messages(done, self._using)
+            self.report.messages += _erase_messages(list(done), self._using)
             self._record(done)
 
     def _paths(self, document: Document, known: Iterable[str]) -> list[str]:
@@ -180,15 +201,20 @@ class Erasure:
             wanted.add("object_repr")
         return [path for path in known if path in wanted or (is_object and path.startswith("changes."))]
 
-    def _record(self, uids: list[str]) -> None:
-        data = {"model": self._label, "events": uids}
+    def _record(self, values: Mapping[str, Sequence[str]]) -> None:
+        data = {"model": self._label, **grouped(values)}
         change = Change(event_type=ERASED_EVENT, source=Source.MANUAL, using=self._using, data=data)
         # What records that a person's data is gone must not name the person.
         is_own = self._is_user and resolve_actor()[0] == self._key
         with replaced_context(AuditContext(reason=current_context().reason)) if is_own else nullcontext():
-            is_recorded = bool(record_changes([change], self._using))
-        if not is_recorded:
+            recorded = record_changes([change], self._using)
+        if not recorded:
             msg = "That personal data is erased could not be recorded, so it stays. See the log for the cause."
+            raise EventNotWritten(msg)
+        if recorded[0].data != data:
+            msg = (
+                'The record of an erasure is longer than SIGNAL_AUDIT["MAX_VALUE_BYTES"]. Raise that, and erase again.'
+            )
             raise EventNotWritten(msg)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
 from operator import itemgetter
@@ -19,6 +19,7 @@ from django_signal_audit.evidence.leaf import (
     decode,
     document_of,
     has_erased,
+    is_erased,
     leaf_text,
     uid_text,
 )
@@ -63,7 +64,7 @@ class Checked(NamedTuple):
         wrong: What isn't as it was sealed, in words.
         moment: When the event says that it was recorded.
         is_import: Whether it was imported.
-        is_erased: Whether personal values of it were erased.
+        erased: The paths of its personal values that were erased.
 
     """
 
@@ -74,7 +75,7 @@ class Checked(NamedTuple):
     wrong: str = ""
     moment: str = ""
     is_import: bool = False
-    is_erased: bool = False
+    erased: tuple[str, ...] = ()
 
 
 class Leaves:
@@ -147,26 +148,37 @@ def checked(using: str, start: int, stop: int) -> list[Checked]:
 def _checked(index: int, uid: str, stored: bytes, commitments: str, row: tuple[Any, ...] | None) -> Checked:
     if row is None:
         return Checked(index, uid, stored)
-    digest, document, is_erased = sealed_as(row, commitments)
+    digest, document, erased = sealed_as(row, commitments)
     if digest != stored:
         return Checked(index, uid, stored, row[0], f"Event {row[0]} isn't what was sealed.")
     is_signed = row[-1] == signature_of(row[3], row[5], row[7], row[6])
     wrong = "" if is_signed else "The column signature was changed."
     moment, is_import = document["recorded_at"], document["source"] == IMPORT
-    return Checked(index, uid, stored, row[0], wrong, moment, is_import, is_erased)
+    return Checked(index, uid, stored, row[0], wrong, moment, is_import, erased)
 
 
-def sealed_as(row: tuple[Any, ...], commitments: str) -> tuple[bytes, Document, bool]:
-    """Return the hash of an event as it is now, the event, and whether values of it were erased."""
+def sealed_as(row: tuple[Any, ...], commitments: str) -> tuple[bytes, Document, tuple[str, ...]]:
+    """Return the hash of an event as it is now, the event, and the paths of its values that were erased."""
     try:
         document, marks = document_of(row), decode(commitments)
         digest = leaf_hash(leaf_text(document, marks).encode())
-        return digest, document, has_erased(marks)
+        return digest, document, erased_of(marks) if has_erased(marks) else ()
     except NOT_OURS:
-        return b"", {}, False
+        return b"", {}, ()
 
 
 @lru_cache(4096)
 def signature_of(event_type: str, level: str, model: str, rules: str) -> int:
     """Return what the column ``signature`` of an event must hold."""
     return signature_hash(Signature(event_type, level, model, tuple(map(str, decode(rules)))))
+
+
+@lru_cache(1024)
+def _together(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a tuple that equal ones share: a person's events have the same values erased."""
+    return paths
+
+
+def erased_of(commitments: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths of the values that are erased."""
+    return _together(tuple(sorted(path for path, mark in commitments.items() if is_erased(mark))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -29,7 +29,8 @@ class Record:
         event: Its uid.
         ranges: The numbers of the leaves that lost their events.
         starts: The starting points that a prune left, as hex.
-        uids: The events whose personal values were erased.
+        erased: The paths of the personal values that were erased, by the uid of the event; None for all, which early
+            versions recorded.
         is_true: Whether the event is there, and names these leaves.
         is_sealed: Whether it is sealed, and is what was sealed.
         is_pending: Whether it isn't sealed, and need not be yet.
@@ -39,7 +40,7 @@ class Record:
     event: str
     ranges: list[tuple[int, int]] = field(default_factory=list)
     starts: frozenset[str] = frozenset()
-    uids: tuple[str, ...] = ()
+    erased: dict[str, frozenset[str] | None] = field(default_factory=dict)
     is_true: bool = True
     is_sealed: bool = False
     is_pending: bool = False
@@ -96,9 +97,32 @@ def erasures(using: str) -> Iterator[Record]:
     events = AuditEvent.of_all_tenants.using(using).filter(event_type=ERASED_EVENT).order_by("id")
     for uid in events.values_list("uid", flat=True).iterator(chunk_size=100):
         record, data = _record(str(uid), using)
-        uids = data.get("events", ())
-        record.uids = tuple(map(str, uids)) if isinstance(uids, (list, tuple)) else ()
+        try:
+            record.erased = _erased(data)
+        except (LookupError, TypeError, ValueError):
+            record.is_true = False
         yield record
+
+
+def grouped(values: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return which values of which events are erased, as the event says that records it: most have the same ones."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, paths in enumerate(values.values()):
+        places.setdefault(tuple(sorted(paths)), []).append(place)
+    return {"events": list(values), "values": [[list(paths), found] for paths, found in places.items()]}
+
+
+def _erased(data: Mapping[str, Any]) -> dict[str, frozenset[str] | None]:
+    """Return the opposite of ``grouped``."""
+    uids = [str(uid) for uid in data["events"]]
+    erased: dict[str, frozenset[str] | None] = dict.fromkeys(uids, None)
+    for paths, places in data.get("values", ()):
+        for place in places:
+            erased[uids[place]] = frozenset(map(str, paths))
+    if "values" in data and None in erased.values():
+        msg = "An event is listed without its values."
+        raise ValueError(msg)
+    return erased
 
 
 def _record(uid: str, using: str) -> tuple[Record, dict[str, Any]]:

@@ -79,7 +79,8 @@ class _State:
     stack: Stack
     is_broken: bool = False
     missing: Ranges = field(default_factory=Ranges)
-    erased: dict[str, int] = field(default_factory=dict)
+    # The number of the leaf and the paths of the values, by the uid of the event.
+    erased: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     sealed_at: dt.datetime | None = None
     # The youngest event so far, and what events may not be younger and not older than.
     newest: str = ""
@@ -284,12 +285,12 @@ class Verifier:
 
     def _leaf(self, state: _State, leaf: Checked) -> list[Finding]:
         """Return what is wrong with an event. Hardly ever anything is, and that has to be quick."""
-        index, uid, _hash, event, wrong, moment, is_import, is_erased = leaf
+        index, uid, _hash, event, wrong, moment, is_import, erased = leaf
         if event is None:
             state.missing.add(index, index + 1)
             return []
-        if is_erased:
-            state.erased[hyphenated(uid)] = index
+        if erased:
+            state.erased[hyphenated(uid)] = index, erased
         if wrong:
             return [Finding("edited", index, hyphenated(uid), wrong)]
         if is_import:
@@ -383,15 +384,19 @@ class Verifier:
 
     def _erased(self, state: _State) -> Iterator[Finding]:
         self.verdict.erased = len(state.erased)
-        unexplained = dict(state.erased)
+        unexplained = {uid: (index, set(paths)) for uid, (index, paths) in state.erased.items()}
         for record in erasures(self._using):
             if wrong := self._wrong(record, "erased"):
                 yield wrong
             else:
-                for uid in record.uids:
-                    unexplained.pop(uid, None)
-        for uid, index in unexplained.items():
-            yield Finding("erased", index, uid, "Personal values were taken out, and no event records that.")
+                for uid, paths in record.erased.items():
+                    if uid in unexplained:
+                        left = unexplained[uid][1]
+                        left -= left if paths is None else paths
+        for uid, (index, left) in unexplained.items():
+            if left:
+                detail = f"Personal values were taken out, and no event records that: {', '.join(sorted(left))}."
+                yield Finding("erased", index, uid, detail)
 
     def _wrong(self, record: Record, kind: str) -> Finding | None:
         """Return why a record explains nothing, None if it does."""
