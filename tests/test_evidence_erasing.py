@@ -270,6 +270,43 @@ def test_a_record_explains_the_values_that_it_names_alone(ada: User, *, is_recor
     assert verified()[0] == found
 
 
+@pytest.mark.parametrize(
+    "changes", ['{"email": [null, null]}', '{"email": ["", ""]}', '{"email": [{}, null]}', '{"email": [null]}']
+)
+def test_what_was_erased_cannot_be_made_to_look_as_if_it_had_been_empty(audit: Audit, changes: str) -> None:
+    audit()
+    event = make_event(model="auth.user", changes={"email": ["ada@example.com", None]}, recorded_at=timezone.now())
+    seal("default")
+    erase(3)
+    assert verified()[0] == []
+    sql(f"UPDATE {AuditEvent._meta.db_table} SET changes = %s WHERE id = %s", changes, event.pk)
+    assert verified()[0] == ["edited"]
+
+
+@pytest.mark.parametrize("column", ["data", "context"])
+@pytest.mark.parametrize("value", ["null", '""', "[]"])
+def test_a_column_that_was_erased_stays_as_erasing_left_it(audit: Audit, column: str, value: str) -> None:
+    audit()
+    event = make_event(recorded_at=timezone.now(), **{column: {"ip": "10.0.0.7"}})
+    seal("default")
+    erase(3)
+    sql(f"UPDATE {AuditEvent._meta.db_table} SET {column} = %s WHERE id = %s", value, event.pk)
+    assert verified()[0] == ["edited"]
+
+
+@pytest.mark.parametrize(
+    ("column", "text"), [("changes", '["ada@example.com"]'), ("data", "[" * 25 + '"ada@example.com"' + "]" * 25)]
+)
+def test_what_sql_wrote_in_another_shape_is_erased_too(audit: Audit, column: str, text: str) -> None:
+    audit()
+    event = make_event(recorded_at=timezone.now())
+    sql(f"UPDATE {AuditEvent._meta.db_table} SET {column} = %s WHERE id = %s", text, event.pk)
+    seal("default")
+    erase(3)
+    assert "ada@example.com" not in everything()
+    assert verified()[0] == []
+
+
 @pytest.mark.parametrize("limit", [1000, 2000, 65536])
 def test_a_record_is_no_longer_than_values_may_be(audit: Audit, limit: int) -> None:
     audit(MAX_VALUE_BYTES=limit)

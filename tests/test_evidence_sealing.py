@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
-from django_signal_audit.evidence import verification
+from django_signal_audit.evidence import standalone, verification
 from django_signal_audit.evidence.anchoring import keep_sealing
-from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
+from django_signal_audit.evidence.leaf import COLUMNS, IS_FOREIGN, as_text, document_of, leaf_text
 from django_signal_audit.evidence.notes import PrivateKey
+from django_signal_audit.evidence.proofs import bundle_of
 from django_signal_audit.evidence.sealing import CannotSeal, Sealer, seal, unsealed
 from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
@@ -169,8 +172,120 @@ def test_a_log_that_is_sealed_for_the_first_time_while_it_is_verified_is_clean(
     assert verifier.verdict.leaves == 1
 
 
+DEEP = {"sqlite": 900, "mysql": 30, "postgresql": 3000}[connection.vendor]
+# What SQL can write, and this package never does.
+FOREIGN = {
+    "changes": ["[]", "null", "5", '"x"', '{"price": null}', '{"price": [1]}', '{"price": 7}', '{"a": 1, "a": 2}'],
+    "rules": ["null", "5", "{}", '{"x": 1}', '"x"', "[[]]", "[1]", "[true]", "[null]"],
+    "data": ["null", "5", "[]", '{"a": "\\ud800"}', '{"\\udfff": 1}', '{"text": 1, "text": 2}'],
+    "context": ["[" * DEEP + "1e-7" + "]" * DEEP, '{"a": {"b": 1, "b": 2}}', '""'],
+}
+
+
+def write(event: AuditEvent, column: str, value: object) -> None:
+    uid = AuditEvent._meta.get_field("uid").get_db_prep_value(event.uid, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {AuditEvent._meta.db_table} SET {column} = %s WHERE uid = %s", [value, uid])
+
+
 def found() -> list[tuple[str, str]]:
     return [(finding.kind, finding.event) for finding in verification.Verifier("default").findings()]
+
+
+@pytest.mark.parametrize(("column", "text"), [(name, text) for name, texts in FOREIGN.items() for text in texts])
+def test_an_event_that_sql_wrote_in_any_shape_stops_neither_the_sealer_nor_the_verifier(column: str, text: str) -> None:
+    event = recent(rules=["x"], changes={"price": ["1", "2"]}, data={"a": 1}, object_repr="ada")
+    try:
+        write(event, column, text)
+    except DatabaseError:
+        pytest.skip("the database refuses it")
+    recent()
+    assert seal("default").sealed == 2
+    assert found() == []
+    assert standalone.verify_event(bundle_of(event, "default"))["uid"] == str(event.uid)
+    assert_whole()
+    sealed = text_of(event, column)
+    for other in (*FOREIGN[column], "{}", "[]", json.dumps(text)):
+        try:
+            write(event, column, other)
+        except DatabaseError:
+            continue
+        assert bool(found()) is (text_of(event, column) != sealed), other
+
+
+def text_of(event: AuditEvent, column: str) -> str:
+    """Return a column as the database holds it."""
+    return AuditEvent.objects.filter(pk=event.pk).values_list(as_text(column), flat=True).get()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("recorded_at", "2026-11-28X07:00:00.000000"),
+        ("recorded_at", "2026-11-28 07:00:00+05:00"),
+        ("recorded_at", "infinity"),
+        ("recorded_at", "20000-01-01"),
+        ("recorded_at", "0044-03-15 12:00:00 BC"),
+        ("recorded_at", "2026-02-31 12:00:00.000000"),
+        ("recorded_at", "2026"),
+        ("recorded_at", b"2026-11-28 07:00:00.000000"),
+        ("object_repr", b"\x00\xff"),
+        ("event_type", b"login"),
+        ("object_id", b"3"),
+    ],
+)
+def test_a_column_that_sql_filled_with_something_else_is_sealed_as_it_is(column: str, value: object) -> None:
+    if isinstance(value, bytes) and connection.vendor != "sqlite":
+        pytest.skip("the column takes nothing but text")
+    event = recent()
+    try:
+        write(event, column, value)
+    except DatabaseError:
+        pytest.skip("the database refuses it")
+    recent()
+    assert seal("default").sealed == 2
+    kinds = {kind for kind, _uid in found()}
+    assert kinds <= ({"postdated", "backdated"} if column == "recorded_at" else set())
+    write(event, column, "2026-11-27 07:00:00.000000" if column == "recorded_at" else "x")
+    assert found() == [("edited", str(event.uid))]
+
+
+def test_an_event_that_sql_wrote_almost_a_day_ago_is_not_backdated() -> None:
+    newest = timezone.now()
+    recent(recorded_at=newest)
+    seal("default")
+    event = recent(recorded_at=newest - dt.timedelta(hours=23, minutes=59))
+    write(event, "changes", "[]")
+    seal("default")
+    recent()
+    seal("default")
+    assert found() == []
+
+
+def test_no_event_of_ours_counts_as_written_by_sql(audit: Audit, caplog: pytest.LogCaptureFixture) -> None:
+    audit()
+    Category.objects.create(name="\u2028 \U0001f600 \\ud800 1e-07").delete()
+    recent(data={"a": [1e-7, 1e22, 2**70, {"b": "\\ud800"}]}, tenant="north", rules=["x"])
+    recent(recorded_at=dt.datetime(2026, 11, 28, 7, tzinfo=dt.UTC))
+    seal("default")
+    assert caplog.text == ""
+    for row in AuditEvent.objects.values_list(*COLUMNS, "signature"):
+        assert IS_FOREIGN not in document_of(row)
+
+
+def test_an_event_that_sql_wrote_is_logged_when_it_is_sealed(caplog: pytest.LogCaptureFixture) -> None:
+    event = recent()
+    write(event, "changes", "[]")
+    seal("default")
+    assert f"Event {event.pk} was written by SQL" in caplog.text
+
+
+def test_every_golden_leaf_of_what_sql_wrote_has_its_hash_for_ever() -> None:
+    for line in (Path(__file__).parent / "golden" / "leaves_foreign.jsonl").read_text(encoding="utf-8").splitlines():
+        golden = json.loads(line)
+        text = leaf_text(document_of(golden["row"]), golden["commitments"])
+        assert text == golden["text"]
+        assert leaf_hash(text.encode()).hex() == golden["hash"]
 
 
 @pytest.mark.parametrize("column", ["stack", "root"])

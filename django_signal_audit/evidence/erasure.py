@@ -21,6 +21,7 @@ from django_signal_audit.events.changes import Change
 from django_signal_audit.events.keys import row_id
 from django_signal_audit.evidence.leaf import (
     COLUMNS,
+    EMPTIED,
     ERASED,
     Document,
     commitments_for,
@@ -43,7 +44,6 @@ from django_signal_audit.recorder import record_changes
 from django_signal_audit.retention.holds import held_objects
 
 _CHUNK = 200
-_EMPTIED: dict[str, Any] = {"object_repr": "", "actor_id": "", "actor_repr": "", "data": {}, "context": {}}
 # What the record of an erasure has of an event: its uid, and where others have none of these, the names of the values.
 _RECORD_BYTES = 200
 # Others are needed to know what was pruned, erased and anchored.
@@ -192,9 +192,9 @@ class Erasure:
             return []
         is_object = document["model"] in self._labels and document["object_id"] == self._key
         is_actor = self._is_user and document["actor_id"] == self._key
-        wanted = {"context"}
+        wanted = {"context", "context.text"}
         if document["event_type"] not in _KEEP_DATA:
-            wanted.add("data")
+            wanted |= {"data", "data.text"}
         if is_actor:
             wanted |= {"actor_id", "actor_repr"}
         if is_object:
@@ -223,8 +223,8 @@ def _emptied(document: Document, paths: Iterable[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     changes = document["changes"]
     for path in paths:
-        if path in _EMPTIED:
-            values[path] = _EMPTIED[path]
+        if path in EMPTIED:
+            values[path.removesuffix(".text")] = EMPTIED[path]
             continue
         name, at = path.removeprefix("changes.").rsplit(".", 1)
         changes[name][int(at)] = ERASED

@@ -3,6 +3,10 @@
 Format 1 is frozen. A column that comes later needs a format of its own, and this one must stay able to be computed.
 Format 2 is format 1 with the tenant, and only events of a tenant have it: what was sealed before stays what it is, and
 a tenant that is added, changed or taken away makes another leaf.
+
+SQL can write what this package does not: JSON of another shape, the same key twice, a time in another notation. It is
+sealed as the database holds it, in a form that no event of ours has, so that one such event doesn't stop the sealer,
+and no event of ours can be changed into it unseen.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -31,14 +36,23 @@ TENANT_FORMAT = 2
 
 
 class _IsoMoment(Func):
-    """A moment as text. PostgreSQL writes it in UTC whatever time zone and style of dates the connection has."""
+    """A moment of UTC as text, on PostgreSQL whatever time zone and style of dates the connection has."""
 
     template = "CAST(%(expressions)s AS char)"
     output_field = TextField()
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **options: Any) -> Any:
-        template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+        # The years before 1 have positive numbers as well.
+        template = (
+            "to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') "
+            "|| CASE WHEN %(expressions)s < '0001-01-01 00:00+00' THEN ' BC' ELSE '' END"
+        )
         return super().as_sql(compiler, connection, template=template, **options)
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **options: Any) -> Any:
+        # What isn't text is to be seen as what it is. The sign does nothing to it, but without one the driver of Python
+        # converts the column.
+        return super().as_sql(compiler, connection, template="+%(expressions)s", **options)
 
 
 def as_text(name: str) -> Expression:
@@ -72,11 +86,28 @@ _READ: dict[str, str | Expression] = {
     "tenant": "tenant",
 }
 COLUMNS: tuple[Any, ...] = tuple(_READ.values())
+# Readers may ask for more columns after these.
+_WIDTH = len(COLUMNS)
 # May tell of a person whatever the model is. They enter the leaf as commitments, as personal fields do.
 _PERSONAL_COLUMNS = ("object_repr", "actor_id", "actor_repr", "data", "context")
+# Of a column with JSON that isn't ours, its text is the personal value.
+_TEXT_PATHS = {name: f"{name}.text" for name in ("changes", "data", "context")}
 # Stands in ``changes`` for a value that was erased.
 ERASED = {MASK_KEY: ERASED_TAG}
+# What a column holds once its value is erased, by the path of that.
+EMPTIED: Mapping[str, Any] = {
+    "object_repr": "",
+    "actor_id": "",
+    "actor_repr": "",
+    "data": {},
+    "context": {},
+    **{path: {} for path in _TEXT_PATHS.values()},
+}
 _EMPTY: tuple[object, ...] = (None, "", {})
+# Marks a document with columns that SQL has written in a form of its own.
+IS_FOREIGN = "is_foreign"
+# Of lists and objects inside each other: not every interpreter reads more.
+_MOST_LEVELS = 500
 _DIGEST_LENGTH = 43
 _SALT_BYTES = 16
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -85,6 +116,8 @@ _EXACT = 1 << 53
 _MOST_DIGITS = 21
 # The smallest number that is written without an exponent.
 _LEAST_PLAIN = 1e-6
+
+_LONG_MOMENT, _SHORT_MOMENT = len("2026-11-22 12:00:00.000000"), len("2026-11-22 12:00:00")
 
 # Raised for what SQL can write and we do not: JSON of any shape, and no JSON at all.
 NOT_OURS = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -117,7 +150,16 @@ def _whole(number: int) -> float | int:
     return shortest if Decimal(repr(shortest)) == number else number
 
 
-_decoder = json.JSONDecoder(parse_float=_float, parse_int=_integer)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose keys differ: of two values for one key, databases find the one and Python the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        msg = "A key comes twice."
+        raise ValueError(msg)
+    return found
+
+
+_decoder = json.JSONDecoder(parse_float=_float, parse_int=_integer, object_pairs_hook=_object)
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -150,25 +192,60 @@ def decode(text: str) -> Any:
     return value if end == len(text) else _decoder.decode(text)
 
 
+def _value(text: str, kind: type = dict) -> Any:
+    """Return the value of a column of JSON.
+
+    Raises:
+        NOT_OURS: It is of another type, or has a form that we never write.
+
+    """
+    value = _of_type({} if text == "{}" else decode(text), kind)
+    if len(text) > _MOST_LEVELS and text.count("[") + text.count("{") > _MOST_LEVELS and _is_deep(value):
+        msg = "Too many levels."
+        raise ValueError(msg)
+    if "\\ud" in text or "\\uD" in text:
+        canonical(value).encode()  # half of a surrogate pair has no bytes
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (dict, list))
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return bool(level)
+
+
 @lru_cache(1024)
 def _rules(text: str) -> Any:
-    return decode(text)
+    return [_of_type(name, str) for name in _value(text, list)]
+
+
+def _of_type(value: object, kind: type) -> Any:
+    if type(value) is not kind:
+        msg = f"It is no {kind.__name__}."
+        raise TypeError(msg)
+    return value
 
 
 def document_of(row: Sequence[Any]) -> Document:
-    """Return an event that was read as ``COLUMNS``, as the document that is sealed.
-
-    Raises:
-        NOT_OURS: SQL has written what this package does not write.
-
-    """
-    document = dict(zip(_READ, row, strict=False))
-    document["uid"] = hyphenated(row[1])
-    document["recorded_at"] = _moment(row[2])
-    document["rules"] = _rules(row[6])
-    for name in ("changes", "data", "context"):
-        text = document[name]
-        document[name] = {} if text == "{}" else decode(text)
+    """Return an event that was read as ``COLUMNS``, as the document that is sealed."""
+    try:
+        "".join(row[1:_WIDTH])  # the quickest way to see whether all of them are texts
+        document = dict(zip(_READ, row, strict=False))
+        document["id"] = _of_type(row[0], int)
+        document["uid"] = hyphenated(row[1])
+        document["recorded_at"] = _moment(row[2])
+        document["rules"] = _rules(row[6])
+        document["changes"] = _value(row[12])
+        document["data"] = _value(row[13])
+        document["context"] = _value(row[14])
+    except NOT_OURS:
+        return _foreign(row)
     return document
 
 
@@ -178,12 +255,43 @@ def hyphenated(uid: str) -> str:
 
 
 def _moment(text: str) -> str:
-    if text[-1] == "Z":
-        return text
-    if len(text) == len("2026-11-22 12:00:00.000000"):
-        return f"{text[:10]}T{text[11:]}Z"
+    size = len(text)
+    is_ours = size in (_LONG_MOMENT, _SHORT_MOMENT) and text[10] == " "
+    if not is_ours or dt.datetime.fromisoformat(text).tzinfo is not None:
+        msg = "It is no moment as we write it."
+        raise ValueError(msg)
     # Microseconds of zero are left out on SQLite.
-    return dt.datetime.fromisoformat(text).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return f"{text[:10]}T{text[11:]}Z" if size == _LONG_MOMENT else f"{text[:10]}T{text[11:]}.000000Z"
+
+
+# What reads a column; the others are texts.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "id": lambda value: _of_type(value, int),
+    "uid": hyphenated,
+    "recorded_at": _moment,
+    "rules": _rules,
+    "changes": _value,
+    "data": _value,
+    "context": _value,
+}
+
+
+def _foreign(row: Sequence[Any]) -> Document:
+    """Return an event that SQL has written in a form of its own: what can't be read is the text that is there."""
+    document: Document = {IS_FOREIGN: True}
+    for name, value in zip(_READ, row, strict=False):
+        try:
+            document[name] = _READERS[name](value) if name in _READERS else _of_type(value, str)
+        except NOT_OURS:
+            text = value if isinstance(value, str) else repr(value)
+            document[name] = _Text(text) if name in _TEXT_PATHS else {"text": text}
+    return document
+
+
+class _Text(str):
+    """The text of a column whose JSON isn't ours."""
+
+    __slots__ = ()
 
 
 def canonical(value: object) -> str:
@@ -197,18 +305,18 @@ def canonical(value: object) -> str:
         return "{}"
     text = _encode_decoded(value) if isinstance(value, (dict, list)) else _encode(value)
     # Python writes 1e-07 and 1e-05 for what is 1e-7 and 0.00001 there.
-    return _exact(value) if "e-0" in text else text
+    return _SMALL.sub(_exact, text) if "e-0" in text else text
 
 
-def _exact(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_encode(key)}:{_exact(value[key])}" for key in sorted(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_exact, value)) + "]"
-    text = _encode(value)
-    if isinstance(value, float) and "e-0" in text:
-        return f"{Decimal(text):f}" if abs(value) >= _LEAST_PLAIN else text.replace("e-0", "e-")
-    return text
+# A text, or a number with an exponent that Python writes in two digits.
+_SMALL = re.compile(r'"(?:[^"\\]|\\.)*"|-?[\d.]+e-0\d', re.DOTALL)
+
+
+def _exact(match: re.Match[str]) -> str:
+    text = match[0]
+    if text[0] == '"':
+        return text
+    return f"{Decimal(text):f}" if abs(float(text)) >= _LEAST_PLAIN else text.replace("e-0", "e-")
 
 
 def commitments_for(document: Document, is_personal: IsPersonal) -> dict[str, str]:
@@ -219,8 +327,16 @@ def commitments_for(document: Document, is_personal: IsPersonal) -> dict[str, st
         is_personal: Returns whether a field of a model, given by label and name, holds personal values.
 
     """
-    paths = [name for name in _PERSONAL_COLUMNS if document[name] not in _EMPTY]
-    for name, pair in document["changes"].items():
+    paths = [
+        _TEXT_PATHS[name] if isinstance(document[name], _Text) else name
+        for name in _PERSONAL_COLUMNS
+        if document[name] not in _EMPTY
+    ]
+    changes = document["changes"]
+    if isinstance(changes, _Text):
+        paths.append(_TEXT_PATHS["changes"])
+        changes = {}
+    for name, pair in changes.items():
         if isinstance(pair, list):
             paths += [
                 f"changes.{name}.{at}"
@@ -277,17 +393,17 @@ def _pair_at(document: Document, path: str) -> tuple[list[Any], int] | None:
 
 def value_at(document: Document, path: str) -> Any:
     """Return the personal value at a path, None if there is none."""
-    if "." not in path:
-        return document.get(path)
+    if path in EMPTIED:
+        return document.get(path.removesuffix(".text"))
     found = _pair_at(document, path)
     return found[0][found[1]] if found else None
 
 
 def _take(document: Document, path: str) -> Any:
     """Return the personal value at a path, and take it out."""
-    if "." not in path:
-        value = document.get(path)
-        document[path] = None
+    if path in EMPTIED:
+        name = path.removesuffix(".text")
+        value, document[name] = document.get(name), None
         return value
     found = _pair_at(document, path)
     if found is None:
@@ -320,15 +436,19 @@ def leaf_text(document: Document, commitments: Commitments) -> str:
             found = _text(_sha256(shown.translate(_URL_SAFE, b"=")).digest())
             digests.append(f'{quoted}:"{found}"')
         else:
-            digest = mark if value in _EMPTY or value == ERASED else "written again"
+            digest = mark if value == EMPTIED.get(path, ERASED) else "written again"
             digests.append(f"{quoted}:{encode_basestring(digest)}")
+    if document.get(IS_FOREIGN):
+        sealed = {name: document[name] for name in _READ if name != "tenant" or document[name]}
+        sealed["v"] = TENANT_FORMAT if document["tenant"] else FORMAT
+        return canonical({**sealed, "sd": decode(f"{{{','.join(digests)}}}")})
     # An event that was written down before there were tenants has no such column.
     tenant = document.get("tenant", "")
     told = f'"tenant":{encode_basestring(tenant)},' if tenant else ""
     # In the order of their names, as RFC 8785 has it; one call for all columns takes three times as long.
     return (
         f'{{"actor_id":{_column(document["actor_id"])},"actor_repr":{_column(document["actor_repr"])},'
-        f'"changes":{canonical(document["changes"])},"context":{_column(document["context"])},'
+        f'"changes":{_column(document["changes"])},"context":{_column(document["context"])},'
         f'"correlation_id":{encode_basestring(document["correlation_id"])},"data":{_column(document["data"])},'
         f'"event_type":{encode_basestring(document["event_type"])},"id":{document["id"]:d},'
         f'"level":{encode_basestring(document["level"])},"model":{encode_basestring(document["model"])},'

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from django_signal_audit.evidence.leaf import (
     COLUMNS,
+    IS_FOREIGN,
     NOT_OURS,
     Document,
     as_text,
@@ -62,7 +63,7 @@ class Checked(NamedTuple):
         hash: The hash that was sealed.
         event: The id of the event, None if that is gone.
         wrong: What isn't as it was sealed, in words.
-        moment: When the event says that it was recorded.
+        moment: When the event says that it was recorded; empty if SQL wrote something else there.
         is_import: Whether it was imported.
         erased: The paths of its personal values that were erased.
 
@@ -151,10 +152,12 @@ def _checked(index: int, uid: str, stored: bytes, commitments: str, row: tuple[A
     digest, document, erased = sealed_as(row, commitments)
     if digest != stored:
         return Checked(index, uid, stored, row[0], f"Event {row[0]} isn't what was sealed.")
-    is_signed = row[-1] == signature_of(row[3], row[5], row[7], row[6])
+    is_foreign = IS_FOREIGN in document
+    is_signed = is_foreign or row[-1] == signature_of(row[3], row[5], row[7], row[6])
     wrong = "" if is_signed else "The column signature was changed."
-    moment, is_import = document["recorded_at"], document["source"] == IMPORT
-    return Checked(index, uid, stored, row[0], wrong, moment, is_import, erased)
+    moment = document["recorded_at"]
+    is_import = document["source"] == IMPORT
+    return Checked(index, uid, stored, row[0], wrong, moment if isinstance(moment, str) else "", is_import, erased)
 
 
 def sealed_as(row: tuple[Any, ...], commitments: str) -> tuple[bytes, Document, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django_signal_audit.evidence.config import get_evidence
-from django_signal_audit.evidence.leaf import COLUMNS, NOT_OURS, as_text, decode, document_of, leaf_text
+from django_signal_audit.evidence.leaf import COLUMNS, IS_FOREIGN, NOT_OURS, as_text, decode, document_of, leaf_text
 from django_signal_audit.evidence.tree import leaf_hash
 from django_signal_audit.models import AuditEvent, AuditLeaf, AuditPrune
 from django_signal_audit.models.events import utc_now
@@ -138,6 +138,8 @@ def _record(uid: str, using: str) -> tuple[Record, dict[str, Any]]:
             digest = leaf_hash(leaf_text(document, decode(leaf[1])).encode())
             return Record(uid, is_sealed=digest == bytes(leaf[0])), data
     except NOT_OURS:
+        return Record(uid, is_true=False), {}
+    if IS_FOREIGN in document:
         return Record(uid, is_true=False), {}
     limit = (utc_now() - get_evidence().interval).replace(tzinfo=None).isoformat()
     return Record(uid, is_pending=document["recorded_at"] >= limit), data

@@ -21,7 +21,7 @@ from django.db.models import Exists, Max, Min, OuterRef, Q
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.events.documents import safe_str
 from django_signal_audit.evidence.config import get_evidence, get_signer
-from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, commitments_for, document_of, leaf_text
+from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, IS_FOREIGN, commitments_for, document_of, leaf_text
 from django_signal_audit.evidence.notes import Checkpoint, Signer, sign_note, time_lines
 from django_signal_audit.evidence.personal import is_personal
 from django_signal_audit.evidence.tree import Stack, leaf_hash
@@ -322,6 +322,8 @@ def _signed(text: str, signer: Signer | None) -> str:
 def _leaf(row: tuple[Any, ...]) -> tuple[str, bytes, str]:
     """Return the uid of an event, the hash of its leaf, and its commitments as JSON."""
     document = document_of(row)
+    if IS_FOREIGN in document:
+        logger.warning("Event %s was written by SQL, in a form that isn't ours. It is sealed as it is.", row[0])
     commitments = commitments_for(document, is_personal)
     return document["uid"], leaf_hash(leaf_text(document, commitments).encode()), json.dumps(commitments)
 

@@ -304,7 +304,8 @@ class Verifier:
 
     def _misdated(self, leaf: Checked, *, is_late: bool) -> list[Finding]:
         """Return what is wrong with the time of an event, nothing if it took the place of older ones."""
-        what = f"Event {leaf.event} claims to be of {leaf.moment[:16].replace('T', ' ')}"
+        moment = leaf.moment[:16].replace("T", " ")
+        what = f"Event {leaf.event} claims to be of {moment or 'no time'}"
         uid = hyphenated(leaf.uid)
         if is_late:
             return [Finding("postdated", leaf.number, uid, f"{what}, after it was sealed.")]
