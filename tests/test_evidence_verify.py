@@ -18,7 +18,8 @@ from django.utils import timezone
 
 from django_signal_audit.evidence.config import get_signer
 from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
-from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, time_lines
+from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, split_note, time_lines
+from django_signal_audit.evidence.pruned import drop_pruned_prefix
 from django_signal_audit.evidence.sealing import Sealer, iso_text, seal
 from django_signal_audit.evidence.tree import leaf_hash
 from django_signal_audit.evidence.verification import Finding, Verifier
@@ -620,3 +621,245 @@ def test_checkpoints_of_other_logs_in_the_same_anchor_are_left_out(audit: Audit,
     code, text = verify("--checkpoint", str(tmp_path / "other"))
     assert code == 2
     assert "another log" in text
+
+
+def test_the_contents_of_two_events_that_change_places_are_named() -> None:
+    columns = ("object_id", "changes")
+    (one, first), (other, second) = leaf_at(1), leaf_at(2)
+    told = {name: AuditEvent.objects.filter(uid=name).values_list(*columns).get() for name in (first, second)}
+    for uid, name in ((one, second), (other, first)):
+        object_id, changes = told[name]
+        sql(f"UPDATE {EVENTS} SET object_id = %s, changes = %s WHERE uid = %s", object_id, json.dumps(changes), uid)
+    assert [(item.kind, item.event) for item in found()] == [("edited", first), ("edited", second)]
+
+
+def test_the_uids_of_two_events_that_change_places_are_named() -> None:
+    (one, first), (other, second) = leaf_at(1), leaf_at(2)
+    sql(f"UPDATE {EVENTS} SET uid = %s WHERE uid = %s", stored(UUID(int=1)), one)
+    sql(f"UPDATE {EVENTS} SET uid = %s WHERE uid = %s", one, other)
+    sql(f"UPDATE {EVENTS} SET uid = %s WHERE uid = %s", other, stored(UUID(int=1)))
+    assert [(item.kind, item.event) for item in found()] == [("edited", first), ("edited", second)]
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_time_that_is_a_microsecond_off_is_named(step: int) -> None:
+    uid, name = leaf_at(3)
+    moment = AuditEvent.objects.get(uid=name).recorded_at + dt.timedelta(microseconds=step)
+    value = AuditEvent._meta.get_field("recorded_at").get_db_prep_value(moment, connection)
+    sql(f"UPDATE {EVENTS} SET recorded_at = %s WHERE uid = %s", value, uid)
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "object_id = 'Abc'",
+        "object_id = 'abc '",
+        "object_repr = 'Zoe\u0308'",
+        "object_repr = 'zo\u00eb'",
+        "correlation_id = 'AB'",
+        "model = 'App.product'",
+        "rules = '{\"x\": 1}'",
+        "rules = '\"x\"'",
+        'rules = \'["x", "x"]\'',
+        "rules = '[\"X\"]'",
+    ],
+)
+def test_what_a_collation_or_a_reader_calls_the_same_is_an_edit(change: str) -> None:
+    event = make_event(
+        recorded_at=timezone.now(),
+        object_id="abc",
+        object_repr="Zo\u00eb",
+        correlation_id="ab",
+        model="app.product",
+        rules=["x"],
+    )
+    seal("default")
+    sql(f"UPDATE {EVENTS} SET {change} WHERE uid = %s", stored(event.uid))
+    assert [(item.kind, item.event) for item in found()] == [("edited", str(event.uid))]
+
+
+def test_the_same_time_before_the_first_year_is_an_edit() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("other databases have no such times")
+    uid, name = leaf_at(3)
+    sql(f"UPDATE {EVENTS} SET recorded_at = (to_char(recorded_at, 'YYYY-MM-DD HH24:MI:SS.USOF') || ' BC')::timestamptz "
+        "WHERE uid = %s", uid)  # fmt: skip
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+def test_the_same_time_as_bytes_is_an_edit() -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("the column holds a moment")
+    uid, name = leaf_at(3)
+    sql(f"UPDATE {EVENTS} SET recorded_at = CAST(recorded_at AS BLOB) WHERE uid = %s", uid)
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+@pytest.mark.parametrize("pattern", ["%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dX%H:%M:%S.%f",
+                                     "%Y-%m-%d %H:%M:%S.%f+05:00", "%Y%m%dT%H%M%S.%f"])  # fmt: skip
+def test_a_time_in_another_notation_is_an_edit(pattern: str) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("the column holds a moment, not a text")
+    uid, name = leaf_at(3)
+    moment = AuditEvent.objects.get(uid=name).recorded_at.astimezone(dt.UTC)
+    sql(f"UPDATE {EVENTS} SET recorded_at = %s WHERE uid = %s", moment.strftime(pattern), uid)
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+@pytest.mark.parametrize("table", ["events", "leaves"])
+def test_a_key_that_comes_twice_is_an_edit(table: str) -> None:
+    if connection.vendor == "postgresql":
+        pytest.skip("its JSON has each key once")
+    uid, name = leaf_at(3)
+    if table == "events":
+        changes = '{"price": ["7.00", "8.00"], "email": ["3@example.com", null], "price": ["1.00", "2.00"]}'
+        sql(f"UPDATE {EVENTS} SET changes = %s WHERE uid = %s", changes, uid)
+        assert AuditEvent.objects.get(uid=name).changes["price"] == ["1.00", "2.00"]
+        assert AuditEvent.objects.filter(changes__price__0="7.00").exists()  # the database finds the other
+    else:
+        salts = json.dumps(AuditLeaf.objects.get(index=3).commitments)
+        sql(
+            f"UPDATE {LEAVES} SET commitments = %s WHERE event = %s",
+            f'{salts[:-1]}, "context": "x", "context": ""}}',
+            uid,
+        )
+    assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+@pytest.mark.parametrize("place", [0, 22])
+def test_a_leaf_beside_the_others_is_named(place: int) -> None:
+    uid = uuid4()
+    number = -1 if place == 0 else 23
+    sql(f"INSERT INTO {LEAVES} ({INDEX}, event, hash, commitments) VALUES (%s, %s, %s, '{{}}')",
+        number, stored(uid), b"x" * 32)  # fmt: skip
+    assert kinds(found()) & {"deleted", "truncated"}
+
+
+class TestKeptCheckpoints:
+    """Checkpoints that others hold, where the log does not begin with its first leaf."""
+
+    def prune(self, size: int) -> None:
+        uids = list(AuditLeaf.objects.filter(index__lt=size).values_list("event", flat=True))
+        AuditEvent.objects.filter(uid__in=uids).prune()
+        assert drop_pruned_prefix("default") == size
+
+    @pytest.mark.parametrize("size", [5, 15, 20])
+    def test_the_checkpoint_where_an_auditor_begins_may_be_anchored_too(self, size: int) -> None:
+        begin = notes()[size // 5 - 1]
+        verifier = Verifier("default", since=Checkpoint.of(split_note(begin)[0]), held=notes())
+        assert list(verifier.findings()) == []
+        assert verifier.verdict.anchored == 6 - size // 5
+
+    def test_the_checkpoint_that_a_prune_left_as_the_beginning_may_be_anchored(self) -> None:
+        kept = notes()
+        self.prune(10)
+        assert found(held=kept) == []
+        verifier = Verifier("default", held=kept[:2])
+        assert list(verifier.findings()) == []
+        assert (verifier.verdict.anchored, verifier.verdict.is_unconfirmed) == (1, False)
+
+    def test_checkpoints_that_are_all_older_than_what_a_prune_left_confirm_nothing(self, tmp_path: Path) -> None:
+        kept = tmp_path / "kept"
+        kept.write_text(notes()[0])
+        self.prune(10)
+        code, text = verify("--checkpoint", str(kept))
+        assert code == 2
+        assert "The log was pruned up to a checkpoint that is newer than all that were kept" in text
+        newer = tmp_path / "newer"
+        newer.write_text(notes()[3])
+        assert verify("--checkpoint", str(kept), "--checkpoint", str(newer))[0] == 0
+
+    @pytest.mark.parametrize("are_checkpoints_left", [True, False])
+    def test_a_history_that_was_rewritten_with_the_key_is_not_hidden_by_a_prune(
+        self, tmp_path: Path, *, are_checkpoints_left: bool
+    ) -> None:
+        """Whoever has the key can seal a prune as well: its beginning is newer than all that others hold."""
+        kept = tmp_path / "kept"
+        kept.write_text(notes()[-1])
+        left = list(AuditCheckpoint.objects.all())
+        sql(f"UPDATE {EVENTS} SET object_repr = 'eve'")
+        for _ in range(10):
+            make_event(recorded_at=timezone.now())
+        rebuild(start=0, signer=get_signer())
+        self.prune(30)
+        AuditCheckpoint.objects.filter(size__lt=30).delete()
+        if are_checkpoints_left:
+            AuditCheckpoint.objects.bulk_create(left)
+        code, text = verify("--checkpoint", str(kept))
+        assert (code, text.startswith("rewritten 23")) == ((2, False) if are_checkpoints_left else (1, True))
+
+    @pytest.mark.parametrize("arguments", [[], ["--sample", "3"]])
+    def test_one_that_is_damaged_or_forged_is_no_proof_of_anything(self, tmp_path: Path, arguments: list[str]) -> None:
+        kept = tmp_path / "kept"
+        kept.write_text(notes()[2].replace("\n15\n", "\n14\n"))
+        code, text = verify("--checkpoint", str(kept), *arguments)
+        assert code == 2
+        assert "A checkpoint that was kept elsewhere is damaged: The signature of django-signal-audit is wrong" in text
+
+    def test_a_sample_is_compared_with_them_too(self, tmp_path: Path) -> None:
+        kept = tmp_path / "kept"
+        kept.write_text(notes()[-1])
+        code, text = verify("--sample", "2", "--checkpoint", str(kept), "--format", "json")
+        assert (code, json.loads(text)["anchored"]) == (0, 1)
+        restore_backup()
+        assert verify("--sample", "2", "--checkpoint", str(kept))[1].startswith("truncated 23")
+        for _ in range(13):
+            make_event(recorded_at=timezone.now())
+        seal("default")
+        code, text = verify("--sample", "2", "--checkpoint", str(kept))
+        assert (code, text.startswith("rewritten 23")) == (1, True)
+        restore_backup(0)
+        assert verify("--sample", "2", "--checkpoint", str(kept))[0] == 1
+
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_a_sample_finds_a_truncated_tail_whose_checkpoints_are_left(self, first: int) -> None:
+        AuditLeaf.objects.filter(index__gte=first).delete()
+        assert "leaf" in kinds(list(Verifier("default").sample(40)))
+
+    def test_a_sample_that_finds_leaves_without_a_checkpoint_is_not_clean(self) -> None:
+        AuditCheckpoint.objects.filter(size__gt=5).delete()
+        code, text = verify("--sample", "40")
+        assert (code, text.startswith("truncated")) == (1, True)
+
+
+@pytest.mark.parametrize("option", ["--sample", "--limit", "--jobs"])
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_a_number_of_nothing_verifies_nothing_and_is_2(option: str, number: str) -> None:
+    code, text = verify(option, number)
+    assert code == 2
+    assert f"{option} {number} isn't a number of" in text
+
+
+def test_imported_events_are_counted_where_people_read_it() -> None:
+    make_event(id=-3, recorded_at=dt.datetime(2001, 1, 1, tzinfo=dt.UTC), source="import")
+    seal("default")
+    assert "Imported events, whose times nobody can verify: 1." in verify()[1]
+
+
+def test_a_log_under_another_name_says_so(audit: Audit) -> None:
+    audit(EVIDENCE={"KEY": "tests.test_evidence_verify.key", "ORIGIN": "example.com/audit"})
+    details = {item.detail for item in found() if item.index == 5}
+    assert details == {
+        "Checkpoint 5 is of another log: its origin is django-signal-audit, and this one's is example.com/audit."
+    }
+
+
+def test_the_last_checkpoint_that_an_anchor_took_must_still_be_there(audit: Audit, tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    anchors = {
+        "file": {"BACKEND": "django_signal_audit.evidence.anchors.file.FileAnchor", "OPTIONS": {"path": str(path)}}
+    }
+    audit(EVIDENCE={"KEY": "tests.test_evidence_verify.key", "ANCHORS": anchors})
+    assert verify()[0] == 0  # it took none yet
+    call_command("audit_seal", stdout=io.StringIO())
+    assert verify()[0] == 0
+    published = path.read_text()
+    for damage in ("", published.replace("\n23\n", "\n22\n"), published[:-40]):
+        path.write_text(damage)
+        assert verify()[0] == 2
+    path.unlink()
+    code, text = verify()
+    assert code == 2
+    assert 'the anchor "file" no longer has checkpoint 23, the last one that it took' in text
+    assert verify("--no-anchors")[0] == 0

@@ -21,7 +21,7 @@ from django_signal_audit.evidence.reading import IMPORT, PAGE, Checked, Leaves, 
 from django_signal_audit.evidence.records import Record, covered, erasures, prunes, recorded_starts
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, iso_text, latest_checkpoint, unsealed
 from django_signal_audit.evidence.tree import EMPTY_ROOT, MAX_SIZE, Stack
-from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditReceipt
 from django_signal_audit.models.events import utc_now
 
 # Transactions and clocks may be so far apart from the sealer's: an event that is older was written afterwards.
@@ -54,6 +54,8 @@ class Verdict:
     """What a verification found. ``unsealed`` events say nothing yet; ``is_late`` if they should have been sealed.
 
     ``is_unsigned`` if keys are known, but signed nothing, and no checkpoint that is kept elsewhere confirms the log.
+    ``is_unconfirmed`` if there are such checkpoints, but all of them are older than the beginning that a prune left:
+    whoever holds the key could have made up a log with such a beginning.
     """
 
     findings: int = 0
@@ -70,6 +72,7 @@ class Verdict:
     unsealed: int = 0
     is_late: bool = False
     is_unsigned: bool = False
+    is_unconfirmed: bool = False
 
 
 @dataclass
@@ -142,10 +145,13 @@ class Verifier:
 
     def _signed_size(self, note: str) -> int | None:
         """Return the size of a checkpoint that one of the keys signed, None for another one."""
+        if not self._keys:
+            return None
         try:
             checkpoint, signers = signers_of(note, self._keys)
-        except NoteError:
-            return None
+        except NoteError as error:
+            msg = f"A checkpoint that was kept elsewhere is damaged: {error}"
+            raise NoteError(msg) from error
         return checkpoint.size if signers else None
 
     def count(self) -> int:
@@ -161,7 +167,10 @@ class Verifier:
     def _findings(self) -> Iterator[Finding]:
         state = _State(Stack())
         yield from self._begin(state)
+        yield from self._held_before(state.stack.size)
         held = [item for item in self._held if item.size >= state.stack.size]
+        # The beginning that a prune left, or where the auditor begins, is a checkpoint too.
+        yield from self._compare_held(state, held)
         pool = start_pool(self._jobs, self._using) if self._jobs > 1 and can_share(self._using) else None
         with pool or nullcontext():
             leaves = Leaves(self._using, state.stack.size, self._on_leaves, pool)
@@ -268,7 +277,10 @@ class Verifier:
         # Early versions sealed without these lines, and their checkpoints verify forever.
         times = time_lines(iso_text(checkpoint.sealed_at), _began(checkpoint, at)) if said.lines else ()
         if said != Checkpoint(origin, at, bytes(checkpoint.root), times):
-            yield Finding("checkpoint", at, "", f"Checkpoint {at} and its note differ.")
+            detail = f"Checkpoint {at} and its note differ."
+            if said.origin != origin:
+                detail = f"Checkpoint {at} is of another log: its origin is {said.origin}, and this one's is {origin}."
+            yield Finding("checkpoint", at, "", detail)
         elif self._keys and not signers and (self.verdict.signed or at >= self._signed_from):
             yield Finding("signature", at, "", f"Checkpoint {at} isn't signed by a known key, earlier ones are.")
 
@@ -345,8 +357,22 @@ class Verifier:
             if item.size == state.stack.size and item.root == state.stack.root():
                 self.verdict.anchored += 1
             else:
-                detail = f"History before leaf {item.size} isn't what was published."
-                yield Finding("rewritten", item.size, "", detail)
+                yield _rewritten(item)
+
+    def _held_before(self, start: int) -> Iterator[Finding]:
+        """Compare checkpoints that are older than what a prune left with those of the same size: no leaves are left."""
+        older = [item for item in self._held if item.size < start]
+        if older and not self._since:
+            yield from self._held_by_size(older)
+            self.verdict.is_unconfirmed = len(older) == len(self._held)
+
+    def _held_by_size(self, held: Sequence[Checkpoint]) -> Iterator[Finding]:
+        """Compare checkpoints with what the log has of the same size, whatever its leaves say."""
+        own = AuditCheckpoint.objects.using(self._using).in_bulk([item.size for item in held])
+        for item in held:
+            found = own.get(item.size)
+            if found is None or bytes(found.root) != item.root:
+                yield _rewritten(item)
 
     def _held_beyond(self, held: Sequence[Checkpoint], size: int) -> Iterator[Finding]:
         for item in held:
@@ -437,25 +463,39 @@ class Verifier:
 
     def sample(self, number: int) -> Iterator[Finding]:
         """Yield what differs in so many leaves at random places, and in the checkpoints that added them."""
-        ends = AuditLeaf.objects.using(self._using).aggregate(first=Min("index"), last=Max("index"))
-        if ends["last"] is None:
-            return
+        yield from self._counted(self._sample(number))
+
+    def _sample(self, number: int) -> Iterator[Finding]:
+        newest = latest_checkpoint(self._using)
+        ends = AuditLeaf.objects.using(self._using).aggregate(first=Min("index"), end=Max("index") + 1)
+        # The leaves at the end may be gone, and their checkpoint be left.
+        first, end = ends["first"] or 0, max(ends["end"] or 0, newest.size if newest else 0)
         chosen = random.SystemRandom()
         state = _State(Stack())
-        places = {chosen.randint(ends["first"], ends["last"]) for _ in range(number)}
         checkpoints = AuditCheckpoint.objects.using(self._using)
         done = -1
-        for place in sorted(places):
+        for place in sorted({chosen.randrange(first, end) for _ in range(number)} if end else ()):
             if place < done:
                 continue
             checkpoint = checkpoints.filter(size__gt=place).order_by("size").first()
             if checkpoint is None:
                 yield Finding("truncated", place, "", "The leaf has no checkpoint: a checkpoint was deleted.")
-                return
+                break
             done = checkpoint.size
-            yield from self._counted(self._sampled(state, checkpoint, place))
-        yield from self._counted(self._gaps(state))
+            yield from self._sampled(state, checkpoint, place)
+        yield from self._gaps(state)
+        yield from self._sampled_held()
         self._look_for_a_signature()
+
+    def _sampled_held(self) -> Iterator[Finding]:
+        """Compare what others hold with the checkpoints of the log, whose leaves are not all read."""
+        newest = latest_checkpoint(self._using)
+        size = newest.size if newest else 0
+        held = [item for item in self._held if item.size]
+        wrong = list(self._held_by_size([item for item in held if item.size <= size]))
+        yield from wrong
+        yield from self._held_beyond(held, size)
+        self.verdict.anchored = sum(item.size <= size for item in held) - len(wrong)
 
     def _sampled(self, state: _State, checkpoint: AuditCheckpoint, place: int) -> Iterator[Finding]:
         smaller = AuditCheckpoint.objects.using(self._using).filter(size__lte=place)
@@ -472,6 +512,10 @@ class Verifier:
         for finding in findings:
             self.verdict.findings += 1
             yield finding
+
+
+def _rewritten(held: Checkpoint) -> Finding:
+    return Finding("rewritten", held.size, "", f"History before leaf {held.size} isn't what was published.")
 
 
 def _began(checkpoint: AuditCheckpoint, start: int) -> int:
@@ -505,7 +549,24 @@ def is_late(using: str, waiting: Any) -> bool:
 
 
 def anchored_notes(using: str) -> list[str]:
-    """Return the notes of a database's log that the anchors of the settings can read back."""
+    """Return the notes of a database's log that the anchors of the settings can read back.
+
+    Raises:
+        NoteError: An anchor has a note that is none, or lacks the last one that it took.
+
+    """
     origin = get_evidence().origin_of(using)
-    notes = (note for anchor in get_anchors().values() for note in anchor.notes())
-    return [note for note in notes if Checkpoint.of(split_note(note)[0]).origin == origin]
+    # Before the notes: an anchor may take another one meanwhile.
+    taken = dict(AuditReceipt.objects.using(using).order_by().values_list("anchor").annotate(Max("size")))
+    found = []
+    for alias, target in get_anchors().items():
+        sizes = set()
+        for note in target.notes():
+            checkpoint = Checkpoint.of(split_note(note)[0])
+            if checkpoint.origin == origin:
+                found.append(note)
+                sizes.add(checkpoint.size)
+        if target.can_read and alias in taken and taken[alias] not in sizes:
+            msg = f'the anchor "{alias}" no longer has checkpoint {taken[alias]}, the last one that it took.'
+            raise NoteError(msg)
+    return found

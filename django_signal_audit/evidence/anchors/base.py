@@ -59,6 +59,11 @@ class Anchor(ABC):
         """Yield the notes that were published, if this anchor can read them back."""
         yield from ()
 
+    @property
+    def can_read(self) -> bool:
+        """Return whether this anchor can read back what it has published."""
+        return type(self).notes is not Anchor.notes
+
     def problems(self) -> Iterator[Problem]:
         """Report what is wrong with OPTIONS."""
         path = f'SIGNAL_AUDIT["EVIDENCE"]["ANCHORS"]["{self.alias}"]["OPTIONS"]'

@@ -29,8 +29,9 @@ class FileAnchor(Anchor):
         return f"{path.name}: {publication.size}"
 
     def notes(self) -> Iterator[str]:
-        """Yield the notes of the file."""
-        text = Path(self.options["path"]).read_text(encoding="utf-8")
+        """Yield the notes of the file; it isn't there until the first one is."""
+        path = Path(self.options["path"])
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
         for note in text.split(_END):
             if note.strip():
                 yield note.strip("\n") + "\n"

@@ -29,6 +29,10 @@ _UNSIGNED = (
     "No checkpoint is signed by a known key. Either nothing was sealed since the key was set, or the whole log was "
     "rewritten without it. Compare the log with a checkpoint that you kept: --checkpoint FILE."
 )
+_UNCONFIRMED = (
+    "The log was pruned up to a checkpoint that is newer than all that were kept elsewhere: they say nothing about "
+    "what is left. Compare it with a newer one: --checkpoint FILE."
+)
 
 
 class Command(AuditCommand):
@@ -39,8 +43,8 @@ class Command(AuditCommand):
     database_code = INCOMPLETE
     exit_codes = (
         "Exit codes: 0 nothing differs, 1 tampering was found, 2 it could not be completed (options, keys, anchors, "
-        "database) or a key is known but has signed nothing, 3 nothing differs but events older than the interval are "
-        "not sealed."
+        "database), a key is known but has signed nothing, or all kept checkpoints are older than what a prune left, "
+        "3 nothing differs but events older than the interval are not sealed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -85,16 +89,18 @@ class Command(AuditCommand):
             msg = "A process that checked events was ended from outside; perhaps memory ran out. Use fewer --jobs."
             raise CommandError(msg, returncode=INCOMPLETE) from error
         verdict = verifier.verdict
-        if verdict.is_unsigned and not verdict.findings:
-            raise CommandError(_UNSIGNED, returncode=INCOMPLETE)
+        if (verdict.is_unsigned or verdict.is_unconfirmed) and not verdict.findings:
+            raise CommandError(_UNSIGNED if verdict.is_unsigned else _UNCONFIRMED, returncode=INCOMPLETE)
         code = TAMPERED if verdict.findings else LATE if verdict.is_late else 0
         if code:
             sys.exit(code)
 
     def _verifier(self, options: dict[str, Any], on_leaves: Any) -> Verifier:
-        if options["jobs"] < 1:
-            msg = f"--jobs {options['jobs']} isn't a number of processes. Write 1 or more."
-            raise WrongArgument(msg)
+        for name, what in (("jobs", "processes"), ("sample", "events"), ("limit", "findings")):
+            number = options[name]
+            if number is not None and number < 1:
+                msg = f"--{name} {number} isn't a number of {what}. Write 1 or more."
+                raise WrongArgument(msg)
         keys = [PublicKey.of(text) for text in options["key"]] or None
         held = [_note(Path(name), options["database"]) for name in options["checkpoint"]]
         if not options["no_anchors"]:
@@ -173,6 +179,8 @@ def _summary(verdict: Verdict) -> Iterator[str]:
     if verdict.pruned or verdict.erased:
         counts = {"pruned": verdict.pruned, "erased": verdict.erased}
         yield _("%(pruned)d events were pruned and %(erased)d had personal values erased, as recorded.") % counts
+    if verdict.imported:
+        yield _("Imported events, whose times nobody can verify: %(count)d.") % {"count": verdict.imported}
     if verdict.pending_records:
         counts = {"count": verdict.pending_records}
         yield _("%(count)d records of prunes and erasures are not sealed yet.") % counts
