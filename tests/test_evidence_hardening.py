@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -119,6 +120,20 @@ def test_flush_empties_the_tables_where_nobody_hardened_them(audit: Audit) -> No
     assert not AuditEvent.objects.exists()
 
 
+@contextmanager
+def acting_as(role: str) -> Iterator[None]:
+    if connection.vendor == "postgresql":
+        sql(f"SET ROLE {role}")
+        yield
+        sql("RESET ROLE")
+        return
+    user, connection.settings_dict["USER"] = connection.settings_dict["USER"], role
+    connection.close()
+    yield
+    connection.settings_dict["USER"] = user
+    connection.close()
+
+
 @has_roles
 class TestRole:
     @pytest.fixture(autouse=True)
@@ -126,16 +141,8 @@ class TestRole:
         """Be the role in the test."""
         make_event(recorded_at=timezone.now())
         seal("default")
-        if connection.vendor == "postgresql":
-            sql(f"SET ROLE {role}")
+        with acting_as(role):
             yield
-            sql("RESET ROLE")
-            return
-        user, connection.settings_dict["USER"] = connection.settings_dict["USER"], role
-        connection.close()
-        yield
-        connection.settings_dict["USER"] = user
-        connection.close()
 
     def test_it_records_and_seals(self) -> None:
         Category.objects.create(name="a").delete()
@@ -171,6 +178,25 @@ def test_checks_name_a_database_that_is_not_hardened_and_a_seal_that_is_late(aud
     make_event()
     assert found() == ["W068", "W069"]
     seal("default")
+    assert found() == ["W068"]
+
+
+@has_roles
+@pytest.mark.parametrize("model", [AuditEvent, AuditLeaf, AuditCheckpoint])
+@pytest.mark.parametrize("right", ["UPDATE", "DELETE", "UPDATE ({column})"])
+def test_checks_name_a_role_that_may_change_any_of_what_is_only_added_to(role: str, model: Any, right: str) -> None:
+    column = connection.ops.quote_name(model._meta.pk.column)
+    sql(f"GRANT {right.format(column=column)} ON {model._meta.db_table} TO {role}")
+    with acting_as(role):
+        rights = found()
+    assert rights == ["W068"]
+
+
+def test_checks_name_a_sqlite_database_that_lacks_some_of_the_triggers(hardened: None) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("elsewhere the rights of the role are asked for")
+    assert found() == []
+    sql("DROP TRIGGER dsa_guard_auditleaf_update")
     assert found() == ["W068"]
 
 

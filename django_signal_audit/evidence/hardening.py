@@ -13,13 +13,16 @@ from django_signal_audit.evidence.config import PATH, get_evidence
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, unsealed
 from django_signal_audit.evidence.verification import is_late
 from django_signal_audit.models import AuditCheckpoint, AuditEvent
-from django_signal_audit.models.guards import guarded_tables, guarding, guards_of
+from django_signal_audit.models.guards import guarded_tables, guarding, guards_of, unguarding
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.problems import Problem
 
 _ROLE = re.compile(r"[\w.$-]+(@[\w.%:-]+)?")
-_EVENTS = AuditEvent._meta.db_table
-_MAY_DELETE = "SELECT COUNT(*) FROM information_schema.{}_privileges WHERE privilege_type = 'DELETE' AND grantee = %s"
+# What changes or takes away rows; DROP is what MariaDB wants for TRUNCATE.
+_MAY_CHANGE = (
+    "SELECT COUNT(*) FROM information_schema.{}_privileges "
+    "WHERE privilege_type IN ('DELETE', 'UPDATE', 'DROP') AND grantee = %s"
+)
 _MAY_ON_DATABASE = (
     "SELECT COUNT(*) FROM information_schema.schema_privileges WHERE grantee = %s AND table_schema = DATABASE()"
 )
@@ -74,23 +77,29 @@ def _one(connection: BaseDatabaseWrapper, sql: str, *values: str) -> str:
         return str(cursor.fetchone()[0])
 
 
-def may_delete(using: str) -> bool:
-    """Return whether the database lets this process delete events."""
+def may_change(using: str) -> bool:
+    """Return whether the database lets this process change or delete what is only added to."""
     connection = connections[using]
     if connection.vendor == "postgresql":
-        table = connection.ops.quote_name(_EVENTS)
-        return _one(connection, "SELECT has_table_privilege(current_user, %s, 'DELETE')", table) == "True"
+        ask = (
+            "SELECT has_table_privilege(current_user, %s, 'UPDATE, DELETE, TRUNCATE') "
+            "OR has_any_column_privilege(current_user, %s, 'UPDATE')"
+        )
+        quoted = map(connection.ops.quote_name, guarded_tables())
+        return any(_one(connection, ask, table, table) == "True" for table in quoted)
     if connection.vendor == "mysql":
         user, _, host = _one(connection, "SELECT CURRENT_USER()").rpartition("@")
+        tables = ", ".join(f"'{table}'" for table in guarded_tables())
         return any(
-            int(_one(connection, f"{_MAY_DELETE.format(kind)}{where}", f"'{user}'@'{host}'"))
+            int(_one(connection, f"{_MAY_CHANGE.format(kind)}{where}", f"'{user}'@'{host}'"))
             for kind, where in (
                 ("user", ""),
-                ("schema", " AND table_schema = DATABASE()"),
-                ("table", f" AND table_schema = DATABASE() AND table_name = '{_EVENTS}'"),
+                ("schema", " AND DATABASE() LIKE table_schema"),  # rights may be on databases of a pattern
+                ("table", f" AND table_schema = DATABASE() AND table_name IN ({tables})"),
+                ("column", f" AND table_schema = DATABASE() AND table_name IN ({tables})"),
             )
         )
-    return not guards_of(connection)
+    return len(guards_of(connection)) < len(unguarding(connection))
 
 
 def hardening_problems(databases: Iterable[str]) -> Iterator[Problem]:
@@ -101,8 +110,8 @@ def hardening_problems(databases: Iterable[str]) -> Iterator[Problem]:
         if not has_table(AuditEvent, using) or not has_table(AuditCheckpoint, using):
             continue
         path = f'DATABASES["{using}"]'
-        if may_delete(using):
-            message = "lets the application delete audit events."
+        if may_change(using):
+            message = "lets the application change or delete audit events, or their leaves and checkpoints."
             hint = "Run manage.py audit_harden; on PostgreSQL and MariaDB with --role, for a role that owns no tables."
             yield Problem("W068", path, message, hint)
         waiting = unsealed(using).exclude(event_type=RECEIPT_EVENT)
