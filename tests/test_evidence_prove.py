@@ -229,6 +229,43 @@ def test_an_event_that_is_not_sealed_has_no_proof() -> None:
     assert error.value.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("size", "message"), [("0", "There is no checkpoint 0"), ("8", "no checkpoint 8"), ("7", "older than the event")]
+)
+def test_a_checkpoint_that_does_not_hold_the_event_is_named(size: str, message: str) -> None:
+    with pytest.raises(CommandError, match=message) as error:
+        call_command("audit_prove", str(event_at(12).uid), "--size", size)
+    assert error.value.returncode == 1
+
+
+def test_nothing_in_an_event_steers_the_terminal_of_who_verifies_it(tmp_path: Path) -> None:
+    """The text of an object may be anybody's, and must not look like what the verifier says."""
+    event = make_event(recorded_at=timezone.now(), object_repr="\x9b2J\u202eevorp\u2028\x7f")
+    seal("default")
+    path = tmp_path / "bundle.json"
+    write_proof(path, str(event.uid))
+    code, text = verify(path, "--key", PUBLIC)
+    assert (code, set(filter(lambda char: not char.isprintable(), text))) == (0, {"\n"})
+    assert json.loads(text[: text.rindex("}") + 1])["personal"]["object_repr"] == event.object_repr
+
+
+def test_nothing_is_shown_of_an_event_whose_signature_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.json"
+    write_proof(path, str(event_at(3).pk))
+    other = PrivateKey(PrivateKey.generate("django-signal-audit")).public_key
+    code, text = verify(path, "--key", other)
+    assert (code, text.startswith("REFUSED: "), len(text.splitlines())) == (1, True, 1)
+
+
+def test_a_console_without_the_characters_of_an_event_verifies_it(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.json"
+    write_proof(path, str(event_at(3).pk))
+    command = [sys.executable, str(path.parent / "verifier.py"), str(path), "--key", PUBLIC]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent, env=environment)
+    assert (done.returncode, "signed by the key" in done.stdout) == (0, True), done.stderr
+
+
 def test_the_proof_in_the_format_of_c2sp_has_the_index_the_hashes_and_the_checkpoint() -> None:
     out = io.StringIO()
     call_command("audit_prove", str(event_at(12).uid), "--format", "tlog-proof", stdout=out)

@@ -95,9 +95,15 @@ def bundle_of(event: AuditEvent, using: str, size: int | None = None) -> dict[st
     """
     leaf = AuditLeaf.objects.using(using).filter(event=event.uid).first()
     checkpoints = AuditCheckpoint.objects.using(using)
-    checkpoint = checkpoints.filter(size=size).first() if size else latest_checkpoint(using)
-    if leaf is None or checkpoint is None or leaf.index >= checkpoint.size:
+    checkpoint = checkpoints.filter(size=size).first() if size is not None else latest_checkpoint(using)
+    if checkpoint is None and size is not None:
+        msg = f"There is no checkpoint {size}."
+        raise ProofError(msg)
+    if leaf is None or checkpoint is None:
         msg = "The event is not sealed yet. Run manage.py audit_seal."
+        raise ProofError(msg)
+    if leaf.index >= checkpoint.size:
+        msg = f"Checkpoint {checkpoint.size} is older than the event, which is leaf {leaf.index}."
         raise ProofError(msg)
     row = AuditEvent.of_all_tenants.using(using).values_list(*COLUMNS).get(uid=event.uid)
     try:

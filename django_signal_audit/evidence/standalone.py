@@ -16,6 +16,7 @@ import argparse
 import base64
 import binascii
 import hashlib
+import io
 import json
 import re
 import sys
@@ -270,6 +271,31 @@ def _require_checkpoint(bundle: dict[str, Any], name: str) -> None:
         raise Refused("The bundle's checkpoint isn't the one that you kept. Ask for a proof by that one.")
 
 
+def _shown(event: dict[str, Any]) -> str:
+    """Return an event as JSON in which nothing steers the terminal, or reads in the other direction."""
+    text = json.dumps(event, ensure_ascii=False, indent=1)
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+
+
+def _proved(name: str, key: str | None, checkpoint: str | None) -> str:
+    """Return what a file proves, once all of it is verified."""
+    bundle = json.loads(Path(name).read_text(encoding="utf-8"))
+    if not isinstance(bundle, dict):
+        raise Refused("The file isn't a bundle.")
+    if checkpoint:
+        _require_checkpoint(bundle, checkpoint)
+    if "old_checkpoint" in bundle:
+        old, size = verify_growth(bundle)
+        proved = f"The log of {size} events begins with the log of {old} events."
+    else:
+        proved = _shown(verify_event(bundle))
+    if not key:
+        return f"{proved}\nProved by the checkpoint, whose signature was NOT verified: there is no --key.\n"
+    for note in {"old_checkpoint", "checkpoint"} & bundle.keys():
+        require_signature(bundle[note], key)
+    return f"{proved}\nProved, and signed by the key.\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verify a file and return the exit code."""
     parser = argparse.ArgumentParser(description="Verify a proof of an audit event.")
@@ -277,24 +303,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--key", help="the public key, as you got it from the operator of the log")
     parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint that you kept")
     options = parser.parse_args(arguments)
-    say = sys.stdout.write
+    # A console may lack characters of the event, which proves nothing about it.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        bundle = json.loads(Path(options.bundle).read_text(encoding="utf-8"))
-        if not isinstance(bundle, dict):
-            raise Refused("The file isn't a bundle.")
-        if options.checkpoint:
-            _require_checkpoint(bundle, options.checkpoint)
-        if "old_checkpoint" in bundle:
-            old, size = verify_growth(bundle)
-            say(f"The log of {size} events begins with the log of {old} events.\n")
-        else:
-            say(json.dumps(verify_event(bundle), ensure_ascii=False, indent=1) + "\n")
-        if options.key:
-            for name in {"old_checkpoint", "checkpoint"} & bundle.keys():
-                require_signature(bundle[name], options.key)
-            say("Proved, and signed by the key.\n")
-        else:
-            say("Proved by the checkpoint, whose signature was NOT verified: there is no --key.\n")
+        sys.stdout.write(_proved(options.bundle, options.key, options.checkpoint))
     except Refused as error:
         sys.stderr.write(f"REFUSED: {error}\n")
         return 1

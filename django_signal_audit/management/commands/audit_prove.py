@@ -66,7 +66,7 @@ class Command(AuditCommand):
     def _proof(self, options: dict[str, Any]) -> str:
         using = options["database"]
         if not options["event"]:
-            newest = options["size"] or _newest(using)
+            newest = _newest(using) if options["size"] is None else options["size"]
             return as_json(growth_of(using, options["since"], newest)) + "\n"
         bundle = bundle_of(_event(options["event"], using), using, options["size"])
         return tlog_proof(bundle) if options["format"] == "tlog-proof" else as_json(bundle) + "\n"
