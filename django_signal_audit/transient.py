@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
+
+logger = logging.getLogger("django_signal_audit")
 
 # Classes of SQLSTATE: connection exceptions, transaction rollbacks, and what an operator did to the server.
 _STATES = ("08", "40", "55P03", "57")
@@ -29,3 +32,19 @@ def is_transient(error: BaseException) -> bool:
         return number in _MYSQL_NUMBERS
     # Drivers of PostgreSQL give no state when there is no server to ask.
     return isinstance(error, (InterfaceError, OperationalError)) and type(cause).__module__.startswith("psycopg")
+
+
+def log_error(error: BaseException, message: str, *args: object, level: int = logging.ERROR) -> None:
+    """Log what a long-running process survives: in one line if the database is away, else with the traceback.
+
+    Args:
+        error: The error, which is being handled.
+        message: What follows from it, without a full stop.
+        *args: The values for the message.
+        level: The level of the log.
+
+    """
+    if isinstance(error, (OperationalError, InterfaceError)):
+        logger.log(level, f"{message}: %s", *args, " ".join(str(error).split()))
+    else:
+        logger.log(level, f"{message}.", *args, exc_info=error)

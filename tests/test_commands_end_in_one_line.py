@@ -6,9 +6,11 @@ import os
 import pkgutil
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,22 @@ class TestProcesses:
         wait_for_handlers(process.pid)
         process.send_signal(number)
         assert end(process)[::2] == (0, "")
+
+    def test_a_worker_whose_tables_go_away_says_so_line_by_line(self, tmp_path: Path) -> None:
+        assert end(start(tmp_path, "migrate", "--run-syncdb", "--verbosity", "0"))[0] == 0
+        process = start(tmp_path, "audit_deliver", "--watch", "--interval", "1")
+        wait_for_handlers(process.pid)
+        with closing(sqlite3.connect(tmp_path / "db.sqlite3", timeout=20)) as database:
+            database.execute("ALTER TABLE django_signal_audit_notification RENAME TO away")
+            database.commit()
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        code, _, err = end(process)
+        assert code == 0
+        assert "no such table" in err
+        assert all(
+            re.match(r"\S.*: no such table: django_signal_audit_notification$", line) for line in err.splitlines()
+        )
 
     def test_a_mistake_in_the_settings_is_named_once(self, tmp_path: Path) -> None:
         process = start(tmp_path, "--version")

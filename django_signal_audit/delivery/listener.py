@@ -13,6 +13,7 @@ from uuid import uuid4
 from django.db import Error, connections
 
 from django_signal_audit.delivery.pending import SIGNAL
+from django_signal_audit.transient import log_error
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -73,9 +74,10 @@ class Listener:
                     cursor.execute(f"LISTEN {SIGNAL}")
                 self._connection = fresh
                 return
-        except Error:
+        except Error as error:
             self._next_try = time.monotonic() + _RECONNECT_SECONDS
-            logger.warning('Cannot LISTEN on the database "%s"; falling back to polling.', self._using, exc_info=True)
+            message = 'Cannot LISTEN on the database "%s"; falling back to polling'
+            log_error(error, message, self._using, level=logging.WARNING)
         fresh.close()
 
     def _is_ours_alone(self, fresh: Any) -> bool:

@@ -21,6 +21,7 @@ from django_signal_audit.delivery.listener import Listener
 from django_signal_audit.delivery.turns import SLOW_SECONDS, Turn, Turns
 from django_signal_audit.delivery.watch import look_or_log, tick
 from django_signal_audit.delivery.worker import DeliveryReport, Sender
+from django_signal_audit.transient import log_error
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -121,9 +122,9 @@ class Pool:
     def _refresh(self) -> None:
         try:
             self.turns.refresh()
-        except Error:
+        except Error as error:
             # What was claimed lapses and is sent then. The next look opens a new connection.
-            logger.exception('The database "%s" cannot be used; trying again.', self.using)
+            log_error(error, 'The database "%s" cannot be used; trying again', self.using)
             connections[self.using].close_if_unusable_or_obsolete()
 
     def look(self) -> None:
@@ -204,8 +205,8 @@ class Pool:
             if (work := worker.flight.work) is not None:
                 worker.flight.is_lost = worker.take_away(work, STOPPED)
             worker.flight.give_back()
-        except Error:
-            logger.exception("What a thread was sending cannot be noted; its claim lapses.")
+        except Error as error:
+            log_error(error, "What a thread was sending cannot be noted; its claim lapses")
         self._replace(worker)
 
 
@@ -255,9 +256,9 @@ class _Worker(Sender):
                 self.turn = self.pool.turns.take(wait=PAUSE_SECONDS)
             if self.turn is not None:
                 self.take_turn(self.turn, self.pool.turns)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it is logged with its traceback
             # What was claimed lapses and is sent then. The next turn opens a new connection.
-            logger.exception('A thread failed at the database "%s"; it tries again.', self.using)
+            log_error(error, 'A thread failed at the database "%s"; it tries again', self.using)
             self.pool.error = error
             connections[self.using].close_if_unusable_or_obsolete()
             self.pool.stopping.wait(PAUSE_SECONDS)

@@ -16,6 +16,7 @@ from django.db import Error, connections
 
 from django_signal_audit.delivery import outbox
 from django_signal_audit.models import Notification
+from django_signal_audit.transient import log_error
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -126,8 +127,8 @@ def look_or_log(flight: Flight, take_away: TakeAway, using: str) -> None:
     """Look at a thread; what the database cannot do now is tried again at the next look."""
     try:
         look_at(flight, take_away)
-    except Error:
-        logger.warning('The database "%s" cannot be used; a claim is not lengthened.', using, exc_info=True)
+    except Error as error:
+        log_error(error, 'The database "%s" cannot be used; a claim is not lengthened', using, level=logging.WARNING)
         connections[using].close()
 
 

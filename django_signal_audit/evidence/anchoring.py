@@ -30,6 +30,7 @@ from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditCheckpoint, AuditReceipt
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.transient import log_error
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -113,8 +114,8 @@ def keep_sealing(
                 on_sealed(report)
             if with_anchors:
                 anchor(using)
-        except (DatabaseError, InterfaceError):
-            logger.exception('The database "%s" cannot be used; trying again.', using)
+        except (DatabaseError, InterfaceError) as error:
+            log_error(error, 'The database "%s" cannot be used; trying again', using)
             connections[using].close_if_unusable_or_obsolete()
         except (InvalidSettings, CannotSeal):
             # A key that cannot be had now may be there later, and unsigned checkpoints would look like a forgery.

@@ -24,6 +24,7 @@ from django.http.response import HttpResponseBase
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.inbox.mailbox import inbox_rows
 from django_signal_audit.models.tenants import tenant_of_tables
+from django_signal_audit.transient import log_error
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -85,8 +86,8 @@ class Hub:
         while self._queues:
             try:
                 found = await sync_to_async(_ask)(tuple(self._queues))
-            except Error:
-                logger.warning("The inbox cannot be read; trying again.", exc_info=True)
+            except Error as error:
+                log_error(error, "The inbox cannot be read; trying again", level=logging.WARNING)
                 found = None
             for owner, queue in self._queues.items() if found is not None else ():
                 state = (found or {}).get(owner, (0, 0))

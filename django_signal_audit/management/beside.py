@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,7 @@ from django_signal_audit.evidence.anchoring import keep_sealing
 from django_signal_audit.evidence.config import get_evidence
 from django_signal_audit.models.rollups import has_rollups
 from django_signal_audit.reports.rollups import keep_all
-
-logger = logging.getLogger("django_signal_audit")
+from django_signal_audit.transient import log_error
 
 INTERVAL_SECONDS = 60.0
 # How long the end waits for a batch that is being sealed, and for what is being counted. The next process does what is
@@ -56,8 +54,8 @@ def roll_up(using: str) -> None:
     """Bring the counts of the dashboard up to date; what fails is logged, and the next view of the page counts."""
     try:
         keep_all(using)
-    except (DatabaseError, InterfaceError):
-        logger.exception('The counts of the dashboard could not be kept on the database "%s".', using)
+    except (DatabaseError, InterfaceError) as error:
+        log_error(error, 'The counts of the dashboard could not be kept on the database "%s"', using)
         connections[using].close_if_unusable_or_obsolete()
 
 
