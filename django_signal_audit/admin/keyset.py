@@ -22,7 +22,7 @@ from django_signal_audit.models.events import BEFORE_ALL
 from django_signal_audit.models.fields import UtcDateTimeField
 from django_signal_audit.models.names import Lowered
 from django_signal_audit.models.renames import current_label, renamed_changes
-from django_signal_audit.models.state import well_formed
+from django_signal_audit.models.shapes import shaped as without_odd_documents
 
 if TYPE_CHECKING:
     from django_signal_audit.admin.access import Access
@@ -221,15 +221,9 @@ def shaped(events: Iterable[AuditEvent]) -> list[AuditEvent]:
 
 
 def _shaped(event: AuditEvent) -> AuditEvent:
-    if "changes" not in event.__dict__:  # it is deferred, and so are the others
-        return event
-    event.model, event.changes = current_label(event.model), renamed_changes(event.model, well_formed(event.changes))
-    if not isinstance(event.data, dict):
-        event.data = {} if event.data is None else {"": event.data}
-    if not isinstance(event.context, dict):
-        event.context = {}
-    if not (isinstance(event.rules, list) and all(isinstance(name, str) for name in event.rules)):
-        event.rules = []
+    if "changes" in event.__dict__:
+        event = without_odd_documents(event)
+        event.model, event.changes = current_label(event.model), renamed_changes(event.model, event.changes)
     return event
 
 

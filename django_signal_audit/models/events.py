@@ -29,7 +29,7 @@ from django_signal_audit.models.inheritance import labels_including_children, ro
 from django_signal_audit.models.names import NameIndex, TenantIndex
 from django_signal_audit.models.renames import current_label, current_name, former_labels, renamed_changes
 from django_signal_audit.models.rollups import forget_rollups
-from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed
+from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed, well_formed
 from django_signal_audit.models.tenants import current_tenant
 
 
@@ -384,7 +384,7 @@ class AuditEvent(models.Model):
         }
 
     def _changes(self) -> list[tuple[str, object]]:
-        changes = renamed_changes(self.model, self.changes)
+        changes = renamed_changes(self.model, well_formed(self.changes))
         return [(name, changes[name]) for name in in_order(self.model_class, changes)]
 
     @property

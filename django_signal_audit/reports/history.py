@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy
 from django_signal_audit.events.values import Digest, JSONValue, Masked, to_json
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import BEFORE_ALL
+from django_signal_audit.models.shapes import shaped
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.rules.registry import get_registry
 
@@ -52,7 +53,7 @@ def _in_order(events: AuditEventQuerySet) -> Iterator[AuditEvent]:
     while last is not None:
         page = list(events.filter(pk__gt=last).order_by("pk")[:BATCH])
         last = page[-1].pk if len(page) == BATCH else None
-        yield from page
+        yield from map(shaped, page)
 
 
 def state(title: str, event: AuditEvent, values: dict[str, object], empty: str = "") -> Report:

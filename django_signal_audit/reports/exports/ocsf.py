@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import django_signal_audit
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.shapes import shaped
 from django_signal_audit.reports.exports.base import utc
 
 from .base import JsonLinesExport
@@ -45,8 +46,8 @@ def _actor(event: AuditEvent) -> dict[str, object]:
 
 def _origin(event: AuditEvent) -> dict[str, object]:
     """Return where the request came from, and what it was."""
-    request = event.context.get("request") or {}
-    if not request:
+    request = event.context.get("request")
+    if not (request and isinstance(request, dict)):
         return {}
     method = str(request.get("method", "")).upper()
     parts = {
@@ -87,8 +88,9 @@ def _entity(event: AuditEvent) -> dict[str, object]:
 
 
 def _authentication(event: AuditEvent) -> dict[str, object]:
-    credentials = event.data.get("credentials") or {}
-    tried = next((str(value) for key, value in credentials.items() if "name" in key or "mail" in key), "")
+    credentials = event.data.get("credentials")
+    given = credentials if isinstance(credentials, dict) else {}
+    tried = next((str(value) for key, value in given.items() if "name" in key or "mail" in key), "")
     user = _user(event.object_id, event.object_repr or tried)
     found = {**_common(event), "user": user, "service": {"name": "django.contrib.auth"}}
     failed = event.event_type == EventType.LOGIN_FAILED
@@ -142,6 +144,10 @@ class OcsfFormat(JsonLinesExport):
 
     def record(self, event: AuditEvent) -> dict[str, Any]:
         """Return the OCSF event."""
+        stored = {"rules": event.rules, "data": event.data, "context": event.context}
+        changes, event = event.changes, shaped(event)
+        if event.changes is not changes:
+            stored["changes"] = changes
         kind, activity = _kind_of(event)
         return {
             "class_uid": kind.class_uid,
@@ -158,9 +164,7 @@ class OcsfFormat(JsonLinesExport):
             "unmapped": {
                 **({} if kind.class_uid else {"actor": _actor(event)}),
                 "source": event.source,
-                "rules": event.rules,
-                "data": event.data,
-                "context": event.context,
+                **stored,
                 "recorded_at": utc(event.recorded_at).isoformat(),
             },
         }
