@@ -72,6 +72,17 @@ def shown(client, query=""):
     return tables, [(tile.name, tile.value) for tile in response.context["tiles"]], str(response.context["chart"])
 
 
+def count(found, name):
+    """Return the number of a tile."""
+    return int(dict(found[1])[name].replace(",", ""))
+
+
+def kept_since(same, client):
+    """Return the moment from which events are counted."""
+    same(client)
+    return rollups.utc_moment(kept().get().scope["since"])
+
+
 @pytest.fixture
 def log_in(client):
     """Return a function that logs in a user with some permissions."""
@@ -228,6 +239,51 @@ class TestNumbers:
         assert not kept().exists()
         assert same(admin_client) != before
         assert kept().exists()
+
+    def test_what_is_pruned_was_never_counted(self, admin_client, same):
+        fill()
+        fill(50, seed=4, recorded_at=NOW - 40 * DAY, event_type="login")
+        before = same(admin_client), same(admin_client, "days=90")
+        bases = {row.scope["days"]: bytes(row.base) for row in kept()}
+        for _ in range(2):  # in batches
+            some = AuditEvent.objects.filter(recorded_at__lt=NOW - 35 * DAY).values_list("pk", flat=True)[:25]
+            assert AuditEvent.objects.filter(pk__in=list(some)).prune() == 25
+        assert {row.scope["days"]: bytes(row.base) for row in kept()} == {30: bases[30]}
+        with CaptureQueriesContext(connection) as queries:
+            after = same(admin_client), same(admin_client, "days=90")
+        assert bytes(kept().get(scope__days=30).base) == bases[30]
+        assert any("pg_stat_get_tuples_deleted" in query["sql"] for query in queries)
+        # The events that say so came.
+        numbers = [count(one, "events") - count(other, "events") for one, other in zip(after, before, strict=True)]
+        assert numbers == [2, 2 - 50]
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {TABLE} WHERE object_id = '1'")
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+        assert same(admin_client) != after[0]
+
+    def test_the_first_second_of_the_period_is_pruned(self, admin_client, same):
+        fill()
+        since = kept_since(same, admin_client)
+        make_event(recorded_at=since)
+        make_event(recorded_at=since - dt.timedelta(microseconds=1))
+        same(admin_client)
+        AuditEvent.objects.filter(recorded_at__lt=since).prune()
+        assert kept().exists()
+        AuditEvent.objects.filter(recorded_at=since).prune()
+        assert not kept().exists()
+        same(admin_client)
+
+    def test_a_prune_is_rolled_back(self, admin_client, same):
+        fill()
+        fill(50, seed=4, recorded_at=NOW - 40 * DAY)
+        same(admin_client)
+        with transaction.atomic():
+            AuditEvent.objects.filter(recorded_at__lt=NOW - 35 * DAY).prune()
+            transaction.set_rollback(True)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+            cursor.execute(f"DELETE FROM {TABLE} WHERE object_id = '1'")
+        same(admin_client)
 
     def test_events_are_erased(self, admin_client, same, audit):
         audit({"name": "users", "model": "auth.User", "personal": ["username"]})

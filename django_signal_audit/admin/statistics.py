@@ -17,7 +17,7 @@ from django_signal_audit.admin.keyset import MOST_READ
 from django_signal_audit.admin.periods import Period
 from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification
-from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.events import second_of, utc_now
 from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.models.tenants import current_tenant
 from django_signal_audit.reports import rollups
@@ -29,7 +29,6 @@ from django_signal_audit.reports.tallies import (
     Largest,
     Ranking,
     part_number,
-    second_of,
     with_actors,
 )
 

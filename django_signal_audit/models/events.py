@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
@@ -28,7 +29,7 @@ from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children, rows_of_children
 from django_signal_audit.models.names import NameIndex, TenantIndex
 from django_signal_audit.models.renames import current_label, current_name, former_labels, renamed_changes
-from django_signal_audit.models.rollups import forget_rollups
+from django_signal_audit.models.rollups import forget_rollups, note_pruned
 from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed, well_formed
 from django_signal_audit.models.tenants import current_tenant
 
@@ -74,6 +75,11 @@ def utc_now() -> dt.datetime:
     """Return the present moment in UTC, naive where the project keeps naive times."""
     now = dt.datetime.now(dt.UTC)
     return now if settings.USE_TZ else now.replace(tzinfo=None)
+
+
+def second_of(moment: dt.datetime) -> int:
+    """Return the second since 1970 of a moment that may be naive, in UTC."""
+    return math.floor((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
 
 
 # Set while prune() deletes; the hook at the compilers refuses every other DELETE.
@@ -245,8 +251,11 @@ def delete_pruned(events: AuditEventQuerySet) -> int:
     token = _pruning.set(True)
     try:
         with changes_allowed(events.db):
-            forget_rollups(events.db)
-            return models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
+            newest = events.aggregate(newest=models.Max("recorded_at"))["newest"]
+            forget_rollups(events.db, *([second_of(newest)] if newest else ()))
+            count = models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
+            note_pruned(events.db, count)
+            return count
     finally:
         _pruning.reset(token)
 

@@ -22,7 +22,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Rollup
-from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.events import second_of, utc_now
 from django_signal_audit.models.rollups import LOSSES, has_rollups
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.reports.arguments import parse_moment
@@ -30,7 +30,7 @@ from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import much_memory
 from django_signal_audit.reports.marks import Marks, ends, final_marks, may_keep, quoted
 from django_signal_audit.reports.signatures import known_signatures
-from django_signal_audit.reports.tallies import Tally, second_of
+from django_signal_audit.reports.tallies import Tally
 
 # The periods that end today whose counts are kept, in days.
 DAYS = (7, 30, 90)
@@ -54,6 +54,7 @@ SELECT
     (SELECT COUNT(*) FROM {events} WHERE id = ANY(%s)),
     (SELECT SUM(pg_stat_get_tuples_deleted(oid) + pg_stat_get_tuples_updated(oid)) FROM pg_class
         WHERE oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
+    - COALESCE((SELECT (scope ->> 'pruned')::bigint FROM {rollups} WHERE key = %s), 0)
 """
 
 
@@ -280,10 +281,10 @@ def _load(scope: Scope, most_lost: dt.timedelta = MOST_LOST) -> Pieces | None:
 
 
 def _state(using: str, witnesses: Sequence[int]) -> tuple[int, int, int]:
-    """Return how often events were taken away, how many of some are there, and how many rows SQL has deleted."""
+    """Return how often events were taken away, how many of some are there, and how many rows others have deleted."""
     events, rollups = quoted(AuditEvent, using), quoted(Rollup, using)
     with connections[using].cursor() as cursor:
-        cursor.execute(_STATE.format(events=events, rollups=rollups), [LOSSES, [*witnesses], events, events])
+        cursor.execute(_STATE.format(events=events, rollups=rollups), [LOSSES, [*witnesses], events, events, LOSSES])
         number, found, losses = cursor.fetchone()
     return number, found, int(losses or 0)
 
@@ -319,7 +320,7 @@ def _kept(using: str) -> int:
     return min(max(_KEPT // max(len(models), 1), fewest), most)
 
 
-def _save(scope: Scope, number: int, **values: bytes) -> bool:
+def _save(scope: Scope, number: int, **values: Any) -> bool:
     """Keep what was counted, unless events were or are taken away meanwhile; return whether it is kept."""
     rows = Rollup.objects.using(scope.using)
     rows.bulk_create([Rollup(pk=LOSSES)], ignore_conflicts=True)
@@ -330,12 +331,12 @@ def _save(scope: Scope, number: int, **values: bytes) -> bool:
         )
         if cursor.fetchone() != (number,):
             return False
-    named = {"days": scope.days, "tenant": scope.tenant, "zone": scope.zone}
-    rows.update_or_create(
-        pk=scope.key,
-        defaults={**values, "number": number},
-        create_defaults={**values, "number": number, "scope": named, "asked_on": _today()},
-    )
+    kept = {**values, "number": number}
+    if "base" not in values:
+        return bool(rows.filter(pk=scope.key).update(**kept))
+    since = second_of(scope.starts[0])
+    kept["scope"] = {"days": scope.days, "tenant": scope.tenant, "zone": scope.zone, "since": since}
+    rows.update_or_create(pk=scope.key, defaults=kept, create_defaults={**kept, "asked_on": _today()})
     return True
 
 

@@ -12,6 +12,7 @@ from django.db.models import Case, Count, F, Max, Value, When
 
 from django_signal_audit.enums import MODEL_EVENTS
 from django_signal_audit.models import AuditEventQuerySet
+from django_signal_audit.models.events import second_of
 
 # What names an object or an actor: model and key, or key and, of who has no key, name.
 Key: TypeAlias = tuple[str, str]
@@ -19,11 +20,6 @@ Key: TypeAlias = tuple[str, str]
 Group: TypeAlias = tuple[Key, int, int]
 # So many groups may be counted one by one.
 MOST_ASKED = 300
-
-
-def second_of(moment: dt.datetime) -> int:
-    """Return the second since 1970 of a moment that may be naive, in UTC."""
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
 
 
 def part_number(starts: Sequence[dt.datetime], first: int = 0) -> Case | Value:
