@@ -30,7 +30,7 @@ Verdict: TypeAlias = "bool | None"
 # Makes the form that a row is edited with.
 MakeForm: TypeAlias = "Callable[[models.Model], forms.ModelForm[Any]]"
 # SQLite limits the parameters of a statement, and a primary key may have several parts.
-CHUNK = 200
+CHUNK = 400
 
 
 class NotRecordedError(Exception):

@@ -38,9 +38,9 @@ class Lives:
         wanted: dict[str, dict[str, int]] = defaultdict(dict)
         for event in events:
             label, key = event.model, event.object_id
-            if not is_recorded(event) or not key or self._known.get((label, key), event.pk + 1) <= event.pk:
+            if not is_recorded(event) or not key or self._known.get((label, key), event.id + 1) <= event.id:
                 continue
-            wanted[label][key] = min(event.pk, wanted[label].get(key, event.pk))
+            wanted[label][key] = min(event.id, wanted[label].get(key, event.id))
         for label, by_key in wanted.items():
             for keys in chunks(frozenset(by_key), CHUNK):
                 self._read(label, {key: by_key[key] for key in keys}, using)
@@ -53,9 +53,9 @@ class Lives:
             rows = rows.filter(pk__lt=max(self._known[label, key] for key in first))
         found: dict[str, dict[int, AuditEvent]] = defaultdict(dict)
         for row in rows:
-            found[row.object_id][row.pk] = _shaped(row)
+            found[row.object_id][row.id] = _shaped(row)
         for key in first:
-            known = {**found.get(key, {}), **{event.pk: event for event in self._limits[label, key]}}
+            known = {**found.get(key, {}), **{event.id: event for event in self._limits[label, key]}}
             self._limits[label, key] = [known[pk] for pk in sorted(known)]
             self._known[label, key] = least
 
@@ -64,12 +64,12 @@ class Lives:
         if not is_recorded(event):
             return None
         limits = self._limits.get((event.model, event.object_id), ())
-        return next((one for one in limits if one.pk > event.pk or (one.pk == event.pk and _is_deletion(one))), None)
+        return next((one for one in limits if one.id > event.id or (one.id == event.id and _is_deletion(one))), None)
 
     def life_of(self, event: AuditEvent) -> str:
         """Return a text that tells the rows of a primary key apart, ``""`` for the one that has it now."""
         end = self.end_of(event)
-        return "" if end is None else str(end.pk)
+        return "" if end is None else str(end.id)
 
     def told_by(self, event: AuditEvent, using: str) -> AuditEvent:
         """Return the event that says most about the row of an event, which is gone: its deletion, if it is known."""
@@ -81,7 +81,7 @@ class Lives:
 
 def is_recorded(event: AuditEvent) -> bool:
     """Return whether an event has a place in the log: others only name an object."""
-    number: object = event.pk
+    number: object = event.id
     return number is not None
 
 
