@@ -144,11 +144,16 @@ def history_of(obj: models.Model | type[models.Model], pk: object = None, /, *, 
         Its versions, the oldest first; none of an object that was never recorded.
 
     Raises:
+        TypeError: It is neither an object nor a model.
         ValueError: There is no primary key. ``delete()`` takes it from the instance.
 
     """
     instance = None if isinstance(obj, type) else obj
-    model = obj if isinstance(obj, type) else type(obj)
+    # A lazy object such as ``request.user`` has the class of what it stands for.
+    model = obj if isinstance(obj, type) else obj.__class__
+    if not issubclass(model, models.Model):
+        msg = f"history_of() takes an object, or its model and primary key, not {obj!r}."
+        raise TypeError(msg)
     key = pk if instance is None else instance.pk
     if key is None:
         msg = (

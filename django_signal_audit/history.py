@@ -116,6 +116,7 @@ class History:
 
         Raises:
             IndexError: There is no version with such an index.
+            TypeError: It is neither a version nor an index.
             ValueError: A version is of another object.
 
         """
@@ -131,6 +132,9 @@ class History:
         return {name: change for name, change in changes.items() if change is not None}
 
     def _require_own(self, version: Version) -> None:
+        if not isinstance(version, Version):
+            msg = f"diff() takes versions of this history or their indexes, not {version!r}."
+            raise TypeError(msg)
         own = version.model is self._model and version.event._state.db == self._using
         if not own or version.event.object_id not in {key for _, key in self._places}:
             msg = f"The version {version} is of another object, so it can't be compared with this history's versions."

@@ -44,9 +44,10 @@ def record_view(obj: models.Model) -> bool:
     """
     try:
         with own_queries_anywhere():
-            recorded = [_record(obj, plan) for plan in _plans(type(obj))]
+            # A lazy object such as ``request.user`` has the class of what it stands for.
+            recorded = [_record(obj, plan) for plan in _plans(obj.__class__)]
     except Exception:
-        logger.exception("That %s was viewed could not be recorded.", type(obj)._meta.label)
+        logger.exception("That %s was viewed could not be recorded.", type(obj).__qualname__)
         return False
     return any(recorded)
 
@@ -90,7 +91,7 @@ def _plans(model: type[models.Model]) -> Iterable[ModelPlan]:
 
 
 def _record(obj: models.Model, plan: ModelPlan) -> bool:
-    using, pk = router.db_for_write(type(obj), instance=obj), row_key(obj, plan.model)
+    using, pk = router.db_for_write(obj.__class__, instance=obj), row_key(obj, plan.model)
     rules = [item.rule for item in plan.by_event[EventType.VIEW]]
     if obj.pk is None or not is_ready(using) or not _is_due(plan, row_name(plan.model, pk), rules, using):
         return False

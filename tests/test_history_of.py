@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import tracemalloc
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import (
     FieldChange,
@@ -115,6 +118,26 @@ def test_an_instance_without_a_key_is_refused_with_what_to_write_instead(product
     product.delete()
     with pytest.raises(ValueError, match=r"Use history_of\(Product, pk\)"):
         history_of(product)
+
+
+def test_a_lazy_object_has_the_history_of_what_it_stands_for(product: Product) -> None:
+    lazy = SimpleLazyObject(lambda: Product.objects.get(pk=product.pk))
+    assert [one.event for one in history_of(lazy)] == [one.event for one in history_of(product)] != []
+    assert list(AuditEvent.objects.for_object(lazy)) == list(AuditEvent.objects.for_object(product))
+
+
+@pytest.mark.parametrize("what", [None, "app.Product", 1, object, User.objects])
+def test_what_is_no_object_is_refused_with_what_to_write_instead(what: Any) -> None:
+    with pytest.raises(TypeError, match=r"history_of\(\) takes an object, or its model and primary key, not "):
+        history_of(what, 1)
+
+
+@pytest.mark.parametrize("what", [None, "first", 1.0])
+def test_what_is_no_version_is_not_compared(product: Product, what: Any) -> None:
+    history = history_of(product)
+    for pair in ((what, 0), (0, what)):
+        with pytest.raises(TypeError, match=r"diff\(\) takes versions of this history or their indexes, not "):
+            history.diff(*pair)
 
 
 def test_an_object_that_was_never_recorded_has_no_versions(product: Product) -> None:

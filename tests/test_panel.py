@@ -108,6 +108,28 @@ def test_any_number_will_do_as_limit(product: Product, root: User, limit: int) -
     assert "<li>" in panel(product, root, f"{{% load signal_audit %}}{{% audit_history object limit={limit} %}}")
 
 
+@pytest.mark.parametrize("limit", ["missing", '"many"', "none", "infinite", "object"])
+def test_what_is_no_number_is_no_limit_and_fails_no_page(product: Product, root: User, limit: str) -> None:
+    request = RequestFactory().get("/")
+    request.user = root
+    context = RequestContext(request, {"object": product, "none": None, "infinite": float("inf")})
+    shown = Template(f"{{% load signal_audit %}}{{% audit_history object limit={limit} %}}").render(context)
+    assert shown.count("<li>") == 2
+
+
+@pytest.mark.parametrize("fields", ['"price"', '" price ,"', "listed", "pair", "several"])
+def test_fields_are_a_text_or_a_list(product: Product, root: User, fields: str) -> None:
+    request = RequestFactory().get("/")
+    request.user = root
+    kinds = {"listed": ["price"], "pair": ("price", ""), "several": {"price"}, "none": None}
+    context = RequestContext(request, {"object": product, **kinds})
+    tag = "{% load signal_audit %}{% audit_history object fields=FIELDS %}"
+    shown = text(Template(tag.replace("FIELDS", fields)).render(context))
+    assert "Price" in shown
+    assert "Stock" not in shown
+    assert "Stock" in text(Template(tag.replace("FIELDS", "none")).render(context))
+
+
 class PricesHidden(admin.ModelAdmin):
     exclude = ("price",)
 

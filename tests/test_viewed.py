@@ -14,6 +14,7 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 from django.views.generic import DetailView
 
 from django_signal_audit import Rule, audit_context, record, record_view, suspend_auditing, viewing
@@ -73,6 +74,11 @@ def test_pages_of_the_admin_are_recorded(tea: Product, client: Client, ada: User
         assert len(views()) == 3
     assert last().context["request"]["path"].endswith("/delete/")
     assert (last().changes, last().rules, last().source) == ({}, ["who-looked"], "signal")
+
+
+def test_a_lazy_object_is_what_it_stands_for(tea: Product) -> None:
+    assert record_view(SimpleLazyObject(lambda: Product.objects.get(pk=tea.pk)))  # type: ignore[arg-type]
+    assert (last().event_type, last().object_repr) == ("view", "Tea")
 
 
 def test_it_is_one_event_per_user_object_and_window(tea: Product, audit: Audit) -> None:

@@ -111,7 +111,8 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
     def for_object(self, obj: models.Model) -> Self:
         """Return the events of one object, which may be deleted already if it still has its key."""
-        return self.for_key(type(obj), obj.pk)
+        # A lazy object such as ``request.user`` has the class of what it stands for.
+        return self.for_key(obj.__class__, obj.pk)
 
     def for_key(self, model: type[models.Model], pk: Any) -> Self:
         """Return the events of the row of ``model`` with this primary key."""

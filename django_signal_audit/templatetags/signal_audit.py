@@ -21,6 +21,8 @@ from django_signal_audit.reports.formatter import show_moment
 
 register = template.Library()
 PANEL = "django_signal_audit/panel.html"
+# So many changes a panel has by default.
+LIMIT = 5
 
 
 @register.filter
@@ -56,15 +58,28 @@ def audit_history_url(context: RequestContext, instance: Any) -> str:
     return history_url_of(request, getattr(request, "current_app", "admin"), instance)
 
 
+def _limit(value: Any) -> int:
+    """Return how many changes to show: a variable that the template doesn't have is no reason to fail the page."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return LIMIT
+
+
+def _names(value: Any) -> set[str]:
+    names = value if isinstance(value, (list, tuple, set, frozenset)) else str(value or "").split(",")
+    return {str(name).strip() for name in names} - {""}
+
+
 @register.simple_tag(takes_context=True)
-def audit_history(context: RequestContext, instance: Any, limit: int = 5, fields: str = "") -> SafeString:
+def audit_history(context: RequestContext, instance: Any, limit: Any = LIMIT, fields: Any = "") -> SafeString:
     """Show the latest changes of an object to users who may view its history, and nothing to others.
 
     Args:
         context: The context of the template, with the request.
         instance: The object.
-        limit: How many changes to show, 100 at most.
-        fields: The names of the fields to show, separated by commas; all by default.
+        limit: How many changes to show, 100 at most; 5 if it is no number.
+        fields: The names of the fields to show, separated by commas or as a list; all by default.
 
     """
     request, found = context.get("request"), unwrapped(instance)
@@ -72,7 +87,7 @@ def audit_history(context: RequestContext, instance: Any, limit: int = 5, fields
         return SafeString()
     from django_signal_audit.web.panel import panel_of
 
-    panel = panel_of(request, found, int(limit), {name.strip() for name in str(fields).split(",")} - {""})
+    panel = panel_of(request, found, _limit(limit), _names(fields))
     if panel is None:
         return SafeString()
     return mark_safe(spelled_out(render_to_string(PANEL, {"panel": panel}, request)))  # noqa: S308  # rendered
