@@ -150,7 +150,7 @@ def history_of(obj: models.Model | type[models.Model], pk: object = None, /, *, 
     """
     instance = None if isinstance(obj, type) else obj
     # A lazy object such as ``request.user`` has the class of what it stands for.
-    model = obj if isinstance(obj, type) else obj.__class__
+    model: type = obj if isinstance(obj, type) else obj.__class__
     if not issubclass(model, models.Model):
         msg = f"history_of() takes an object, or its model and primary key, not {obj!r}."
         raise TypeError(msg)

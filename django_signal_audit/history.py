@@ -131,7 +131,7 @@ class History:
         changes = {name: self._change(name, before.get(name), after.get(name)) for name in names}
         return {name: change for name, change in changes.items() if change is not None}
 
-    def _require_own(self, version: Version) -> None:
+    def _require_own(self, version: object) -> None:
         if not isinstance(version, Version):
             msg = f"diff() takes versions of this history or their indexes, not {version!r}."
             raise TypeError(msg)
