@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports import spreadsheets
 
 from .samples import HOSTILE, make_event
 
@@ -83,6 +84,29 @@ class TestWhatIsInIt:
         make_event(changes={"email": ["a@x", "=1+1"]})
         found = cells(admin_client)
         assert {"time", "before", "a@x", "=1+1"} <= set(found)
+
+    @pytest.mark.parametrize(
+        ("text", "held"),
+        [("x" * 32_767, "x" * 32_767), ("x" * 32_768, "x" * 32_766 + "…"),
+         ("\U0001f600" * 16_383, "\U0001f600" * 16_383), ("\U0001f600" * 20_000, "\U0001f600" * 16_383 + "…")],
+        ids=["all", "one too many", "all emoji", "too many emoji"],
+    )  # fmt: skip
+    def test_a_cell_that_is_cut_says_so(self, admin_client, text, held):
+        make_event(changes={"email": ["a", text]})
+        found = cells(admin_client)
+        assert held in found
+        assert (text in found) is (text == held)
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+    def test_rows_that_no_sheet_holds_go_on_in_the_next(self, count, monkeypatch):
+        monkeypatch.setattr(spreadsheets, "MAX_ROWS", 3)
+        with io.BytesIO() as file:
+            spreadsheets.write_xlsx([["head"], *([str(number)] for number in range(count))], file)
+            with zipfile.ZipFile(file) as book:
+                sheets = [book.read(name).decode() for name in sorted(book.namelist()) if "/sheet" in name]
+        assert len(sheets) == (count + 1) // 2
+        assert [re.findall(r"<t>(.*?)</t>", sheet)[0] for sheet in sheets] == ["head"] * len(sheets)
+        assert [text for sheet in sheets for text in re.findall(r"<t>(\d)</t>", sheet)] == list(map(str, range(count)))
 
     def test_no_spreadsheet_runs_anything(self, admin_client):
         make_event(changes={"email": ["=1+1", "@SUM(1)"]}, object_repr=HOSTILE)
