@@ -29,7 +29,7 @@ from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children, rows_of_children
 from django_signal_audit.models.names import NameIndex, TenantIndex
 from django_signal_audit.models.renames import current_label, current_name, former_labels, renamed_changes
-from django_signal_audit.models.rollups import forget_rollups, note_pruned
+from django_signal_audit.models.rollups import forget_rollups, has_rollups, note_pruned
 from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed, well_formed
 from django_signal_audit.models.tenants import current_tenant
 
@@ -252,8 +252,9 @@ def delete_pruned(events: AuditEventQuerySet) -> int:
     token = _pruning.set(True)
     try:
         with changes_allowed(events.db):
-            newest = events.aggregate(newest=models.Max("recorded_at"))["newest"]
-            forget_rollups(events.db, *([second_of(newest)] if newest else ()))
+            if has_rollups(events.db):
+                newest = events.aggregate(newest=models.Max("recorded_at"))["newest"]
+                forget_rollups(events.db, *([second_of(newest)] if newest else ()))
             count = models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
             note_pruned(events.db, count)
             return count
