@@ -88,6 +88,12 @@ DOCUMENTS: dict[str, Any] = {
     "a command": {"text": f"creatething --password {SECRET} --verbose"},
     "a header within a command": {"text": f"run: curl -H 'Authorization: Bearer {SECRET}' example.com"},
     "a header of its own within a command": {"text": f'curl --header "X-Api-Key: {SECRET}" example.com'},
+    "a login within a command": {"text": f"run: curl -s -u ann:{SECRET} example.com"},
+    "a login of its own within a command": {"text": f"run: curl --user 'ann:{SECRET}' example.com"},
+    "a form with files": {
+        "body": f'--b\r\nContent-Disposition: form-data; name="user"\r\n\r\nann\r\n--b\r\n'
+        f'Content-Disposition: form-data; name="password"\r\nContent-Type: text/plain\r\n\r\n{SECRET}\r\n--b--'
+    },
     "what stands after Authorization": {"text": f"Bearer {SECRET}"},
     "a login in an address": {"link": f"https://ann:{SECRET}@example.com/"},
     "an argument of an address": {"link": f"https://example.com/?user=ann&token={SECRET}#top"},
@@ -231,6 +237,8 @@ def test_a_reason_in_a_form_that_has_a_secret(audit: Audit, document: Any) -> No
         (f"user=ann&password={SECRET}", "user=ann&password=********"),
         (f"tried curl -H 'Authorization: Bearer {SECRET}' x", "tried curl -H 'Authorization: ********' x"),
         (f'curl --header="X-Api-Key: {SECRET}" x', 'curl --header="X-Api-Key: ********" x'),
+        (f"tried curl -u ann:{SECRET} x", "tried curl -u ann:******** x"),
+        ("docker run -u 1000:1000 app", "docker run -u 1000:1000 app"),
         ("the password was forgotten: reset", "the password was forgotten: reset"),
         ("ticket 7, a = b", "ticket 7, a = b"),
         ("use --password to log in", "use --password to log in"),

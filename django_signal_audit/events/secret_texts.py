@@ -132,6 +132,14 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _HEADER_OPTION = re.compile(r"""(?<!\S)(?:-H|--header)[ =]?["']?([\w-]{1,100}+):[ \t]*+([^\n"']++)""")
+# "curl -u ann:secret": other commands have a user and a group there.
+_LOGIN_OPTION = re.compile(r"""(?<!\S)(?:-u|--(?:proxy-)?user)[ =]?["']?[^\s:"']{0,100}+:([^\s"']++)""")
+# A field of a form with files, which has few headers of its own.
+_PART = re.compile(
+    r"""content-disposition:[ \t]*+form-data;[ \t]*+name="([^"\n]{1,100}+)"[^\n]{0,200}+\n"""
+    r"""(?:[^\r\n]{1,200}+\r?\n){0,4}+\r?\n([^\r\n]++)""",
+    re.IGNORECASE,
+)
 _CREDENTIALS = re.compile(r"(?:bearer|basic)\s+(?=\S*\d)[\w.~+/=-]{8,}\s*", re.IGNORECASE)
 _ELEMENT = re.compile(r"<([\w.:-]{1,100})(?:\s[^<>]*+)?>(?:<!\[CDATA\[)?+([^<]++)</\1")
 _ATTRIBUTE = re.compile(r"""\s([\w.:-]{1,100}+)=["']([^"'<]++)""")
@@ -163,8 +171,7 @@ def secrets_named_in(text: str, is_secret: IsSecret, *, is_column: bool = False)
     if has_sign and _ASSIGNMENT.match(text):
         yield from (found[2] for found in _ASSIGNED.finditer(text) if _is_open(found, is_secret))
     if has_colon:
-        yield from (found[1] for found in _HEADER.finditer(text) if not found[1].startswith(HIDDEN))
-        yield from (found[2].rstrip() for found in _HEADER_OPTION.finditer(text) if _is_open(found, is_secret))
+        yield from _in_requests(text, is_secret)
     if (has_colon or has_sign) and not (is_column and len(text.split(None, 1)) > 1):
         yield from _in_urls(text, is_secret)
     if not is_column:
@@ -174,6 +181,16 @@ def secrets_named_in(text: str, is_secret: IsSecret, *, is_column: bool = False)
 
 def _is_open(found: re.Match[str], is_secret: IsSecret) -> bool:
     return not found[2].startswith(HIDDEN) and _is_name(found[1], is_secret)
+
+
+def _in_requests(text: str, is_secret: IsSecret) -> Iterator[str]:
+    """Yield the secrets of headers and logins in commands, and of the fields of a form with files."""
+    yield from (found[1] for found in _HEADER.finditer(text) if not found[1].startswith(HIDDEN))
+    yield from (found[2].rstrip() for found in _HEADER_OPTION.finditer(text) if _is_open(found, is_secret))
+    if "curl" in text:
+        yield from (found[1] for found in _LOGIN_OPTION.finditer(text) if not found[1].startswith(HIDDEN))
+    if "=" in text:
+        yield from (found[2] for found in _PART.finditer(text) if _is_open(found, is_secret))
 
 
 def _in_urls(text: str, is_secret: IsSecret) -> Iterator[str]:
