@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -24,7 +25,6 @@ class SignalAuditConfig(AppConfig):
         from django_signal_audit.replay.baseline import after_migrate
 
         from . import checks
-        from .capture import connection
         from .conf import get_settings
         from .exceptions import InvalidSettings
 
@@ -35,7 +35,19 @@ class SignalAuditConfig(AppConfig):
         # One that has a task queue deliver brings the task along, and the queue's workers are to know it.
         with suppress(InvalidSettings):  # the checks report it, and the log once it is needed
             load_dispatcher(get_settings().dispatcher)
-        _when_all_are_ready(connection.start)
+        _when_all_are_ready(_start)
+
+
+def _start() -> None:
+    """Begin to record, and register with the admin where nobody discovers what is to be registered.
+
+    Other pages import our admin's modules too. Once the admin has its URLs, a model that comes is one without.
+    """
+    from .capture import connection
+
+    connection.start()
+    if apps.is_installed("django.contrib.admin"):
+        import_module("django_signal_audit.admin")
 
 
 def _forget_counts(*, instance: Any, raw: bool, using: str, **kwargs: object) -> None:

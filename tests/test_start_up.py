@@ -184,3 +184,35 @@ def test_models_that_are_broken(tmp_path: Path, broken: str) -> None:
         settings="\nSHOP_LINE = 'shop.Item'\n",
     )
     assert any(code in printed for code in SAID), printed
+
+
+def test_an_admin_that_discovers_nothing_works_after_pages_that_ask_it_who_may_see_what(tmp_path: Path) -> None:
+    script = """
+    from django.contrib.auth.models import User
+    from django.test import Client
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    addresses = ["/admin/", "/audit/api/objects/auth.user/1/events/", "/admin/"]
+    print(*(client.get(address).status_code for address in addresses))
+    """
+    urls = """
+    from django.contrib import admin
+    from django.urls import include, path
+
+    urlpatterns = [path("admin/", admin.site.urls), path("audit/", include("django_signal_audit.urls"))]
+    """
+    settings = """
+ROOT_URLCONF = "project_urls"
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+PROCESSORS = ["template.context_processors.request", "contrib.auth.context_processors.auth",
+              "contrib.messages.context_processors.messages"]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True,
+              "OPTIONS": {"context_processors": [f"django.{name}" for name in PROCESSORS]}}]
+"""
+    more = ("django.contrib.admin.apps.SimpleAdminConfig", "django.contrib.sessions", "django.contrib.messages")
+    printed = run_project(tmp_path, {"project_urls.py": urls}, script, apps=(*OURS, *more), settings=settings)
+    assert printed.splitlines()[-1] == "200 200 200", printed
