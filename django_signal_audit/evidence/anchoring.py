@@ -18,6 +18,7 @@ from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.evidence.anchors.base import Anchor, Publication
 from django_signal_audit.evidence.config import get_anchors, get_evidence
+from django_signal_audit.evidence.notes import Checkpoint, NoteError, split_note
 from django_signal_audit.evidence.sealing import (
     RECEIPT_EVENT,
     CannotSeal,
@@ -121,3 +122,27 @@ def keep_sealing(
             # A key that cannot be had now may be there later, and unsigned checkpoints would look like a forgery.
             logger.exception("Nothing is sealed; trying again.")
         stop.wait(get_evidence().interval.total_seconds())
+
+
+def anchored_notes(using: str) -> list[str]:
+    """Return the notes of a database's log that the anchors of the settings can read back.
+
+    Raises:
+        NoteError: An anchor has a note that is none, or lacks the last one that it took.
+
+    """
+    origin = get_evidence().origin_of(using)
+    # Before the notes: an anchor may take another one meanwhile.
+    taken = dict(AuditReceipt.objects.using(using).order_by().values_list("anchor").annotate(Max("size")))
+    found = []
+    for alias, target in get_anchors().items():
+        sizes = set()
+        for note in target.notes():
+            checkpoint = Checkpoint.of(split_note(note)[0])
+            if checkpoint.origin == origin:
+                found.append(note)
+                sizes.add(checkpoint.size)
+        if target.can_read and alias in taken and taken[alias] not in sizes:
+            msg = f'the anchor "{alias}" no longer has checkpoint {taken[alias]}, the last one that it took.'
+            raise NoteError(msg)
+    return found

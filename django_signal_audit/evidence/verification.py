@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Max, Min
 
 from django_signal_audit.delivery.watch import can_share
-from django_signal_audit.evidence.config import get_anchors, get_evidence, verifying_keys
+from django_signal_audit.evidence.config import get_evidence, verifying_keys
 from django_signal_audit.evidence.leaf import FORMAT, hyphenated
 from django_signal_audit.evidence.notes import Checkpoint, NoteError, PublicKey, signers_of, split_note, time_lines
 from django_signal_audit.evidence.processes import start_pool
@@ -21,7 +21,7 @@ from django_signal_audit.evidence.reading import IMPORT, PAGE, Checked, Leaves, 
 from django_signal_audit.evidence.records import Record, covered, erasures, prunes, recorded_starts
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, iso_text, latest_checkpoint, unsealed
 from django_signal_audit.evidence.tree import EMPTY_ROOT, MAX_SIZE, Stack
-from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditReceipt
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from django_signal_audit.models.events import utc_now
 
 # Transactions and clocks may be so far apart from the sealer's: an event that is older was written afterwards.
@@ -546,27 +546,3 @@ def is_late(using: str, waiting: Any) -> bool:
     newest = latest_checkpoint(using)
     is_idle = newest is not None and newest.sealed_at < limit
     return is_idle and waiting.filter(source__in=_EARLIER).exists()
-
-
-def anchored_notes(using: str) -> list[str]:
-    """Return the notes of a database's log that the anchors of the settings can read back.
-
-    Raises:
-        NoteError: An anchor has a note that is none, or lacks the last one that it took.
-
-    """
-    origin = get_evidence().origin_of(using)
-    # Before the notes: an anchor may take another one meanwhile.
-    taken = dict(AuditReceipt.objects.using(using).order_by().values_list("anchor").annotate(Max("size")))
-    found = []
-    for alias, target in get_anchors().items():
-        sizes = set()
-        for note in target.notes():
-            checkpoint = Checkpoint.of(split_note(note)[0])
-            if checkpoint.origin == origin:
-                found.append(note)
-                sizes.add(checkpoint.size)
-        if target.can_read and alias in taken and taken[alias] not in sizes:
-            msg = f'the anchor "{alias}" no longer has checkpoint {taken[alias]}, the last one that it took.'
-            raise NoteError(msg)
-    return found
