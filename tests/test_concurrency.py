@@ -266,6 +266,22 @@ class TestMeanwhile:
             Country.objects.filter(name__in=["one", "two"]).delete()
         check(notified=False)
 
+    @postgresql_only
+    @pytest.mark.parametrize("then", [(), ("clear",)])
+    def test_members_of_a_row_that_is_deleted_meanwhile_and_comes_back(self, audit: Audit, then: tuple[str]) -> None:
+        """PostgreSQL looks for the owner of a pair at the commit: until then it may go, and be saved again."""
+        audit()
+        product, tag = Product.objects.create(name="oak"), Tag.objects.create(name="wood")
+        with transaction.atomic():
+            if then:
+                tag.products.add(product)
+            call = getattr(tag.products, then[0]) if then else partial(tag.products.add, product)
+            with meanwhile("SELECT app_product.id", Product.objects.get(pk=product.pk).delete):
+                call()
+            elsewhere(lambda: Product.objects.create(pk=product.pk, name="oak again"))
+        assert set(product.tags.all()) == (set() if then else {tag})
+        check(notified=False)
+
     def test_members_that_come_before_all_are_taken(self, audit: Audit) -> None:
         audit()
         product, tags = Product.objects.create(name="x"), [Tag.objects.create(name="t") for _ in range(2)]

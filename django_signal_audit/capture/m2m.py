@@ -219,7 +219,8 @@ def _changes(
             using=using,
             model=owner.plan.model,
             pk=owner.pk,
-            instance=instances[owner],
+            # None if it is deleted meanwhile. PostgreSQL looks for it at the commit, when it may be there again.
+            instance=instances.get(owner),
             members={
                 relation.field.name: M2MChange(
                     added=sorted_keys(member for other, member in added if other == key),
@@ -228,12 +229,11 @@ def _changes(
             },
         )
         for key, owner in owners.items()
-        if owner in instances
     ]
 
 
 def _instances(owners: Iterable[Owner], instance: models.Model | None, using: str) -> dict[Owner, models.Model]:
-    """Return the owners as objects, for their text: the one at hand, the others loaded at once."""
+    """Return the owners that are there as objects, for their text: the one at hand, the others loaded at once."""
     found: dict[Owner, models.Model] = {}
     missing: dict[ModelPlan, list[Any]] = {}
     for owner in owners:
