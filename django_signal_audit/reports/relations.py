@@ -93,6 +93,10 @@ def keys_in(events: Iterable[AuditEvent]) -> Iterator[tuple[Target, str, int]]:
 
 
 def _keys(event: AuditEvent) -> Iterator[tuple[models.Field[object, object] | None, object]]:
+    # Most events name no other rows. To see that takes less time than to read what they say.
+    names = event.changes if isinstance(event.changes, dict) else ()
+    if all(target_of(event.field(name)) is None for name in names):
+        return
     for name, (old, new) in event.field_changes.items():
         field = event.field(name)
         yield from ((field, key) for key in (old, new) if isinstance(field, models.ForeignKey) and _is_key(key))
