@@ -9,6 +9,8 @@ import time_machine
 from django.contrib import admin
 from django.contrib.admin.sites import AdminSite, all_sites
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 
 from django_signal_audit.admin import AuditEventAdmin
@@ -271,12 +273,17 @@ class TestPage:
         client.force_login(user)
         assert "Roma" not in text_of(client.get(address))
 
-    def test_the_queries_do_not_grow_with_the_life(self, admin_client, django_assert_max_num_queries):
-        for _ in range(40):
-            make_event(changes={"email": ["a", "b"]}, recorded_at=NOON)
-        self.open(admin_client)
-        with django_assert_max_num_queries(8):
+    def test_the_queries_do_not_grow_with_the_life(self, admin_client):
+        counts = []
+        for more in (2, 38):
+            for _ in range(more):
+                make_event(changes={"email": ["a", "b"]}, recorded_at=NOON)
             self.open(admin_client)
+            with CaptureQueriesContext(connection) as queries:
+                self.open(admin_client)
+            counts.append(len(queries))
+        # The admin may be the object itself, by chance: a row that is there takes two more.
+        assert counts[0] == counts[1] <= 10
 
 
 class TestWhatIsNotCertain:
