@@ -153,7 +153,7 @@ def _metric(using: str, name: str, text: str, samples: Iterable[tuple[Mapping[st
     yield f"# HELP signal_audit_{name} {text}"
     yield f"# TYPE signal_audit_{name} gauge"
     for labels, value in samples:
-        # Several databases make several files, of which a collector would take just one sample by the same name.
+        # Several databases make several files. A collector would take one sample of each name from all of them.
         listed = ",".join(f'{key}="{_escaped(label)}"' for key, label in {"database": using, **labels}.items())
         yield f"signal_audit_{name}{{{listed}}} {_number(value)}"
 

@@ -309,7 +309,7 @@ def _signed(text: str, signer: Signer | None) -> str:
     """Return a checkpoint with its signature.
 
     Raises:
-        CannotSeal: It could not be signed. Signers are the project's, and ask whoever keeps the key.
+        CannotSeal: It could not be signed. A project can have a signer of its own, which asks another service.
 
     """
     try:

@@ -55,7 +55,7 @@ class Verdict:
 
     ``is_unsigned`` if keys are known, but signed nothing, and no checkpoint that is kept elsewhere confirms the log.
     ``is_unconfirmed`` if there are such checkpoints, but all of them are older than the beginning that a prune left:
-    whoever holds the key could have made up a log with such a beginning.
+    someone with the key could have written a log with such a beginning.
     """
 
     findings: int = 0

@@ -28,7 +28,7 @@ from django_signal_audit.rules.registry import get_registry
 BATCH_SIZE = 500
 # The key in the data of events that repair.
 REPAIR = "repair"
-# How many rows of a table migrate looks at to tell whether a baseline is due.
+# How many rows of a table migrate reads to find out if a baseline is due.
 LOOKED_AT = 500
 
 
