@@ -194,8 +194,7 @@ def row_of(
     if reader is None:
         reader = getattr(event, "reader", None) or ANYBODY
     lines = [line for line in lines_of(event, reader) if not only or line.field.name == only]
-    shows_all = event.event_type in (EventType.CREATE, EventType.DELETE, EventType.BASELINE)
-    most = MAX_LINES_OF_ALL if shows_all else MAX_LINES
+    most = _most_lines(event)
     is_known = event.event_type in EventType.values
     sentence = sentence_of(event)
     data = [] if sentence or lines else show_payload(event.data)
@@ -219,6 +218,12 @@ def row_of(
         level="" if event.level == Level.INFO else event.get_level_display(),
         is_cut=getattr(event, "is_cut", False),
     )
+
+
+def _most_lines(event: AuditEvent) -> int:
+    """Return how many lines of an event a list shows: more where they are all that an object has."""
+    shows_all = event.event_type in (EventType.CREATE, EventType.DELETE, EventType.BASELINE)
+    return MAX_LINES_OF_ALL if shows_all else MAX_LINES
 
 
 def lines_of(event: AuditEvent, reader: Reader) -> Iterator[Line]:

@@ -260,11 +260,7 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
     """Return the rows as the driver takes them. What the rows of one call share is converted once."""
     rows = _storable(rows, connection)
     native_uuid = connection.features.has_native_uuid_field
-    column = AuditEvent._meta.get_field("recorded_at")
-    moments = {
-        moment: column.get_db_prep_value(moment, connection, prepared=True)
-        for moment in dict.fromkeys(row.recorded_at for row in rows)
-    }
+    moments = _moments(rows, connection)
     shared: dict[int, str] = {}
 
     def dumped(value: object) -> str:
@@ -298,6 +294,14 @@ def _prepare(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> list[
         )
         for row in rows
     ]
+
+
+def _moments(rows: Sequence[EventRow], connection: BaseDatabaseWrapper) -> dict[dt.datetime, object]:
+    column = AuditEvent._meta.get_field("recorded_at")
+    return {
+        moment: column.get_db_prep_value(moment, connection, prepared=True)
+        for moment in {row.recorded_at for row in rows}
+    }
 
 
 @lru_cache(64)
