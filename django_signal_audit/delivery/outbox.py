@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -189,11 +189,7 @@ def claim(
         favoured: A priority whose turn it is, so that it is not kept waiting by those before it forever.
 
     """
-    rows: QuerySet[Notification] = Notification.objects.using(using)
-    rows = rows if ids is None else rows.filter(pk__in=ids)
-    rows = rows if channel is None else rows.filter(channel=channel)
-    rows = rows.exclude(channel__in=without) if without else rows
-    rows = rows.exclude(rule__in=unknown) if unknown else rows
+    rows = _candidates(using, ids, channel, without, unknown)
     rows = free(rows) if is_ordered else rows
     statuses = statuses if ids is None else (STATUS.pending,)
     if not connections[using].features.has_select_for_update_skip_locked:
@@ -206,6 +202,16 @@ def claim(
         picked = _pick(rows.select_for_update(skip_locked=True), limit, statuses, favoured, is_hinted=is_hinted)
         _take_locked(picked, using)
     return picked
+
+
+def _candidates(
+    using: str, ids: Sequence[int] | None, channel: str | None, without: Iterable[str], unknown: Collection[str]
+) -> QuerySet[Notification]:
+    rows: QuerySet[Notification] = Notification.objects.using(using)
+    rows = rows if ids is None else rows.filter(pk__in=ids)
+    rows = rows if channel is None else rows.filter(channel=channel)
+    rows = rows.exclude(channel__in=without) if without else rows
+    return rows.exclude(rule__in=unknown) if unknown else rows
 
 
 def _pick(
@@ -228,19 +234,8 @@ def _pick(
         is_hinted: Whether MariaDB is told which index to use.
 
     """
-    picked: list[Notification] = []
-
-    def pick(status: str, count: int, **only: int) -> bool:
-        """Pick so many; return whether there may be more."""
-        if count <= 0 or status not in statuses:
-            return False
-        found = rows.filter(status=status, available_at__lte=utc_now(), **only)
-        found = found.exclude(pk__in=[row.pk for row in picked]) if picked else found
-        before = len(picked)
-        found = found.order_by("priority", "available_at", "id")[:count]
-        picked.extend(_by_lane(found) if is_hinted else found)
-        return len(picked) - before == count
-
+    picker = _Picker(rows, statuses, is_hinted)
+    pick, picked = picker.pick, picker.picked
     # Of the lapsed ones just one: it may be what killed its worker, and should not take others along again.
     pick(STATUS.claimed, min(limit, 1))
     if favoured is not None:
@@ -252,6 +247,27 @@ def _pick(
     if are_more_failed:
         pick(STATUS.failed, limit - len(picked))
     return picked
+
+
+@dataclass(slots=True)
+class _Picker:
+    """What one claim has picked so far, of the rows and the statuses that it may pick from."""
+
+    rows: QuerySet[Notification]
+    statuses: Collection[str]
+    is_hinted: bool
+    picked: list[Notification] = field(default_factory=list)
+
+    def pick(self, status: str, count: int, **only: int) -> bool:
+        """Pick so many that are due, the most urgent first; return whether there may be more."""
+        if count <= 0 or status not in self.statuses:
+            return False
+        due = self.rows.filter(status=status, available_at__lte=utc_now(), **only)
+        due = due.exclude(pk__in=[row.pk for row in self.picked]) if self.picked else due
+        due = due.order_by("priority", "available_at", "id")[:count]
+        found = list(_by_lane(due) if self.is_hinted else due)
+        self.picked.extend(found)
+        return len(found) == count
 
 
 def _by_lane(rows: QuerySet[Notification]) -> Iterable[Notification]:

@@ -73,20 +73,31 @@ def render(
         subject, body = (_render(rule, entry, key, events) for key in ("subject", "message"))
         with timezone.override(zone or dt.UTC):
             reader = None if subject and body else _reader(events, channel, user)
-        # Our own text is half of the work for a message, and some channels read only the event.
-        is_needed = channel is None or channel.keeps_message or type(channel).html is not Channel.html
-        message = Message(
-            id=notification.message_id,
-            event=events[0],
-            events=events,
-            rule=notification.rule,
-            channel=notification.channel,
-            recipient=recipient,
-            attempt=notification.attempts,
-            text=write() if is_needed else cast("Text", SimpleLazyObject(write)),
-        )
-        html = _html(channel, message) if channel else ""
-        return replace(message, html=html) if html else message
+        text = write() if _needs_text(channel) else cast("Text", SimpleLazyObject(write))
+        return _with_html(_message(notification, events, recipient, text), channel)
+
+
+def _needs_text(channel: Channel | None) -> bool:
+    """Return whether our own text is written now: it is half of the work, and some channels read only the events."""
+    return channel is None or channel.keeps_message or type(channel).html is not Channel.html
+
+
+def _message(notification: Notification, events: Sequence[AuditEvent], recipient: str, text: Text) -> Message:
+    return Message(
+        id=notification.message_id,
+        event=events[0],
+        events=events,
+        rule=notification.rule,
+        channel=notification.channel,
+        recipient=recipient,
+        attempt=notification.attempts,
+        text=text,
+    )
+
+
+def _with_html(message: Message, channel: Channel | None) -> Message:
+    html = _html(channel, message) if channel else ""
+    return replace(message, html=html) if html else message
 
 
 def _reader(events: Sequence[AuditEvent], channel: Channel | None, user: Model | None) -> Reader:
