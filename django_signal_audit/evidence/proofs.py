@@ -93,18 +93,7 @@ def bundle_of(event: AuditEvent, using: str, size: int | None = None) -> dict[st
         ProofError: It is not sealed, or is not what was sealed.
 
     """
-    leaf = AuditLeaf.objects.using(using).filter(event=event.uid).first()
-    checkpoints = AuditCheckpoint.objects.using(using)
-    checkpoint = checkpoints.filter(size=size).first() if size is not None else latest_checkpoint(using)
-    if checkpoint is None and size is not None:
-        msg = f"There is no checkpoint {size}."
-        raise ProofError(msg)
-    if leaf is None or checkpoint is None:
-        msg = "The event is not sealed yet. Run manage.py audit_seal."
-        raise ProofError(msg)
-    if leaf.index >= checkpoint.size:
-        msg = f"Checkpoint {checkpoint.size} is older than the event, which is leaf {leaf.index}."
-        raise ProofError(msg)
+    leaf, checkpoint = _sealed(event, using, size)
     row = AuditEvent.of_all_tenants.using(using).values_list(*COLUMNS).get(uid=event.uid)
     try:
         document = document_of(row)
@@ -124,6 +113,23 @@ def bundle_of(event: AuditEvent, using: str, size: int | None = None) -> dict[st
         "checkpoint": checkpoint.note,
         "keys": list(map(str, verifying_keys())),
     }
+
+
+def _sealed(event: AuditEvent, using: str, size: int | None) -> tuple[AuditLeaf, AuditCheckpoint]:
+    """Return the leaf of an event and the checkpoint that proves it; raise ProofError if one of them is missing."""
+    leaf = AuditLeaf.objects.using(using).filter(event=event.uid).first()
+    checkpoints = AuditCheckpoint.objects.using(using)
+    checkpoint = checkpoints.filter(size=size).first() if size is not None else latest_checkpoint(using)
+    if checkpoint is None and size is not None:
+        msg = f"There is no checkpoint {size}."
+        raise ProofError(msg)
+    if leaf is None or checkpoint is None:
+        msg = "The event is not sealed yet. Run manage.py audit_seal."
+        raise ProofError(msg)
+    if leaf.index >= checkpoint.size:
+        msg = f"Checkpoint {checkpoint.size} is older than the event, which is leaf {leaf.index}."
+        raise ProofError(msg)
+    return leaf, checkpoint
 
 
 def growth_of(using: str, old: int, size: int) -> dict[str, Any]:
