@@ -95,7 +95,7 @@ class FakeNotifications:
         if len(found) != times if times is not None else not found:
             wanted = {"rule": rule, "channel": channel, "to": to, "subject": subject}
             asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items() if value is not None)
-            count = "at least one message" if times is None else f"{times} messages"
+            count = "at least one message" if times is None else f"{times} message{'' if times == 1 else 's'}"
             raise AssertionError(f"Expected {count} ({asked or 'any'}), found {len(found)}.\n{self._describe()}")
         return found
 

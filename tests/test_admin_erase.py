@@ -34,10 +34,10 @@ def address(audit: Audit) -> str:
 
 def test_it_asks_first_and_then_erases(admin_client: Client, admin_user: User, address: str) -> None:
     text = admin_client.get(address).content.decode()
-    assert "2 personal values in 1 events are erased for good" in text
+    assert "2 personal values in 1 event are erased for good" in text
     assert AuditEvent.objects.filter(object_repr="ada").exists()
     response = admin_client.post(address, {"reason": "request 7"}, follow=True)
-    assert "2 values in 1 events were erased." in response.content.decode()
+    assert "2 values in 1 event were erased." in response.content.decode()
     event = AuditEvent.objects.exclude(event_type="personal_data_erased").get()
     assert event.object_repr == ""
     record = AuditEvent.objects.get(event_type="personal_data_erased")

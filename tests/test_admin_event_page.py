@@ -107,6 +107,12 @@ class TestSentence:
         text = text_of(admin_client.get(page_of(event)))
         assert "grade not set x" in text
 
+    @pytest.mark.parametrize(
+        ("source", "said"), [("orm", "Source write to one object"), ("bulk", "Source bulk"), ("x", "Source x")]
+    )
+    def test_the_source_is_said_in_words(self, admin_client, source, said):
+        assert said in text_of(admin_client.get(page_of(make_event(source=source))))
+
 
 class TestNeighbours:
     def test_the_previous_and_the_next_event_of_the_object(self, admin_client):

@@ -96,7 +96,7 @@ def test_the_dashboard_says_how_far_the_sealer_is(admin_client: Client, event: A
     assert "The seal is late" in text
     seal("default")
     text = admin_client.get(DASHBOARD).content.decode()
-    assert "1 events are sealed" in text
+    assert "1 event is sealed" in text
     assert "No checkpoint is anchored." in text
     assert "The seal is late" not in text
     anchor("default")

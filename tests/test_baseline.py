@@ -65,7 +65,7 @@ class TestStartingPoints:
         tags = [Tag.objects.create(name=name) for name in "ab"]
         product.tags.set(tags)
         audit({"name": "all", "model": "app.Product", "fields": ["name", "api_token", "tags", "category"]})
-        assert give("app.Product") == "app.product: baseline recorded for 1 of 1 rows.\n"
+        assert give("app.Product") == "app.product: baseline recorded for 1 of 1 row.\n"
         (event,) = events()
         token = event.changes.pop("api_token")
         assert token[0] is None
@@ -273,7 +273,7 @@ class TestReplayCommand:
     def test_a_clean_audit_log_has_no_difference(self, audit: Audit) -> None:
         audit({"name": "tags", "model": "app.Tag"})
         Tag.objects.create(name="a")
-        assert replay("--check") == "1 rows compared with their recorded history, 0 differences.\n"
+        assert replay("--check") == "1 row compared with its recorded history, 0 differences.\n"
         assert json.loads(replay("--check", "--format", "json")) == {"differences": [], "left_out": [], "rows": 1}
 
     def test_each_difference_is_named(self, audit: Audit) -> None:
@@ -287,7 +287,7 @@ class TestReplayCommand:
         assert '"2.00"' in out
         assert "\x1b" not in out
         assert f'"{"x" * 38}…' in out
-        assert "1 rows compared with their recorded history, 2 differences." in out
+        assert "1 row compared with its recorded history, 2 differences." in out
         found = json.loads(replay("--format", "json"))
         assert found["differences"][1] == {
             "model": "app.product",

@@ -85,7 +85,7 @@ class TestRowsThatDiffer:
         audit()
         product = Product.objects.create(name="a")
         in_sql("UPDATE app_product SET price = 3 WHERE id = %s", product.pk)
-        assert "baseline recorded for 0 of 1 rows." in baseline("app.Product")
+        assert "baseline recorded for 0 of 1 row." in baseline("app.Product")
         assert differences() == [("app.product", product.pk, "value", "price")]
 
     def test_the_history_goes_on_from_there(self, audit: Audit) -> None:
@@ -283,7 +283,7 @@ class TestTheCommand:
         in_sql("DELETE FROM app_tag WHERE name = 'b'")
         with bypass_capture():
             Tag.objects.create(name="new")
-        line = "app.tag: baseline {0} for 2 of 3 rows (1 of them differed); deletion {0} for 1 rows that are gone."
+        line = "app.tag: baseline {0} for 2 of 3 rows (1 of them differed); deletion {0} for 1 row that is gone."
         before = len(events())
         assert baseline("app.Tag", "--repair", "--dry-run").strip() == line.format("would be recorded")
         assert len(events()) == before

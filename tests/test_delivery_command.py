@@ -63,7 +63,7 @@ class TestOnce:
     def test_the_dead_are_retried_when_asked(self, capsys):
         make_notification(status="dead", attempts=10)
         assert run(capsys).out == "0 sent\n"
-        assert run(capsys, "--retry-dead").out == "1 dead notifications queued again.\n1 sent\n"
+        assert run(capsys, "--retry-dead").out == "1 dead notification queued again.\n1 sent\n"
 
     def test_a_bar_on_a_terminal(self, capsys, monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

@@ -152,7 +152,7 @@ class TestAlarm:
         Notification.objects.filter(pk=row.pk).update(available_at=utc_now() - HOUR)
         code, shown = self.health(capsys)
         assert code == 4
-        assert '1 of rule "watch" by channel "sms" wait since ' in shown
+        assert '1 of rule "watch" by channel "sms" waits since ' in shown
         assert "nothing is due" in shown
 
     def test_figures_for_prometheus(self, capsys):

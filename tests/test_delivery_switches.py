@@ -167,13 +167,13 @@ class TestDiscarding:
     def test_one_channel_alone(self, capsys):
         make_notification(channel="take")
         make_notification(channel="boom")
-        assert run(capsys, "--discard-pending", "--channel", "boom") == "1 notifications discarded.\n"
+        assert run(capsys, "--discard-pending", "--channel", "boom") == "1 notification discarded.\n"
         assert dict(Notification.objects.values_list("channel", "status")) == {"take": "pending", "boom": "skipped"}
 
     def test_one_that_has_gone_from_the_settings(self, capsys):
         make_notification(channel="gone")
         make_notification(channel="take")
-        assert run(capsys, "--discard-pending", "--channel", "gone") == "1 notifications discarded.\n"
+        assert run(capsys, "--discard-pending", "--channel", "gone") == "1 notification discarded.\n"
         assert dict(Notification.objects.values_list("channel", "status")) == {"take": "pending", "gone": "skipped"}
         with pytest.raises(CommandError, match='has no "gone"'):
             run(capsys, "--channel", "gone")

@@ -86,7 +86,7 @@ class TestSeal:
     def test_it_seals_and_signs_and_ends_with_0(self, audit: Audit, run: Run) -> None:
         audit(EVIDENCE=SIGNED)
         recent()
-        assert run("audit_seal", "--once") == (0, "1 events sealed, 1 in all.\n", "")
+        assert run("audit_seal", "--once") == (0, "1 event sealed, 1 in all.\n", "")
         assert "— django-signal-audit " in AuditCheckpoint.objects.get().note
         assert run("audit_seal") == (0, "0 events sealed, 1 in all.\n", "")
 
@@ -94,7 +94,7 @@ class TestSeal:
         audit()
         recent()
         code, out, err = run("audit_seal")
-        assert (code, out) == (0, "1 events sealed, 1 in all.\n")
+        assert (code, out) == (0, "1 event sealed, 1 in all.\n")
         assert err == 'Checkpoints are not signed: SIGNAL_AUDIT["EVIDENCE"] has no KEY.\n'
 
     def test_a_key_that_cannot_be_read_is_one_line_and_2(self, audit: Audit, run: Run, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ class TestSeal:
         audit(EVIDENCE=SIGNED)
         recent()
         recent("other")
-        assert run("audit_seal", "--database", "other")[:2] == (0, "1 events sealed, 1 in all.\n")
+        assert run("audit_seal", "--database", "other")[:2] == (0, "1 event sealed, 1 in all.\n")
         assert not AuditLeaf.objects.exists()
         assert AuditCheckpoint.objects.using("other").get().note.startswith("django-signal-audit/other\n1\n")
 
@@ -148,7 +148,7 @@ class TestVerify:
         run("audit_seal")
         code, out, err = run("audit_verify")
         assert (code, err) == (0, "")
-        assert out.startswith("1 events and 1 checkpoints verified, 0 differences.\n")
+        assert out.startswith("1 event and 1 checkpoint verified, 0 differences.\n")
 
     def test_0_for_a_log_that_is_empty_or_not_signed(self, audit: Audit, run: Run) -> None:
         audit()
@@ -247,7 +247,7 @@ class TestVerify:
         assert run("audit_verify")[0] == 1
         code, out, _ = run("audit_verify", "--database", "other")
         assert code == 0
-        assert out.startswith("1 events and 1 checkpoints verified, 0 differences.\n")
+        assert out.startswith("1 event and 1 checkpoint verified, 0 differences.\n")
 
 
 @both
@@ -294,7 +294,7 @@ class TestErase:
         audit(EVIDENCE=SIGNED)
         event = recent(object_repr="ada")
         run("audit_seal")
-        shown = "1 values in 1 events would be erased, 0 messages emptied.\n"
+        shown = "1 value in 1 event would be erased, 0 messages emptied.\n"
         assert run("audit_erase", "--skip-checks", "--subject", "auth.User", "3", "--dry-run") == (0, shown, "")
         assert run("audit_erase", "--skip-checks", "--subject", "auth.User", "3")[:2] == (
             0,
@@ -428,7 +428,7 @@ def test_what_keeps_running_seals_and_anchors_and_ends_well(
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
-    assert ("1 events sealed" in out) is (command[0] == "audit_seal")
+    assert ("1 event sealed" in out) is (command[0] == "audit_seal")
     shown = json.loads(project.run("audit_verify", "--format", "json"))
     assert shown["signed"] == shown["checkpoints"] > 0
     assert shown["anchored"] > 0

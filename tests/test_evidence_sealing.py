@@ -151,7 +151,7 @@ def test_the_command_says_that_checkpoints_are_not_signed_and_succeeds(audit: Au
     Category.objects.create(name="a")
     out, error = io.StringIO(), io.StringIO()
     call_command("audit_seal", stdout=out, stderr=error)
-    assert out.getvalue() == "1 events sealed, 1 in all.\n"
+    assert out.getvalue() == "1 event sealed, 1 in all.\n"
     assert "not signed" in error.getvalue()
     assert not unsealed("default").exists()
 

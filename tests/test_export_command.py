@@ -159,7 +159,7 @@ class TestWhereTo:
     def test_a_file_for_its_owner_alone(self, tmp_path: Path, name: str) -> None:
         uid = str(make_event().uid)
         path = tmp_path / name
-        assert export("--output", str(path)) == f"1 events written to {path}\n"
+        assert export("--output", str(path)) == f"1 event written to {path}\n"
         data = path.read_bytes()
         assert json.loads(gzip.decompress(data) if name.endswith(".gz") else data)["uid"] == uid
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

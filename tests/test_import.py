@@ -233,7 +233,7 @@ class TestSnapshots:
         ]
         assert events(room)[0].context["reason"] == "new"
         assert events(room)[0].object_repr == "a"
-        assert "1 rows changed nothing" in out
+        assert "1 row changed nothing" in out
         assert differences() == []
 
     def test_the_first_row_need_not_be_the_creation(self, audit: Audit) -> None:
@@ -482,7 +482,7 @@ class TestRunningAgain:
             cursor.execute("UPDATE app_room SET floor = 50 WHERE id = %s", [room.pk])
         kept(room, "~", minute=0, history_date=dt.datetime.now(dt.UTC))
         out = run("simple_history")
-        assert "1 events written" in out
+        assert "1 event written" in out
         assert events(room)[-1].changes["floor"] == [2, 50]
         assert differences() == []
 
@@ -492,7 +492,7 @@ class TestRunningAgain:
         audit()
         run("simple_history")
         out = run("auditlog", "app.Room")
-        assert "1 rows were left out, because its object's history was imported from another source" in out
+        assert "1 row was left out, because its object's history was imported from another source" in out
 
     def test_what_was_pruned_since_does_not_come_back(self, audit: Audit) -> None:
         (room, *_) = fill()

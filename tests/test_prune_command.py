@@ -54,7 +54,7 @@ class TestWhatGoes:
     def test_what_is_older_goes(self) -> None:
         aged(366, object_repr="old")
         aged(364, object_repr="young")
-        assert prune("--older-than", "365d") == "1 events pruned.\n"
+        assert prune("--older-than", "365d") == "1 event pruned.\n"
         assert left() == ["young"]
 
     def test_it_says_so_in_the_trail(self) -> None:
@@ -113,7 +113,7 @@ class TestWhatGoes:
 
     def test_a_rule_that_is_gone(self) -> None:
         aged(100, rules=["gone"])
-        assert prune("--rule", "gone", "--older-than", "1d") == "1 events pruned.\n"
+        assert prune("--rule", "gone", "--older-than", "1d") == "1 event pruned.\n"
 
     def test_what_tells_of_prunes_stays(self, audit: Audit) -> None:
         aged(100, event_type="events_pruned", rules=["all"])
@@ -135,7 +135,7 @@ class TestWhatGoes:
     def test_a_dry_run(self, tmp_path: Path) -> None:
         aged(9)
         path = tmp_path / "archive"
-        assert prune("--older-than", "1d", "--dry-run", "--archive", str(path)) == "1 events would be pruned.\n"
+        assert prune("--older-than", "1d", "--dry-run", "--archive", str(path)) == "1 event would be pruned.\n"
         assert len(events()) == 1
         assert not path.exists()
 
@@ -171,7 +171,7 @@ class TestNotifications:
         data = {"events": [str(stays[1].uid), str(uuid4())], "count": 2}
         Notification.objects.create(event=None, data=data, rule="r", channel="c", status=status)
         stderr = io.StringIO()
-        assert prune("--older-than", "1d", stderr=stderr) == "1 events pruned.\n"
+        assert prune("--older-than", "1d", stderr=stderr) == "1 event pruned.\n"
         assert left() == ["alone", "with others"]
         assert stderr.getvalue() == "2 events are kept until their notifications are sent or dead.\n"
         assert Notification.objects.count() == 3

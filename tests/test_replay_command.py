@@ -81,5 +81,5 @@ def test_after_the_baseline_nothing_is_left(audit: Audit) -> None:
     Product.objects.create(name="not audited")
     audit(RULES)
     call_command("audit_baseline", stdout=io.StringIO())
-    assert replay("--check").endswith("1 rows compared with their recorded history, 0 differences.\n")
+    assert replay("--check").endswith("1 row compared with its recorded history, 0 differences.\n")
     assert AuditEvent.objects.filter(source="baseline").count() == 1

@@ -111,7 +111,7 @@ def test_a_file_gets_the_report_and_the_terminal_a_line(tmp_path):
     make_event(object_repr="Zoë ✓")
     path = tmp_path / "report.csv"
     out, _ = run("--by", "object", "--format", "csv", "--output", str(path))
-    assert out == f"1 rows written to {path}\n"
+    assert out == f"1 row written to {path}\n"
     assert path.read_text(encoding="utf-8") == "model,object_id,object,count\nauth.user,3,Zoë ✓,1\n"
 
 

@@ -206,13 +206,13 @@ def test_the_longest_promise_counts(audit: Audit) -> None:
         {"name": "ever", "model": "app.Product", "fields": ["name"], "events": ["update"]},
     )
     tea = product()
-    assert prune() == "1 events pruned.\n"
+    assert prune() == "1 event pruned.\n"
     assert [event.event_type for event in of(tea)] == ["baseline", *["update"] * 5]
     audit(
         {"name": "few", "model": "app.Product", "fields": ["name", "stock"], "retention": {"last": 4}},
         {"name": "ever", "model": "app.Product", "fields": ["name"], "events": ["update"], "retention": {"last": 2}},
     )
-    assert prune() == "1 events pruned.\n"
+    assert prune() == "1 event pruned.\n"
     assert prune("--keep-last", "1") == "0 events pruned.\n"
 
 
@@ -244,7 +244,7 @@ def test_what_is_waited_for_stays(db: None) -> None:
     tea = product()
     Notification.objects.create(event=of(tea)[2].uid, rule="r", channel="c", status="pending")
     assert prune("--keep-last", "2") == (
-        "4 events pruned.\n1 events are kept until their notifications are sent or dead.\n"
+        "4 events pruned.\n1 event is kept until its notifications are sent or dead.\n"
     )
     assert differences() == []
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,15 @@ MODULES = {path: path.read_text(encoding="utf-8") for path in Path(django_signal
 MOST_CONTEXT_VARIABLES = 3
 # A file reads best below 300 lines. The longest is in the way of a reader already, and none may become longer.
 MOST_LINES = 560
+# A function that is seen at once.
+MOST_LINES_OF_FUNCTIONS = 40
+# What texts count.
+COUNTED = re.compile(
+    r" (?:[a-z]+ )?(?:rows|events|values|messages|notifications|statements|leaves|checkpoints|differences|errors|files"
+    r"|characters|digits|places|bytes|changes|objects|records|baselines|deletions)\b"
+)
+# Numbers that are never 1: the name of a constant, and these.
+NEVER_ONE = re.compile(r"[A-Z_]+|length|len\(text\)|events\[0\]|.*_meta\.label|pluralize\(.*")
 
 
 def test_there_are_few_context_variables() -> None:
@@ -25,6 +38,36 @@ def test_there_are_few_context_variables() -> None:
 def test_no_module_is_longer_than_the_longest() -> None:
     assert MODULES
     assert {str(path): lines for path, text in MODULES.items() if (lines := text.count("\n")) > MOST_LINES} == {}
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    found = {
+        f"{path.name}: {node.name}": lines
+        for path, text in MODULES.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES_OF_FUNCTIONS
+    }
+    assert found == {}
+
+
+def counts(text: str) -> Iterator[str]:
+    """Yield each number that is followed by a plural in the f-strings of a module: of one it would read "1 rows"."""
+    for node in ast.walk(ast.parse(text)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else []
+        for number, after in pairwise(parts):
+            if isinstance(number, ast.FormattedValue) and isinstance(after, ast.Constant):
+                found, said = ast.unparse(number.value), COUNTED.match(str(after.value))
+                if said and not NEVER_ONE.fullmatch(found):
+                    yield f"{{{found}}}{said[0]}"
+
+
+def test_a_plural_follows_no_number_that_may_be_one() -> None:
+    assert list(counts('f"{len(rows)} rows, {left} dead notifications, {MOST} rows, {a} row{b}"')) == [
+        "{len(rows)} rows",
+        "{left} dead notifications",
+    ]
+    assert {path.name: found for path, text in MODULES.items() if (found := list(counts(text)))} == {}
 
 
 def test_each_pattern_of_corners_has_a_file() -> None:

@@ -120,7 +120,7 @@ class TestTablesThatAreNotThere:
         audit({"name": "all", "model": ["app.Tag", "app.Category"]})
         out, errors = run("audit_baseline")
         assert errors == "app.tag: the table doesn't exist in this database.\n"
-        assert "app.category: baseline recorded for 1 of 1 rows" in out
+        assert "app.category: baseline recorded for 1 of 1 row" in out
         out, _ = run("audit_replay", "--check")
         assert "the table doesn't exist in this database" in out
 

@@ -121,6 +121,21 @@ def of_django(locale):
     return found
 
 
+# Texts whose number is a limit, or one of many: it is never 1.
+OF_MANY = re.compile(
+    r"(?i)more than %|at most %|the newest %|The search is too long|You have muted|oldest %|the %\(count\)s with"
+)
+
+
+def test_a_text_that_counts_has_a_singular():
+    plural = re.compile(r"%\(\w+\)[ds] (?:[a-z]+ )?(?!pass|is\b|was\b|has\b|as\b)[a-z]{3,}s\b")
+    counting = re.compile(r"%\(\w+\)d|%\((?:count|values|events|size|pruned|rows)\)s")
+    sources = of_the_sources()
+    found = [text for _, text, many in sources if plural.search(text) and counting.search(text) and not many]
+    assert [text for text in found if not OF_MANY.search(text)] == []
+    assert any(many for _, _, many in sources)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/reference/admin.md"])
 def test_the_docs_name_the_languages_that_are_there(page):
     named = re.search(r"available in ([\w ,]+)\.", (ROOT / page).read_text(encoding="utf-8"))[1]

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.events.values import clean_text
@@ -69,5 +70,8 @@ def _erase(request: HttpRequest, erasure: Erasure, reason: str) -> None:
         text = _("Nothing more could be erased: %(error)s Run audit_erase as the owner of the tables.")
         messages.error(request, text % {"error": error})
         return
-    text = _("%(values)s values in %(events)s events were erased.")
-    messages.success(request, text % {"values": report.values, "events": report.events})
+    text = ngettext(
+        "%(values)s value in %(events)s was erased.", "%(values)s values in %(events)s were erased.", report.values
+    )
+    events = ngettext("%(count)s event", "%(count)s events", report.events) % {"count": report.events}
+    messages.success(request, text % {"values": report.values, "events": events})

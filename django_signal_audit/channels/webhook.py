@@ -350,7 +350,8 @@ class WebhookChannel(Channel):
         if not all(keys):
             yield self.error("secret", "has one that is not base64", SECRET_HINT)
         elif (shortest := min(map(len, keys))) < SHORTEST_SECRET:
-            message = f"has one of {shortest} bytes, with which somebody could sign by guessing it."
+            length = f"{shortest} byte{'' if shortest == 1 else 's'}"
+            message = f"has one of {length}, with which somebody could sign by guessing it."
             yield Problem("W040", self._path("secret"), message, SECRET_HINT).as_check()
 
     def _header_problems(self) -> Iterator[CheckMessage]:

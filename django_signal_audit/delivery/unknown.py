@@ -47,8 +47,9 @@ class Left:
         return utc_now() - self.since > ALARM
 
     def __str__(self) -> str:
+        wait = "waits" if self.count == 1 else "wait"
         return (
-            f'{self.count} of rule "{printable(self.rule)}" by channel "{printable(self.channel)}" wait since '
+            f'{self.count} of rule "{printable(self.rule)}" by channel "{printable(self.channel)}" {wait} since '
             f"{self.since:%Y-%m-%d %H:%M:%S} UTC for a worker whose settings know both"
         )
 

@@ -66,7 +66,7 @@ class Digest:
     length: int
 
     def __str__(self) -> str:
-        return f"{self.digest[:19]}… ({self.length} bytes)"
+        return f"{self.digest[:19]}… ({self.length} byte{'' if self.length == 1 else 's'})"
 
 
 @dataclass(frozen=True, slots=True)

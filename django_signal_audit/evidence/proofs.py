@@ -72,7 +72,7 @@ class Tree:
     def consistency(self, old: int, size: int) -> list[bytes]:
         """Return the proof that the tree of a size begins with the one of an older size."""
         if not 0 < old <= size:
-            msg = f"No tree of {size} leaves begins with one of {old}."
+            msg = f"No tree of {size} {'leaf' if size == 1 else 'leaves'} begins with one of {old}."
             raise ProofError(msg)
         return consistency_proof(old, size, self.subtree)
 

@@ -277,6 +277,10 @@ def _shown(event: dict[str, Any]) -> str:
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
+def _events(size: int) -> str:
+    return f"{size} event{'' if size == 1 else 's'}"
+
+
 def _proved(name: str, key: str | None, checkpoint: str | None) -> str:
     """Return what a file proves, once all of it is verified."""
     bundle = json.loads(Path(name).read_text(encoding="utf-8"))
@@ -286,7 +290,7 @@ def _proved(name: str, key: str | None, checkpoint: str | None) -> str:
         _require_checkpoint(bundle, checkpoint)
     if "old_checkpoint" in bundle:
         old, size = verify_growth(bundle)
-        proved = f"The log of {size} events begins with the log of {old} events."
+        proved = f"The log of {_events(size)} begins with the log of {_events(old)}."
     else:
         proved = _shown(verify_event(bundle))
     if not key:

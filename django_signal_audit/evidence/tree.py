@@ -33,7 +33,7 @@ class Stack:
 
     def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
         if len(hashes) != size.bit_count():
-            msg = f"A tree of {size} leaves has {size.bit_count()} full subtrees, not {len(hashes)}."
+            msg = f"A tree of size {size} has {size.bit_count()} full subtrees, not {len(hashes)}."
             raise ValueError(msg)
         self.size, self.hashes = size, list(hashes)
 

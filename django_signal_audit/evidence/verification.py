@@ -377,7 +377,8 @@ class Verifier:
     def _held_beyond(self, held: Sequence[Checkpoint], size: int) -> Iterator[Finding]:
         for item in held:
             if item.size > size:
-                detail = f"A checkpoint of {item.size} leaves was published, and the log has {size}."
+                leaves = f"{item.size} {'leaf' if item.size == 1 else 'leaves'}"
+                detail = f"A checkpoint of {leaves} was published, and the log has {size}."
                 yield Finding("truncated", item.size, "", detail)
 
     # What came after the last checkpoint, and what is missing.

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NoReturn, TextIO, cast
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.template.defaultfilters import pluralize
 
 from django_signal_audit.context.scopes import choosing_tenant
 from django_signal_audit.events.documents import printable
@@ -181,7 +182,8 @@ class ReportCommand(AuditCommand, ABC):
         except OSError as error:
             msg = f"Cannot write {str(path)!r}: {why_not(error)}."
             raise CommandError(msg) from error
-        self.stdout.write(f"{len(report.rows)} rows written to {path}")
+        count = len(report.rows)
+        self.stdout.write(f"{count} row{pluralize(count)} written to {path}")
 
 
 def print_to(stdout: OutputWrapper, write: Callable[[TextIO], None]) -> None:

@@ -355,6 +355,13 @@ class AuditEvent(models.Model):
         """Refuse: events are deleted by ``AuditEvent.objects.filter(...).prune()`` alone."""
         refuse("deleted")
 
+    def get_source_display(self) -> str:
+        """Return in words how the change reached the database."""
+        # The column's own label of it, "object", says little beside "bulk" and "cascade", and stands in migrations.
+        if self.source == Source.ORM:
+            return str(_("write to one object"))
+        return str(dict(Source.choices).get(self.source, self.source))
+
     @property
     def model_class(self) -> type[models.Model] | None:
         """Return the model the event is about, None if there is none or it is gone from the project."""

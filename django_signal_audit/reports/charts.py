@@ -14,7 +14,7 @@ from pathlib import Path
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 import django_signal_audit
 from django_signal_audit.reports.display import printable
@@ -214,4 +214,9 @@ def _describe(title: str, marks: Sequence[Mark]) -> str:
         "label": largest.label,
         "value": number_format(largest.value, force_grouping=True),
     }
-    return printable(_("%(title)s: chart of %(count)d bars, the largest is %(label)s with %(value)s.") % words)
+    text = ngettext(
+        "%(title)s: chart of %(count)d bar, %(label)s with %(value)s.",
+        "%(title)s: chart of %(count)d bars, the largest is %(label)s with %(value)s.",
+        len(marks),
+    )
+    return printable(text % words)

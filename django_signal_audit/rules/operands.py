@@ -99,7 +99,8 @@ def _null_mistake(plain: Field) -> tuple[str, str]:
 def _length_mistake(text: str, longest: int | None) -> tuple[str, str] | None:
     if longest is None or len(text) <= longest:
         return None
-    return f"which has {len(text)} characters, and the field holds {longest}", f"Write at most {longest} characters."
+    hint = f"Write at most {longest} character{'' if longest == 1 else 's'}."
+    return f"which has {len(text)} characters, and the field holds {longest}", hint
 
 
 def _decimal_mistake(plain: Any, number: Decimal, *, is_line: bool) -> tuple[str, str] | None:
@@ -109,11 +110,13 @@ def _decimal_mistake(plain: Any, number: Decimal, *, is_line: bool) -> tuple[str
     if places is None or digits is None:
         return None  # Django 6.1 has columns of any precision
     if abs(number) >= 10 ** (digits - places):
-        return f"and the field holds {digits - places} digits before the point", "Write a smaller number."
+        whole = digits - places
+        message = f"and the field holds {whole} digit{'' if whole == 1 else 's'} before the point"
+        return message, "Write a smaller number."
     rounded = at_scale(number, places)
     if is_line or rounded == number:
         return None
-    return f"and the field holds {places} decimal places", f'Write "{rounded}".'
+    return f"and the field holds {places} decimal place{'' if places == 1 else 's'}", f'Write "{rounded}".'
 
 
 def _range_mistake(plain: models.IntegerField[Any, Any], number: int) -> tuple[str, str] | None:

@@ -54,7 +54,7 @@ def test_who_and_why(settings: Any, django_user_model: Any) -> None:
     assert (first.actor_repr, first.context["reason"]) == ("ada", "because")
     assert second.context["reason"] == "Changed Name."
     assert first.correlation_id != second.correlation_id
-    assert "1 rows changed nothing" in out
+    assert "1 row changed nothing" in out
 
 
 def test_other_formats(settings: Any) -> None:

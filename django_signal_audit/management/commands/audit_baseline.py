@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.exceptions import EventNotWritten
@@ -92,7 +93,8 @@ class Command(AuditCommand):
                 gone += batch.gone
                 bar.update(batch.rows)
         recorded = "would be recorded" if options["dry_run"] else "recorded"
-        summary = f"{label}: baseline {recorded} for {written:,} of {rows:,} rows"
+        summary = f"{label}: baseline {recorded} for {written:,} of {rows:,} row{pluralize(rows)}"
         if options["repair"]:
-            summary += f" ({repaired:,} of them differed); deletion {recorded} for {gone:,} rows that are gone"
+            rows_gone = f"{gone:,} row{pluralize(gone)} that {pluralize(gone, 'is,are')} gone"
+            summary += f" ({repaired:,} of them differed); deletion {recorded} for {rows_gone}"
         self.stdout.write(f"{summary}.")

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.conf import get_settings
@@ -119,7 +120,8 @@ class Command(AuditCommand):
             # What is wrong with the database is one line here; a thread would try again.
             Notification.objects.using(database).exists()
             if retry_dead:
-                self.stdout.write(f"{outbox.retry_dead(database)} dead notifications queued again.")
+                count = outbox.retry_dead(database)
+                self.stdout.write(f"{count} dead notification{pluralize(count)} queued again.")
             self._run(database, options)
         except (DatabaseError, InterfaceError) as error:
             msg = f'The database "{database}" cannot be used: {" ".join(str(error).split())}'
@@ -154,7 +156,7 @@ class Command(AuditCommand):
     def _settle(self, database: str, options: dict[str, Any]) -> None:
         if options["discard_pending"]:
             count = discard_pending(database, options["channel"], options["exclude_channel"])
-            self.stdout.write(f"{count} notifications discarded.")
+            self.stdout.write(f"{count} notification{pluralize(count)} discarded.")
         if options["confirm_database"]:
             self.stdout.write(f"Messages are sent from {identity.confirm(database)}.")
 

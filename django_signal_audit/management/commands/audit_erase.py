@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.context.scopes import audit_context, context_scope
@@ -66,6 +67,6 @@ class Command(AuditCommand):
         except (WrongArgument, InvalidSettings) as error:
             raise CommandError(str(error), returncode=2) from error
         verb = "would be erased" if options["dry_run"] else "erased"
-        self.stdout.write(
-            f"{report.values} values in {report.events} events {verb}, {report.messages} messages emptied."
-        )
+        values = f"{report.values} value{pluralize(report.values)} in {report.events} event{pluralize(report.events)}"
+        emptied = f"{report.messages} message{pluralize(report.messages)} emptied"
+        self.stdout.write(f"{values} {verb}, {emptied}.")

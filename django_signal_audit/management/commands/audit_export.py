@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.context.scopes import context_scope
@@ -74,7 +75,7 @@ class Command(AuditCommand):
         events = _Counted(wanted.find(options["database"]), is_shown=_shows_progress(output))
         if output:
             self._write_file(export_format, events, output)
-            self.stdout.write(f"{events.count} events written to {output}")
+            self.stdout.write(f"{events.count} event{pluralize(events.count)} written to {output}")
         else:
             print_to(self.stdout, partial(export_format.write, events))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.template.defaultfilters import pluralize
 
 from django_signal_audit.evidence.hardening import hardening_problems, is_role, statements
 from django_signal_audit.management.base import AuditCommand
@@ -48,7 +49,7 @@ class Command(AuditCommand):
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
             for statement in found:
                 cursor.execute(statement)
-        self.stdout.write(f"{len(found)} statements run.")
+        self.stdout.write(f"{len(found)} statement{pluralize(len(found))} run.")
         for problem in hardening_problems([using]):
             self.stderr.write(f"{problem.path} {problem.message} {problem.hint}")
 

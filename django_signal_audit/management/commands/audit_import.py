@@ -11,6 +11,7 @@ from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.importing.base import CannotImport, Summary, load_source, source_names
@@ -112,28 +113,44 @@ class Command(AuditCommand):
 
     def _print(self, summary: Summary, options: dict[str, Any]) -> None:
         written = "would be written" if options["dry_run"] else "written"
-        self.stdout.write(f"{summary.read:,} rows read, {summary.written:,} events {written}.")
+        read = f"{summary.read:,} row{pluralize(summary.read)} read"
+        self.stdout.write(f"{read}, {summary.written:,} event{pluralize(summary.written)} {written}.")
         for line in _lines(summary):
             self.stdout.write(f"  {printable(line)}")
 
 
 def _lines(summary: Summary) -> Iterator[str]:
     """Yield what is to be said of an import besides its size."""
-    said = {
-        "rows were imported by an earlier run": summary.known,
-        "rows changed nothing, or are older than --since": summary.dropped,
-        "rows are from when this package recorded the object itself": summary.overlap,
-        "deletions were inferred, because the row is gone": summary.inferred,
-        "baselines close what the source had missed": summary.closing,
-    }
-    yield from (f"{count:,} {what}" for what, count in said.items() if count)
+    said = (
+        (summary.known, "row was imported by an earlier run", "rows were imported by an earlier run"),
+        (
+            summary.dropped,
+            "row changed nothing, or is older than --since",
+            "rows changed nothing, or are older than --since",
+        ),
+        (
+            summary.overlap,
+            "row is from when this package recorded the object itself",
+            "rows are from when this package recorded the object itself",
+        ),
+        (
+            summary.inferred,
+            "deletion was inferred, because the row is gone",
+            "deletions were inferred, because the row is gone",
+        ),
+        (summary.closing, "baseline closes what the source had missed", "baselines close what the source had missed"),
+    )
+    yield from (f"{count:,} {one if count == 1 else many}" for count, one, many in said if count)
     for name, count in sorted(summary.unaudited.items()):
-        yield f"{count:,} values of {name} were left out: no rule audits this field"
+        values = f"{count:,} value{pluralize(count)} of {name}"
+        yield f"{values} {pluralize(count, 'was,were')} left out: no rule audits this field"
     for name, count in sorted(summary.unclear.items()):
-        yield f"{count:,} values of {name} can't be told from their text; it is in the event's data"
+        values = f"{count:,} value{pluralize(count)} of {name}"
+        yield f"{values} can't be told from {pluralize(count, 'its,their')} text; it is in the event's data"
     for reason, count in sorted(summary.left.items()):
-        names = summary.named[reason]
-        yield f"{count:,} rows were left out, because {reason}: {', '.join(names)}{', …' if count > len(names) else ''}"
+        names = [*summary.named[reason], *(["…"] if count > len(summary.named[reason]) else [])]
+        rows = f"{count:,} row{pluralize(count)} {pluralize(count, 'was,were')}"
+        yield f"{rows} left out, because {reason}: {', '.join(names)}"
 
 
 def _renamed_in_settings() -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.context.scopes import context_scope
@@ -99,11 +100,12 @@ class Command(AuditCommand):
                 held += batch.held
                 bar.update(batch.examined)
         verb = "would be pruned" if options["dry_run"] else "pruned"
-        self.stdout.write(f"{pruned} events {verb}.")
+        self.stdout.write(f"{pruned} event{pluralize(pruned)} {verb}.")
         if awaited:
-            self.stderr.write(f"{awaited} events are kept until their notifications are sent or dead.")
+            kept = f"{awaited} event{pluralize(awaited)} {pluralize(awaited, 'is,are')} kept"
+            self.stderr.write(f"{kept} until {pluralize(awaited, 'its,their')} notifications are sent or dead.")
         if held:
-            self.stderr.write(f"{held} events are kept by a legal hold.")
+            self.stderr.write(f"{held} event{pluralize(held)} {pluralize(held, 'is,are')} kept by a legal hold.")
 
 
 def _retention(options: dict[str, Any]) -> Retention:

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -102,8 +103,13 @@ class Command(AuditCommand):
         if left_out:
             self.stdout.write(_("Not compared:\n"))
             self._write_table(("model", "fields", "rows", "why"), left_out)
-        counts = {"rows": replay.rows, "found": found}
-        self.stdout.write(_("%(rows)d rows compared with their recorded history, %(found)d differences.\n") % counts)
+        text = ngettext(
+            "%(rows)d row compared with its recorded history, %(differences)s.\n",
+            "%(rows)d rows compared with their recorded history, %(differences)s.\n",
+            replay.rows,
+        )
+        differences = ngettext("%(count)d difference", "%(count)d differences", found) % {"count": found}
+        self.stdout.write(text % {"rows": replay.rows, "differences": differences})
         return found
 
     def _write_table(self, headers: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS
+from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.context.scopes import context_scope
@@ -103,5 +104,5 @@ class Command(AuditCommand):
             )
 
     def _say(self, report: SealReport) -> None:
-        self.stdout.write(f"{report.sealed} events sealed, {report.size} in all.")
+        self.stdout.write(f"{report.sealed} event{pluralize(report.sealed)} sealed, {report.size} in all.")
         self.stdout.flush()

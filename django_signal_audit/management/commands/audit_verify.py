@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from tqdm import tqdm
 
 from django_signal_audit.evidence.anchoring import anchored_notes
@@ -168,8 +169,7 @@ def _line(finding: Finding) -> str:
 
 
 def _summary(verdict: Verdict) -> Iterator[str]:
-    counts = {"leaves": verdict.leaves, "found": verdict.findings, "checkpoints": verdict.checkpoints}
-    yield _("%(leaves)d events and %(checkpoints)d checkpoints verified, %(found)d differences.") % counts
+    yield _verified(verdict)
     if not verdict.signed:
         yield _("No checkpoint has a signature of a known key: this shows consistency, not who sealed.")
     elif verdict.signed < verdict.checkpoints:
@@ -178,12 +178,40 @@ def _summary(verdict: Verdict) -> Iterator[str]:
     if not verdict.anchored:
         yield _("No checkpoint was compared with one that is kept elsewhere: an older backup would go unnoticed.")
     if verdict.pruned or verdict.erased:
-        counts = {"pruned": verdict.pruned, "erased": verdict.erased}
-        yield _("%(pruned)d events were pruned and %(erased)d had personal values erased, as recorded.") % counts
+        text = ngettext(
+            "%(pruned)d event was pruned and %(erased)d had personal values erased, as recorded.",
+            "%(pruned)d events were pruned and %(erased)d had personal values erased, as recorded.",
+            verdict.pruned,
+        )
+        yield text % {"pruned": verdict.pruned, "erased": verdict.erased}
     if verdict.imported:
         yield _("Imported events, whose times nobody can verify: %(count)d.") % {"count": verdict.imported}
     if verdict.pending_records:
-        counts = {"count": verdict.pending_records}
-        yield _("%(count)d records of prunes and erasures are not sealed yet.") % counts
+        text = ngettext(
+            "%(count)d record of prunes and erasures is not sealed yet.",
+            "%(count)d records of prunes and erasures are not sealed yet.",
+            verdict.pending_records,
+        )
+        yield text % {"count": verdict.pending_records}
     if verdict.unsealed:
-        yield _("%(count)d events are not sealed yet: nothing is shown about them.") % {"count": verdict.unsealed}
+        text = ngettext(
+            "%(count)d event is not sealed yet: nothing is shown about it.",
+            "%(count)d events are not sealed yet: nothing is shown about them.",
+            verdict.unsealed,
+        )
+        yield text % {"count": verdict.unsealed}
+
+
+def _verified(verdict: Verdict) -> str:
+    text = ngettext(
+        "%(leaves)d event and %(checkpoints)s verified, %(differences)s.",
+        "%(leaves)d events and %(checkpoints)s verified, %(differences)s.",
+        verdict.leaves,
+    )
+    checkpoints = ngettext("%(count)d checkpoint", "%(count)d checkpoints", verdict.checkpoints)
+    differences = ngettext("%(count)d difference", "%(count)d differences", verdict.findings)
+    return text % {
+        "leaves": verdict.leaves,
+        "checkpoints": checkpoints % {"count": verdict.checkpoints},
+        "differences": differences % {"count": verdict.findings},
+    }
