@@ -1,4 +1,4 @@
-"""Rules in settings become audit events, notifications, an admin log and reports.
+"""An audit log and notifications for Django models, configured by rules in your settings.
 
 ``Rule`` and the others named here can be imported in ``settings.py``, before Django is configured.
 """
