@@ -113,7 +113,7 @@ def picture_of_history(page: Page) -> None:
     page.emulate_media(color_scheme="light")
     table = page.locator(".audit-entries").bounding_box()
     assert table is not None
-    save_picture(page, "history", width=HISTORY_WIDTH, height=table["y"] + table["height"] + 20)
+    save_picture(page, "history", width=HISTORY_WIDTH, height=table["y"] + table["height"] + 12)
 
 
 def test_the_rule_sends_the_email(tab: Tab, product: Product, readme_settings: dict[str, Any], mailoutbox: Any) -> None:
