@@ -15,6 +15,8 @@ from django_signal_audit.context.scopes import ALL_MODELS, Model, resume, suspen
 from .context.scopes import ScopeDecorator
 from .enums import EVENT_TYPE_LENGTH, ROW_EVENTS, EventType, Level, Source
 from .events.changes import Change
+from .events.keys import is_key
+from .problems import did_you_mean, shown
 
 if TYPE_CHECKING:
     from .history import History
@@ -144,28 +146,43 @@ def history_of(obj: models.Model | type[models.Model], pk: object = None, /, *, 
         Its versions, the oldest first; none of an object that was never recorded.
 
     Raises:
-        TypeError: It is neither an object nor a model.
-        ValueError: There is no primary key. ``delete()`` takes it from the instance.
+        TypeError: It is neither an object nor a model with a table, or a primary key is given beside an object.
+        ValueError: There is no primary key, no row of the model can have it, or there is no such database.
+            ``delete()`` takes the key from the instance.
 
     """
     instance = None if isinstance(obj, type) else obj
     # A lazy object such as ``request.user`` has the class of what it stands for.
     model: type = obj if isinstance(obj, type) else obj.__class__
-    if not issubclass(model, models.Model):
+    if not issubclass(model, models.Model) or model._meta.abstract:
         msg = f"history_of() takes an object, or its model and primary key, not {obj!r}."
         raise TypeError(msg)
+    if instance is not None and pk is not None:
+        msg = f"history_of() takes the primary key from the object, and was given {shown(pk)} beside it."
+        raise TypeError(msg)
     key = pk if instance is None else instance.pk
-    if key is None:
-        msg = (
-            f"{model._meta.label} has no primary key here: delete() takes it from the instance. "
-            f"Use history_of({model.__name__}, pk)."
-        )
+    _require_key(model, key)
+    if using is not None and using not in connections:
+        msg = f"There is no database {using!r}. {did_you_mean(using, connections)}"
         raise ValueError(msg)
     # Models can be imported only once the apps are loaded, and this module is importable in settings.py.
     from .history import History
     from .models import AuditEvent
 
     return History(model, key, using or (instance and instance._state.db) or router.db_for_read(AuditEvent))
+
+
+def _require_key(model: type[models.Model], key: object) -> None:
+    if key is None:
+        msg = (
+            f"{model._meta.label} has no primary key here: delete() takes it from the instance. "
+            f"Use history_of({model.__name__}, pk)."
+        )
+        raise ValueError(msg)
+    if not is_key(model, key):
+        names = ", ".join(f"{field.name} ({type(field).__name__})" for field in model._meta.pk_fields)
+        msg = f"No {model._meta.label} can have the primary key {shown(key)}. It is of: {names}."
+        raise ValueError(msg)
 
 
 @overload
@@ -183,7 +200,7 @@ async def ahistory_of(
 
     Use ``async for version in history_of(obj)`` for a history that is too long for that.
     """
-    history = history_of(obj, using=using) if isinstance(obj, models.Model) else history_of(obj, pk, using=using)
+    history = history_of(obj, pk, using=using)  # type: ignore[arg-type]  # an object alone, or a model with a key
     return await sync_to_async(history.load)()
 
 

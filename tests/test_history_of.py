@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -25,7 +26,7 @@ from django_signal_audit import history as history_module
 from django_signal_audit.models import AuditEvent
 
 from .app.models import CheapProduct, Country, Document, Kiosk, Line, Place, Product, Restaurant, Tag
-from .conftest import Audit, run_async
+from .conftest import Audit, last, run_async
 from .samples import make_event
 
 pytestmark = pytest.mark.django_db
@@ -130,6 +131,35 @@ def test_a_lazy_object_has_the_history_of_what_it_stands_for(product: Product) -
 def test_what_is_no_object_is_refused_with_what_to_write_instead(what: Any) -> None:
     with pytest.raises(TypeError, match=r"history_of\(\) takes an object, or its model and primary key, not "):
         history_of(what, 1)
+
+
+@pytest.mark.parametrize("key", ["tea", "", (1, 2), [], object(), User()])
+def test_a_key_that_no_row_can_have_is_refused(key: Any) -> None:
+    with pytest.raises(ValueError, match=r"No app.Product can have the primary key .*id \(BigAutoField\)"):
+        history_of(Product, key)
+    with pytest.raises(ValueError, match=r"order \(IntegerField\), number \(IntegerField\)"):
+        history_of(Line, 3)
+    with pytest.raises(ValueError, match=r"No app.Document can have"):
+        history_of(Document, "first")
+
+
+def test_a_key_beside_an_object_is_refused(product: Product) -> None:
+    untyped: Any = history_of
+    with pytest.raises(TypeError, match="takes the primary key from the object"):
+        untyped(product, 3)
+    with pytest.raises(TypeError, match="takes the primary key from the object"):
+        async_to_sync(ahistory_of)(product, 3)
+
+
+def test_a_misspelled_database_is_refused(product: Product) -> None:
+    with pytest.raises(ValueError, match=r"There is no database .defualt.\. Did you mean .default"):
+        history_of(product, using="defualt")
+
+
+def test_keys_may_be_spelled_as_events_have_them(audit: Audit) -> None:
+    audit()
+    Line.objects.create(order=1, number=2, text="a")
+    assert len(history_of(Line, last().object_id)) == 1
 
 
 @pytest.mark.parametrize("what", [None, "first", 1.0])

@@ -10,7 +10,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.db import connection
-from django.template import Context, RequestContext, Template
+from django.template import Context, RequestContext, Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -103,18 +103,57 @@ def test_the_limit_and_the_fields_are_those_asked_for(product: Product, root: Us
     assert "No changes" in panel(product, root, '{% load signal_audit %}{% audit_history object fields="weight" %}')
 
 
-@pytest.mark.parametrize("limit", [-3, 0, 10**30])
-def test_any_number_will_do_as_limit(product: Product, root: User, limit: int) -> None:
-    assert "<li>" in panel(product, root, f"{{% load signal_audit %}}{{% audit_history object limit={limit} %}}")
-
-
-@pytest.mark.parametrize("limit", ["missing", '"many"', "none", "infinite", "object"])
-def test_what_is_no_number_is_no_limit_and_fails_no_page(product: Product, root: User, limit: str) -> None:
+def with_argument(product: Product, user: Any, argument: str, **context: Any) -> str:
+    template = f"{{% load signal_audit %}}{{% audit_history object {argument} %}}"
     request = RequestFactory().get("/")
-    request.user = root
-    context = RequestContext(request, {"object": product, "none": None, "infinite": float("inf")})
-    shown = Template(f"{{% load signal_audit %}}{{% audit_history object limit={limit} %}}").render(context)
-    assert shown.count("<li>") == 2
+    request.user = user
+    return Template(template).render(RequestContext(request, {"object": product, **context}))
+
+
+@pytest.mark.parametrize("limit", ["1", '"2"', "2.0", "100", "5000", "missing", "none", '""'])
+def test_any_whole_number_will_do_as_limit_and_none_is_the_usual_one(product: Product, root: User, limit: str) -> None:
+    assert "<li>" in with_argument(product, root, f"limit={limit}", none=None)
+
+
+@pytest.mark.parametrize("limit", [0, -3, 2.5, "many", "1.5", float("inf"), float("nan"), True, [], {}, object()])
+def test_what_is_no_limit_is_refused_for_every_user(product: Product, root: User, limit: object) -> None:
+    for user in (root, AnonymousUser()):
+        with pytest.raises(TemplateSyntaxError, match="limit must be a whole number of 1 or more, not "):
+            with_argument(product, user, "limit=limit", limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("prise", r"'prise' isn't a field of app.Product. Did you mean 'price'\?"),
+        ("name, prise", "'prise' isn't a field of"),
+        ("price stock", "'price stock' isn't a field of"),
+        (["name", "category_id"], "'category_id' isn't a field of app.Product. Did you mean 'category'"),
+        (["line_items"], "'line_items' isn't a field of app.Product"),
+        (["price", 3], "fields must be the names of fields, not 3"),
+        (7, "fields must be the names of fields, not 7"),
+        ({"price": 1}, "fields must be the names of fields, not "),
+    ],
+)
+def test_what_is_no_field_is_refused_for_every_user(product: Product, root: User, fields: object, message: str) -> None:
+    for user in (root, AnonymousUser()):
+        with pytest.raises(TemplateSyntaxError, match=message):
+            with_argument(product, user, "fields=fields", fields=fields)
+
+
+@override_settings(DEBUG=False)
+def test_a_misspelled_field_is_refused_without_a_request_and_outside_of_debug(product: Product) -> None:
+    template = Template('{% load signal_audit %}{% audit_history object fields="prise" %}')
+    with pytest.raises(TemplateSyntaxError, match="prise"):
+        template.render(Context({"object": product}))
+
+
+def test_fields_of_parents_and_children_are_known(audit: Audit, root: User) -> None:
+    audit({"name": "places", "model": "app.Place"})
+    pizzeria = Pizzeria.objects.create(name="Da Gino")
+    own = next(field.name for field in Pizzeria._meta.local_concrete_fields if not field.primary_key)
+    for obj in (pizzeria, Place.objects.get()):
+        assert "Da Gino" in with_argument(obj, root, f'fields="name, {own}"')
 
 
 @pytest.mark.parametrize("fields", ['"price"', '" price ,"', "listed", "pair", "several"])
@@ -205,9 +244,16 @@ def test_what_sql_left_in_the_columns_breaks_no_page(product: Product, root: Use
     assert "Market prices" in panel(product, root)
 
 
-@pytest.mark.parametrize("obj", [None, "", "Tea", 3, Product, [1]])
-def test_what_is_no_object_has_no_panel(root: User, obj: object) -> None:
+@pytest.mark.parametrize("obj", [None, "", AnonymousUser(), SimpleLazyObject(AnonymousUser), Product, Product()])
+def test_nobody_and_nothing_have_no_panel(root: User, obj: object) -> None:
     assert panel(obj, root) == ""
+    assert panel(obj, root, "{% load signal_audit %}{% audit_history missing %}") == ""
+
+
+@pytest.mark.parametrize("obj", ["Tea", 3, [1], 0, {}, Product.objects])
+def test_what_is_no_object_is_refused(root: User, obj: object) -> None:
+    with pytest.raises(TemplateSyntaxError, match="audit_history %} takes a model instance, not "):
+        panel(obj, root)
 
 
 def test_objects_of_every_kind(audit: Audit, root: User) -> None:

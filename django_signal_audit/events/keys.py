@@ -59,13 +59,27 @@ def _root(model: type[models.Model]) -> type[models.Model]:
 
 def row_id(model: type[models.Model], pk: object) -> str:
     """Return the text by which the audit log names a row, however its key is spelled: ``"3"`` for 3, a UUID as text."""
+    typed = _typed(model, pk)
+    if typed is None:
+        return row_name(model, pk)  # no row has such a key
+    return row_name(model, typed if len(typed) > 1 else typed[0])
+
+
+def is_key(model: type[models.Model], pk: object) -> bool:
+    """Return whether a row of the model could have this primary key, which may be spelled as events have it."""
+    if _typed(model, pk) is not None:
+        return True
+    return isinstance(pk, str) and (parse_id(model, pk) is not None or _TAG.fullmatch(pk) is not None)
+
+
+def _typed(model: type[models.Model], pk: object) -> list[Any] | None:
+    """Return the parts of a primary key as the model has them, None if no row can have it."""
     fields = model._meta.pk_fields
     parts = pk if isinstance(pk, (tuple, list)) else (pk,)
     try:
-        typed = [plain_field(field).to_python(part) for field, part in zip(fields, parts, strict=True)]
+        return [plain_field(field).to_python(part) for field, part in zip(fields, parts, strict=True)]
     except (ValidationError, ValueError, TypeError):
-        return row_name(model, pk)  # no row has such a key
-    return row_name(model, typed if len(fields) > 1 else typed[0])
+        return None
 
 
 def parse_id(model: type[models.Model], name: str) -> Any:

@@ -9,13 +9,15 @@ from typing import Any
 from django import template
 from django.apps import apps
 from django.db.models import Model
-from django.template import RequestContext
+from django.template import RequestContext, TemplateSyntaxError
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from django_signal_audit.context.actors import unwrapped
+from django_signal_audit.problems import shown
+from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import spelled_out
 from django_signal_audit.reports.formatter import show_moment
 
@@ -58,17 +60,39 @@ def audit_history_url(context: RequestContext, instance: Any) -> str:
     return history_url_of(request, getattr(request, "current_app", "admin"), instance)
 
 
+def _instance(value: Any) -> Model | None:
+    """Return the object, None for nobody, None itself, and a variable that the template doesn't have."""
+    found = unwrapped(value)
+    if isinstance(found, Model):
+        return found
+    if found in (None, "") or getattr(found, "is_anonymous", False) is True:
+        return None
+    msg = f"{{% audit_history %}} takes a model instance, not {shown(found)}."
+    raise TemplateSyntaxError(msg)
+
+
 def _limit(value: Any) -> int:
-    """Return how many changes to show: a variable that the template doesn't have is no reason to fail the page."""
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
+    """Return how many changes to show."""
+    if value in (None, ""):
         return LIMIT
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if number < 1 or isinstance(value, bool) or not (isinstance(value, str) or number == value):
+        msg = f"{{% audit_history %}}: limit must be a whole number of 1 or more, not {shown(value)}."
+        raise TemplateSyntaxError(msg)
+    return number
 
 
-def _names(value: Any) -> set[str]:
-    names = value if isinstance(value, (list, tuple, set, frozenset)) else str(value or "").split(",")
-    return {str(name).strip() for name in names} - {""}
+def _names(value: Any) -> list[str]:
+    """Return the names in a text or a list; none are all."""
+    names = value if isinstance(value, (list, tuple, set, frozenset)) else [value or ""]
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        msg = f"{{% audit_history %}}: fields must be the names of fields, not {shown(wrong)}."
+        raise TemplateSyntaxError(msg)
+    return [part.strip() for name in names for part in name.split(",") if part.strip()]
 
 
 @register.simple_tag(takes_context=True)
@@ -77,17 +101,26 @@ def audit_history(context: RequestContext, instance: Any, limit: Any = LIMIT, fi
 
     Args:
         context: The context of the template, with the request.
-        instance: The object.
-        limit: How many changes to show, 100 at most; 5 if it is no number.
+        instance: The object; nothing is shown for None and for a variable that the template doesn't have.
+        limit: How many changes to show, 100 at most.
         fields: The names of the fields to show, separated by commas or as a list; all by default.
 
-    """
-    request, found = context.get("request"), unwrapped(instance)
-    if request is None or not isinstance(found, Model):
-        return SafeString()
-    from django_signal_audit.web.panel import panel_of
+    Raises:
+        TemplateSyntaxError: An argument means nothing, such as a misspelled field.
 
-    panel = panel_of(request, found, _limit(limit), _names(fields))
+    """
+    found, most, names = _instance(instance), _limit(limit), _names(fields)
+    if found is None:
+        return SafeString()
+    from django_signal_audit.web.panel import known_fields, panel_of
+
+    try:
+        wanted = known_fields(found, names)
+    except WrongArgument as wrong:
+        msg = f"{{% audit_history %}}: {wrong}"
+        raise TemplateSyntaxError(msg) from None
+    request = context.get("request")
+    panel = None if request is None else panel_of(request, found, most, wanted)
     if panel is None:
         return SafeString()
     return mark_safe(spelled_out(render_to_string(PANEL, {"panel": panel}, request)))  # noqa: S308  # rendered

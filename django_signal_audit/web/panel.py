@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,10 @@ from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.events.keys import row_name
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.inheritance import mti_children
+from django_signal_audit.models.renames import current_name
+from django_signal_audit.problems import did_you_mean, shown
+from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import show_actors, show_reason
 from django_signal_audit.reports.formatter import Reader, local, show_date, show_moment
 from django_signal_audit.rules.registry import get_registry
@@ -76,6 +80,29 @@ def panel_of(request: HttpRequest, instance: models.Model, limit: int, fields: C
     reader = access.reader_of(page.events)
     entries = [entry_of(event, reader, fields) for event in page.events]
     return Panel(entries=entries, url=_full_history(request, label, key))
+
+
+def known_fields(instance: models.Model, names: Iterable[str]) -> set[str]:
+    """Return the fields of an object by the names of today.
+
+    Args:
+        instance: The object.
+        names: What the fields are called, or were called before they were renamed.
+
+    Raises:
+        WrongArgument: There is no such field.
+
+    """
+    model, _key = _place(instance)
+    own = type(instance)._meta.concrete_model or type(instance)
+    kinds = dict.fromkeys((own, model, *mti_children(model)))
+    known = {field.name for kind in kinds for field in (*kind._meta.concrete_fields, *kind._meta.many_to_many)}
+    current = [current_name(model._meta.label_lower, name) for name in names]
+    for name in current:
+        if name not in known:
+            msg = f"{shown(name)} isn't a field of {own._meta.label}. {did_you_mean(name, known)}"
+            raise WrongArgument(msg)
+    return set(current)
 
 
 def _place(instance: models.Model) -> tuple[type[models.Model], str]:
