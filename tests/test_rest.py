@@ -15,11 +15,24 @@ pytest.importorskip("drf_spectacular", reason="drf-spectacular is not installed;
 import yaml
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.utils import timezone
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import (
+    AllowAny,
+    BasePermission,
+    DjangoModelPermissions,
+    DjangoModelPermissionsOrAnonReadOnly,
+    DjangoObjectPermissions,
+    IsAuthenticatedOrReadOnly,
+)
+from rest_framework.renderers import JSONRenderer
+from rest_framework.throttling import BaseThrottle
+from rest_framework.versioning import URLPathVersioning
+from rest_framework.views import APIView
 
 from django_signal_audit import audit_context
 from django_signal_audit.models import Notification
@@ -28,6 +41,7 @@ from .app.models import Country, Line, Person, Product
 from .conftest import Audit, events, last
 from .model_admins import person_who_may, registered
 from .notices import INBOX, audit_settings
+from .samples import make_event
 from .test_admin_hostile_addresses import KEYS, LABELS, OLD
 from .test_json_views import OwnersOnly, PricesHidden, store
 
@@ -233,6 +247,153 @@ class TestNotifications:
         for end in ("before", "after"):
             assert client.get(f"{MESSAGES}?{end}={number}").status_code in (200, 400)
             assert client.get(f"{MESSAGES}?{end}=x").status_code == 400
+
+
+class OnlyFromTheOffice(BasePermission):
+    message = "Come to the office."
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return request.headers.get("X-Office") == "yes"
+
+
+class NoCreations(BasePermission):
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        return obj.event_type != "create"
+
+
+class Viewing(DjangoModelPermissions):
+    perms_map = {**DjangoModelPermissions.perms_map, "GET": ["%(app_label)s.view_%(model_name)s"]}
+
+
+class Shouting(JSONRenderer):
+    media_type = "application/vnd.shop+json"
+
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().render(data, *args, **kwargs).upper()
+
+
+class OnceOnly(BaseThrottle):
+    seen: list[str] = []
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        self.seen.append(request.path)
+        return self.seen.count(request.path) < 2
+
+
+class Always(BaseAuthentication):
+    def authenticate(self, request: Any) -> Any:
+        return User.objects.get(username=request.headers.get("X-User", "nobody")), None
+
+
+class TestProject:
+    """What the project asks for in REST_FRAMEWORK holds; REST framework copies it to APIView."""
+
+    @pytest.fixture
+    def ann(self, client: Client) -> User:
+        ann = person_who_may("ann", "view_product")
+        client.force_login(ann)
+        return ann
+
+    def addresses(self, product: Product) -> tuple[str, ...]:
+        return LIST, history(product), detail(last().uid), MESSAGES
+
+    def test_permissions_are_asked_and_our_own_too(
+        self, client: Client, product: Product, ann: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(APIView, "permission_classes", [OnlyFromTheOffice])
+        for address in self.addresses(product):
+            refused = client.get(address)
+            assert (refused.status_code, refused.json()) == (403, {"detail": "Come to the office."})
+            assert client.get(address, headers={"X-Office": "yes"}).status_code == 200
+        assert client.post(f"{MESSAGES}read/", {"up_to": 1}, JSON).status_code == 403
+        client.force_login(User.objects.create_user("bob", is_staff=True))
+        for address in self.addresses(product)[:3]:
+            assert client.get(address, headers={"X-Office": "yes"}).status_code == 403
+        client.logout()
+        assert client.get(MESSAGES, headers={"X-Office": "yes"}).status_code == 403
+
+    def test_our_own_permissions_hold_in_a_subclass_with_others(self, product: Product) -> None:
+        # Its schema is chosen when it's imported.
+        from django_signal_audit.rest.views import EventList
+
+        class Open(EventList):
+            permission_classes = [AllowAny]
+
+        request = RequestFactory().get("/")
+        request.user = User.objects.create_user("bob")
+        assert Open.as_view()(request).status_code == 403
+        request.user = User.objects.create_superuser("root")
+        assert len(Open.as_view()(request).data["results"]) == 2
+
+    @pytest.mark.parametrize("kind", [DjangoModelPermissions, DjangoModelPermissionsOrAnonReadOnly, Viewing])
+    def test_permissions_for_models_are_those_for_events(
+        self, client: Client, product: Product, ann: User, monkeypatch: pytest.MonkeyPatch, kind: type
+    ) -> None:
+        monkeypatch.setattr(APIView, "permission_classes", [kind])
+        for address in self.addresses(product):
+            assert client.get(address).status_code == 200
+        # Nobody can have the permission to add a message, and all mark their own.
+        assert client.post(f"{MESSAGES}read/", {"up_to": 1}, JSON).status_code == 200
+        client.logout()
+        for address in self.addresses(product):
+            assert client.get(address).status_code == 403
+
+    def test_permissions_for_objects_are_asked_about_one_event(
+        self, client: Client, product: Product, ann: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(APIView, "permission_classes", [NoCreations])
+        [created] = events(event_type="create")
+        assert client.get(detail(created.uid)).status_code == 403
+        assert client.get(detail(last().uid)).status_code == 200
+        monkeypatch.setattr(APIView, "permission_classes", [DjangoObjectPermissions])
+        assert client.get(detail(created.uid)).status_code == 200
+
+    def test_throttles_count(
+        self, client: Client, product: Product, ann: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(APIView, "throttle_classes", [OnceOnly])
+        monkeypatch.setattr(OnceOnly, "seen", [])
+        for address in self.addresses(product):
+            assert [client.get(address).status_code for _ in range(2)] == [200, 429]
+
+    @override_settings(ROOT_URLCONF="tests.rest_versions_urls")
+    def test_authentication_renderers_and_versions_are_the_projects(
+        self, client: Client, product: Product, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        User.objects.create_superuser("root")
+        monkeypatch.setattr(APIView, "authentication_classes", [Always])
+        monkeypatch.setattr(APIView, "renderer_classes", [Shouting])
+        monkeypatch.setattr(APIView, "versioning_class", URLPathVersioning)
+        for address in self.addresses(product):
+            found = client.get(address.replace(API, "/api/v2/audit/"), headers={"X-User": "root"})
+            assert (found.status_code, found["Content-Type"]) == (200, "application/vnd.shop+json")
+            assert b'"UID"' in found.content or b'"UNREAD"' in found.content
+
+    @override_settings(ROOT_URLCONF="tests.rest_versions_urls")
+    def test_what_its_pattern_captures_is_no_error(self, client: Client, product: Product, ann: User) -> None:
+        for address in self.addresses(product):
+            assert client.get(address.replace(API, "/api/v2/audit/")).status_code == 200
+        assert client.post("/api/v2/audit/notifications/read/", {"up_to": 1}, JSON).status_code == 200
+        assert client.post("/api/v2/audit/notifications/7/read/").status_code == 404
+
+    @pytest.mark.parametrize(("size", "count"), [(3, 3), (None, 50), (1000, 100)])
+    def test_pages_have_the_size_of_the_projects(
+        self, client: Client, product: Product, ann: User, settings: Any, size: int | None, count: int
+    ) -> None:
+        settings.REST_FRAMEWORK = {"PAGE_SIZE": size}
+        for _ in range(110):
+            make_event(model="app.product", object_id=str(product.pk), recorded_at=timezone.now())
+        for address in (LIST, history(product)):
+            found = client.get(address).json()
+            assert len(found["results"]) == count
+            assert len(client.get(found["next"]).json()["results"]) == min(count, 112 - count)
+            assert len(client.get(f"{address}?limit=2").json()["results"]) == 2
+
+    def test_the_schema_says_that_one_has_to_log_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for kind in (AllowAny, IsAuthenticatedOrReadOnly):
+            monkeypatch.setattr(APIView, "permission_classes", [kind])
+            schema = SchemaGenerator(patterns=None).get_schema(request=None, public=True)
+            assert {} not in schema["paths"][LIST]["get"]["security"]
 
 
 class TestNothingIsAServerError:

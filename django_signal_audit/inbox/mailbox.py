@@ -33,11 +33,13 @@ class Mailbox:
     Args:
         user: The user.
         is_unread: Whether its pages have the unread ones only.
+        size: How many messages a page has.
 
     """
 
-    def __init__(self, user: Model, *, is_unread: bool = False) -> None:
+    def __init__(self, user: Model, *, is_unread: bool = False, size: int = PAGE_SIZE) -> None:
         self._is_unread = is_unread
+        self._size = size
         self.messages: NotificationQuerySet = inbox_rows().of_current_tenant().for_recipient(user)
 
     def count_unread(self) -> int:
@@ -54,14 +56,18 @@ class Mailbox:
         """
         messages = self.messages.unread() if self._is_unread else self.messages
         if before is not None:
-            found, more = _cut(messages.filter(pk__lt=before).order_by("-pk"))
+            found, more = self._cut(messages.filter(pk__lt=before).order_by("-pk"))
             return Page(messages=found, newer=_first(found) or before - 1, older=_last(found) if more else None)
         if after is not None:
-            found, more = _cut(messages.filter(pk__gt=after).order_by("pk"))
+            found, more = self._cut(messages.filter(pk__gt=after).order_by("pk"))
             found.reverse()
             return Page(messages=found, newer=_first(found) if more else None, older=_last(found) or after + 1)
-        found, more = _cut(messages.order_by("-pk"))
+        found, more = self._cut(messages.order_by("-pk"))
         return Page(messages=found, newer=None, older=_last(found) if more else None)
+
+    def _cut(self, queryset: NotificationQuerySet) -> tuple[list[Notification], bool]:
+        found = list(queryset[: self._size + 1])
+        return found[: self._size], len(found) > self._size
 
     def see(self, messages: Sequence[Notification]) -> None:
         """Note on messages that are shown for the first time that they were."""
@@ -101,11 +107,6 @@ def _keeps_message(alias: str) -> bool:
     except InvalidSettings:
         return False  # the system checks say why
     return channel.keeps_message and channel.recipients_are_users
-
-
-def _cut(queryset: NotificationQuerySet) -> tuple[list[Notification], bool]:
-    found = list(queryset[: PAGE_SIZE + 1])
-    return found[:PAGE_SIZE], len(found) > PAGE_SIZE
 
 
 def _first(messages: Sequence[Notification]) -> int | None:

@@ -1,4 +1,7 @@
-"""The views of the REST API: users see in it what they see on the pages of the admin and in their inbox."""
+"""The views of the REST API: users see in it what they see on the pages of the admin and in their inbox.
+
+Handlers take what the pattern captures below which the project includes the addresses, such as a version.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,22 @@ from django.http import HttpRequest, QueryDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
-from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from django_signal_audit.inbox.mailbox import PAGE_SIZE as MESSAGES_PER_PAGE
 from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.inbox.views import LARGEST_KEY, key_from
-from django_signal_audit.models import Notification
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification, NotificationQuerySet
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.web.reading import (
     LIMIT,
+    MOST_PER_PAGE,
     PAGE,
+    PER_PAGE,
     EventPage,
     event_json,
     find_event,
@@ -47,7 +53,7 @@ def _text(name: str, description: str) -> OpenApiParameter:
 
 
 _PAGING = [
-    OpenApiParameter(LIMIT, OpenApiTypes.INT, description="How many events a page has: 50, at most 100."),
+    OpenApiParameter(LIMIT, OpenApiTypes.INT, description="How many events a page has: at most 100; 50 by default."),
     _text(PAGE, "Where the page begins, as next and previous have it."),
 ]
 _FILTERS = [
@@ -89,8 +95,32 @@ def _plain(request: Request) -> HttpRequest:
     return plain
 
 
-class _EventView(APIView):
-    permission_classes = [MayViewEvents]
+# Next to ours they say nothing, but a schema takes them to say that nobody has to log in.
+_WEAKER = (AllowAny, IsAuthenticatedOrReadOnly)
+
+
+class _AuditView(APIView):
+    """A view that holds all that the project asks for in REST_FRAMEWORK, and in any case what the admin asks for."""
+
+    # Asked beside the project's permission classes, also by a subclass with others.
+    own_permission: type[BasePermission] = IsAuthenticated
+
+    def get_permissions(self) -> list[BasePermission]:
+        """Return the project's permissions and our own."""
+        project = [one for one in super().get_permissions() if type(one) not in _WEAKER]
+        return [*project, self.own_permission()]
+
+    def page_size(self, default: int) -> int:
+        """Return how many there are on a page: as many as on all pages of the project, but not too many."""
+        return min(api_settings.PAGE_SIZE or default, MOST_PER_PAGE)
+
+
+class _EventView(_AuditView):
+    own_permission = MayViewEvents
+
+    def get_queryset(self) -> AuditEventQuerySet:
+        """Return events for a permission class that asks of which model they are."""
+        return AuditEvent.objects.none()
 
     def parameters(self, request: Request) -> QueryDict:
         """Return the parameters of the address without those of REST framework itself."""
@@ -124,20 +154,22 @@ class EventList(_EventView):
     @extend_schema(
         operation_id="audit_events_list", parameters=[*_FILTERS, *_PAGING], responses=EventPageSerializer(many=False)
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, **_captured: object) -> Response:
         """List the audit events that the filters find, the newest first."""
-        return self.answer(request, search_events(_plain(request), self.parameters(request)))
+        size = self.page_size(PER_PAGE)
+        return self.answer(request, search_events(_plain(request), self.parameters(request), per_page=size))
 
 
 class EventDetail(_EventView):
     """One audit event."""
 
     @extend_schema(operation_id="audit_events_retrieve", responses=EventSerializer)
-    def get(self, request: Request, uid: UUID) -> Response:
+    def get(self, request: Request, uid: UUID, **_captured: object) -> Response:
         """Show one audit event."""
         event = find_event(_plain(request), uid)
         if event is None:
             raise NotFound
+        self.check_object_permissions(request, event)
         return Response(EventSerializer(event_json(event)).data)
 
 
@@ -149,17 +181,23 @@ class ObjectEventList(_EventView):
         parameters=[*_OBJECT, *_PAGING],
         responses=EventPageSerializer(many=False),
     )
-    def get(self, request: Request, label: str, key: str) -> Response:
+    def get(self, request: Request, label: str, key: str, **_captured: object) -> Response:
         """List the audit events of one object, which may be deleted, the newest first."""
-        return self.answer(request, object_events(_plain(request), label, key, self.parameters(request)))
+        page = object_events(_plain(request), label, key, self.parameters(request), per_page=self.page_size(PER_PAGE))
+        return self.answer(request, page)
 
 
-class _MailboxView(APIView):
-    permission_classes = [IsAuthenticated]
+class _MailboxView(_AuditView):
+    # Permissions for a model are for its rows as a whole, and here all read and mark their own messages.
+    _ignore_model_permissions = True
+
+    def get_queryset(self) -> NotificationQuerySet:
+        """Return messages for a permission class that asks of which model they are."""
+        return Notification.objects.none()
 
     def mailbox(self, request: Request) -> Mailbox:
         """Return the messages of the user."""
-        return Mailbox(request.user)
+        return Mailbox(request.user, size=self.page_size(MESSAGES_PER_PAGE))
 
     def message(self, request: Request, pk: int) -> Notification:
         """Return one of the user's messages."""
@@ -185,7 +223,7 @@ class NotificationList(_MailboxView):
         ],
         responses=NotificationPageSerializer(many=False),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, **_captured: object) -> Response:
         """List the messages in the user's inbox, the newest first, and note that they were seen."""
         mailbox = self.mailbox(request)
         try:
@@ -213,7 +251,7 @@ class NotificationDetail(_MailboxView):
     """One message in the user's inbox."""
 
     @extend_schema(operation_id="audit_notifications_retrieve", responses=NotificationSerializer)
-    def get(self, request: Request, pk: int) -> Response:
+    def get(self, request: Request, pk: int, **_captured: object) -> Response:
         """Show one message of the user's inbox."""
         return Response(NotificationSerializer(self.message(request, pk)).data)
 
@@ -222,7 +260,7 @@ class NotificationRead(_MailboxView):
     """Marks one message as read."""
 
     @extend_schema(operation_id="audit_notifications_read", request=None, responses=MarkedSerializer)
-    def post(self, request: Request, pk: int) -> Response:
+    def post(self, request: Request, pk: int, **_captured: object) -> Response:
         """Mark one message as read."""
         return self.marked(self.mailbox(request), [self.message(request, pk).pk])
 
@@ -231,7 +269,7 @@ class NotificationsRead(_MailboxView):
     """Marks several messages as read or unread."""
 
     @extend_schema(operation_id="audit_notifications_read_many", request=MarkSerializer, responses=MarkedSerializer)
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, **_captured: object) -> Response:
         """Mark messages as read: some by ``ids``, or one and all older ones by ``up_to``; ``ids`` also as unread."""
         asked = MarkSerializer(data=request.data)
         asked.is_valid(raise_exception=True)

@@ -88,19 +88,20 @@ def may_view_log(request: HttpRequest) -> bool:
     return site._registry[AuditEvent].has_view_permission(request)  # noqa: SLF001  # the ModelAdmin of the project
 
 
-def search_events(request: HttpRequest, parameters: QueryDict) -> EventPage:
+def search_events(request: HttpRequest, parameters: QueryDict, *, per_page: int = PER_PAGE) -> EventPage:
     """Return the events that the parameters of the admin's list find.
 
     Args:
         request: The request.
         parameters: Those of the admin's list, and ``limit``.
+        per_page: How many events there are on a page without ``limit``.
 
     Raises:
         WrongArgument: A parameter is unknown or wrong; the message says which.
 
     """
     _require_known(parameters, PARAMETERS)
-    access, size = access_for(request), _size(parameters)
+    access, size = access_for(request), _size(parameters, per_page)
     interpretation = Interpretation(access, AuditEvent.objects.all(), query_of(parameters))
     query = interpretation.query
     if query.error:
@@ -120,6 +121,7 @@ def object_events(
     *,
     using: str = "",
     conditions: Sequence[Condition] = (),
+    per_page: int = PER_PAGE,
 ) -> EventPage | None:
     """Return the events of one object, None if the user may not view its history.
 
@@ -130,13 +132,14 @@ def object_events(
         parameters: ``p`` and ``limit``.
         using: The database; by default that of the audit log.
         conditions: What events have to fulfil besides.
+        per_page: How many events there are on a page without ``limit``.
 
     Raises:
         WrongArgument: A parameter is unknown or wrong.
 
     """
     _require_known(parameters, (PAGE, LIMIT))
-    access, size = access_for(request), _size(parameters)
+    access, size = access_for(request), _size(parameters, per_page)
     events = AuditEvent.objects.using(using or AuditEvent.objects.all().db)
     subject = Subject(access, events.db, clean_text(label), key)
     if not may_view_log(request) or not subject.is_visible:
@@ -177,10 +180,10 @@ def _require_known(parameters: Mapping[str, object], known: Sequence[str]) -> No
         raise WrongArgument(msg)
 
 
-def _size(parameters: QueryDict) -> int:
+def _size(parameters: QueryDict, default: int) -> int:
     text = parameters.get(LIMIT, "")
     if not text:
-        return PER_PAGE
+        return default
     size = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
     if not 1 <= size <= MOST_PER_PAGE:
         msg = f"{LIMIT} must be a number from 1 to {MOST_PER_PAGE}, not {text[:50]!r}."
