@@ -82,7 +82,7 @@ test: $(VENV)/.tox  ## Run linters, type checker and tests: all on SQLite with t
 	echo; echo "Tested: $(strip $(OLDEST) $(if $(POSTGRESQL),,$(MIDDLE)) $(NEWEST_PAIR)) on SQLite$(if $(MARIADB),$(comma) $(ON_MARIADB) on MariaDB)$(if $(POSTGRESQL),$(comma) $(ON_POSTGRESQL) on PostgreSQL)."; \
 	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests$(if $(MARIADB), that are not about databases$(comma) and three of four cases of those in tests/corners.py).";) \
 	$(if $(MIDDLE),echo "Left out with $(MIDDLE): the slow tests$(if $(POSTGRESQL), that are not about databases)$(comma) and those of settings$(comma) pages and texts (tests/corners.py).";) \
-	$(if $(and $(POSTGRESQL),$(MARIADB)),echo "Left out on each server: what the other one ran$(comma) unless it is about statements of databases.";) \
+	$(if $(and $(POSTGRESQL),$(MARIADB)),echo "Left out on each server: what the other one ran$(comma) unless it is about statements of databases$(comma) and half of the cases of those.";) \
 	$(if $(filter-out $(MIDDLE),$(BETWEEN)),echo "Left out$(comma) because only make test-all tests them: $(strip $(filter-out $(MIDDLE),$(BETWEEN))).";) \
 	$(if $(MISSING),echo "Left out$(comma) because not installed: Python $(MISSING).";) \
 	$(if $(CHROMIUM),,echo "Left out$(comma) because Chromium is not installed: the pages in a browser. CONTRIBUTING.md tells how to.";) \

@@ -5,7 +5,7 @@ and the newest pair of Python and Django. A file belongs there if a statement th
 can't make one of its tests fail. ``--files corners`` reads these files alone, ``--files others`` all but these.
 
 ``DATABASES`` are about statements that databases take in different ways: each server runs all of their tests but those
-that are slow and not marked ``server``.
+that are slow and not marked ``server``, with each other case.
 
 Any other file is shared out. The options ``--tests 1/2`` and ``--tests 2/2`` give two runs each other test of a file;
 of a test's cases, ``--cases 1/3`` leaves one in three. SQLite with the newest pair runs everything.
@@ -162,15 +162,19 @@ def _matches(file: Path, patterns: Iterable[str]) -> bool:
 
 
 def left_out(items: Iterable[pytest.Item], tests: str, cases: str) -> set[pytest.Item]:
-    """Return the tests that a run with these shares leaves out: "2/3" is each third from the second on."""
+    """Return the tests that a run with these shares leaves out: "2/3" is each third from the second on.
+
+    In files of ``DATABASES`` no test is left out, and at most half of a test's cases.
+    """
     (first, step), (first_case, step_of_cases) = (map(int, share.split("/")) for share in (tests, cases))
-    shared = sorted((item for item in items if not _matches(item.path, DATABASES)), key=lambda item: item.nodeid)
     unwanted: set[pytest.Item] = set()
-    for _, of_file in groupby(shared, key=lambda item: item.path):
+    for path, of_file in groupby(sorted(items, key=lambda item: item.nodeid), key=lambda item: item.path):
+        is_shared = not _matches(path, DATABASES)
         names = groupby(of_file, key=lambda item: item.nodeid.partition("[")[0])
         for number, (_, found) in enumerate(names, 1):
             given = list(found)
+            every = step_of_cases if is_shared else min(step_of_cases, 2)
             # Whatever the share of cases, one of them runs.
-            kept = given[(first_case - 1) % min(step_of_cases, len(given)) :: step_of_cases]
-            unwanted |= set(given) - set(kept if (number - first) % step == 0 else ())
+            kept = given[(first_case - 1) % min(every, len(given)) :: every]
+            unwanted |= set(given) - set(kept if not is_shared or (number - first) % step == 0 else ())
     return unwanted

@@ -88,7 +88,7 @@ class Item:
 
 
 def test_two_servers_share_what_is_not_about_databases() -> None:
-    names = [f"tests/test_saves.py::test_{name}" for name in "ab"]
+    names = [f"tests/test_saves.py::test_{name}" for name in ("a", "b", "c[1]", "c[2]", "c[3]")]
     names += [f"tests/test_inbox.py::test_{name}" for name in ("a", "b", "c", *(f"d[{n}]" for n in range(7)), "e[x]")]
     items: list[Any] = list(map(Item, names))
     runs = []
@@ -96,6 +96,7 @@ def test_two_servers_share_what_is_not_about_databases() -> None:
         without = corners.left_out(items, tests=share[0], cases=share[1])
         runs.append([item.nodeid.removeprefix("tests/test_") for item in items if item not in without])
     both = ["saves.py::test_a", "saves.py::test_b"]
-    assert runs[0] == [*both, "inbox.py::test_a", "inbox.py::test_c", "inbox.py::test_e[x]"]
-    assert runs[1] == [*both, "inbox.py::test_b", "inbox.py::test_d[1]", "inbox.py::test_d[4]"]
+    shared = ["inbox.py::test_a", "inbox.py::test_c", "inbox.py::test_e[x]"]
+    assert runs[0] == [*both, "saves.py::test_c[1]", "saves.py::test_c[3]", *shared]
+    assert runs[1] == [*both, "saves.py::test_c[2]", "inbox.py::test_b", "inbox.py::test_d[1]", "inbox.py::test_d[4]"]
     assert corners.left_out(items, tests="1/1", cases="1/1") == set()
