@@ -54,6 +54,8 @@ class Session:
         self.names: dict[str, Any] = {"__name__": "docs"}
         self.printed = ""
         settings.SIGNAL_AUDIT = {"CHANNELS": dict(CHANNELS)}
+        # A new project answers no other hosts, and Django's test client asks for "testserver" by default.
+        settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
         if HAS_MAILERS:
             settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
         # The demo's app is part of a package; in the docs it is a project's own.
