@@ -56,6 +56,7 @@ class Session:
         settings.SIGNAL_AUDIT = {"CHANNELS": dict(CHANNELS)}
         # A new project answers no other hosts, and Django's test client asks for "testserver" by default.
         settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+        settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", *settings.MIDDLEWARE]
         if HAS_MAILERS:
             settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
         # The demo's app is part of a package; in the docs it is a project's own.
