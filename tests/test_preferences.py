@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 
 import pytest
 import time_machine
@@ -438,6 +439,46 @@ class TestUnsubscribe:
         page = stranger.post(self.link(ada), {"undo": "1"}).content.decode()
         assert "again" in page
         assert Preference.objects.get().choice == "on"
+
+    def press(self, page, client, link):
+        """Send the form of a page as its one button does."""
+        (button,) = re.findall(r'<button name="(\w+)" value="(\w+)">', page.content.decode())
+        return client.post(link, {button[0]: button[1]})
+
+    @pytest.mark.parametrize("choice", ["on", "1h", "1d", "1w"])
+    def test_undoing_it_brings_back_what_was_chosen_before(self, ada, choice):
+        Preference.objects.choose(ada, rule="prices", channel="mail", choice=choice)
+        stranger, link = Client(), self.link(ada)
+        done = self.press(stranger.get(link), stranger, link)
+        assert Preference.objects.get().choice == "off"
+        undone = self.press(done, stranger, link)
+        assert "again" in undone.content.decode()
+        assert Preference.objects.get().choice == choice
+        # And back and forth.
+        self.press(self.press(undone, stranger, link), stranger, link)
+        assert Preference.objects.get().choice == choice
+
+    def test_also_if_the_form_is_sent_twice(self, ada):
+        Preference.objects.choose(ada, rule="prices", channel="mail", choice="1w")
+        stranger, link = Client(), self.link(ada)
+        page = stranger.get(link)
+        for _ in range(2):
+            done = self.press(page, stranger, link)
+        self.press(done, stranger, link)
+        assert Preference.objects.get().choice == "1w"
+
+    @pytest.mark.parametrize("value", ["1", "off", "", "1y"])
+    def test_undoing_it_never_leaves_it_off(self, ada, value):
+        Client().post(self.link(ada), {"List-Unsubscribe": "One-Click"})
+        Client().post(self.link(ada), {"undo": value})
+        assert Preference.objects.get().choice == "on"
+
+    def test_who_looks_again_is_told_that_it_is_done(self, ada):
+        stranger = Client()
+        stranger.post(self.link(ada), {"List-Unsubscribe": "One-Click"})
+        page = stranger.get(self.link(ada)).content.decode()
+        assert "You get no more messages of the rule “prices”" in page
+        assert Preference.objects.get().choice == "off"
 
     def test_a_locked_rule_has_no_link_and_refuses_one(self, ada, mailoutbox):
         record("break_in")

@@ -173,11 +173,9 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     if user is not None:
         known = get_registry().rule(rule)
         context |= {"rule": rule, "channel": channel, "is_locked": known is not None and known.locked}
-        if request.method == "POST" and not context["is_locked"]:
-            is_undone = "undo" in request.POST
-            choice = Choice.ON if is_undone else Choice.OFF
-            Preference.objects.choose(user, rule=rule, channel=channel, choice=choice)
-            context |= {"is_done": not is_undone, "is_undone": is_undone}
+        if not context["is_locked"]:
+            form = request.POST if request.method == "POST" else None
+            context |= _switch_off(user, rule, channel, form)
         elif request.method == "POST":
             status = 403
     response = render(request, CONFIRMATION, context, status=status)
@@ -185,6 +183,37 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     response["X-Robots-Tag"] = "noindex"
     response.content = spelled_out(response.content.decode())
     return response
+
+
+def _switch_off(user: Model, rule: str, channel: str, form: Mapping[str, str] | None) -> dict[str, Any]:
+    """Switch a rule's messages by a channel off for a user, or undo that; return what the page is to say.
+
+    The page has the former choice in the buttons of its form: whoever unsubscribed by mistake may have had a digest.
+
+    Args:
+        user: The user.
+        rule: The name of the rule.
+        channel: The alias of the channel.
+        form: What the user sends, None if they only look.
+
+    """
+    rows = Preference.objects.filter(user=object_id(user.pk), rule=rule, channel=channel)
+    present = rows.values_list("choice", flat=True).first()
+    if form is None:
+        return {"is_done": present == Choice.OFF, "former": _wanted(present)}
+    if "undo" in form:
+        former = _wanted(form["undo"])
+        Preference.objects.choose(user, rule=rule, channel=channel, choice=former)
+        return {"is_undone": True, "former": former}
+    # Sent twice, it is off already, and the form still has what was chosen before.
+    former = _wanted(form.get("former") if present == Choice.OFF else present)
+    Preference.objects.choose(user, rule=rule, channel=channel, choice=Choice.OFF)
+    return {"is_done": True, "former": former}
+
+
+def _wanted(choice: str | None) -> str:
+    """Return a choice by which messages come."""
+    return choice if choice in Choice.values and choice != Choice.OFF else Choice.ON.value
 
 
 def _user(key: str) -> Model | None:
