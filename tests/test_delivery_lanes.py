@@ -19,7 +19,9 @@ from .notices import INBOX, audit_settings, make_event, make_notification, recei
 from .processes import stage
 
 WAITING = "tests.processes.lanes.WaitingChannel"
-NAMES = ("slow", "hanging", "quick", "late")
+MANY = [f"hanging{number}" for number in range(16)]
+NAMES = ("slow", "hanging", "quick", "late", "heard", *MANY)
+LOST = {"channel": "lost", "to": "tests.processes.lanes.find_nobody"}
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +42,15 @@ class TestLoad:
             "lanes",
             databases=stage.databases(path),
             audit={
-                "RULES": [{"name": name, "events": [f"{name}_happened"], "notify": [name]} for name in NAMES],
+                "RULES": [
+                    *({"name": name, "events": [f"{name}_happened"], "notify": [name]} for name in NAMES),
+                    {"name": "lost", "events": ["lost_happened"], "notify": [LOST]},
+                ],
                 "CHANNELS": {
+                    **{name: {"BACKEND": WAITING} for name in NAMES},
+                    "lost": {"BACKEND": WAITING, "OPTIONS": {"seconds": 0}},
+                    "heard": {"BACKEND": WAITING, "OPTIONS": {"seconds": 0}},
                     "slow": {"BACKEND": WAITING, "OPTIONS": {"seconds": 30}},
-                    "hanging": {"BACKEND": WAITING},
                     "quick": {"BACKEND": WAITING, "OPTIONS": {"seconds": 0}},
                     "late": {"BACKEND": WAITING, "OPTIONS": {"seconds": 0.7}},
                 },
@@ -65,6 +72,18 @@ class TestLoad:
         # No more is claimed than can be sent at once.
         claimed = states.get(("slow", "claimed"), 0) + states.get(("hanging", "claimed"), 0)
         assert 0 < claimed <= 3 * workers
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    @pytest.mark.parametrize(
+        "beside",
+        [{"lost": 8}, {"heard": 8}, dict.fromkeys(MANY, 2)],
+        ids=["recipients", "receivers", "many channels"],
+    )
+    def test_nor_does_it_wait_for_whatever_else_may_hang(
+        self, tmp_path: Path, workers: int, beside: dict[str, int]
+    ) -> None:
+        report = self.run(tmp_path, workers=workers, slow=0, hanging=0, is_first=False, beside=beside)
+        assert report["waited"] < 5
 
     def test_with_two_threads_too(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, workers=1, concurrency=2, is_first=False)["waited"] < 5
@@ -129,7 +148,7 @@ class TestTurns:
         turns = self.turns("take", "take", "boom", threads=1)
         assert turns.take().alias == "take"
         turns.note_slow("take", 2.0)
-        assert turns.is_starved(1)
+        assert turns.missing(1)
         turns.note_threads(2)
         boom = turns.take()
         assert boom.alias == "boom"
@@ -144,18 +163,28 @@ class TestTurns:
         Notification.objects.filter(channel="boom").delete()
         turns.give_back(boom, claimed=0, tried=1, seconds=1)
         assert [turns.take().alias, turns.take().alias, turns.take()] == ["take", "take", None]
-        assert not turns.is_starved(2)
+        assert not turns.missing(2)
         make_notification(channel="boom")
         turns.refresh()
         assert turns.take() is None
-        assert not turns.is_starved(1)
-        assert turns.is_starved(2)
+        assert not turns.missing(1)
+        assert turns.missing(2)
         turns.note_threads(4)
         assert [turns.take().alias, turns.take()] == ["boom", None]
-        assert not turns.is_starved(3)
+        assert not turns.missing(3)
         make_notification(channel="later")
         turns.refresh()
         assert turns.take().alias == "later"
+
+    def test_of_many_that_may_hang_none_waits_for_another_to_be_found_out(self):
+        turns = self.turns("take", "take_async", "boom", "later", threads=1)
+        assert turns.take().alias == "take"
+        assert turns.missing(0) == 0
+        turns.note_slow("take", 2.0)
+        assert turns.missing(1) == 3
+        turns.note_threads(4)
+        assert [turns.take().alias for _ in range(3)] == ["take_async", "boom", "later"]
+        assert turns.missing(1) == 0
 
     def test_a_channel_alone_has_all_threads(self):
         turns = self.turns("take", threads=4)

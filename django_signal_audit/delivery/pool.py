@@ -19,7 +19,7 @@ from django.db import Error, connections
 
 from django_signal_audit.delivery.listener import Listener
 from django_signal_audit.delivery.turns import SLOW_SECONDS, Turn, Turns
-from django_signal_audit.delivery.watch import look_or_log, tick
+from django_signal_audit.delivery.watch import PATIENCE_SECONDS, look_or_log, tick
 from django_signal_audit.delivery.worker import DeliveryReport, Sender
 from django_signal_audit.transient import log_error
 
@@ -130,7 +130,7 @@ class Pool:
     def look(self) -> None:
         """Lengthen the claims of what is being sent, and replace the threads whose message has had its time.
 
-        Where all that a channel may use are at messages of others that take long, there is one more.
+        Where all that a channel may use are at messages of others that take long, there are more.
         """
         slow = 0
         for worker in list(self._workers):
@@ -141,9 +141,8 @@ class Pool:
                 self.turns.note_slow(work.row.channel, time.monotonic() - work.since)
             if worker.flight.is_lost or not worker.thread.is_alive():
                 self._replace(worker)
-        while self.turns.is_starved(slow):
-            if not self._add():
-                break
+        while (count := self.turns.missing(slow)) and all(self._add() for _ in range(count)):
+            pass
 
     def leave(self, worker: _Worker) -> bool:
         """Let a thread that has nothing to do go, if there are more than there should be."""
@@ -160,6 +159,7 @@ class Pool:
             if worker not in self._workers:
                 return
             self._workers.remove(worker)
+            worker.is_replaced = True
             self._done.add(worker.report)
             self.turns.note_threads(len(self._workers))
         if worker.turn is not None:
@@ -210,15 +210,33 @@ class Pool:
         self._replace(worker)
 
 
+class _Queue:
+    """Lets threads pass one at a time. Those that hang on their way are waited for once, and not by each that comes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        while not (lock := self._lock).acquire(timeout=PATIENCE_SECONDS):
+            if self._lock is lock:
+                self._lock = threading.Lock()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
 class _Worker(Sender):
     """One of the threads."""
 
     # SQLite has one writer at a time, and threads that wait for its lock do not get it in turn.
-    _writing = threading.Lock()
+    _writing = _Queue()
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__(pool.using, lambda: pool.stopping.is_set() or self.flight.is_lost, pool.on_attempt, pool.turns)
+        super().__init__(pool.using, lambda: pool.stopping.is_set() or self.is_replaced, pool.on_attempt, pool.turns)
         self.pool = pool
+        self.is_replaced = False
         self.turn: Turn | None = None
         connection = connections[pool.using]
         self._is_sqlite = connection.vendor == "sqlite"
@@ -228,7 +246,7 @@ class _Worker(Sender):
 
     def asking_database(self) -> AbstractContextManager[object]:
         """Return what is held while the outbox is read and written."""
-        return _one_at_a_time(self._writing) if self._is_sqlite else nullcontext()
+        return self._writing.one_at_a_time() if self._is_sqlite else nullcontext()
 
     def before_send(self) -> None:
         """Hold no connection while a message is sent."""
@@ -262,14 +280,3 @@ class _Worker(Sender):
             self.pool.error = error
             connections[self.using].close_if_unusable_or_obsolete()
             self.pool.stopping.wait(PAUSE_SECONDS)
-
-
-@contextmanager
-def _one_at_a_time(lock: threading.Lock) -> Iterator[None]:
-    # One that hangs while it holds the lock does not hold up the others: they are in a queue for order only.
-    is_mine = lock.acquire(timeout=PAUSE_SECONDS)
-    try:
-        yield
-    finally:
-        if is_mine:
-            lock.release()

@@ -76,7 +76,7 @@ class Turns:
 
     A slow channel never gets the last thread, nor do all slow ones together: what is quick is not held up by them.
     Of one that has sent nothing yet nobody knows, so it gets one thread. Where slow ones have all that they may, each
-    other channel that has none waits for a further thread, see ``is_starved``.
+    other channel that has none waits for a further thread, see ``missing``.
 
     Args:
         using: The database of the outbox.
@@ -194,8 +194,11 @@ class Turns:
         with self._changed:
             self._changed.notify_all()
 
-    def is_starved(self, slow: int) -> bool:
-        """Return whether a further thread would send something that waits for messages of other channels.
+    def missing(self, slow: int) -> int:
+        """Return how many further threads would send something that waits for messages of other channels.
+
+        Where all are at messages that take long, it is one for each channel that may be quick: if these hang as well,
+        none of them waits for another to be found out.
 
         Args:
             slow: How many threads are at messages that take long.
@@ -203,12 +206,12 @@ class Turns:
         """
         with self._changed:
             lanes = self._ready()
-            urgent = (lane for lane in lanes if lane.seconds is None or lane.is_quick)
-            if slow >= self._present and any(map(self._may_begin, urgent)):
-                return True
+            urgent = [lane for lane in lanes if (lane.seconds is None or lane.is_quick) and self._may_begin(lane)]
+            if slow >= self._present and urgent:
+                return len(urgent)
             # One of the threads is kept for what is quick.
-            waiting = (lane for lane in lanes if lane.busy == 0 and not self._may_begin(lane))
-            return slow >= self._present - 1 and any(waiting)
+            is_waiting = any(lane.busy == 0 and not self._may_begin(lane) for lane in lanes)
+            return int(slow >= self._present - 1 and is_waiting)
 
     @property
     def is_idle(self) -> bool:

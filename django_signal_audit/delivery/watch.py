@@ -27,12 +27,16 @@ PATIENCE_SECONDS = 0.5
 
 
 class Work(NamedTuple):
-    """What a thread does right now: since when by ``time.monotonic()``, and how many seconds it may take."""
+    """What a thread does right now: since when by ``time.monotonic()``, and how many seconds it may take.
+
+    ``is_noted`` is set once it has noted what became of the row, and calls those who want to know.
+    """
 
     row: Notification
     since: float
     seconds: float
     is_sending: bool
+    is_noted: bool = False
 
 
 class Flight:
@@ -57,6 +61,17 @@ class Flight:
     def sending(self, row: Notification, seconds: float) -> None:
         """Note that the message of a row is given to its channel now, which may take so many seconds."""
         self.work = Work(row, time.monotonic(), seconds, is_sending=True)
+
+    @contextmanager
+    def telling(self, row: Notification) -> Iterator[None]:
+        """Note that receivers are told what became of a row while the block runs: it may take as long as the send."""
+        before = self.work
+        seconds = before.seconds if before else outbox.LEASE.total_seconds()
+        self.work = Work(row, time.monotonic(), seconds, is_sending=False, is_noted=True)
+        try:
+            yield
+        finally:
+            self.work = before
 
     def next(self) -> Notification | None:
         """Return what is to be begun now, None if nothing waits any more: who watches may have given it back."""
@@ -87,8 +102,8 @@ def look_at(flight: Flight, take_away: TakeAway) -> None:
         return
     elapsed = time.monotonic() - work.since
     if elapsed >= work.seconds:
-        flight.is_lost = take_away(work)
-    elif outbox.is_half_over(work.row):
+        flight.is_lost = work.is_noted or take_away(work)
+    elif not work.is_noted and outbox.is_half_over(work.row):
         outbox.hold(work.row)
     if elapsed >= PATIENCE_SECONDS:
         flight.give_back()

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.dispatch import Signal
 
 from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel, Message
@@ -344,7 +345,9 @@ class Sender:
             self._fail(row, error, channel, wait=next_wait(row.attempts, asked))
         else:
             with self.asking_database():
-                self._note(row, message, channel)
+                is_held = self._note(row, message, channel)
+            if is_held is not None:
+                self._tell(row, is_held)
 
     def _send(self, row: Notification, channel: Channel, loaded: Loaded) -> Message | None:
         with self.asking_database():
@@ -391,10 +394,11 @@ class Sender:
         digests.admit(row, resolved.recipient)
         return render(row, wanted.events, wanted.recipient, channel, wanted.user)
 
-    def _note(self, row: Notification, message: Message | None, channel: Channel) -> None:
+    def _note(self, row: Notification, message: Message | None, channel: Channel) -> bool | None:
+        """Note that a message was sent; return whether the row was still held, None if that is not known yet."""
         if message is None:
             self.report.collected += 1
-            return
+            return None
         changes: dict[str, Any] = {"last_error": "", "recipient": message.recipient[:MAX_LENGTH]}
         if channel.keeps_message or channel.is_repeatable:
             kept = {"subject": message.subject, "body": message.body} if channel.keeps_message else {}
@@ -405,8 +409,8 @@ class Sender:
         if channel.is_repeatable:
             self._first = self._first if self._unnoted else time.monotonic()
             self._unnoted.append((row, changes))
-        else:
-            self._tell(row, outbox.finish(row, STATUS.sent, **changes))
+            return None
+        return outbox.finish(row, STATUS.sent, **changes)
 
     def _note_before(self, channel: Channel) -> None:
         """Note what was sent, before something begins that may take long, and every now and then."""
@@ -428,7 +432,7 @@ class Sender:
             self._lose(row)
             return
         self.report.sent += 1
-        notification_sent.send_robust(Notification, notification=row)
+        self._call(notification_sent, row)
 
     def _skip(self, row: Notification, reason: Unreachable, channel: Channel | None) -> None:
         if not outbox.finish(row, STATUS.skipped, last_error=describe(reason, channel)):
@@ -445,9 +449,15 @@ class Sender:
         with self.asking_database():
             is_held = self._note_failure(row, error, channel, wait)
         if is_held:
-            notification_failed.send_robust(Notification, notification=row, error=error, final=wait is None)
+            self._call(notification_failed, row, error=error, final=wait is None)
         else:
             self._lose(row)
+
+    def _call(self, signal: Signal, row: Notification, **what: object) -> None:
+        """Tell receivers what became of a row. One that hangs holds its thread, as a send that hangs does."""
+        if signal.has_listeners(Notification):
+            with self.flight.telling(row):
+                signal.send_robust(Notification, notification=row, **what)
 
     def _note_failure(self, row: Notification, error: Exception, channel: Channel | None, wait: float | None) -> bool:
         changes: dict[str, Any] = {"last_error": describe(error, channel)}

@@ -13,7 +13,8 @@ from django.db import transaction
 
 from django_signal_audit import record
 from django_signal_audit.channels.base import Channel, Message, Option
-from django_signal_audit.models import Notification
+from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.signals import notification_sent
 from tests.processes.stage import Child
 
 
@@ -27,8 +28,27 @@ class WaitingChannel(Channel):
         threading.Event().wait(self.options.get("seconds"))
 
 
+def find_nobody(event: AuditEvent) -> None:
+    """Look for the recipients of an event, for ever."""
+    threading.Event().wait()
+
+
+def hear(notification: Notification, **_: object) -> None:
+    """Hear that a message was sent, and never come back if it was one of this channel."""
+    if notification.channel == "heard":
+        threading.Event().wait()
+
+
 def main(
-    workers: int, concurrency: int, slow: int, hanging: int, quick: int, patience: float, is_first: bool, late: int = 0
+    workers: int,
+    concurrency: int,
+    slow: int,
+    hanging: int,
+    quick: int,
+    patience: float,
+    is_first: bool,
+    late: int = 0,
+    beside: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Have some messages that take long, others that do not, and report how long the latter waited.
 
@@ -41,20 +61,23 @@ def main(
         patience: After how many seconds to wait no longer.
         is_first: Whether the quick ones are there when the workers begin.
         late: How many messages of a channel that is known to be slow come when the others hang already.
+        beside: How many messages there are of other channels that hang.
 
     """
+    notification_sent.connect(hear)
 
     def work() -> None:
         call_command("audit_deliver", watch=True, interval=0.2, concurrency=concurrency, stdout=io.StringIO())
 
-    _write(late=min(late, 1), **({} if late else {"slow": slow, "hanging": hanging, "quick": quick if is_first else 0}))
+    first = {} if late else {"slow": slow, "hanging": hanging, "quick": quick if is_first else 0}
+    _write(**(beside or {}), late=min(late, 1), **first)
     children = [Child(work) for _ in range(workers)]
     try:
         if late:
             _wait(lambda: _sent("late") == 1, patience)
             _write(slow=slow, hanging=hanging)
         if not is_first:
-            _wait(lambda: Notification.objects.filter(status="claimed").exists(), 10)
+            _wait(lambda: Notification.objects.exclude(status="pending").exists(), 10)
             time.sleep(0.7)
             _write(quick=quick, late=late)
         begin = time.monotonic()
