@@ -6,8 +6,11 @@ import datetime as dt
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,16 @@ from .notices import CALLABLE, HERE, audit_settings, calling, make_notification
 from .test_delivery_command import Project
 
 FOREVER = 3600.0
+HANGING_RECEIVER = """
+import threading
+from django.dispatch import receiver
+from django_signal_audit.signals import notification_sent
+
+
+@receiver(notification_sent)
+def hang(**_):
+    threading.Event().wait()
+"""
 
 
 @pytest.mark.slow
@@ -78,6 +91,49 @@ class TestProcesses:
         assert time.monotonic() - begin < 5
         assert worker.returncode == 1
         assert "Something does not answer" in err
+
+    @pytest.mark.parametrize("target", ["project.note", "project.note_async"])
+    def test_a_channel_that_is_tried_has_its_time_and_no_more(self, tmp_path: Path, target: str) -> None:
+        project = Project(tmp_path, pause=FOREVER, target=target, SEND_TIMEOUT=1)
+        worker = project.start("--test", "note")
+        out, err = worker.communicate(timeout=20)
+        assert (worker.returncode, out) == (1, "")
+        assert err.endswith('The channel "note" could not send: no answer in 1 s; it may have been sent\n')
+        assert len(project.sent()) == 1
+
+    @pytest.mark.parametrize("option", ["--health", "--stats"])
+    def test_a_database_that_does_not_answer_is_not_waited_for(self, tmp_path: Path, option: str) -> None:
+        project = Project(tmp_path)
+        code = (
+            "import django; django.setup()\n"
+            "from django.core.management import execute_from_command_line as run\n"
+            "from django_signal_audit.management.commands import audit_deliver\n"
+            "audit_deliver.ANSWER_SECONDS = 1.0\n"
+            f"run(['manage.py', 'audit_deliver', '{option}'])"
+        )
+        with closing(sqlite3.connect(tmp_path / "default.sqlite3", isolation_level=None, timeout=60)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            begin = time.monotonic()
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=project.environment, capture_output=True, text=True, check=False
+            )
+            assert time.monotonic() - begin < 10
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.endswith('CommandError: The database "default" did not answer within 1 s.\n')
+
+    def test_a_receiver_that_hangs_has_that_time_too_and_its_message_stays_sent(self, tmp_path: Path) -> None:
+        project = Project(tmp_path, SEND_TIMEOUT=0.5)
+        with (tmp_path / "project.py").open("a") as file:
+            file.write(HANGING_RECEIVER)
+        project.fill(9)
+        worker = project.start("--watch", "--concurrency", "2", "--grace", "1")
+        _out, err = worker.communicate(timeout=20)
+        assert worker.returncode == 5, err
+        assert 'A thread that sends by channel "note" does not come back; another takes its place.' in err
+        rows = self.rows(project)
+        assert 4 <= rows.count("sent 1 ") == len(project.sent()) <= 5
+        assert len(set(rows)) == 2
 
     def test_past_its_time_a_message_has_failed_and_its_channel_is_suspended(self, tmp_path: Path) -> None:
         # Longer than what counts as slow, by however little a clock may be off.

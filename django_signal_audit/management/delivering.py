@@ -27,6 +27,7 @@ from django_signal_audit.events.documents import printable
 from django_signal_audit.events.keys import new_uid
 from django_signal_audit.evidence.anchoring import late_anchors
 from django_signal_audit.exceptions import InvalidSettings, SignalAuditError
+from django_signal_audit.management.stopping import answer_within
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.notifications import new_message_id
@@ -108,6 +109,7 @@ def test_channel(alias: str, to: str, using: str) -> str:
 
     Raises:
         CommandError: It could not be sent, and why.
+        NoAnswerError: There is no answer in the channel's ``SEND_TIMEOUT``.
 
     """
     try:
@@ -116,15 +118,23 @@ def test_channel(alias: str, to: str, using: str) -> str:
         message = _message(channel, user, recipient)
     except SignalAuditError as error:
         raise CommandError(str(error)) from error
-    try:
-        transmit(channel, message, using)
-    except Exception as error:
-        msg = f'The channel "{alias}" could not send: {printable(describe(error, channel))}'
-        raise CommandError(msg) from error
+    _transmit(channel, message, using)
     if channel.keeps_message:
         _keep(message, using)
     to_whom = f" to {printable(recipient)}" if recipient else ""
     return f'Sent{to_whom} by channel "{alias}".'
+
+
+def _transmit(channel: Channel, message: Message, using: str) -> None:
+    seconds, problem = channel.send_timeout, f'The channel "{channel.alias}" could not send: '
+
+    def send() -> None:
+        try:
+            transmit(channel, message, using)
+        except Exception as error:
+            raise CommandError(problem + printable(describe(error, channel))) from error
+
+    answer_within(seconds, send, using, f"{problem}no answer in {seconds:g} s; it may have been sent")
 
 
 def _recipient(channel: Channel, to: str) -> tuple[Model | None, str]:

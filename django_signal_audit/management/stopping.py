@@ -1,4 +1,4 @@
-"""Ending a command that runs for long: signals ask it to, and nothing that hangs keeps it."""
+"""Ending a command in time: signals ask one that runs for long to end, and nothing that hangs keeps it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import FrameType
+from typing import TypeVar
+
+from django.db import connections
+
+from django_signal_audit.delivery.watch import can_share
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -18,6 +25,48 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLOSING_SECONDS = 1.5
 # What a logger may take that hangs as well.
 _LAST_WORDS_SECONDS = 0.2
+
+T = TypeVar("T")
+
+
+class NoAnswerError(Exception):
+    """Something that a command waits for takes too long. A thread still waits for it."""
+
+
+def answer_within(seconds: float, function: Callable[[], T], using: str, message: str) -> T:
+    """Return what a function returns, called in a thread of its own that nobody waits for any longer than that.
+
+    Where another thread would see another database, as in a test's transaction, it is called here, without a limit.
+
+    Args:
+        seconds: How long it may take.
+        function: What is called.
+        using: The database that it reads and writes.
+        message: What the error says.
+
+    Raises:
+        NoAnswerError: It takes longer.
+
+    """
+    if using not in connections or not can_share(using):
+        return function()
+    answer: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            try:
+                found = function()
+            finally:
+                connections.close_all()
+        except BaseException as error:  # noqa: BLE001  # it is raised where the answer is waited for
+            answer.set_exception(error)
+        else:
+            answer.set_result(found)
+
+    threading.Thread(target=copy_context().run, args=(call,), name="audit-answer", daemon=True).start()
+    if not wait([answer], seconds).done:
+        raise NoAnswerError(message)
+    return answer.result()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 import threading
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
@@ -27,7 +28,7 @@ from django_signal_audit.delivery.worker import DeliveryReport, deliver
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.beside import roll_up, rolling_up_beside, sealing_beside
 from django_signal_audit.management.delivering import discard_pending, health, stats, test_channel
-from django_signal_audit.management.stopping import stop_signals
+from django_signal_audit.management.stopping import NoAnswerError, answer_within, stop_signals
 from django_signal_audit.models import Notification
 from django_signal_audit.problems import did_you_mean, nearest
 from django_signal_audit.rules.durations import parse_duration
@@ -50,6 +51,8 @@ GIVEN_UP = 3
 LATE = 4
 HANGING = 5
 LONGEST_INTERVAL = 86_400
+# Whoever monitors delivery has to hear of a database that does not answer.
+ANSWER_SECONDS = 30.0
 # Each has a connection to the database.
 MOST_THREADS = 100
 
@@ -110,6 +113,18 @@ class Command(AuditCommand):
             "--grace", type=float, default=8.0, help="Seconds to wait for what is being sent at the end (default: 8)."
         )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
+
+    def execute(self, *args: object, **options: object) -> str | None:
+        """Run the command; what only looks ends in time, also where Django's checks wait for the database."""
+        database, run = str(options["database"]), partial(super().execute, *args, **options)
+        late = f'The database "{database}" did not answer within {ANSWER_SECONDS:g} s.'
+        try:
+            if options["stats"] or options["health"]:
+                return answer_within(ANSWER_SECONDS, run, database, late)
+            return run()
+        except NoAnswerError as error:
+            self._is_hanging = True
+            raise CommandError(str(error)) from error
 
     def handle(self, *, database: str, retry_dead: bool, **options: object) -> None:
         """Do what was asked for."""
