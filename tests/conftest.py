@@ -29,6 +29,13 @@ EVERYTHING = [{"name": "all", "model": "app.*"}]
 SAVES_ARE_ONE_STATEMENT = connections["default"].Database.__name__ == "psycopg"
 HAS_ENGINE_FOR_SAVES = SAVES_ARE_ONE_STATEMENT or connections["default"].vendor == "mysql"
 
+# How many wait for a lock in this database. A transaction looks at pg_stat_activity only once.
+WAITING = """
+    SELECT count(*) FROM pg_locks waiting WHERE NOT granted AND EXISTS (
+        SELECT FROM pg_locks JOIN pg_database ON database = pg_database.oid
+        WHERE pid = waiting.pid AND datname = current_database())
+"""
+
 has_files_of_its_own = pytest.mark.skipif(
     not URL.startswith("sqlite"), reason="it has SQLite files of its own, whatever server the others are on"
 )

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Concat
 
 from .app.models import Category, Country, Picture, Place, Product, Restaurant, Tag
-from .conftest import Audit, events
+from .conftest import WAITING, Audit, events
 from .processes.proof import prove
 from .processes.stage import EVERYTHING, choose, databases, run
 from .processes.work import is_locking, kind_of, upsert_options
@@ -327,6 +327,14 @@ WRITES: dict[str, Callable[[Product], Any]] = {
     "bulk_update": lambda product: Product.objects.bulk_update([product], ["stock"]),
 }
 
+# Of a slug, which is unique.
+KEY_WRITES: dict[str, Callable[[Product], Any]] = {
+    "save": lambda product: product.save(),
+    "update_fields": lambda product: product.save(update_fields=["slug"]),
+    "update": lambda product: Product.objects.filter(name="x").update(slug=product.slug),
+    "bulk_update": lambda product: Product.objects.bulk_update([product], ["slug"]),
+}
+
 
 @postgresql_only
 class TestLockStrength:
@@ -346,6 +354,44 @@ class TestLockStrength:
         with transaction.atomic():
             Product.objects.filter(pk=product.pk).delete()
             assert isinstance(elsewhere(partial(refer, product)), OperationalError)
+
+    @pytest.mark.parametrize("engine", ["auto", "portable"])
+    @pytest.mark.parametrize("is_inside", [False, True])
+    @pytest.mark.parametrize("write", KEY_WRITES)
+    def test_who_changes_what_others_may_refer_by_waits_for_them_and_they_not_for_him(
+        self, audit: Audit, write: str, is_inside: bool, engine: str
+    ) -> None:
+        audit(ENGINE=engine)
+        product = Product.objects.create(name="x", slug="a")
+
+        def change() -> None:
+            with transaction.atomic() if is_inside else nullcontext():
+                KEY_WRITES[write](Product(pk=product.pk, name="x", slug="b"))
+
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    # As constraints are that Django hasn't made.
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                Picture.objects.create(product=product, file="x.png")
+                changed = pool.submit(elsewhere, change)
+                wait_for_a_waiter()
+                Product.objects.filter(pk=product.pk).update(stock=2)
+            assert changed.result() is None
+        product.refresh_from_db()
+        assert (product.slug, product.stock) == ("b", 0 if write == "save" else 2)
+        check(notified=False)
+
+
+def wait_for_a_waiter() -> None:
+    """Return once somebody waits for a lock."""
+    for _ in range(1000):
+        with connection.cursor() as cursor:
+            cursor.execute(WAITING)
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 def refer(product: Product) -> Picture:

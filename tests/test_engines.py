@@ -31,7 +31,7 @@ from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Category, Country, Document, Product, Tag
 from .columns.models import City, Every, NamedN, NamedO, Narrow, OddlyNamed, Wide
-from .conftest import HAS_ENGINE_FOR_SAVES, SAVES_ARE_ONE_STATEMENT, Audit, events, last, trail
+from .conftest import HAS_ENGINE_FOR_SAVES, SAVES_ARE_ONE_STATEMENT, WAITING, Audit, events, last, trail
 from .processes.stage import THOROUGH
 
 pytestmark = pytest.mark.django_db
@@ -667,8 +667,8 @@ class TestManyRowsOnSqlite:
 
 
 @contextmanager
-def held(sql: str) -> Iterator[None]:
-    """Run a statement in another transaction, which ends once somebody waits for it."""
+def held(sql: str, then: Callable[[], object] = bool) -> Iterator[None]:
+    """Run a statement in another transaction, which does something else and ends once somebody waits for it."""
     is_done = threading.Event()
 
     def hold() -> None:
@@ -676,13 +676,11 @@ def held(sql: str) -> Iterator[None]:
             cursor.execute(sql)
             is_done.set()
             for _ in range(1000):
-                cursor.execute(
-                    "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                )
+                cursor.execute(WAITING)
                 if cursor.fetchone()[0]:
                     break
                 time.sleep(0.01)
+            then()
         connection.close()
 
     thread = threading.Thread(target=hold)
@@ -690,6 +688,17 @@ def held(sql: str) -> Iterator[None]:
     is_done.wait()
     yield
     thread.join()
+
+
+# What is done with a row that somebody else is changing; his change frees the slug.
+WAITING_WRITES: dict[str, Callable[[Product], Any]] = {
+    "create": lambda row: Product.objects.create(name=row.name, slug=row.slug),
+    "save": lambda row: Product(pk=row.pk, name=row.name, stock=8).save(force_update=True),
+    "update_fields": lambda row: Product(pk=row.pk, name=row.name, stock=8).save(update_fields=["stock"]),
+    "update": lambda row: Product.objects.filter(pk=row.pk).update(stock=models.F("stock") + 1),
+    "delete": lambda row: row.delete(),
+    "queryset delete": lambda row: Product.objects.filter(pk=row.pk).delete(),
+}
 
 
 @on_postgresql
@@ -708,6 +717,19 @@ class TestUpdatesThatWait:
         with held(f"UPDATE app_product SET stock = 70 WHERE id = {row.pk}"):
             row.delete()
         assert [event.changes["stock"] for event in events()] == [[70, None]]
+
+    @pytest.mark.parametrize("engine", ["auto", "portable"])
+    @pytest.mark.parametrize("write", WAITING_WRITES)
+    def test_its_time_and_uid_follow_those_of_whom_it_waited_for(self, audit: Audit, write: str, engine: str) -> None:
+        rows = [Product.objects.create(name=f"p{at}", slug=f"s{at}", stock=5) for at in range(2)]
+        audit({"name": "p", "model": "app.Product", "fields": ["name", "slug", "stock"]}, ENGINE=engine)
+        sql = f"UPDATE app_product SET stock = 70, slug = NULL WHERE id = {rows[0].pk}"
+        with held(sql, lambda: Product.objects.filter(pk=rows[1].pk).update(stock=6)):
+            WAITING_WRITES[write](rows[0])
+        theirs, own = events()
+        assert (theirs.object_id, own.object_repr) == (str(rows[1].pk), "p0")
+        assert theirs.recorded_at < own.recorded_at
+        assert theirs.uid < own.uid
 
     def test_a_row_that_ceases_to_match_is_left_alone(self, audit: Audit) -> None:
         rows = [Product.objects.create(name=f"p{at}", stock=5) for at in range(2)]

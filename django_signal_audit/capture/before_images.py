@@ -21,7 +21,15 @@ from django_signal_audit.capture.inheritance import (
     taken_over,
 )
 from django_signal_audit.capture.phantom_rows import last_recorded_values
-from django_signal_audit.capture.rows import differences, read_row, row_key, rows_of, stored_key, written_row
+from django_signal_audit.capture.rows import (
+    differences,
+    gives_other_keys,
+    read_row,
+    row_key,
+    rows_of,
+    stored_key,
+    written_row,
+)
 from django_signal_audit.capture.scope import BeforeImage, Fields, Row, SaveScope, scope_of
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.enums import EventType, Source
@@ -183,7 +191,7 @@ def _named_links(plan: ModelPlan, update_fields: Collection[str] | None) -> list
     links = own_links(plan.model)
     if update_fields is None:
         return links
-    return [link for link in links if link.name in update_fields or link.attname in update_fields]
+    return [link for link in links if _is_named(link, update_fields)]
 
 
 def _synced(instance: models.Model, model: type[models.Model]) -> Any:
@@ -209,7 +217,16 @@ def _read(owner: Owner, save: SaveScope) -> tuple[Fields, Row | None]:
     """Return the audited fields of the owner's plan that the save writes, and what the row holds of them."""
     fields = _written_fields(owner.plan, save.instance, save.update_fields)
     is_asked_for = fields or _may_be_new(owner.plan, save)
-    return fields, read_row(owner.plan.model, owner.pk, fields, save.using) if is_asked_for else None
+    if not is_asked_for:
+        return fields, None
+    model, held = owner.plan.model, save.instance.__dict__
+    named = {field.attname for field in model._meta.concrete_fields if _is_named(field, save.update_fields)}
+    has_other_keys = gives_other_keys(model, owner.pk, {name: held[name] for name in named & held.keys()}, save.using)
+    return fields, read_row(model, owner.pk, fields, save.using, deleting=has_other_keys)
+
+
+def _is_named(field: models.Field[Any, Any], update_fields: Collection[str] | None) -> bool:
+    return update_fields is None or field.name in update_fields or field.attname in update_fields
 
 
 def _may_be_new(plan: ModelPlan, save: SaveScope) -> bool:
@@ -241,11 +258,7 @@ def _named_fields(plan: ModelPlan, instance: models.Model, update_fields: Collec
         audited = {name: field for name, field in audited.items() if field in instance._meta.concrete_fields}
     if update_fields is None:
         return audited
-    return {
-        name: field
-        for name, field in audited.items()
-        if name in update_fields or field.attname in update_fields or name in plan.generated
-    }
+    return {name: field for name, field in audited.items() if _is_named(field, update_fields) or name in plan.generated}
 
 
 def _written_fields(plan: ModelPlan, instance: models.Model, update_fields: Collection[str] | None) -> Fields:

@@ -304,7 +304,8 @@ class _Target:
         is_simple = own is table and not own._meta.parents and self.statement.is_simple()
         query: Any = self.statement.reading(self.reader.attnames) if is_simple else None
         keys = self._keys_to_lock()
-        rows = self._concerned(self.reader.rows()) if keys is None else self.reader.rows().filter(pk__in=keys)
+        rows = self.reader.rows(deleting=self.statement.changes_keys())
+        rows = self._concerned(rows) if keys is None else rows.filter(pk__in=keys)
         if query is not None and keys is not None:
             query.add_q(is_one_of(own, keys, self.statement.using))
         self.before = self.reader.spooled(rows, query)

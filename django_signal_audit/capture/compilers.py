@@ -23,7 +23,7 @@ from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE, ROW_
 from django.db.models.sql.where import AND
 
 from django_signal_audit.capture.hooks import patch_once
-from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of
+from django_signal_audit.capture.rows import has_server_side_cursors, is_one_of, unique_fields
 from django_signal_audit.capture.tables import is_formatted, is_lockable, stored_converters, table_of
 from django_signal_audit.capture.unreadable import ERRORS, rest_of
 
@@ -117,13 +117,18 @@ class _Statement:
             for condition in where.children
         )
 
+    def changes_keys(self) -> bool:
+        """Return whether it may change what others refer to its rows by, and takes the lock of a deletion for that."""
+        return False
+
     def reading(self, names: Sequence[str], *, deleting: bool = False) -> Query:
         """Return the query for columns of the rows a simple statement concerns, under the lock that it takes."""
         query = self._select(names)
         features = self.compiler.connection.features
         if features.has_select_for_update and is_lockable(self.model, self.using):
             query.select_for_update = True
-            query.select_for_no_key_update = not deleting and features.has_select_for_no_key_update
+            has_weak_lock = not (deleting or self.changes_keys()) and features.has_select_for_no_key_update
+            query.select_for_no_key_update = has_weak_lock
             # In one order, so that two writes do not wait for each other.
             query.add_ordering("pk")
         return query
@@ -266,6 +271,10 @@ class UpdateStatement(_Statement):
         own = [(field, value) for field, _, value in self.query.values]
         inherited = chain.from_iterable(self.query.related_updates.values())
         return own + [(field, value) for field, _, value in inherited]
+
+    def changes_keys(self) -> bool:
+        """Return whether it sets a column that is unique."""
+        return not unique_fields(self.model).isdisjoint(field for field, _ in self.values())
 
     def compiled(self) -> tuple[str, Sequence[Any]]:
         """Return the statement and its parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -231,6 +231,36 @@ def rows_of(model: type[models.Model], using: str) -> models.QuerySet[Any]:
     return models.QuerySet(model, using=using)
 
 
+@lru_cache(1024)
+def unique_fields(model: type[models.Model]) -> frozenset[Field]:
+    """Return the fields of a model by which others may refer to its rows: an UPDATE of them takes a stronger lock."""
+    options = model._meta
+    names = {name for group in options.unique_together for name in group}
+    names |= {name for one in options.constraints if isinstance(one, models.UniqueConstraint) for name in one.fields}
+    return frozenset(field for field in options.concrete_fields if field.unique or field.name in names)
+
+
+def gives_other_keys(model: type[models.Model], pk: object, values: Mapping[str, object], using: str) -> bool:
+    """Return whether a row has other values than these in what others may refer to it by, where locks depend on it.
+
+    Who locks the row for a lesser change and then waits for them would keep them waiting, too.
+
+    Args:
+        model: The model whose row it is.
+        pk: The primary key, a tuple for a composite one.
+        values: What is about to be written, by the attribute names of the columns.
+        using: The database.
+
+    """
+    if not connections[using].features.has_select_for_no_key_update:
+        return False
+    fields = [one for one in unique_fields(model) if one.attname in values and not one.primary_key]
+    if not fields:
+        return False
+    row = rows_of(model, using).filter(pk=pk).order_by().values_list(*(one.attname for one in fields)).first()
+    return row is not None and row != tuple(_key_value(one, values[one.attname]) for one in fields)
+
+
 def read_row(
     model: type[models.Model], pk: object, fields: Mapping[str, Field], using: str, *, deleting: bool = False
 ) -> Row | None:
@@ -241,7 +271,7 @@ def read_row(
         pk: The primary key, a tuple for a composite one.
         fields: The fields to read, by name.
         using: The database.
-        deleting: Whether the row is about to be deleted rather than updated.
+        deleting: Whether the row is about to be deleted, or what others may refer to it by to be changed.
 
     """
     lock_database(using)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from django.db import connections, models
 
-from django_signal_audit.capture.rows import certainties_of
+from django_signal_audit.capture.rows import certainties_of, unique_fields
 from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.keys import MAX_LENGTH
@@ -118,6 +117,8 @@ class Column(NamedTuple):
     telling: Telling | None
     # The type that its value is sent as.
     kind: str
+    # Whether others may refer to the row by it.
+    is_key: bool = False
 
     @property
     def has_to_stay(self) -> bool:
@@ -181,13 +182,4 @@ def _make_column(field: Field, plan: ModelPlan, kind: type[models.Model], using:
     is_certain = is_audited and field.name not in plan.secret and certainties_of(plan, kind, using)[field.name][1]
     telling = telling_of(field) if is_certain and not is_unique else None
     name = connection.ops.quote_name(str(field.column))
-    return Column(name, field.name, telling, str(field.db_type(connection)))
-
-
-@lru_cache(1024)
-def unique_fields(model: type[models.Model]) -> frozenset[Field]:
-    """Return the fields of a model by which others may refer to its rows: an UPDATE of them takes a stronger lock."""
-    options = model._meta
-    names = {name for group in options.unique_together for name in group}
-    names |= {name for one in options.constraints if isinstance(one, models.UniqueConstraint) for name in one.fields}
-    return frozenset(field for field in options.concrete_fields if field.unique or field.name in names)
+    return Column(name, field.name, telling, str(field.db_type(connection)), is_unique)

@@ -87,14 +87,18 @@ def update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
     if found is None:
         return LEFT
     row, match = found
-    compared = [param for column in columns for param in column.params(*given[column.field], limit)]
+    # A row isn't even locked if something changes by which others may refer to it.
+    keys, compared = (
+        [param for one in columns if one.is_key is is_key for param in one.params(*given[one.field], limit)]
+        for is_key in (True, False)
+    )
     tenant = tenant_sql(plan, save.using) or ""
     parts = _update_parts(save.using, sql.removesuffix(tail), (table, key), tuple(columns), tenant)
     told = event_params(row, save.using, "changes", *given_by(tenant))
-    written = Composed(parts, _COUNTS, "", [params[-1], *params[:-1], *compared, *told])
+    written = Composed(parts, _COUNTS, "", [params[-1], *keys, *params[:-1], *compared, *told])
     with _notifying(save, plan, match) as tell:
         there, count, uid, object_id = run(written, plan.model, save.using) or (None, 0, None, "")
-        if there != count:
+        if there != count or (keys and not there):
             return LEFT
         tell(uid, object_id)
     return statement.result_of_count(count)
@@ -135,14 +139,16 @@ def _insert_parts(using: str, insert: str, key: str, returning: tuple[str, ...],
 @lru_cache(512)
 def _update_parts(using: str, update: str, names: tuple[str, str], columns: tuple[Column, ...], tenant: str) -> str:
     (table, key), places = names, list(enumerate(columns))
-    old = "".join(f", {column.name} AS o{at}" for at, column in places)
+    old = "".join(f", {column.name} AS o{at}" for at, column in places if not column.is_key)
     told = [(at, column) for at, column in places if not column.has_to_stay]
     # Qualified, as the table may have columns of these names.
     both = "".join(f", {table}.{column.name} AS n{at}, o.o{at}" for at, column in told) + returned_for(tenant)
-    conditions = [f"{table}.{key} = o.key", *filter(None, (column.is_told(f"o.o{at}") for at, column in places))]
+    stays = "".join(f" AND {column.is_told(column.name)}" for column in columns if column.is_key)
+    rest = [column.is_told(f"o.o{at}") for at, column in places if not column.is_key]
+    conditions = [f"{table}.{key} = o.key", *filter(None, rest)]
     changes = json_object([column.difference(f"n.o{at}", f"n.n{at}") for at, column in told])
     return (
-        f"o AS (SELECT {key} AS key{old} FROM {table} WHERE {key} = %s FOR NO KEY UPDATE), "
+        f"o AS (SELECT {key} AS key{old} FROM {table} WHERE {key} = %s{stays} FOR NO KEY UPDATE), "
         f"n AS ({update} FROM o WHERE {' AND '.join(conditions)} RETURNING o.key{both}), "
         f"e AS ({event_sql(using, 'changes', *given_by(tenant))} FROM ({MADE}, jsonb_strip_nulls({changes})"
         f" AS changes FROM n, {GIVEN} OFFSET 0) n OFFSET 0) q WHERE q.changes <> '{{}}' RETURNING uid, object_id)"
