@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection, models, transaction
 from django.db.models import Func, Value
+from django.db.models.functions import Length
 
 from django_signal_audit.models import AuditEvent
 
@@ -145,10 +146,16 @@ def test_numbers_of_all_sizes_share_a_statement(audit: Audit) -> None:
     assert events()[-1].changes == {"big": [-(2**62), 3]}
 
 
-def test_expressions_whose_types_the_server_cannot_tell_are_sent_as_text(audit: Audit) -> None:
-    audit(TAGS)
-    Tag.objects.create(name="a")
+def test_expressions_whose_types_the_server_cannot_tell_are_sent_as_text(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(Every, "__str__", lambda self: self.name)
+    City.objects.create(pk=1, name="one")
+    audit(EVERY)
+    Every.objects.create(name="a")
     for number in range(4):
-        text = Func(Value("-"), Value("a"), Value(str(number)), function="concat_ws", output_field=models.CharField())
-        assert Tag.objects.update(name=text) == 1
-    assert [event.changes["name"][1] for event in events()] == ["a", "a-0", "a-1", "a-2", "a-3"]
+        text = Func(Value("-"), Value("a" * number), Value("b"), function="concat_ws", output_field=models.CharField())
+        with django_assert_num_queries(1):
+            assert Every.objects.update(number=Length(text)) == 1
+    assert [event.changes["number"] for event in events()[1:]] == [[None, 2], [2, 3], [3, 4], [4, 5]]
+    assert prepared() == []
