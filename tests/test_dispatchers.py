@@ -71,6 +71,33 @@ class TestOnCommit:
         assert len(messages) == 20
         assert Notification.objects.filter(status="pending", attempts=0).count() == 15
 
+    def test_what_a_transaction_writes_is_delivered_together(self, messages, monkeypatch):
+        deliveries = []
+        monkeypatch.setattr(on_commit, "deliver", lambda using, ids, **how: deliveries.append(list(ids)))
+        rows = make_notifications(4)
+        with transaction.atomic():
+            wake(rows[0])
+            with transaction.atomic():
+                wake(rows[1])
+                transaction.set_rollback(True)
+            wake(rows[2])
+        wake(rows[3])
+        assert [[pk for pk in ids if pk != rows[1].pk] for ids in deliveries] == [
+            [rows[0].pk, rows[2].pk],
+            [rows[3].pk],
+        ]
+
+    def test_what_rolled_back_is_not_asked_for_by_the_next_transaction(self, messages, monkeypatch):
+        deliveries = []
+        monkeypatch.setattr(on_commit, "deliver", lambda using, ids, **how: deliveries.append(list(ids)))
+        rows = make_notifications(2)
+        with transaction.atomic():
+            wake(rows[0])
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            wake(rows[1])
+        assert deliveries == [[rows[1].pk]]
+
     def test_the_next_commit_has_a_budget_of_its_own(self, messages):
         for _ in range(2):
             with transaction.atomic():
@@ -144,6 +171,14 @@ class TestInTestCase(TestCase):
         with self.captureOnCommitCallbacks(execute=True), override_settings(SIGNAL_AUDIT=audit_settings()):
             wake(*make_notifications(2))
         assert set(Notification.objects.values_list("status", flat=True)) == {"sent"}
+
+    def test_hooks_that_are_not_run_by_hand_deliver_nothing(self):
+        with override_settings(SIGNAL_AUDIT=audit_settings()):
+            wake(*make_notifications(1))
+            with self.captureOnCommitCallbacks(execute=True):
+                wake(*make_notifications(1))
+                wake(*make_notifications(1))
+        assert list(Notification.objects.order_by("pk").values_list("status", flat=True)) == ["pending", "sent", "sent"]
 
 
 class Own(Dispatcher):

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from django.db import connections
+
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.dispatchers.base import after_commit
 
@@ -17,7 +19,7 @@ MAX_SECONDS = 2.0
 
 
 class Budget:
-    """What one commit may deliver. All callbacks of a transaction share one; its time runs from the first of them."""
+    """What one commit may deliver. Its time runs from the first callback of it."""
 
     def __init__(self) -> None:
         self.messages = MAX_MESSAGES
@@ -37,24 +39,47 @@ class Budget:
         return self.messages <= 0 or (self.deadline is not None and time.monotonic() >= self.deadline)
 
 
-class _Budgets(threading.local):
-    """The budgets of this thread, and so of its connections."""
+class Commit:
+    """The notifications of one transaction: they are claimed together, which costs little more than one does.
+
+    Args:
+        budget: What may be delivered of them.
+
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.ids: list[int] = []
+        self.is_spent = False
+
+    def take(self, ids: Sequence[int], using: str) -> Sequence[int]:
+        """Return what is to be delivered by one of the callbacks, whose own rows are ``ids``."""
+        if connections[using].run_on_commit:
+            # A test runs some of the callbacks by itself and leaves all of them registered: each has its own rows.
+            return ids
+        if self.is_spent:
+            return ()
+        self.is_spent = True
+        return self.ids
+
+
+class _Commits(threading.local):
+    """The commits to come of this thread, and so of its connections."""
 
     def __init__(self) -> None:
-        # By database: of the transaction under way. One that rolled back leaves its budget whole for the next.
-        self.open: dict[str, Budget] = {}
-        # Of the callback that is running. What a reaction changes is delivered on the same budget, so that a reaction
-        # that sets off itself comes to an end.
+        # By database: of the transaction under way.
+        self.open: dict[str, Commit] = {}
+        # The budget of the callback that is running. What a reaction changes is delivered on the same budget, so that a
+        # reaction that sets off itself comes to an end.
         self.running: Budget | None = None
 
-    def current(self, using: str) -> Budget:
-        """Return the budget that a callback registered now is to share."""
-        if self.running is not None:
-            return self.running
-        budget = self.open.get(using)
-        if budget is None or budget.deadline is not None:
-            budget = self.open[using] = Budget()
-        return budget
+    def current(self, using: str) -> Commit:
+        """Return the commit that a callback registered now belongs to."""
+        commit = self.open.get(using)
+        # Without a callback it is another transaction: the last one has committed, or rolled back.
+        if commit is None or commit.is_spent or not connections[using].run_on_commit:
+            commit = self.open[using] = Commit(self.running or Budget())
+        return commit
 
     @contextmanager
     def run(self, budget: Budget) -> Iterator[None]:
@@ -65,7 +90,7 @@ class _Budgets(threading.local):
             self.running = outer
 
 
-_budgets = _Budgets()
+_commits = _Commits()
 
 
 class OnCommitDispatcher(Dispatcher):
@@ -79,20 +104,22 @@ class OnCommitDispatcher(Dispatcher):
         """Register the delivery with the transaction; if it or its savepoint rolls back, so does that."""
         if not ids:
             return
-        kept, budget = tuple(ids), _budgets.current(using)
+        # Each call registers: the savepoint of the first one may roll back. Rows that went with it are just not found.
+        kept, commit = tuple(ids), _commits.current(using)
+        commit.ids += kept
 
         # A function, as Django 5.2 asks a callback that raised for its name and a partial has none.
         def deliver_committed() -> None:
-            _deliver(using, kept, budget)
+            _deliver(using, commit.take(kept, using), commit.budget)
 
         after_commit(deliver_committed, using)
 
 
 def _deliver(using: str, ids: Sequence[int], budget: Budget) -> None:
     budget.start()
-    if budget.is_spent():
+    if budget.is_spent() or not ids:
         return
-    with _budgets.run(budget):
+    with _commits.run(budget):
         deliver(
             using,
             ids=ids,
