@@ -3,6 +3,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import warnings
+from contextlib import nullcontext
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -128,6 +129,19 @@ class TestMail:
     def test_local_mailboxes_names_and_other_alphabets_are_addresses(self, recipient, mailoutbox):
         assert send(recipient).status == "sent"
         assert mailoutbox[0].to == [recipient]
+
+    @pytest.mark.parametrize("kind", ["locmem", "smtp"])
+    def test_what_no_mail_can_be_made_of_is_given_up_at_once(self, kind, settings, smtp, mailoutbox):
+        settings.SIGNAL_AUDIT = mail_settings(from_email="shop@example.com\nBcc: eve@example.com")
+        with smtp_settings(smtp.port) if kind == "smtp" else nullcontext():
+            row = send()
+        assert (row.status, mailoutbox, smtp.envelopes) == ("dead", [], [])
+        assert "No mail can be made of it" in row.last_error
+
+    def test_an_error_of_the_backend_itself_is_tried_again(self, monkeypatch):
+        monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", lambda *args: int("x"))
+        row = send()
+        assert (row.status, "invalid literal" in row.last_error) == ("failed", True)
 
     def test_without_a_recipient_it_says_what_to_add(self):
         row = send("")

@@ -107,6 +107,10 @@ class EmailChannel(Channel):
             raise _verdict(all(code >= PERMANENT for code, _ in refusals), refusals[0] if refusals else "") from error
         except smtplib.SMTPDataError as error:
             raise _verdict(error.smtp_code >= PERMANENT, (error.smtp_code, error.smtp_error)) from error
+        except ValueError:
+            # Asked only now, as backends make the mail anyway, which is much of what it costs.
+            _require_sound(mail)
+            raise
 
     def check(self) -> list[CheckMessage]:
         """Return what is wrong with the options, a mailer that is not there among it."""
@@ -201,12 +205,16 @@ class EmailChannel(Channel):
         )
         if message.html:
             mail.attach_alternative(message.html, "text/html")
-        try:
-            mail.message()
-        except ValueError as error:
-            msg = f"No mail can be made of it: {error}"
-            raise GiveUp(msg) from error
         return mail
+
+
+def _require_sound(mail: EmailMultiAlternatives) -> None:
+    """Raise GiveUp if no mail can be made of it, whoever sends it."""
+    try:
+        mail.message()
+    except ValueError as error:
+        msg = f"No mail can be made of it: {error}"
+        raise GiveUp(msg) from error
 
 
 def _with_reason(message: Message) -> str:
