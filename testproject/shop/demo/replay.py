@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import time_machine
 from django.contrib.auth.models import User
+from django.db import transaction
 
 from django_signal_audit import audit_context
 from testproject.shop.models import Category, Product, ProductImage, Tag
@@ -74,7 +75,8 @@ def _live_through_month(number: int, month: Month, people: People) -> None:
     # Loaded again each month: saving must not overwrite the views counted meanwhile.
     products = list(Product.objects.all())
     buyer = people.buyers[number % len(people.buyers)]
-    with audit_context(actor=buyer, reason=f"Market prices of {month.name}"):
+    # A price list is taken as a whole, or not at all.
+    with audit_context(actor=buyer, reason=f"Market prices of {month.name}"), transaction.atomic():
         for product in products:
             product.price = month.prices[product.attributes["series"]]
             product.save()

@@ -61,6 +61,9 @@ class Command(BaseCommand):
         self.stdout.write(f"Repriced {rows} products in one bulk call; {events} events were recorded for it.")
 
     def report_notifications(self) -> None:
+        if Notification.objects.filter(status=Notification.STATUS.pending).exists():
+            # A commit sends for two seconds at most; the rest is for a worker.
+            call_command("audit_deliver", stdout=self.stdout)
         self.stdout.write("\nNotifications by rule, channel and status\n")
         groups = Notification.objects.order_by().values_list("rule", "channel", "status").annotate(Count("pk"))
         for rule, channel, status, count in groups.order_by("rule", "status"):
