@@ -355,7 +355,7 @@ class AuditEvent(models.Model):
         """Refuse: events are deleted by ``AuditEvent.objects.filter(...).prune()`` alone."""
         refuse("deleted")
 
-    def get_source_display(self) -> str:
+    def get_source_display(self) -> str:  # type: ignore[no-redef]  # a model may say it itself
         """Return in words how the change reached the database."""
         # The column's own label of it, "object", says little beside "bulk" and "cascade", and stands in migrations.
         if self.source == Source.ORM:
