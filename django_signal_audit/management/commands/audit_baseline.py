@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from typing import Any
+from typing import TypedDict, Unpack
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
@@ -19,6 +19,16 @@ from django_signal_audit.replay.baseline import BATCH_SIZE, Baseline
 from django_signal_audit.rules.plans import ModelPlan
 
 LARGEST_BATCH = 100_000
+
+
+class Options(TypedDict):
+    """What the command was called with."""
+
+    models: list[str]
+    database: str
+    batch_size: int
+    repair: bool
+    dry_run: bool
 
 
 class Command(AuditCommand):
@@ -48,7 +58,7 @@ class Command(AuditCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="Show what would be recorded, and record nothing.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[Options]) -> None:
         """Write what is missing, model by model."""
         if not 1 <= options["batch_size"] <= LARGEST_BATCH:
             msg = "--batch-size must be at least 1."
@@ -63,7 +73,7 @@ class Command(AuditCommand):
             msg = f'None of the audited tables exists in the database "{options["database"]}"; nothing was recorded.'
             raise CommandError(msg, returncode=WRONG)
 
-    def _give(self, plan: ModelPlan, options: dict[str, Any]) -> bool:
+    def _give(self, plan: ModelPlan, options: Options) -> bool:
         """Write what is missing of one model; return whether its table is there."""
         using = options["database"]
         try:
@@ -77,7 +87,7 @@ class Command(AuditCommand):
             raise CommandError(msg) from error
         return True
 
-    def _run(self, baseline: Baseline, options: dict[str, Any]) -> None:
+    def _run(self, baseline: Baseline, options: Options) -> None:
         label = baseline.plan.label
         if not baseline.names:
             self.stdout.write(f"{label}: skipped, because every rule has a condition.")

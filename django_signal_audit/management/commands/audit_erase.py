@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS
@@ -41,16 +40,18 @@ class Command(AuditCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only show how many values would be erased.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(
+        self, *, subject: tuple[str, str], actor: str, reason: str, dry_run: bool, database: str, **options: object
+    ) -> None:
         """Erase, and say what is gone."""
-        label, pk = options["subject"]
+        label, pk = subject
         try:
-            check_database(options["database"])
+            check_database(database)
             model = find_model(label)
             if model is None:
                 msg = f"There is no model {label!r}. Write app_label.Model."
                 raise WrongArgument(msg)
-            erasure = Erasure(model, pk, options["database"], is_dry=options["dry_run"])
+            erasure = Erasure(model, pk, database, is_dry=dry_run)
             if erasure.is_held:
                 msg = f"{label} {pk} is on legal hold. Release it first: audit_hold {label} {pk} --release."
                 raise WrongArgument(msg)
@@ -58,7 +59,7 @@ class Command(AuditCommand):
             total = erasure.events().count() if is_terminal else None
             with (
                 context_scope(command="audit_erase"),
-                audit_context(actor=options["actor"] or None, reason=options["reason"]),
+                audit_context(actor=actor or None, reason=reason),
                 tqdm(total=total, unit="event", disable=not is_terminal) as bar,
             ):
                 report = erasure.run(bar.update)
@@ -66,7 +67,7 @@ class Command(AuditCommand):
             raise CommandError(str(error), returncode=1) from error
         except (WrongArgument, InvalidSettings) as error:
             raise CommandError(str(error), returncode=2) from error
-        verb = "would be erased" if options["dry_run"] else "erased"
+        verb = "would be erased" if dry_run else "erased"
         values = f"{report.values} value{pluralize(report.values)} in {report.events} event{pluralize(report.events)}"
         emptied = f"{report.messages} message{pluralize(report.messages)} emptied"
         self.stdout.write(f"{values} {verb}, {emptied}.")

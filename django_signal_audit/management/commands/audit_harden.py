@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -33,24 +32,23 @@ class Command(AuditCommand):
         parser.add_argument("--remove", action="store_true", help="Remove the triggers; grants stay as they are.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, database: str, role: str, apply: bool, remove: bool, **options: object) -> None:
         """Print or run."""
-        using, role = options["database"], options["role"]
         try:
-            check_database(using)
-            self._check_role(role, using)
+            check_database(database)
+            self._check_role(role, database)
         except WrongArgument as error:
             raise CommandError(str(error), returncode=2) from error
-        found = unguarding(connections[using]) if options["remove"] else statements(using, role)
-        if not options["apply"]:
+        found = unguarding(connections[database]) if remove else statements(database, role)
+        if not apply:
             for statement in found:
                 self.stdout.write(f"{statement};")
             return
-        with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        with transaction.atomic(using=database), connections[database].cursor() as cursor:
             for statement in found:
                 cursor.execute(statement)
         self.stdout.write(f"{len(found)} statement{pluralize(len(found))} run.")
-        for problem in hardening_problems([using]):
+        for problem in hardening_problems([database]):
             self.stderr.write(f"{problem.path} {problem.message} {problem.hint}")
 
     def _check_role(self, role: str, using: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
@@ -30,6 +30,16 @@ LONGEST = 40
 FIRST_KEYS = 3
 
 
+class Options(TypedDict):
+    """What the command was called with."""
+
+    models: list[str]
+    tenant: str | None
+    check: bool
+    format: str
+    database: str
+
+
 class Command(AuditCommand):
     """Compares the recorded state of every audited row with the table. Nothing is written and nothing locked."""
 
@@ -49,7 +59,7 @@ class Command(AuditCommand):
         parser.add_argument("--format", choices=["table", "json"], default="table", help="Default: table.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[Options]) -> None:
         """Compare, print, and say by the exit code what was found if asked to."""
         plans = select_plans(options["models"], options["database"])
         self.stdout.ending = ""
@@ -61,7 +71,7 @@ class Command(AuditCommand):
         if found and options["check"]:
             sys.exit(1)
 
-    def _replay(self, plans: Sequence[ModelPlan], options: dict[str, Any]) -> int:
+    def _replay(self, plans: Sequence[ModelPlan], options: Options) -> int:
         """Print what the replay finds and return how many differences there are."""
         is_terminal = sys.stderr.isatty()
         with tqdm(unit="row", disable=not is_terminal) as bar:

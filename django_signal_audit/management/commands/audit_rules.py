@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
@@ -41,16 +41,13 @@ class Command(AuditCommand):
         parser.add_argument("--format", choices=["table", "json"], default="table", help="Default: table.")
         parser.add_argument("--database", help="Print only models whose rows may be on this database. Default: all.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, explain: tuple[str, str] | None, database: str | None, **options: object) -> None:
         """Print the reports; every mistake is one line."""
-        alias = options["database"]
-        if alias is not None and alias not in connections:
-            msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
+        if database is not None and database not in connections:
+            msg = f"There is no database {database!r}. {did_you_mean(database, connections)}"
             raise CommandError(msg)
         try:
-            reports = (
-                _explain(options["explain"][0], options["explain"][1], alias) if options["explain"] else coverage(alias)
-            )
+            reports = _explain(*explain, database) if explain else coverage(database)
         except WrongArgument as error:
             raise CommandError(str(error)) from error
         if options["format"] == "json":
