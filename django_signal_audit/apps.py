@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate, pre_save
@@ -50,7 +49,7 @@ def _start() -> None:
         import_module("django_signal_audit.admin")
 
 
-def _forget_counts(*, instance: Any, raw: bool, using: str, **kwargs: object) -> None:
+def _forget_counts(*, instance: object, raw: bool, using: str, **kwargs: object) -> None:
     """Make what was counted invalid when a fixture brings events, or counts of another database."""
     from .models.rollups import Rollup, forget_rollups
 

@@ -315,7 +315,7 @@ class Settings:
 
     enabled: bool = True
     rules: Sequence[Any] = ()
-    channels: Mapping[str, Any] = field(default_factory=dict)
+    channels: Mapping[str, object] = field(default_factory=dict)
     mask_fields: Sequence[str] = DEFAULT_MASK_FIELDS
     mask_key: str | bytes = ""
     exclude_models: Sequence[str] = DEFAULT_EXCLUDE_MODELS
@@ -411,7 +411,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def raw_settings() -> Any:
+def raw_settings() -> object:
     """Return SIGNAL_AUDIT as the user wrote it, of whatever type, or an empty dict."""
     return getattr(django_settings, SETTING, {})
 

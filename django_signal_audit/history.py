@@ -218,7 +218,7 @@ def _members_change(field: models.ManyToManyField[Any, Any], old: object, new: o
     return M2MChange(added=added, removed=removed) or None
 
 
-def _present(keys: dict[Any, bool]) -> list[Any]:
+def _present(keys: dict[object, bool]) -> list[object]:
     return [key for key, was_there in keys.items() if was_there]
 
 

@@ -200,7 +200,7 @@ def _describe_changes(change: Change, match: Match) -> dict[str, JSONValue]:
 
 
 def _described_fields(
-    fields: Mapping[str, FieldChange], names: Collection[str], serializers: Mapping[str, Serializer], pk: Any
+    fields: Mapping[str, FieldChange], names: Collection[str], serializers: Mapping[str, Serializer], pk: object
 ) -> dict[str, JSONValue]:
     described: dict[str, JSONValue] = {}
     for name, (old, new) in fields.items():
@@ -472,7 +472,7 @@ def _included(matched: Sequence[tuple[Change, Match]], using: str) -> Sequence[M
     ]
 
 
-def _known_values(change: Change, match: Match) -> dict[str, Any]:
+def _known_values(change: Change, match: Match) -> dict[str, object]:
     """Return what the change itself has of the fields to include: what was left, or what went with the row."""
     is_gone = change.event_type == EventType.DELETE
     told = {name: pair.old if is_gone else pair.new for name, pair in change.fields.items()}
@@ -492,7 +492,7 @@ def _complete(matched: Sequence[tuple[Change, Match]], known: Sequence[dict[str,
         values.update({name: value for name, value in rows.get(change.pk, {}).items() if name not in values})
 
 
-def _kept(match: Match, name: str, value: Any, pk: object) -> JSONValue:
+def _kept(match: Match, name: str, value: object, pk: object) -> JSONValue:
     return None if value is None or match.plan is None else match.plan.serializers[name](value, pk)
 
 

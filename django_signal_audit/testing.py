@@ -30,7 +30,7 @@ def capture_events() -> Iterator[list[AuditEvent]]:
     """Return a list that fills with the events recorded inside, those of a transaction that rolls back among them."""
     events: list[AuditEvent] = []
 
-    def note(event: AuditEvent, **_: Any) -> None:
+    def note(event: AuditEvent, **_: object) -> None:
         events.append(event)
 
     event_recorded.connect(note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
 
@@ -20,7 +19,7 @@ def is_transient(error: BaseException) -> bool:
     """Return whether the same transaction may well succeed when it is run again: applications repeat it."""
     if not isinstance(error, Error):
         return False
-    cause: Any = error.__cause__
+    cause: object = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if state is not None:
         return str(state).startswith(_STATES)

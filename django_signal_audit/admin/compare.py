@@ -71,7 +71,7 @@ def _render(
     model_admin: ModelAdmin[Any],
     request: HttpRequest,
     subject: Subject,
-    context: Mapping[str, Any],
+    context: Mapping[str, object],
     *,
     versions: tuple[Version, Version] | None = None,
     shows_all: bool = False,

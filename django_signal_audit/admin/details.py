@@ -134,7 +134,7 @@ def _view(event: AuditEvent, reader: Reader, **urls: str) -> EventView:
     )
 
 
-def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> dict[str, Any]:
+def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> dict[str, object]:
     """Return what the template of an event's page needs beside the admin's own context."""
     site = model_admin.admin_site.name
     notifications = []

@@ -75,7 +75,7 @@ class NotificationChangeList(ChangeList):
 
     access: Access
     links: dict[str, str]
-    _names: dict[Any, str]
+    _names: dict[object, str]
 
     def get_results(self, request: HttpRequest) -> None:
         """Find the page, and what its rows say."""
@@ -140,7 +140,7 @@ class NotificationChangeList(ChangeList):
                 options = [("", _("Any")), *((value, str(label)) for value, label in spec.lookup_choices)]
                 yield Select(str(spec.parameter_name), str(capfirst(spec.title)), options, spec.value() or "")
 
-    def added_specs(self) -> list[Any]:
+    def added_specs(self) -> list[object]:
         """Return the filters that a project has added."""
         return [spec for spec in self.filter_specs if not isinstance(spec, ChoiceFilter)]
 
@@ -261,7 +261,7 @@ def _uid(text: Any) -> UUID | None:
         return None
 
 
-def told_of(rows: Sequence[Notification], access: Access) -> dict[Any, str]:
+def told_of(rows: Sequence[Notification], access: Access) -> dict[object, str]:
     """Return, by primary key, what each notification says in a line, ``""`` if the user may not view its event.
 
     A digest has the first of its events and how many there are; pruned events are missing.

@@ -174,7 +174,7 @@ class NotificationAdmin(ReadOnlyAdmin):
     search_fields = ("event__exact", "recipient__exact")
     actions = ("retry",)
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
         """Return the list that knows what its rows describe."""
         return NotificationChangeList
 
@@ -248,11 +248,11 @@ class NotificationAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, {**context, **extra}, *args, **kwargs)
 
     def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
         """Show the admin's own log of the notification, which names it by its recipient."""
         row = self.get_object(request, unquote(object_id))
-        hidden: dict[str, Any] = {}
+        hidden: dict[str, object] = {}
         if row is not None and not sees_message(access_of(request, self.admin_site), shaped_notification(row)):
             hidden = {"title": _("Notification"), "object": anonymous(row)}
         return super().history_view(request, object_id, {**hidden, **(extra_context or {})})

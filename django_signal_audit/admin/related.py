@@ -40,7 +40,7 @@ class Reference:
     rows: models.QuerySet[Any, Any]
     is_members: bool = False
 
-    def is_named_in(self, changes: Mapping[str, Any]) -> bool:
+    def is_named_in(self, changes: Mapping[str, object]) -> bool:
         """Return whether an event with these changes made or ended a reference to the object."""
         told = {name: changes[name] for name in self.names if name in changes}
         return bool(told) and all(self.names[name] in _old_and_new(change) for name, change in told.items())

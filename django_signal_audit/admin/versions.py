@@ -188,7 +188,7 @@ def changes_between(subject: Subject, older: Recorded, newer: Recorded, *, is_wh
     return found
 
 
-def _exchange(old: Sequence[Any], new: Sequence[Any]) -> Recorded:
+def _exchange(old: Sequence[object], new: Sequence[object]) -> Recorded:
     before, after = set(old), set(new)
     added, removed = [key for key in new if key not in before], [key for key in old if key not in after]
     return {"added": added, "removed": removed} if added or removed else {}

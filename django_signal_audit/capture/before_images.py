@@ -123,12 +123,12 @@ def read_before_save(save: SaveScope, using: str, update_fields: Collection[str]
     save.count = scope_of(using).recorded
 
 
-def written_by(save: SaveScope, plan: ModelPlan) -> tuple[Any, Fields]:
+def written_by(save: SaveScope, plan: ModelPlan) -> tuple[object, Fields]:
     """Return the primary key of the row that a save is about to update, and the audited fields that it writes."""
     return row_key(save.instance, plan.model), _written_fields(plan, save.instance, save.update_fields)
 
 
-def note_row(save: SaveScope, plan: ModelPlan, pk: Any, fields: Fields, row: Row | None) -> None:
+def note_row(save: SaveScope, plan: ModelPlan, pk: object, fields: Fields, row: Row | None) -> None:
     """Note what was read of the row that a save updates, None if there is none, as ``read_before_save`` would."""
     adding = save.instance._state.adding
     key = pk if row is None else stored_key(plan, pk, save.using, is_given=adding)

@@ -25,7 +25,7 @@ from django_signal_audit.recorder import may_record_rows, record_changes
 from django_signal_audit.rules.plans import ModelPlan
 
 
-def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> Any:
+def insert_and_record(statement: InsertStatement, plan: ModelPlan) -> object:
     """Run an INSERT into the plan's own table and record the rows it wrote."""
     with write_transaction(statement.using):
         if statement.updates_conflicts:
@@ -84,7 +84,7 @@ class _Insert:
         with rollback_on_error(self.statement.using):
             return result, _images_by_key(self.reader, [key if len(key) > 1 else key[0] for key in keys])
 
-    def _images(self, columns: Mapping[Any, Sequence[Any]]) -> list[Image]:
+    def _images(self, columns: Mapping[object, Sequence[object]]) -> list[Image]:
         return list(zip(*(columns[field] for field in self.reader.fields), strict=True))
 
     def _given(self, field: Any, column: Sequence[Any]) -> Sequence[Any]:
@@ -131,7 +131,7 @@ def _for_django(rows: Rows, fields: Sequence[object], statement: InsertStatement
     wanted = [(fields.index(field), field) for field in statement.returning]
     odd = {field for _, field in wanted if is_converted(field, statement.using)}
 
-    def of_object(field: object, value: object) -> Any:
+    def of_object(field: object, value: object) -> object:
         return converted(field, value, statement.using) if field in odd else value
 
     return [tuple(of_object(field, row[at]) for at, field in wanted) for row in rows] if wanted else []

@@ -73,7 +73,7 @@ def move_and_record(statement: UpdateStatement, plan: ModelPlan) -> Any:
     return result
 
 
-def _by_new_key(reader: ImageReader, keys: Sequence[Any]) -> dict[Any, Image]:
+def _by_new_key(reader: ImageReader, keys: Sequence[object]) -> dict[object, Image]:
     """Return the rows by the keys that they were given."""
     found: dict[Any, Image] = {}
     for chunk in chunks(keys):
@@ -85,7 +85,7 @@ def _by_new_key(reader: ImageReader, keys: Sequence[Any]) -> dict[Any, Image]:
     return found
 
 
-def _fail_to_follow(reader: ImageReader, pairs: Iterable[tuple[object, object]], after: Mapping[Any, Image]) -> None:
+def _fail_to_follow(reader: ImageReader, pairs: Iterable[tuple[object, object]], after: Mapping[object, Image]) -> None:
     """Refuse an UPDATE that gave rows keys by which they cannot be found: their history would end without a word."""
     lost, new = next((old, new) for old, new in pairs if new not in after)
     msg = (
@@ -178,14 +178,14 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
     return _update_portably(statement, affected, source) if result is LEFT else result
 
 
-def _update_by_engine(statement: UpdateStatement, plan: ModelPlan, source: Source) -> Any:
+def _update_by_engine(statement: UpdateStatement, plan: ModelPlan, source: Source) -> object:
     engine = engine_of(plan, plan.model, statement.using) if plan.model is statement.model else None
     return LEFT if engine is None else engine.run_many(statement, plan, source)
 
 
 def _update_portably(
     statement: UpdateStatement, affected: Sequence[tuple[ModelPlan, frozenset[str]]], source: Source
-) -> Any:
+) -> object:
     with write_transaction(statement.using), one_call(statement.using):
         lock_database(statement.using)
         stored = with_tables([plan for plan, _ in affected], statement.using)
@@ -310,7 +310,7 @@ class _Target:
             query.add_q(is_one_of(own, keys, self.statement.using))
         self.before = self.reader.spooled(rows, query)
 
-    def _keys_to_lock(self) -> list[Any] | None:
+    def _keys_to_lock(self) -> list[object] | None:
         """Return the keys of the rows where they have to be known before any is locked, None elsewhere.
 
         MariaDB's UPDATE passes over the locked rows of others that its condition leaves out. Its locking reads wait for

@@ -36,13 +36,13 @@ _IS_PART = "audit_is_part"
 class TableHandler(Protocol):
     """What runs and records the statements on one audited table. Each method runs the statement by ``execute``."""
 
-    def on_insert(self, statement: InsertStatement) -> Any:
+    def on_insert(self, statement: InsertStatement) -> object:
         """Run and record an INSERT."""
 
-    def on_update(self, statement: UpdateStatement) -> Any:
+    def on_update(self, statement: UpdateStatement) -> object:
         """Run and record an UPDATE."""
 
-    def on_delete(self, statement: DeleteStatement) -> Any:
+    def on_delete(self, statement: DeleteStatement) -> object:
         """Run and record a DELETE."""
 
 
@@ -371,7 +371,7 @@ class InsertStatement(_Statement):
         returning, compiler.returning_params = columns(compiler.returning_fields)
         return [(f"{sql} {returning}", (*params, *compiler.returning_params))]
 
-    def result_of(self, row: tuple[Any, ...]) -> Rows:
+    def result_of(self, row: tuple[object, ...]) -> Rows:
         """Return what Django wants of the columns that it asked for, of the one row that was written."""
         return self._converted([row], self.returning) if self.returning else []
 
@@ -430,7 +430,7 @@ def _guard_of(model: type[models.Model], connection: Any) -> Guard | None:
     return found
 
 
-def is_guarded(model: type[models.Model], connection: Any) -> bool:
+def is_guarded(model: type[models.Model], connection: object) -> bool:
     """Return whether somebody is to be asked before each write to the table of a model."""
     return _guard_of(model, connection) is not None
 

@@ -97,7 +97,7 @@ def look_before_delete(
             _doomed.put(instance, doomed)
 
 
-def _read_doomed(plan: ModelPlan, instance: models.Model, pk: object, using: str, origin: Any) -> DoomedRow | None:
+def _read_doomed(plan: ModelPlan, instance: models.Model, pk: object, using: str, origin: object) -> DoomedRow | None:
     names = plan.names_for(EventType.DELETE)
     fields = {name: field for name, field in plan.all_fields.items() if name in names}
     row = read_row(plan.model, pk, fields, using, deleting=True)

@@ -58,7 +58,7 @@ def patch_once(owner: type, name: str, make: Callable[[Method], Method]) -> None
         return
 
     @wraps(getattr(owner, name))
-    def inherited(self: object, *args: object, **kwargs: object) -> Any:
+    def inherited(self: object, *args: object, **kwargs: object) -> object:
         return getattr(super(owner, self), name)(*args, **kwargs)
 
     setattr(owner, name, make(inherited))

@@ -243,7 +243,7 @@ class ImageReader:
             if name in names and (position := self.position.get(field.attname)) is not None
         }
 
-    def _converted_column(self, values: Sequence[Any], position: int) -> Sequence[Any]:
+    def _converted_column(self, values: Sequence[object], position: int) -> Sequence[object]:
         convert = self._converters.get(position)
         if convert is None:
             return values
@@ -353,7 +353,7 @@ class RawImageReader(ImageReader):
         super().__init__(plan, using, only)
         self._converters = converters_of(plan.model, self.attnames, using)
 
-    def spooled(self, rows: models.QuerySet[Any, object], query: Any = None) -> Spool:
+    def spooled(self, rows: models.QuerySet[Any, object], query: object = None) -> Spool:
         """Return the images of rows, however many.
 
         Args:

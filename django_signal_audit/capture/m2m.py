@@ -310,7 +310,7 @@ def insert_through_rows(statement: InsertStatement, relation: M2MRelation) -> An
         return result
 
 
-def _insert_with_event(statement: InsertStatement, relation: M2MRelation) -> Any:
+def _insert_with_event(statement: InsertStatement, relation: M2MRelation) -> object:
     """Have an engine run the INSERT of a manager's call that has written nothing else, and its event; or return LEFT.
 
     Of all that a manager does, adding comes last.
@@ -376,7 +376,7 @@ def _of_doomed_owners(relation: M2MRelation, pairs: set[ThroughRow], using: str)
     return found
 
 
-def update_through_rows(statement: UpdateStatement, relation: M2MRelation) -> Any:
+def update_through_rows(statement: UpdateStatement, relation: M2MRelation) -> object:
     """Run an UPDATE of pairs: the old ones go and the new ones come."""
     with write_transaction(statement.using):
         lock_database(statement.using)

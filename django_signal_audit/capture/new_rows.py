@@ -48,7 +48,7 @@ def as_saved(instance: models.Model, using: str) -> Iterator[None]:
         state.adding, state.db = before
 
 
-def stored_values_of(instance: models.Model, plan: ModelPlan, fields: Fields, using: str) -> dict[str, Any] | None:
+def stored_values_of(instance: models.Model, plan: ModelPlan, fields: Fields, using: str) -> dict[str, object] | None:
     """Return what the columns hold for the values of an object, None if only the database can tell."""
     certainties, held = certainties_of(plan, type(instance), using), instance.__dict__
     vendor = connections[using].vendor
@@ -80,7 +80,7 @@ def text_of_new(instance: models.Model, plan: ModelPlan, using: str) -> str | No
 
 
 def described_save(
-    save: SaveScope, plan: ModelPlan, event_type: EventType, new: Mapping[str, Any], text: str | None
+    save: SaveScope, plan: ModelPlan, event_type: EventType, new: Mapping[str, object], text: str | None
 ) -> tuple[EventRow, Match] | None:
     """Return the row of the event, as far as Python knows it, and what the rules make of it."""
     change = Change(

@@ -73,7 +73,7 @@ def last_recorded_values(plan: ModelPlan, pk: object, new: Row, using: str) -> R
     return {name: _old(plan, pk, name, state.get(name), value) for name, value in new.items()}
 
 
-def recorded_keys(plan: ModelPlan, pks: Iterable[object], using: str) -> set[Any]:
+def recorded_keys(plan: ModelPlan, pks: Iterable[object], using: str) -> set[object]:
     """Return which of the primary keys have a row according to the audit log."""
     found: set[Any] = set()
     for chunk in chunks(pks):

@@ -57,7 +57,7 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import Registry, get_registry
 
 
-def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> Any:
+def delete_and_record(statement: DeleteStatement, plan: ModelPlan) -> object:
     """Run a DELETE on the plan's own table and record the rows that went."""
     deletion = scope_of(statement.using).deletion
     is_one = deletion is not None and len(deletion.doomed) == 1
@@ -211,7 +211,7 @@ class RowTable:
     # All plans whose rows have a part in this table, the most derived first.
     plans: tuple[ModelPlan, ...]
 
-    def on_insert(self, statement: InsertStatement) -> Any:
+    def on_insert(self, statement: InsertStatement) -> object:
         """Record the rows of the model's own plan."""
         if is_a_saves_own(statement):
             return _execute_own(statement)
@@ -219,14 +219,14 @@ class RowTable:
             return statement.execute()
         return insert_and_record(statement, self.own)
 
-    def on_update(self, statement: UpdateStatement) -> Any:
+    def on_update(self, statement: UpdateStatement) -> object:
         """Record the rows, each under its most derived plan."""
         if is_a_saves_own(statement):
             return _execute_own(statement)
         plans = [plan for plan in self.plans if plan.by_event[EventType.UPDATE] and _records(plan, statement.using)]
         return update_and_record(statement, plans) if plans else statement.execute()
 
-    def on_delete(self, statement: DeleteStatement) -> Any:
+    def on_delete(self, statement: DeleteStatement) -> object:
         """Record the rows of the model's own plan; a child's have gone before."""
         if self.own is None or not self.own.by_event[EventType.DELETE] or not _records(self.own, statement.using):
             return statement.execute()
@@ -239,15 +239,15 @@ class ThroughTable:
 
     relation: M2MRelation
 
-    def on_insert(self, statement: InsertStatement) -> Any:
+    def on_insert(self, statement: InsertStatement) -> object:
         """Record the pairs that came."""
         return insert_through_rows(statement, self.relation) if is_ready(statement.using) else statement.execute()
 
-    def on_update(self, statement: UpdateStatement) -> Any:
+    def on_update(self, statement: UpdateStatement) -> object:
         """Record the pairs that changed."""
         return update_through_rows(statement, self.relation) if is_ready(statement.using) else statement.execute()
 
-    def on_delete(self, statement: DeleteStatement) -> Any:
+    def on_delete(self, statement: DeleteStatement) -> object:
         """Record the pairs that went."""
         return delete_through_rows(statement, self.relation) if is_ready(statement.using) else statement.execute()
 

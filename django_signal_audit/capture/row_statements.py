@@ -116,7 +116,7 @@ def _is_expression(value: object) -> bool:
 
 
 def _known(
-    key: tuple[Any, ...], given: tuple[Any, ...], connection: Any, compiled: Callable[[], tuple[str, Sequence[Any]]]
+    key: tuple[Any, ...], given: tuple[Any, ...], connection: object, compiled: Callable[[], tuple[str, Sequence[Any]]]
 ) -> tuple[str, Sequence[Any]] | None:
     """Return a statement with its parameters, compiled if it is not known yet; None if it is another for each value.
 
@@ -177,6 +177,6 @@ def _is_bare(method: Callable[..., object]) -> bool:
     return _module(inner).startswith("django.")
 
 
-def _module(function: Any) -> str:
+def _module(function: object) -> str:
     """Return where a function is from: a wrapper gives itself out for what it wraps."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))

@@ -42,7 +42,7 @@ def fetch_row(
     *,
     lock: Callable[[models.QuerySet[Any]], models.QuerySet[Any]],
     deleting: bool,
-) -> tuple[Any, ...] | None:
+) -> tuple[object, ...] | None:
     """Return the columns of the row with this key, None if there is none.
 
     Args:
@@ -108,7 +108,7 @@ class RowQuery(NamedTuple):
     """A compiled query for columns of the row with a primary key."""
 
     using: str
-    key_fields: tuple[Any, ...]
+    key_fields: tuple[object, ...]
     sql: str
     converters: Mapping[int, Convert]
 
@@ -132,7 +132,7 @@ class RowQuery(NamedTuple):
             return self.values(cursor.fetchone())
 
 
-def _compile(rows: models.QuerySet[Any], pk: Any, columns: Sequence[str]) -> RowQuery | None:
+def _compile(rows: models.QuerySet[Any], pk: object, columns: Sequence[str]) -> RowQuery | None:
     """Return the compiled query, None if its parameters are not just those of the key."""
     fields: tuple[Any, ...] = rows.model._meta.pk_fields
     compiler = _query(rows, pk, columns).query.get_compiler(rows.db)
@@ -206,14 +206,14 @@ class IsOneOf(Lookup):
         return f"{left} = ANY(%s::{field.rel_db_type(connection)}[])", [*params, keys]
 
 
-def is_one_of(model: type[models.Model], keys: Sequence[Any], using: str) -> models.Q:
+def is_one_of(model: type[models.Model], keys: Sequence[object], using: str) -> models.Q:
     """Return the condition that a row of the model has one of these primary keys."""
     if connections[using].vendor != "postgresql" or len(model._meta.pk_fields) > 1:
         return models.Q(pk__in=keys)
     return models.Q(IsOneOf(models.F("pk"), keys))
 
 
-def key_parameters(fields: Sequence[Any], pk: Any, connection: Any) -> tuple[Any, ...]:
+def key_parameters(fields: Sequence[Any], pk: Any, connection: Any) -> tuple[object, ...]:
     """Return a primary key as parameters of a statement that compares it."""
     values = pk if len(fields) > 1 else (pk,)
     return tuple(
@@ -310,7 +310,7 @@ def reads_the_present(using: str) -> bool:
 
 def values_by_key(
     plan: ModelPlan, pks: Sequence[object], names: Iterable[str], using: str, *, are_locked: bool
-) -> dict[Any, Row]:
+) -> dict[object, Row]:
     """Return the named columns of the rows with these keys as they are now; those without a row are left out.
 
     Args:

@@ -65,7 +65,7 @@ def wrap_save_base(original: Callable[..., None]) -> Callable[..., None]:
     """Return ``save_base`` such that its steps find the save that they are part of."""
 
     @wraps(original)
-    def save_base(self: models.Model, *args: Any, **kwargs: object) -> None:
+    def save_base(self: models.Model, *args: object, **kwargs: object) -> None:
         if type(self) not in _senders:
             original(self, *args, **kwargs)
             return
@@ -106,7 +106,7 @@ def wrap_save_table(original: Callable[..., object]) -> Callable[..., Any]:
     """Return ``_save_table``, which writes one table: the rows are read before it, the event is written after it."""
 
     @wraps(original)
-    def save_table(self: models.Model, *args: object, **kwargs: object) -> Any:
+    def save_table(self: models.Model, *args: object, **kwargs: object) -> object:
         given = _arguments(SAVE_TABLE_PARAMETERS, args, kwargs)
         table, using = given("cls"), given("using")
         save = save_of(self, using)
@@ -155,8 +155,8 @@ def wrap_do_update(original: Callable[..., Any]) -> Callable[..., Any]:
         values: Any,
         update_fields: object,
         forced_update: object,
-        *returning: Any,
-    ) -> Any:
+        *returning: object,
+    ) -> object:
         save = save_of(self, using) if type(self) in _senders else None
         is_own = save is not None and save.writing is concrete(base_qs.model) and is_prepared(save)
         table = handler_of(base_qs.model) if is_own and not any(returning) else None

@@ -45,7 +45,7 @@ _SAFE_INTEGER = 2**53
 _RANGES: Mapping[str, tuple[int, int]] = BaseDatabaseOperations.integer_field_ranges
 
 
-def _integer(field: Field, value: Any, vendor: str) -> object:
+def _integer(field: Field, value: object, vendor: str) -> object:
     if value.__class__ is not int:
         return NOT_KNOWN
     # Out of its strict mode, MariaDB writes the nearest number that the column can hold.
@@ -226,7 +226,7 @@ def _is_own(field: Field) -> bool:
     return field.__class__ in _CERTAIN and _DECISIVE.isdisjoint(vars(field))
 
 
-def stored_values(certain: Certainty, values: Iterable[object], vendor: str) -> list[Any]:
+def stored_values(certain: Certainty, values: Iterable[object], vendor: str) -> list[object]:
     """Return what the column will give back for each value, NOT_KNOWN for those of which only the database can tell.
 
     Args:

@@ -78,7 +78,7 @@ def _column(field: models.Field[object, object]) -> str:
 _NOTHING: frozenset[Any] = frozenset()
 
 
-def missing_columns(model: type[models.Model], using: str) -> frozenset[Any]:
+def missing_columns(model: type[models.Model], using: str) -> frozenset[object]:
     """Return the fields of a model whose columns are not there: their migration has yet to run."""
     if not using or (key := (model, using, str(connections[using].settings_dict["NAME"]))) in _complete:
         return _NOTHING
@@ -291,7 +291,7 @@ def _is_key(field: Field) -> bool:
     return field.is_relation or field.primary_key or field in field.model._meta.pk_fields
 
 
-def stored_converters(compiler: Any, expressions: Sequence[object]) -> dict[int, tuple[Sequence[Converter], Any]]:
+def stored_converters(compiler: Any, expressions: Sequence[object]) -> dict[int, tuple[Sequence[Converter], object]]:
     """Return the converters of a compiler's columns, without what the project's own fields make of the values."""
     converters: dict[int, tuple[Sequence[Converter], Any]] = compiler.get_converters(expressions)
     for position, (functions, expression) in list(converters.items()):
@@ -366,7 +366,7 @@ def converted_fields(fields: Iterable[Field], using: str) -> Mapping[int, Field]
     return {position: field for position, field in enumerate(fields) if is_converted(field, using)}
 
 
-def assignable(field: Field, value: object, using: str) -> Any:
+def assignable(field: Field, value: object, using: str) -> object:
     """Return what an object has to be given so that its column gets a value again."""
     # A decoder may make of a document what cannot be saved again; the document itself always can.
     if not is_converted(field, using) or (_is_document(field) and is_djangos(getattr(field, "from_db_value", None))):
@@ -374,7 +374,7 @@ def assignable(field: Field, value: object, using: str) -> Any:
     return converted(field, value, using)
 
 
-def stored_value(instance: models.Model, field: Field) -> Any:
+def stored_value(instance: models.Model, field: Field) -> object:
     """Return what the column of an object's row holds; it is read only where the object does not tell."""
     using = instance._state.db
     if using is None or not is_converted(field, using):

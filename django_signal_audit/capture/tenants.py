@@ -42,7 +42,7 @@ def tenants_of(changes: Sequence[Change], using: str) -> list[str | None] | None
     return found
 
 
-def tenants_by_key(model: Model, pks: Iterable[Any], using: str) -> dict[Any, str]:
+def tenants_by_key(model: Model, pks: Iterable[object], using: str) -> dict[object, str]:
     """Return the tenants of rows as they are in the table, by primary key; none of a model without tenants."""
     path = tenant_path(model)
     found = {} if path is None else _values(model, "pk", path.lookup, pks, using)
@@ -62,7 +62,7 @@ def _of_rows(model: Model, path: TenantPath, changes: Sequence[Change], using: s
         return [""] * len(changes)
 
 
-def _known(path: TenantPath, change: Change) -> Any:
+def _known(path: TenantPath, change: Change) -> object:
     """Return what the change itself knows of the column: what was left, or what went with the row."""
     name, is_gone = path.column.name, change.event_type == EventType.DELETE
     if name in change.fields:
@@ -89,7 +89,7 @@ def _looked_up(model: Model, path: TenantPath, changes: Sequence[tuple[Change, A
         yield _last_recorded(model, change.pk, using) if value is _NOT_KNOWN else object_id(value)
 
 
-def _values(model: Model, key: str, lookup: str, keys: Iterable[Any], using: str) -> dict[Any, Any]:
+def _values(model: Model, key: str, lookup: str, keys: Iterable[object], using: str) -> dict[object, object]:
     found: dict[Any, Any] = {}
     for chunk in chunks(dict.fromkeys(one for one in keys if one is not None)):
         rows = model._base_manager.using(using).filter(**{f"{key}__in": chunk}).order_by()
@@ -97,7 +97,7 @@ def _values(model: Model, key: str, lookup: str, keys: Iterable[Any], using: str
     return found
 
 
-def _last_recorded(model: Model, pk: Any, using: str) -> str:
+def _last_recorded(model: Model, pk: object, using: str) -> str:
     name = row_name(model, pk)
     events = AuditEvent.of_all_tenants.using(using).filter(model=model._meta.label_lower, object_id=name)
     # Some databases find "a" where "A" was asked for.

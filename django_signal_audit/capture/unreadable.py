@@ -39,7 +39,9 @@ def read_rows(rows: models.QuerySet[Any, Any], columns: Sequence[str], read: Rea
     yield from _by_halves(rows, keys, columns, read)
 
 
-def _by_halves(rows: models.QuerySet[Any, Any], keys: list[Any], columns: Sequence[str], read: Read) -> Iterator[Row]:
+def _by_halves(
+    rows: models.QuerySet[Any, Any], keys: list[object], columns: Sequence[str], read: Read
+) -> Iterator[Row]:
     # As many as one query may name on every database.
     if len(keys) <= 500:
         try:
@@ -53,7 +55,7 @@ def _by_halves(rows: models.QuerySet[Any, Any], keys: list[Any], columns: Sequen
         yield from _halves(rows, keys, columns, read)
 
 
-def _halves(rows: models.QuerySet[Any, Any], keys: list[Any], columns: Sequence[str], read: Read) -> Iterator[Row]:
+def _halves(rows: models.QuerySet[Any, Any], keys: list[object], columns: Sequence[str], read: Read) -> Iterator[Row]:
     middle = len(keys) // 2
     yield from _by_halves(rows, keys[:middle], columns, read)
     yield from _by_halves(rows, keys[middle:], columns, read)

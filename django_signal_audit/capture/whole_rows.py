@@ -65,7 +65,7 @@ def record_whole_rows(plan: ModelPlan, event_type: EventType, rows: WholeRows, u
     record_together(first, write)
 
 
-def _names(model: type[models.Model], keys: Sequence[Any]) -> list[str]:
+def _names(model: type[models.Model], keys: Sequence[object]) -> list[str]:
     return [str(key) if key.__class__ is int else row_name(model, key) for key in keys]
 
 

@@ -387,7 +387,7 @@ class WebhookChannel(Channel):
         }
 
 
-def payload(message: Message) -> dict[str, Any]:
+def payload(message: Message) -> dict[str, object]:
     """Return the body of the request: ``type``, ``timestamp`` and ``data``, as Standard Webhooks wants them."""
     event = message.event
     kinds = {(event.model, event.event_type) for event in message.events}

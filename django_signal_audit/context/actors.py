@@ -65,7 +65,7 @@ def _named_once(actor: object) -> tuple[str, str]:
     return found[1]
 
 
-def unwrapped(value: object) -> Any:
+def unwrapped(value: object) -> object:
     """Return what stands behind a lazy object such as ``request.user``; None if it cannot be loaded."""
     try:
         return _loaded(value)

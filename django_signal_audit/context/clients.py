@@ -190,7 +190,7 @@ def _end(pattern: URLPattern, path: str, start: int) -> Found | None:
     return Found(list(_groups(pattern.pattern, path, start)), words, _model_of(pattern.callback))
 
 
-def _model_of(view: Any) -> Any:
+def _model_of(view: object) -> object:
     """Return the model of a view of the admin, of Django's generic views or of REST framework; None for others."""
     given = getattr(view, "view_initkwargs", None) or getattr(view, "initkwargs", None) or {}
     for holder in (getattr(view, "model_admin", None), getattr(view, "view_class", None), getattr(view, "cls", None)):

@@ -107,7 +107,7 @@ def _kind(kind: Any) -> Any:
     return AuditedTask
 
 
-def _find(path: str, given: Mapping[str, object]) -> Any:
+def _find(path: str, given: Mapping[str, object]) -> object:
     return replace(import_string(path), **given)
 
 
@@ -124,7 +124,7 @@ def _in_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     if iscoroutinefunction(function):
 
         @wraps(function)
-        async def run_async(*args: object, **kwargs: object) -> Any:
+        async def run_async(*args: object, **kwargs: object) -> object:
             with scope(kwargs):
                 return await function(*args, **kwargs)
 

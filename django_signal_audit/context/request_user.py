@@ -34,15 +34,15 @@ class WatchedUser:
         self._request, self._original = request, original
         self._is_stale = False
         # Whom a look has found, where the session was to be changed because of it.
-        self._found: Any = None
+        self._found: object = None
         # Whom the project has awaited, what that one or the other held at first, and the object that is named.
-        self._awaited: Any = None
-        self._held: dict[str, Any] = {}
+        self._awaited: object = None
+        self._held: dict[str, object] = {}
         self._named: Any = None
         self._ask: Callable[[], Awaitable[Any]] = getattr(request, "auser", None) or self._nobody
         self.shown = SimpleLazyObject(self._use)
 
-    def as_loaded(self) -> Any:
+    def as_loaded(self) -> object:
         """Return the user with the values that were loaded, whatever a form has done to them."""
         awaited = self._awaited or getattr(self._request, "_acached_user", None)
         user = self._look() if awaited is None or self._is_loaded else awaited
@@ -64,9 +64,9 @@ class WatchedUser:
     def _is_loaded(self) -> bool:
         return self._original.__dict__["_wrapped"] is not empty
 
-    def _look(self) -> Any:
+    def _look(self) -> object:
         """Return the user; the session stays as it was."""
-        session: Any = getattr(self._request, "session", None)
+        session: object = getattr(self._request, "session", None)
         if not isinstance(session, SessionBase) or self._is_loaded:
             return self._loaded()
         if self._found is not None:
@@ -92,7 +92,7 @@ class WatchedUser:
             self._original.__dict__["_wrapped"] = empty
         return found
 
-    def _loaded(self) -> Any:
+    def _loaded(self) -> object:
         is_first = not self._is_loaded
         _ = self._original.__class__  # which has it loaded
         user = self._original.__dict__["_wrapped"]
@@ -100,7 +100,7 @@ class WatchedUser:
             self._held = dict(vars(user))
         return user
 
-    async def _nobody(self) -> Any:
+    async def _nobody(self) -> object:
         return None
 
     def _note_stale(self, *_: object, **__: object) -> None:
@@ -114,7 +114,7 @@ class WatchedUser:
         return self._loaded()
 
 
-def _is_djangos(user: Any) -> bool:
+def _is_djangos(user: object) -> bool:
     """Return whether a user is the lazy object of Django's middleware: one of the project's may even log in."""
     load = user.__dict__.get("_setupfunc") if type(user) is SimpleLazyObject else None
     return getattr(load, "__module__", "") == "django.contrib.auth.middleware"

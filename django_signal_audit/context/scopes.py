@@ -41,7 +41,7 @@ class AuditContext:
     reason: str = ""
     command: str = ""
     task: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
     # The extra of where a task was enqueued: JSON already, its secrets masked.
     carried: Mapping[str, JSONValue] = field(default_factory=dict)
     # Who really acted where a task was enqueued, if its actor was impersonated.

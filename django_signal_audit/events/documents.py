@@ -181,7 +181,7 @@ class _Written(str):
 def _pieces(value: object, default: Callable[[object], object] | None) -> Iterator[str]:
     """Yield the JSON text of a value piece by piece, without a call for each level of it."""
     # What is still to be written, the next piece last.
-    waiting: list[Any] = [value]
+    waiting: list[object] = [value]
     while waiting:
         item = waiting.pop()
         if item.__class__ is _Written:
@@ -228,7 +228,7 @@ def tag(scope: Sequence[str], value: JSONValue) -> str:
     return "hmac-sha256:" + hmac.new(_mask_key(), message, hashlib.sha256).hexdigest()[:32]
 
 
-def decode_tag(value: JSONValue) -> Any:
+def decode_tag(value: JSONValue) -> object:
     """Return the Digest or Masked that a reserved dict stands for, at any depth, other values as is."""
     if isinstance(value, list):
         return [decode_tag(item) for item in value]

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -82,7 +81,7 @@ def _typed(model: type[models.Model], pk: object) -> list[Any] | None:
         return None
 
 
-def parse_id(model: type[models.Model], name: str) -> Any:
+def parse_id(model: type[models.Model], name: str) -> object:
     """Return the primary key behind a row's name in the audit log.
 
     None if the name was cut, is a secret's tag, or is no key of the model now.

@@ -81,7 +81,7 @@ def named_places(document: Mapping[str, object], is_secret: IsSecret) -> dict[st
     return {key: places for key, places in found.items() if places}
 
 
-def _lengths(values: list[Any]) -> set[int]:
+def _lengths(values: list[object]) -> set[int]:
     return {len(values), *(len(row) for row in values if isinstance(row, list))}
 
 
@@ -516,7 +516,7 @@ def _is_hidden(key: str, item: object) -> bool:
     return is_secret(key) and not isinstance(item, dict)
 
 
-def with_stars(value: object) -> Any:
+def with_stars(value: object) -> object:
     """Return a decoded value as a message may show it, with stars for what is masked or under a secret key."""
     if isinstance(value, dict):
         return {key: HIDDEN if _is_hidden(str(key), item) else with_stars(item) for key, item in value.items()}

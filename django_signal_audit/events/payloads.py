@@ -332,7 +332,7 @@ def without_its_secrets(value: object) -> object:
     return hidden if HIDDEN in safe_str(hidden) else value
 
 
-def secrets_in(value: object) -> Iterator[Any]:
+def secrets_in(value: object) -> Iterator[object]:
     """Yield the secrets in a document, or in a text that names them."""
     if isinstance(value, str):
         if has_secrets(value, is_column=True):
@@ -401,7 +401,7 @@ def _column_names(queryset: Any) -> tuple[str, ...]:
     return tuple(queryset._fields or (*query.extra_select, *own, *query.annotation_select))
 
 
-def _with_stars(hidden: set[str], names: Sequence[str], row: object) -> Any:
+def _with_stars(hidden: set[str], names: Sequence[str], row: object) -> object:
     if isinstance(row, dict):
         # What has a secret's name is masked by it.
         return {name: HIDDEN if name in hidden and not is_secret(name) else value for name, value in row.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
 
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -58,7 +57,7 @@ class _Block:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection, self.savepoint, self.has_begun = connection, "", False
 
-    def __call__(self, execute: Callable[..., object], sql: str, params: object, many: bool, context: object) -> Any:
+    def __call__(self, execute: Callable[..., object], sql: str, params: object, many: bool, context: object) -> object:
         if not self.has_begun:
             self.has_begun = True
             # Django 6.1 gave it a new name and warns of the old one.

@@ -47,7 +47,7 @@ def parsed(text: str) -> Any:
     return found if isinstance(found, (dict, list)) else None
 
 
-def _with_all_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _with_all_values(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document = dict(pairs)
     if len(document) == len(pairs):
         return document

@@ -24,8 +24,8 @@ class _Before(NamedTuple):
     instance: models.Model
     names: frozenset[str]
     related: dict[str, Any]
-    prefetched: dict[str, Any]
-    fetch_mode: Any
+    prefetched: dict[str, object]
+    fetch_mode: object
 
 
 def _is_loaded(instance: models.Model, name: str) -> bool:

@@ -93,7 +93,7 @@ def _title(moment: dt.datetime | None) -> str:
     return "" if moment is None else show_day(local(moment))
 
 
-def _visible(request: HttpRequest, events: Sequence[AuditEvent]) -> dict[Any, AuditEvent]:
+def _visible(request: HttpRequest, events: Sequence[AuditEvent]) -> dict[object, AuditEvent]:
     """Return the events that the user may see, by uid, without the fields that they may not see."""
     if not events or not may_view_log(request):
         return {}

@@ -133,7 +133,7 @@ def _unmute(user: Model, key: object) -> None:
         raise BadRequest(msg)
 
 
-def _as_dict(user: Model) -> dict[str, Any]:
+def _as_dict(user: Model) -> dict[str, object]:
     quiet = QuietHours.objects.filter(pk=object_id(user.pk)).first()
     return {
         "preferences": [

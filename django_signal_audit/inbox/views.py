@@ -80,12 +80,12 @@ def marked(request: HttpRequest) -> Marked:
     return Marked(keys, up_to, is_read)
 
 
-def _form(request: HttpRequest) -> Mapping[str, Any]:
+def _form(request: HttpRequest) -> Mapping[str, object]:
     is_read = request.POST.get("read") != "false"
     return {"ids": request.POST.getlist("ids"), "up_to": request.POST.get("up_to"), "read": is_read}
 
 
-def json_of(request: HttpRequest) -> Mapping[str, Any]:
+def json_of(request: HttpRequest) -> Mapping[str, object]:
     """Return the JSON object that a request brings.
 
     Raises:
@@ -159,7 +159,7 @@ def as_json(answer: Answer) -> Callable[[HttpRequest], HttpResponse]:
 @require_GET
 @never_cache
 @as_json
-def list_messages(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
+def list_messages(request: HttpRequest, mailbox: Mailbox) -> dict[str, object]:
     """Answer with a page of messages, and note that the user has seen them."""
     page = mailbox.page(**cursors(request))
     mailbox.see(page.messages)
@@ -174,7 +174,7 @@ def list_messages(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
 @require_GET
 @never_cache
 @as_json
-def count_unread(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
+def count_unread(request: HttpRequest, mailbox: Mailbox) -> dict[str, object]:
     """Answer with the number of unread messages."""
     return {"unread": mailbox.count_unread()}
 
@@ -182,7 +182,7 @@ def count_unread(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
 @require_POST
 @csrf_protect
 @as_json
-def mark_read(request: HttpRequest, mailbox: Mailbox) -> dict[str, Any]:
+def mark_read(request: HttpRequest, mailbox: Mailbox) -> dict[str, object]:
     """Mark messages as read or unread, and answer with how many were, and how many unread ones are left."""
     return {"marked": _mark(request, mailbox), "unread": mailbox.count_unread()}
 
@@ -195,7 +195,7 @@ def _mark(request: HttpRequest, mailbox: Mailbox) -> int:
     return count if up_to is None else count + mailbox.read_up_to(up_to)
 
 
-def _as_dict(message: Notification, user: Any) -> dict[str, Any]:
+def _as_dict(message: Notification, user: object) -> dict[str, object]:
     return {
         "id": message.pk,
         "subject": message.subject,

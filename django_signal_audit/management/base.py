@@ -156,7 +156,7 @@ class ReportCommand(AuditCommand, ABC):
             "--database", default=DEFAULT_DB_ALIAS, help='Alias of the database to read (default: "default").'
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         """Make the report and write it; every mistake is one line."""
         try:
             report_format = get_format(options["format"])

@@ -53,7 +53,7 @@ def signature_hash(signature: Signature) -> int:
 class SignatureField(models.BigIntegerField):  # type: ignore[type-arg]  # generic in the stubs only
     """The number of an event's signature, worked out whenever the event is written."""
 
-    def pre_save(self, model_instance: Any, add: bool) -> int:
+    def pre_save(self, model_instance: object, add: bool) -> int:
         """Set and return the number."""
         return self.number(model_instance)
 
@@ -114,7 +114,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         # A lazy object such as ``request.user`` has the class of what it stands for.
         return self.for_key(obj.__class__, obj.pk)
 
-    def for_key(self, model: type[models.Model], pk: Any) -> Self:
+    def for_key(self, model: type[models.Model], pk: object) -> Self:
         """Return the events of the row of ``model`` with this primary key."""
         return self.for_model(model).filter(object_id=row_id(model, pk))
 
@@ -124,7 +124,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         label = concrete._meta.label_lower
         return self.filter(model__in=(label, *former)) if (former := former_labels(label)) else self.filter(model=label)
 
-    def by_actor(self, user: Any) -> Self:
+    def by_actor(self, user: object) -> Self:
         """Return the events a user caused, given as the user or as the primary key."""
         return self.filter(actor_id=object_id(user.pk if isinstance(user, models.Model) else user))
 
@@ -220,7 +220,7 @@ def recorded_state(
 _PAGE = 1000
 
 
-def _read_changes(rows: AuditEventQuerySet) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+def _read_changes(rows: AuditEventQuerySet) -> Iterator[tuple[str, str, str, dict[str, object]]]:
     """Yield object id, label, type and changes of each event, in the order of the keys; memory stays constant."""
     columns = ("object_id", "model", "event_type", "changes")
     if connections[rows.db].vendor != "mysql":
@@ -262,7 +262,7 @@ def delete_pruned(events: AuditEventQuerySet) -> int:
         _pruning.reset(token)
 
 
-def erase_values(events: AuditEventQuerySet, values: dict[str, Any]) -> None:
+def erase_values(events: AuditEventQuerySet, values: dict[str, object]) -> None:
     """Overwrite personal values of events: the caller records that."""
     token = _erasing.set(True)
     try:

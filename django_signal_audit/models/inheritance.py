@@ -40,7 +40,7 @@ def children_with_other_keys(model: Model) -> tuple[Model, ...]:
     return tuple(child for child in apps.get_models() if _is_child(child, model) and not shares_key(child, model))
 
 
-def rows_of_children(model: Model, pk: object, using: str) -> Iterator[tuple[Model, Any]]:
+def rows_of_children(model: Model, pk: object, using: str) -> Iterator[tuple[Model, object]]:
     """Yield the children with a key of their own that extend a row of the model, with that key."""
     for child in children_with_other_keys(model):
         try:

@@ -207,7 +207,7 @@ class Baseline:
             data={REPAIR: {"reason": "gone"}},
         )
 
-    def _decode(self, name: str, recorded: JSONValue) -> Any:
+    def _decode(self, name: str, recorded: JSONValue) -> object:
         """Return the recorded value, None for a digest of what is secret by now: only the secret gives its tag."""
         value = decode(self.plan.all_fields[name], recorded)
         return None if isinstance(value, Digest) and name in self.plan.secret else value

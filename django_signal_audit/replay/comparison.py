@@ -186,7 +186,7 @@ class StoredRow:
     # The keys of its members by m2m field, as JSON and sorted.
     members: dict[str, list[Any]]
 
-    def shown_pk(self, model: type[models.Model]) -> Any:
+    def shown_pk(self, model: type[models.Model]) -> object:
         """Return the primary key as others may see it: the row's name where the key is a secret."""
         return self.name if has_secret_key(model) else self.pk
 
@@ -211,7 +211,7 @@ class RowReader:
         """Return the number of rows in the table, children's among them."""
         return rows_of(self.plan.model, self.using).count()
 
-    def key_chunks(self, size: int = CHUNK) -> Iterator[list[Any]]:
+    def key_chunks(self, size: int = CHUNK) -> Iterator[list[object]]:
         """Return the keys of all rows in chunks; between two of them nothing is held open."""
         rows = rows_of(self.plan.model, self.using).order_by("pk").values_list("pk", flat=True)
         keys = list(rows[:size])
@@ -228,7 +228,7 @@ class RowReader:
 
         """
         images: list[Image] = []
-        extended: set[Any] = set()
+        extended: set[object] = set()
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
             images += self.images.read(self.images.rows(deleting=True, lock=lock).filter(pk__in=chunk).order_by("pk"))

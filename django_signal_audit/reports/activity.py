@@ -186,7 +186,7 @@ def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterat
     names = (*columns, "count", "last")
     rows = events.annotate(**annotated).order_by()
     if FIELDS in needs and connections[events.db].vendor == "postgresql":
-        counted: Iterable[Sequence[Any]] = _read_shared(rows, columns)
+        counted: Iterable[Sequence[object]] = _read_shared(rows, columns)
     else:
         counted = _read(rows.values(*columns).annotate(count=Count("id"), last=Max("id")), names)
     for values in counted:
@@ -201,7 +201,7 @@ def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterat
         yield row
 
 
-def _annotations(using: str) -> dict[str, Any]:
+def _annotations(using: str) -> dict[str, object]:
     fields = EachKey("changes") if connections[using].vendor == "postgresql" else Keys("changes")
     return {QUARTER: Quarter("recorded_at"), FIELDS: fields}
 
@@ -218,7 +218,7 @@ def _read(rows: Any, names: Sequence[str]) -> Iterator[Sequence[Any]]:
         yield from rows
 
 
-def _read_shared(rows: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+def _read_shared(rows: Any, columns: Sequence[str]) -> list[tuple[object, ...]]:
     """Return what PostgreSQL counts of rows that one event has several of.
 
     It takes each of them for a group of its own, and has one process count what the others read, unless they come from

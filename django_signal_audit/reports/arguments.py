@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any
 
 from django.apps import apps
 from django.conf import settings
@@ -111,7 +110,7 @@ def _model_hint(label: str) -> str:
     return hint or did_you_mean(label, same or labels, "Write it as app_label.Model.")
 
 
-def parse_key(label: str, text: str) -> Any:
+def parse_key(label: str, text: str) -> object:
     """Return the primary key a text means, the text itself where the model is gone or has no such key."""
     try:
         return _typed_key(apps.get_model(label), text)

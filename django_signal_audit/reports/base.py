@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 from django.utils.functional import Promise
 
@@ -135,7 +135,7 @@ class Report:
         while batch := list(islice(rows, BATCH)):
             yield batch
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[dict[str, object]]:
         """Yield each row as JSON has it, by column name."""
         names = [column.name for column in self.columns]
         for row in self.rows:
@@ -151,7 +151,7 @@ def cell_lines(cell: Cell) -> tuple[str, ...]:
     return ("" if cell is None else str(cell),)
 
 
-def cell_data(cell: Cell) -> Any:
+def cell_data(cell: Cell) -> object:
     """Return what a cell is in JSON."""
     if isinstance(cell, Detail):
         return cell.data

@@ -101,15 +101,15 @@ class HasItem(Lookup):
         left, params = self.process_lhs(compiler, connection)
         return template % left, (*params, item)
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> object:
         """Return the SQL of SQLite."""
         template = "EXISTS (SELECT 1 FROM json_each(%s) WHERE value = %%s)"
         return self._sql(compiler, connection, template, self.rhs)
 
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> object:
         """Return the SQL of PostgreSQL."""
         return self._sql(compiler, connection, "%s @> %%s::jsonb", json.dumps([self.rhs]))
 
-    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> object:
         """Return the SQL of MySQL and MariaDB."""
         return self._sql(compiler, connection, "JSON_CONTAINS(%s, %%s)", json.dumps(self.rhs))

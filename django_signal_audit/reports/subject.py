@@ -181,7 +181,7 @@ class Subject:
     def _is_kin(self, model: object) -> bool:
         return isinstance(model, type) and (issubclass(model, self.model) or issubclass(self.model, model))
 
-    def _value(self, field: Any) -> Any:
+    def _value(self, field: Any) -> object:
         """Return what a field that refers to the person holds, as events have it."""
         target = field.target_field
         value = parse_id(self.model, self.key)

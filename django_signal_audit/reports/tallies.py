@@ -90,7 +90,7 @@ class Tally:
             newest[part] = max(last, newest.get(part, last))
         self.newest = list(newest.values())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return what ``from_json`` takes."""
         return {
             "signed": [[*key, count] for key, count in self.signed.items()],

@@ -40,7 +40,7 @@ _STEPLESS = (
 _SPANS = (models.DateField, models.DurationField)
 
 
-def read_value(field: Field, operand: object) -> Any:
+def read_value(field: Field, operand: object) -> object:
     """Return the operand as a value of the field, None for None."""
     if operand is None:
         return None
@@ -87,7 +87,7 @@ def _moment(plain: models.DateTimeField[Any, object], operand: object) -> object
     return value
 
 
-def read_values(field: Field, operand: object) -> tuple[Any, ...]:
+def read_values(field: Field, operand: object) -> tuple[object, ...]:
     """Return the operand, one value or a list of them, as values of the field."""
     several = operand if isinstance(operand, (list, tuple, set, frozenset)) else [operand]
     if not several:
@@ -103,7 +103,7 @@ def require_order(field: Field, operand: object) -> None:
         raise ValueError(msg)
 
 
-def read_threshold(field: Field, operand: object) -> Any:
+def read_threshold(field: Field, operand: object) -> object:
     """Return the operand as a value of the field that others lie above and below of."""
     require_order(field, operand)
     value = read_value(field, operand)
@@ -146,7 +146,7 @@ def _number(operand: object) -> Decimal:
     return number
 
 
-def _exact(value: object) -> Any:
+def _exact(value: object) -> object:
     # 0.3 - 0.1 is not 0.2 in binary.
     return Decimal(repr(value)) if isinstance(value, float) and math.isfinite(value) else value
 
@@ -260,7 +260,7 @@ class FieldTest:
 
     field: str
     operator: Operator
-    operand: Any
+    operand: object
     is_changed: bool
 
     def __call__(self, change: Change) -> bool:

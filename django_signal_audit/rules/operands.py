@@ -15,7 +15,7 @@ from django_signal_audit.problems import Problem, nearest, shown
 Field: TypeAlias = "models.Field[Any, Any]"
 
 
-def choices_of(field: Field) -> dict[Any, str] | None:
+def choices_of(field: Field) -> dict[object, str] | None:
     """Return the values that a field can have by its choices, with their labels; None if it may have any."""
     try:
         pairs = [(value, str(label)) for value, label in field.flatchoices]
@@ -129,7 +129,7 @@ def _range_mistake(plain: models.IntegerField[Any, Any], number: int) -> tuple[s
 
 def _known(value: object, fields: Iterable[Field]) -> dict[object, str] | None:
     """Return the choices of the fields if none of them can have the value, None if one can."""
-    every: dict[Any, str] = {}
+    every: dict[object, str] = {}
     for field in fields:
         choices = choices_of(field)
         if choices is None or value is None or (value == "" and field.blank) or _is_among(value, choices, field):

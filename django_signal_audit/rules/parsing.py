@@ -207,7 +207,7 @@ def _as_texts(value: Any) -> tuple[str, ...]:
     return tuple(value) if _texts(value) else ()
 
 
-def as_mapping(raw: object) -> Mapping[Any, Any] | None:
+def as_mapping(raw: object) -> Mapping[object, object] | None:
     """Return an entry of RULES by key, None if it is neither a dict nor a Rule."""
     if isinstance(raw, Rule):
         # Nobody can tell a key that was left out from its default.

@@ -80,7 +80,7 @@ def make_column_writer(field: Field, serializer: Serializer, *, is_secret: bool)
 
     """
 
-    def careful(value: Any, pk: Any) -> str:
+    def careful(value: object, pk: object) -> str:
         return "null" if value is None else json.dumps(serializer(value, pk))
 
     kind = None if is_secret else _kind_of(field)

@@ -37,7 +37,7 @@ def may_view_model(user: object, label: str) -> bool:
     return model is not None and any(has_permission(user, action, model) for action in _VIEWING)
 
 
-def is_superuser(user: Any) -> bool:
+def is_superuser(user: object) -> bool:
     """Return whether the user is an active superuser; a project's user model may have no such column."""
     return bool(getattr(user, "is_active", True) and getattr(user, "is_superuser", False))
 

@@ -49,7 +49,7 @@ def audit_history_link(tools: str, url: str) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def audit_history_url(context: RequestContext, instance: Any) -> str:
+def audit_history_url(context: RequestContext, instance: object) -> str:
     """Return the address of an object's audit history, ``""`` if it has none or the user may not see it."""
     request = context.get("request")
     if request is None or not isinstance(instance, Model) or not apps.is_installed("django.contrib.admin"):
@@ -60,7 +60,7 @@ def audit_history_url(context: RequestContext, instance: Any) -> str:
     return history_url_of(request, getattr(request, "current_app", "admin"), instance)
 
 
-def _instance(value: Any) -> Model | None:
+def _instance(value: object) -> Model | None:
     """Return the object, None for nobody, None itself, and a variable that the template doesn't have."""
     found = unwrapped(value)
     if isinstance(found, Model):
@@ -85,7 +85,7 @@ def _limit(value: Any) -> int:
     return number
 
 
-def _names(value: Any) -> list[str]:
+def _names(value: object) -> list[str]:
     """Return the names in a text or a list; none are all."""
     names = value if isinstance(value, (list, tuple, set, frozenset)) else [value or ""]
     wrong = next((name for name in names if not isinstance(name, str)), None)
@@ -96,7 +96,7 @@ def _names(value: Any) -> list[str]:
 
 
 @register.simple_tag(takes_context=True)
-def audit_history(context: RequestContext, instance: Any, limit: Any = LIMIT, fields: Any = "") -> SafeString:
+def audit_history(context: RequestContext, instance: object, limit: object = LIMIT, fields: object = "") -> SafeString:
     """Show the latest changes of an object to users who may view its history, and nothing to others.
 
     Args:

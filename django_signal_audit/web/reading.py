@@ -198,7 +198,7 @@ def _size_given(parameters: QueryDict) -> Iterable[tuple[str, str]]:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def event_json(event: AuditEvent) -> dict[str, Any]:
+def event_json(event: AuditEvent) -> dict[str, object]:
     """Return the columns of an event as JSON that any encoder can write.
 
     SQL can store numbers that are infinite to Python, and half characters, which strict encoders refuse.

@@ -45,26 +45,26 @@ def as_json(answer: Answer[P]) -> Callable[Concatenate[HttpRequest, P], HttpResp
 
 
 @as_json
-def list_events(request: HttpRequest) -> dict[str, Any] | None:
+def list_events(request: HttpRequest) -> dict[str, object] | None:
     """Answer with a page of events, by the parameters of the admin's list."""
     return _page_json(request, search_events(request, request.GET))
 
 
 @as_json
-def show_event(request: HttpRequest, uid: UUID) -> dict[str, Any] | None:
+def show_event(request: HttpRequest, uid: UUID) -> dict[str, object] | None:
     """Answer with one event."""
     event = find_event(request, uid)
     return None if event is None else event_json(event)
 
 
 @as_json
-def list_object_events(request: HttpRequest, label: str, key: str) -> dict[str, Any] | None:
+def list_object_events(request: HttpRequest, label: str, key: str) -> dict[str, object] | None:
     """Answer with a page of one object's events."""
     page = object_events(request, label, key, request.GET)
     return None if page is None else _page_json(request, page)
 
 
-def _page_json(request: HttpRequest, page: EventPage) -> dict[str, Any]:
+def _page_json(request: HttpRequest, page: EventPage) -> dict[str, object]:
     return {
         "events": [event_json(event) for event in page.events],
         "newer": f"{request.path}{page.newer}" if page.newer else None,

@@ -96,7 +96,7 @@ class Limits:
         return self.fields is None or (name in self.fields and not self.fields[name].disabled)
 
     def offers(
-        self, target: models.Field[object, object] | None, name: str, values: Collection[Any], using: str
+        self, target: models.Field[object, object] | None, name: str, values: Collection[object], using: str
     ) -> bool:
         """Return whether the form lets the user choose all of these values.
 
@@ -130,7 +130,7 @@ class Limits:
 _OF_OTHERS = (forms.ModelChoiceField, forms.FileField)
 
 
-def _is_offered(field: forms.Field, value: Any) -> bool:
+def _is_offered(field: forms.Field, value: object) -> bool:
     """Return whether a field of a form takes a value that a row had."""
     if value in (None, ""):
         return not field.required or isinstance(field, forms.BooleanField)
@@ -145,7 +145,7 @@ def _is_offered(field: forms.Field, value: Any) -> bool:
     return _is_cleaned(field, value)
 
 
-def _chosen(field: forms.Field, value: Any) -> Collection[Any]:
+def _chosen(field: forms.Field, value: object) -> Collection[object]:
     """Return the choices that a value stands for; a column of text has several with something between them."""
     if not isinstance(field, forms.MultipleChoiceField):
         return [value]
@@ -264,7 +264,7 @@ def fields_of(form: type[forms.ModelForm[Any]], **options: Any) -> Mapping[str, 
     return form(**options).fields
 
 
-def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, Any]:
+def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, object]:
     """Return the primary keys by their texts; those that are no keys of the model are left out."""
     found = {key: parse_id(model, key) for key in keys}
     return {key: pk for key, pk in found.items() if pk is not None}

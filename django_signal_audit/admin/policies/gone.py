@@ -155,7 +155,7 @@ def _kind(model: type[models.Model]) -> type[models.Model]:
 
     It is unknown to Django's registry of models.
     """
-    unknown: dict[str, Any] = dict.fromkeys(_relations(model), property(_not_recorded))
+    unknown: dict[str, object] = dict.fromkeys(_relations(model), property(_not_recorded))
     generic = {field.name: _generic(model, field.name) for field in _generic_keys(model)}
     # Fields that the instance lacks are deferred ones to Django, which asks for them here.
     body = {"__module__": model.__module__, "refresh_from_db": _not_recorded, **unknown, **generic}

@@ -146,7 +146,7 @@ class Revert(ABC):
         if not self.limits.allows(field.name):
             raise RefusedError(_("You may not change “%(field)s”.") % {"field": label_of(field, field.name)})
 
-    def refuse_not_offered(self, field: Field, *values: Any) -> None:
+    def refuse_not_offered(self, field: Field, *values: object) -> None:
         """Raise RefusedError if the user could not choose these values, which are typed, by hand."""
         is_relation = isinstance(field, (models.ForeignKey, models.ManyToManyField))
         target: Any = getattr(field, "target_field", None) if is_relation else None
@@ -155,7 +155,7 @@ class Revert(ABC):
             label = {"field": label_of(field, field.name)}
             raise RefusedError(_("You may not set “%(field)s” to its old value.") % label)
 
-    def refuse_invalid(self, instance: models.Model, values: Mapping[Field, Any]) -> None:
+    def refuse_invalid(self, instance: models.Model, values: Mapping[Field, object]) -> None:
         """Raise RefusedError if the project's form or model finds the row with these values invalid.
 
         Args:

@@ -208,7 +208,7 @@ class DeletionRevert(Revert):
         for field, part in self._key().items():
             setattr(instance, field.attname, part)
         # A parent's row that comes meanwhile is somebody's, and not to be written over.
-        force: Any = (models.Model,) if self.model._meta.parents else True
+        force: object = (models.Model,) if self.model._meta.parents else True
         _save(instance, values, self.using, force_insert=force)
         stored = self._stored()
         # The first save of a row sets some fields by itself, whatever it is given.

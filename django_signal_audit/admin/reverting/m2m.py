@@ -25,8 +25,8 @@ class Exchange:
     """The members that one field of an object gained and lost by an event."""
 
     field: models.ManyToManyField[Any, Any]
-    gained: frozenset[Any]
-    lost: frozenset[Any]
+    gained: frozenset[object]
+    lost: frozenset[object]
 
     def check_held(self, instance: models.Model, using: str, *, lock: bool) -> None:
         """Raise RefusedError unless the object has the members that the event left."""

@@ -57,7 +57,7 @@ def _says_who(name: str) -> bool:
     return name == get_user_model().USERNAME_FIELD or last in _PERSONS or is_secret(name)
 
 
-def _record(event_type: EventType, request: Any, user: Any, data: dict[str, object]) -> None:
+def _record(event_type: EventType, request: object, user: Any, data: dict[str, object]) -> None:
     using = router.db_for_write(AuditEvent)
     # Django hands on request.user at a logout, which is lazy.
     user = unwrapped(user)

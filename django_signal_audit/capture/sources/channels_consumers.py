@@ -63,7 +63,7 @@ class ConsumerSource(CaptureSource):
 
 def _in_context(call: Call) -> Call:
     @wraps(call)
-    async def wrapper(consumer: object, scope: Scope, *args: object, **kwargs: object) -> Any:
+    async def wrapper(consumer: object, scope: Scope, *args: object, **kwargs: object) -> object:
         request = _request_of(scope) if ConsumerSource.is_connected else None
         if request is None:
             return await call(consumer, scope, *args, **kwargs)

@@ -85,7 +85,7 @@ def loading_scope(command: Any, using: str) -> Iterator[None]:
     loading = Loading(using)
     original: Callable[..., Any] = command.loaddata
 
-    def loaddata(*args: object, **kwargs: object) -> Any:
+    def loaddata(*args: object, **kwargs: object) -> object:
         found = original(*args, **kwargs)
         loading.finish()  # in the transaction that handle() has opened
         return found

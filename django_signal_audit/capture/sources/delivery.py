@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.context.scopes import AuditContext, current_context, replaced_context
 from django_signal_audit.enums import Level, Source
@@ -31,7 +29,7 @@ def record_recovered(state: ChannelState, using: str, **_: object) -> None:
     _record("channel_recovered", data, Level.INFO, using)
 
 
-def _record(event_type: str, data: dict[str, Any], level: Level, using: str) -> None:
+def _record(event_type: str, data: dict[str, object], level: Level, using: str) -> None:
     change = Change(event_type=event_type, source=Source.MANUAL, using=using, data=data, level=level.value)
     # Whoever's request happened to send has nothing to do with it.
     outer = current_context()

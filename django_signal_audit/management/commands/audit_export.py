@@ -55,7 +55,7 @@ class Command(AuditCommand):
         parser.add_argument("--output", metavar="FILE", help="Write to this file instead of printing; .gz compresses.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help='Alias of the database (default: "default").')
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         """Note that there is an export, then write it; every mistake is one line."""
         try:
             export_format = get_export_format(options["format"])

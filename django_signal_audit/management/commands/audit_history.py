@@ -57,7 +57,7 @@ class Command(ReportCommand):
         return _state_at(newest, key, name, parse_moment(options["at"], utc_now()))
 
 
-def _values_at(newest: AuditEvent, model: type[Model], key: object, moment: dt.datetime) -> dict[str, Any] | None:
+def _values_at(newest: AuditEvent, model: type[Model], key: object, moment: dt.datetime) -> dict[str, object] | None:
     """Return what the object held, None if there was none or it was another tenant's then."""
     if not mapping():
         return AuditEvent.objects.using(newest._state.db).state_of(model, key, moment)

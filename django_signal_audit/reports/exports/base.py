@@ -40,7 +40,7 @@ def utc(moment: dt.datetime) -> dt.datetime:
     return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
-def record_of(event: AuditEvent) -> dict[str, Any]:
+def record_of(event: AuditEvent) -> dict[str, object]:
     """Return the columns of an event by name, as JSON has them."""
     record = {field.attname: getattr(event, field.attname) for field in AuditEvent._meta.concrete_fields}
     return {**record, "uid": str(event.uid), "recorded_at": utc(event.recorded_at).isoformat()}

@@ -75,7 +75,7 @@ def _entity(event: AuditEvent) -> dict[str, object]:
     if event.object_repr:
         named["name"] = event.object_repr
     before: dict[str, Any] = {}
-    after: dict[str, Any] = {}
+    after: dict[str, object] = {}
     for name, change in event.changes.items():
         if isinstance(change, list):
             before[name], after[name] = change
@@ -170,7 +170,7 @@ class OcsfFormat(JsonLinesExport):
         }
 
     def _metadata(self, event: AuditEvent) -> dict[str, object]:
-        metadata: dict[str, Any] = {
+        metadata: dict[str, object] = {
             "version": VERSION,
             "uid": str(event.uid),
             "event_code": event.event_type,
