@@ -77,12 +77,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
         return ()
 
 
-def names_undeclared(model_admin: ModelAdmin[Any], request: HttpRequest) -> bool:
+def names_undeclared(model_admin: ReadOnlyAdmin, request: HttpRequest) -> bool:
     """Return whether the request has a parameter that its list does not declare."""
     return not request.GET.keys() <= _declared_names(model_admin, request)
 
 
-def _declared(model_admin: ModelAdmin[Any], request: HttpRequest) -> QueryDict:
+def _declared(model_admin: ReadOnlyAdmin, request: HttpRequest) -> QueryDict:
     names = _declared_names(model_admin, request)
     found = QueryDict(mutable=True, encoding=request.GET.encoding)
     for name, values in request.GET.lists():
@@ -91,7 +91,7 @@ def _declared(model_admin: ModelAdmin[Any], request: HttpRequest) -> QueryDict:
     return found
 
 
-def _declared_names(model_admin: ModelAdmin[Any], request: HttpRequest) -> set[str]:
+def _declared_names(model_admin: ReadOnlyAdmin, request: HttpRequest) -> set[str]:
     """Return the parameters of a list: those of its filters, the search term and the page."""
     names = {PAGE_VAR, SEARCH_VAR, *getattr(model_admin, "declared", ())}
     for declared in model_admin.get_list_filter(request):
@@ -99,7 +99,7 @@ def _declared_names(model_admin: ModelAdmin[Any], request: HttpRequest) -> set[s
     return names
 
 
-def _filter_of(model_admin: ModelAdmin[Any], request: HttpRequest, declared: object) -> Any:
+def _filter_of(model_admin: ReadOnlyAdmin, request: HttpRequest, declared: object) -> Any:
     """Return a filter as the list makes it, of an address without parameters; subclasses may add those of fields."""
     if callable(declared):
         return declared(request, {}, model_admin.model, model_admin)
@@ -142,7 +142,7 @@ def trail(crumbs: Sequence[Crumb], here: str) -> dict[str, object]:
 
 
 def render_page(
-    model_admin: ModelAdmin[Any],
+    model_admin: ReadOnlyAdmin,
     request: HttpRequest,
     template: str,
     context: Mapping[str, object],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -13,12 +12,12 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from django_signal_audit.admin.access import access_of
-from django_signal_audit.admin.base import crumbs_to_list, render_page
+from django_signal_audit.admin.base import ReadOnlyAdmin, crumbs_to_list, render_page
 from django_signal_audit.conf import get_settings
 from django_signal_audit.delivery.breakers import set_paused
 from django_signal_audit.enums import Level, Source
 from django_signal_audit.events.changes import Change
-from django_signal_audit.models import ChannelState, Notification
+from django_signal_audit.models import ChannelState
 from django_signal_audit.recorder import record_changes
 
 TEMPLATE = "admin/django_signal_audit/notification/channels.html"
@@ -53,9 +52,7 @@ def troubled(using: str) -> list[str]:
     return [state.channel for state in states if state.until is not None or state.paused_at is not None]
 
 
-def channels_page(
-    model_admin: ModelAdmin[Notification], request: HttpRequest, *, using: str, may_pause: bool
-) -> HttpResponse:
+def channels_page(model_admin: ReadOnlyAdmin, request: HttpRequest, *, using: str, may_pause: bool) -> HttpResponse:
     """Show the channels, and pause or resume the one that the form names."""
     if not model_admin.has_view_permission(request) or (request.method == "POST" and not may_pause):
         raise PermissionDenied

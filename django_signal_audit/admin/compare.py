@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.admin import ModelAdmin
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
@@ -18,7 +17,7 @@ from django_signal_audit.reports.display import label_of, show_actors
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.history import uncertain
 
-from .base import render_page
+from .base import ReadOnlyAdmin, render_page
 from .keyset import ALL_TIME, Cursor, Position, TimeRange, find_keys
 from .links import history_url, restore_url
 from .restore import may_restore
@@ -32,7 +31,7 @@ MOST_BETWEEN = 100
 MOST_NAMED = 3
 
 
-def compare_page(model_admin: ModelAdmin[Any], request: HttpRequest, subject: Subject) -> HttpResponse:
+def compare_page(model_admin: ReadOnlyAdmin, request: HttpRequest, subject: Subject) -> HttpResponse:
     """Return what differs between the versions that the address names."""
     points = request.GET.get("older", "").strip(), request.GET.get("newer", "").strip() or CURRENT
     context: dict[str, Any] = {"typed": points}
@@ -52,7 +51,7 @@ def compare_page(model_admin: ModelAdmin[Any], request: HttpRequest, subject: Su
     return _render(model_admin, request, subject, context, versions=(older, newer), shows_all="all" in request.GET)
 
 
-def state_page(model_admin: ModelAdmin[Any], request: HttpRequest, subject: Subject) -> HttpResponse:
+def state_page(model_admin: ReadOnlyAdmin, request: HttpRequest, subject: Subject) -> HttpResponse:
     """Return what the object was at the time that the address names, beside what it is now."""
     text = request.GET.get("at", "").strip()
     context: dict[str, Any] = {"is_state": True, "typed": [text], "title": _("State at")}
@@ -68,7 +67,7 @@ def state_page(model_admin: ModelAdmin[Any], request: HttpRequest, subject: Subj
 
 
 def _render(
-    model_admin: ModelAdmin[Any],
+    model_admin: ReadOnlyAdmin,
     request: HttpRequest,
     subject: Subject,
     context: Mapping[str, object],

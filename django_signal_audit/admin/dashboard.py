@@ -6,10 +6,8 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
@@ -19,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_signal_audit.admin.access import access_of
-from django_signal_audit.admin.base import crumbs_to_list, render_page
+from django_signal_audit.admin.base import ReadOnlyAdmin, crumbs_to_list, render_page
 from django_signal_audit.admin.details import may_view_notifications
 from django_signal_audit.admin.evidence import seal_state
 from django_signal_audit.admin.keyset import MOST_READ
@@ -118,7 +116,7 @@ class Table:
     note: str = ""
 
 
-def dashboard_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> TemplateResponse:
+def dashboard_page(model_admin: ReadOnlyAdmin, request: HttpRequest) -> TemplateResponse:
     """Return the page for users who may view events; deliveries take the permission to view notifications."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin import AdminSite
 from django.http import HttpRequest, JsonResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -28,7 +27,7 @@ from django_signal_audit.reports.formatter import Reader, show_brief, show_momen
 from django_signal_audit.reports.sentences import sentence_of
 
 from .access import Access, access_of
-from .base import crumbs_to_list, trail
+from .base import ReadOnlyAdmin, crumbs_to_list, trail
 from .keyset import ALL_TIME, Cursor, HistoryScan, Scan, find_visible
 from .links import (
     actor_url,
@@ -82,7 +81,7 @@ class EventView:
     is_cut: bool = False
 
 
-def view_events(model_admin: ModelAdmin[Any], request: HttpRequest, events: Sequence[AuditEvent]) -> list[EventView]:
+def view_events(model_admin: ReadOnlyAdmin, request: HttpRequest, events: Sequence[AuditEvent]) -> list[EventView]:
     """Return events ready for a template.
 
     Args:
@@ -134,7 +133,7 @@ def _view(event: AuditEvent, reader: Reader, **urls: str) -> EventView:
     )
 
 
-def event_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> dict[str, object]:
+def event_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEvent) -> dict[str, object]:
     """Return what the template of an event's page needs beside the admin's own context."""
     site = model_admin.admin_site.name
     notifications = []
@@ -192,7 +191,7 @@ def _headline(view: EventView) -> str:
     return format_html(_("{actor} {event} {object}"), **parts, object=thing)
 
 
-def _changed_since(model_admin: ModelAdmin[Any], access: Access, event: AuditEvent) -> EventView | None:
+def _changed_since(model_admin: ReadOnlyAdmin, access: Access, event: AuditEvent) -> EventView | None:
     """Return the next event of the object that changed one of the same fields, None if there is none."""
     events = AuditEvent.objects.using(event._state.db or "default")
     asked = [by_fields(list(event.changes), access.shows)] if event.changes else []
@@ -222,7 +221,7 @@ def _request_part(event: AuditEvent, name: str) -> str:
     return str(request.get(name, "")) if isinstance(request, dict) else ""
 
 
-def _beside(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> list[Row]:
+def _beside(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEvent) -> list[Row]:
     """Return a few other events of the same request, task or command."""
     if not event.correlation_id:
         return []
@@ -233,7 +232,7 @@ def _beside(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEven
     return _rows(model_admin, access, [one for one in found if one.pk != event.pk][:MOST_BESIDE])
 
 
-def _around(model_admin: ModelAdmin[Any], access: Access, event: AuditEvent) -> list[tuple[str, Row]]:
+def _around(model_admin: ReadOnlyAdmin, access: Access, event: AuditEvent) -> list[tuple[str, Row]]:
     """Return the previous and the next event of the same object."""
     if not (event.model and event.object_id):
         return []
@@ -249,13 +248,13 @@ def _around(model_admin: ModelAdmin[Any], access: Access, event: AuditEvent) -> 
     return found
 
 
-def _rows(model_admin: ModelAdmin[Any], access: Access, events: Sequence[AuditEvent]) -> list[Row]:
+def _rows(model_admin: ReadOnlyAdmin, access: Access, events: Sequence[AuditEvent]) -> list[Row]:
     shown = access.redact(events)
     reader = access.reader_of(shown)
     return [row_of(model_admin.admin_site.name, event, reader=reader) for event in shown]
 
 
-def json_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> JsonResponse:
+def json_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEvent) -> JsonResponse:
     """Return an event as JSON, without the fields that the user may not see."""
     [shown] = access_of(request, model_admin.admin_site).redact([event])
     return JsonResponse(record_of(shown), json_dumps_params={"indent": 2, "ensure_ascii": True})

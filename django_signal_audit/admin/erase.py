@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,7 +15,7 @@ from django_signal_audit.evidence.erasure import Erasure, OnLegalHold
 from django_signal_audit.evidence.sealing import CannotSeal
 from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 
-from .base import render_page
+from .base import ReadOnlyAdmin, render_page
 from .links import history_url
 from .restore import MAX_REASON
 from .subjects import crumbs_of, subject_of
@@ -33,7 +30,7 @@ def may_erase(request: HttpRequest) -> bool:
     return request.user.has_perm("django_signal_audit.erase_auditevent")
 
 
-def erase_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> HttpResponse:
+def erase_page(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, segment: str) -> HttpResponse:
     """Ask whether the personal data of an object is to be erased, and erase it once that is confirmed."""
     subject = subject_of(model_admin, request, label, segment)
     if not may_erase(request):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.http import content_disposition_header
 from django.utils.timesince import timesince
 
+from django_signal_audit.admin.base import ReadOnlyAdmin
 from django_signal_audit.api import record
 from django_signal_audit.conf import get_settings
 from django_signal_audit.evidence import standalone
@@ -70,7 +69,7 @@ def _is_used(using: str) -> bool:
     return has_table(AuditCheckpoint, using) and latest_checkpoint(using) is not None
 
 
-def seal_of(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> Seal | None:
+def seal_of(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEvent) -> Seal | None:
     """Return what the page of an event shows; None where nothing is sealed."""
     using = event._state.db or "default"
     if not _is_used(using):
@@ -99,13 +98,13 @@ def _is_intact(event: AuditEvent, using: str, size: int) -> bool:
     return True
 
 
-def _may_prove(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> bool:
+def _may_prove(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEvent) -> bool:
     """Return whether the user may have the whole event, which is what a proof proves."""
     [shown] = access_of(request, model_admin.admin_site).redact([event])
     return may_export(request) and not getattr(shown, "is_cut", False)
 
 
-def proof_page(model_admin: ModelAdmin[Any], request: HttpRequest, event: AuditEvent) -> HttpResponse:
+def proof_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEvent) -> HttpResponse:
     """Return the proof of an event as a file."""
     if not _may_prove(model_admin, request, event):
         raise PermissionDenied

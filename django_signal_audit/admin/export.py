@@ -9,13 +9,13 @@ from dataclasses import replace
 from tempfile import TemporaryFile
 from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext_lazy as _
 
+from django_signal_audit.admin.base import ReadOnlyAdmin
 from django_signal_audit.api import record
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
@@ -53,7 +53,7 @@ def formats() -> dict[str, Any]:
     return {**found, "xlsx": _("Excel (xlsx)")} if can_write() else found
 
 
-def export_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponseBase:
+def export_page(model_admin: ReadOnlyAdmin, request: HttpRequest) -> HttpResponseBase:
     """Return the events that the filters in the address find, the newest first, in the format that was posted."""
     if not (model_admin.has_view_permission(request) and may_export(request)):
         raise PermissionDenied

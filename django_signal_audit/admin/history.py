@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.admin import ModelAdmin
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import quote
@@ -22,7 +20,7 @@ from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.formatter import show_short
 
-from .base import render_page
+from .base import ReadOnlyAdmin, render_page
 from .compare import compare_page, state_page
 from .details import view_events
 from .erase import may_erase
@@ -65,7 +63,7 @@ class Together:
     entries: Sequence[Entry]
 
 
-def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> HttpResponse:
+def history_page(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, segment: str) -> HttpResponse:
     """Return the page, for who may view events and the object; an object with no event yet has one too."""
     subject = subject_of(model_admin, request, label, segment)
     if request.GET.get("at", "").strip():
@@ -81,7 +79,7 @@ def history_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str,
 class HistoryPage:
     """The list of an object's events, and the tabs beside it."""
 
-    def __init__(self, model_admin: ModelAdmin[Any], request: HttpRequest, subject: Subject) -> None:
+    def __init__(self, model_admin: ReadOnlyAdmin, request: HttpRequest, subject: Subject) -> None:
         self.model_admin = model_admin
         self.site = model_admin.admin_site
         self.request = request

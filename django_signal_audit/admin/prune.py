@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,7 +19,7 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.retention.pruning import Pruning, Retention, counts_of, periods_of
 from django_signal_audit.rules.registry import get_registry
 
-from .base import crumbs_to_list, render_page
+from .base import ReadOnlyAdmin, crumbs_to_list, render_page
 from .links import events_url
 from .restore import MAX_REASON
 
@@ -45,7 +43,7 @@ def retention_of_rules() -> Retention | None:
     return Retention(now=utc_now(), periods=periods, counts=counts) if periods or counts else None
 
 
-def prune_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponse:
+def prune_page(model_admin: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Say what the rules keep for how long, and prune the rest once that is confirmed.
 
     The user decides when and not what: that is up to the settings, so nobody can take away the traces of one object.
@@ -71,7 +69,7 @@ def _shown(retention: object) -> str:
     return f"last {retention['last']}" if isinstance(retention, dict) else str(retention)
 
 
-def _prune(model_admin: ModelAdmin[Any], request: HttpRequest, retention: Retention, reason: str) -> None:
+def _prune(model_admin: ReadOnlyAdmin, request: HttpRequest, retention: Retention, reason: str) -> None:
     using = str(model_admin.get_queryset(request).db)
     pruned, is_cut, end = 0, False, monotonic() + MOST_SECONDS
     try:

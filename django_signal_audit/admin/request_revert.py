@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.crypto import salted_hmac
@@ -21,7 +19,7 @@ from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 
 from .access import Access, access_of, forget_access
-from .base import crumbs_to_list, render_page
+from .base import ReadOnlyAdmin, crumbs_to_list, render_page
 from .keyset import IndexScan, newest_keys
 from .links import events_url
 from .listing import by_day
@@ -49,7 +47,7 @@ class RequestRevert:
 
     """
 
-    def __init__(self, model_admin: ModelAdmin[Any], request: HttpRequest, correlation: str) -> None:
+    def __init__(self, model_admin: ReadOnlyAdmin, request: HttpRequest, correlation: str) -> None:
         self.request = request
         self.site = model_admin.admin_site
         self.access: Access = access_of(request, self.site)
@@ -132,7 +130,7 @@ class RequestRevert:
         run(self._reverts(), self.request.user, said, using=using, extra={"reverted_request": self.correlation})
 
 
-def request_revert_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponse:
+def request_revert_page(model_admin: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Ask for confirmation, and revert all changes once it is given."""
     if not (model_admin.has_view_permission(request) and may_revert_requests(request)):
         raise PermissionDenied
@@ -156,7 +154,7 @@ def request_revert_page(model_admin: ModelAdmin[Any], request: HttpRequest) -> H
 
 
 def _render(
-    model_admin: ModelAdmin[Any],
+    model_admin: ReadOnlyAdmin,
     request: HttpRequest,
     found: RequestRevert,
     refused: RefusedError | None,

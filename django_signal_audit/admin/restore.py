@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.crypto import salted_hmac
@@ -28,7 +28,7 @@ from django_signal_audit.reports.display import label_of
 from django_signal_audit.rules.plans import ModelPlan
 
 from .access import access_of
-from .base import render_page
+from .base import ReadOnlyAdmin, render_page
 from .links import event_url, history_url
 from .reverting import RefusedError, Revert, refusal_of, revert_of, run
 from .reverting.base import is_stamp
@@ -170,7 +170,7 @@ def _not_recorded(name: str, plan: ModelPlan | None, revert: Revert) -> str:
     return text % {"field": label_of(field, name)}
 
 
-def restore_page(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> HttpResponse:
+def restore_page(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, segment: str) -> HttpResponse:
     """Ask for confirmation, and restore what was chosen once it is given."""
     subject, site = subject_of(model_admin, request, label, segment), model_admin.admin_site
     # The model may be gone, and with it everybody's right to change its rows.
@@ -218,7 +218,7 @@ def _ended(event: AuditEvent) -> Recorded:
 
 
 def _render(
-    model_admin: ModelAdmin[Any],
+    model_admin: ReadOnlyAdmin,
     request: HttpRequest,
     subject: Subject,
     restore: Restore | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
@@ -15,7 +15,7 @@ from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import ShownField, show_fields
 
 from .access import Access, access_of, readable
-from .base import crumbs_to_list, render_page
+from .base import ReadOnlyAdmin, crumbs_to_list, render_page
 from .links import event_url, events_url, history_url, revert_url
 from .listing import name_with_time
 from .reverting import Present, RefusedError, Revert, refusal_of, revert_of, run
@@ -50,7 +50,7 @@ def open_revert_url(site: AdminSite, request: HttpRequest, event: AuditEvent, pr
     return revert_url(site.name, event.pk) if revert is not None and revert.is_open(present) else ""
 
 
-def revert_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: int) -> HttpResponse:
+def revert_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event_id: int) -> HttpResponse:
     """Ask for confirmation, and revert the change once it is given."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
@@ -73,7 +73,7 @@ def revert_page(model_admin: ModelAdmin[Any], request: HttpRequest, event_id: in
 
 
 def _render(
-    model_admin: ModelAdmin[Any], request: HttpRequest, revert: Revert, refusal: str, status: int = 200
+    model_admin: ReadOnlyAdmin, request: HttpRequest, revert: Revert, refusal: str, status: int = 200
 ) -> HttpResponse:
     event, site = revert.event, model_admin.admin_site.name
     back = event_url(site, event.pk)

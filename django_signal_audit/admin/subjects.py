@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import cached_property
-from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest
@@ -22,7 +20,7 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
 from .access import Access, access_of
-from .base import Crumb, crumbs_to_list
+from .base import Crumb, ReadOnlyAdmin, crumbs_to_list
 from .keyset import HistoryScan, newest_keys
 from .links import key_of, object_url
 from .related import find_object
@@ -147,7 +145,7 @@ class Subject:
         return self.access.shows(self.change({}), name)
 
 
-def subject_of(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, segment: str) -> Subject:
+def subject_of(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, segment: str) -> Subject:
     """Return the object that an address names; raise PermissionDenied if the user may not see its history."""
     using = AuditEvent.objects.all().db
     subject = Subject(access_of(request, model_admin.admin_site), using, label, key_of(segment))
@@ -156,7 +154,7 @@ def subject_of(model_admin: ModelAdmin[Any], request: HttpRequest, label: str, s
     return subject
 
 
-def crumbs_of(model_admin: ModelAdmin[Any], subject: Subject) -> list[Crumb]:
+def crumbs_of(model_admin: ReadOnlyAdmin, subject: Subject) -> list[Crumb]:
     """Return the breadcrumbs of a page about an object: those of its own admin where the site has one."""
     site, last = model_admin.admin_site, subject.last
     own = site._registry.get(subject.model) if subject.model else None  # noqa: SLF001  # it has no other list
