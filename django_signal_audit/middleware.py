@@ -34,7 +34,7 @@ def watches_requests() -> bool:
 def record_request(request: HttpRequest, response: HttpResponseBase) -> None:
     """Record a request that was answered, if a rule wants it."""
     using = router.db_for_write(AuditEvent)
-    data: dict[str, Any] = {
+    data: dict[str, object] = {
         "method": request.method or "",
         "path": cut(clean_path(request), MAX_PATH),
         "status": response.status_code,

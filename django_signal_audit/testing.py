@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Max, Model, QuerySet
 
 from django_signal_audit.delivery.worker import intercepted
 from django_signal_audit.dispatchers import replaced_dispatcher
+from django_signal_audit.models.notifications import NotificationQuerySet
 
 from .channels.base import Message
 from .delivery.worker import deliver
@@ -114,7 +114,7 @@ class FakeNotifications:
     def _newest(rows: QuerySet[Notification]) -> int:
         return rows.aggregate(newest=Max("id"))["newest"] or 0
 
-    def _rows(self) -> Any:
+    def _rows(self) -> NotificationQuerySet:
         # What a test's preparation left undelivered is not what it asks about.
         return Notification.objects.using(self._using).filter(pk__gt=self._start).order_by("pk")
 

@@ -74,10 +74,10 @@ def record_views(request: HttpRequest, response: HttpResponseBase) -> None:
 class AuditedDetailMixin:
     """Records who looked, for views such as ``DetailView`` and ``UpdateView``; name it before them."""
 
-    def render_to_response(self, context: dict[str, object], **response_kwargs: object) -> object:
+    def render_to_response(self, context: dict[str, Any], **response_kwargs: object) -> Any:
         """Return the response, and record that its object is shown."""
         response = super().render_to_response(context, **response_kwargs)  # type: ignore[misc]
-        shown: Any = getattr(self, "object", None)
+        shown: object = getattr(self, "object", None)
         if isinstance(shown, models.Model) and getattr(self, "request").method == "GET":  # noqa: B009  # a view's
             record_view(shown)
         return response

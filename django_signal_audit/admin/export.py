@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from tempfile import TemporaryFile
-from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
@@ -47,7 +46,7 @@ def may_export(request: HttpRequest) -> bool:
     return request.user.has_perm("django_signal_audit.export_auditevent")
 
 
-def formats() -> dict[str, Any]:
+def formats() -> Mapping[str, object]:
     """Return the formats there are, with their names."""
     found = {"csv": _("CSV"), "jsonl": _("JSON Lines")}
     return {**found, "xlsx": _("Excel (xlsx)")} if can_write() else found
@@ -153,7 +152,7 @@ def _xlsx(events: Iterable[tuple[AuditEvent, Reader]]) -> Iterator[bytes]:
             yield part
 
 
-_WRITERS: dict[str, Callable[[Iterable[tuple[AuditEvent, Reader]]], Iterator[Any]]] = {
+_WRITERS: dict[str, Callable[[Iterable[tuple[AuditEvent, Reader]]], Iterator[object]]] = {
     "csv": _csv,
     "jsonl": _jsonl,
     "xlsx": _xlsx,

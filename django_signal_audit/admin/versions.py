@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from django_signal_audit.enums import EventType
+from django_signal_audit.events.documents import JSONValue
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.values import canonical_json, decode
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
@@ -28,7 +28,7 @@ from django_signal_audit.reports.display import (
     show_reason,
     show_state,
 )
-from django_signal_audit.reports.formatter import show_brief
+from django_signal_audit.reports.formatter import Reader, show_brief
 from django_signal_audit.rules.patterns import Field
 
 from .reverting.present import present_values
@@ -194,7 +194,7 @@ def _exchange(old: Sequence[object], new: Sequence[object]) -> Recorded:
     return {"added": added, "removed": removed} if added or removed else {}
 
 
-def _differ(field: Field | None, old: Any, new: Any) -> bool:
+def _differ(field: Field | None, old: JSONValue, new: JSONValue) -> bool:
     if canonical_json(old) == canonical_json(new):
         return False
     # What was recorded before its column was altered may be spelled otherwise.
@@ -252,7 +252,7 @@ def _naming(subject: Subject, values: Recorded, version: Version) -> AuditEvent:
 
 
 def _shown(
-    model: type[models.Model], event: AuditEvent, values: Recorded, reader: Any
+    model: type[models.Model], event: AuditEvent, values: Recorded, reader: Reader
 ) -> Iterable[tuple[str, tuple[str, ShownValue]]]:
     state = typed(model, values)
     return zip(state, show_state(event, state, reader), strict=True)

@@ -75,7 +75,7 @@ def last_recorded_values(plan: ModelPlan, pk: object, new: Row, using: str) -> R
 
 def recorded_keys(plan: ModelPlan, pks: Iterable[object], using: str) -> set[object]:
     """Return which of the primary keys have a row according to the audit log."""
-    found: set[Any] = set()
+    found: set[object] = set()
     for chunk in chunks(pks):
         names = {row_name(plan.model, pk): pk for pk in chunk}
         events = events_of_writer(using).filter(model__in=(plan.label, *former_labels(plan.label)), object_id__in=names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import models
 
@@ -24,11 +24,11 @@ class WholeRows(NamedTuple):
     """Rows of one model: a sequence for each thing to know of them, all of the same length."""
 
     # Their primary keys, the texts of their objects, and how they came or went.
-    keys: Sequence[Any]
+    keys: Sequence[object]
     texts: Sequence[str]
     sources: Sequence[Source]
     # What the columns hold, by the names of fields, in the order of the model.
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[object]]
 
 
 def record_whole_rows(plan: ModelPlan, event_type: EventType, rows: WholeRows, using: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
@@ -86,7 +86,7 @@ def _ask(context: AuditContext) -> Answer:
     dotted = get_settings().context
     try:
         with own_queries_anywhere():
-            said: Any = _function()()
+            said = _function()()
         if not isinstance(said, Mapping):
             return _failed(f"{dotted} returned {type(said).__name__}, not a dict")
     except PluginError as error:
@@ -107,8 +107,11 @@ def _failed(what: str, error: Exception | None = None) -> Answer:
 
 
 @cache
-def _function() -> Any:
-    return load(get_settings().context, PATH, "a function that can be called without await", is_sync)
+def _function() -> Callable[[], object]:
+    function: Callable[[], object] = load(
+        get_settings().context, PATH, "a function that can be called without await", is_sync
+    )
+    return function
 
 
 on_settings_changed(_function.cache_clear)

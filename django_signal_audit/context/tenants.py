@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.context.scopes import asking, chosen_tenant
@@ -45,8 +46,11 @@ def _ask(dotted: str) -> str:
 
 
 @cache
-def _function() -> Any:
-    return load(tenant_function(), PATH, "a function that can be called without await", is_sync)
+def _function() -> Callable[[], object]:
+    function: Callable[[], object] = load(
+        tenant_function(), PATH, "a function that can be called without await", is_sync
+    )
+    return function
 
 
 on_settings_changed(_function.cache_clear)

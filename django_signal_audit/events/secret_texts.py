@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote
 
 IsSecret: TypeAlias = Callable[[str], bool]
@@ -23,7 +23,7 @@ _BEFORE_JSON = re.compile(
 _QUOTED_NAME = re.compile(r"""(?:"([^"\\]{1,100})"|'([^'\\]{1,100})')\s*+:\s*+""")
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str) -> object:
     """Return the list or object that a text is the JSON of, None if it is none.
 
     Others may read a text that only begins as JSON, and the last or the first value of a key that comes twice: of the
@@ -51,7 +51,7 @@ def _with_all_values(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document = dict(pairs)
     if len(document) == len(pairs):
         return document
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[object]] = {}
     for key, value in pairs:
         found.setdefault(key, []).append(value)
     return dict(found)

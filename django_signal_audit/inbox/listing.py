@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.db.models import Model
@@ -103,7 +102,7 @@ def _visible(request: HttpRequest, events: Sequence[AuditEvent]) -> dict[object,
 
 def _rows_of(events: Iterable[AuditEvent]) -> Mapping[tuple[str, str], Model]:
     """Return the objects of events, as far as they are still there: one query for each model."""
-    keys: dict[type[Model], dict[Any, tuple[str, str]]] = defaultdict(dict)
+    keys: dict[type[Model], dict[object, tuple[str, str]]] = defaultdict(dict)
     for event in events:
         model = event.model_class
         pk = parse_id(model, event.object_id) if model is not None and event.object_id else None

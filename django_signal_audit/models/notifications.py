@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any, Self
+from typing import Self
+from uuid import UUID
 
 from django.db import models
 from django.utils import timezone
@@ -175,7 +176,7 @@ class Notification(TimeStampedModel):
         return str(self._document.get("body", ""))
 
     @property
-    def event_uids(self) -> list[Any]:
+    def event_uids(self) -> list[UUID | str]:
         """Return the uids of the events it describes: one, or a digest's several."""
         uids = self._document.get("events", ())
         return [self.event] if self.event else list(uids) if isinstance(uids, (list, tuple)) else []

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db import models
-from django.db.migrations import AddField, CreateModel, RenameField, RenameModel, SeparateDatabaseAndState
+from django.db.migrations import AddField, CreateModel, Migration, RenameField, RenameModel, SeparateDatabaseAndState
 from django.db.migrations.loader import MigrationLoader
 
 from django_signal_audit.conf import get_settings, on_settings_changed
@@ -99,7 +98,7 @@ def history_of(app: str) -> History | None:
     return history
 
 
-def _in_order(app: str, migrations: dict[str, Any]) -> Iterator[str]:
+def _in_order(app: str, migrations: Mapping[str, Migration]) -> Iterator[str]:
     """Yield the names of migrations, each after those of the app that it depends on."""
     done: set[str] = set()
 
@@ -115,7 +114,7 @@ def _in_order(app: str, migrations: dict[str, Any]) -> Iterator[str]:
         yield from visit(name)
 
 
-def _migrations(app: str) -> dict[str, Any]:
+def _migrations(app: str) -> dict[str, Migration]:
     """Return the migrations of an app by name, without those of other apps."""
     path, _is_explicit = MigrationLoader.migrations_module(app)
     if path is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from django.apps import apps
 from django.template import Context, Engine, Template
@@ -101,7 +101,7 @@ def _bound(node: Node, scope: Scope) -> dict[str, str]:
     if isinstance(node, ForNode):
         kind = EVENT if len(node.loopvars) == 1 and _kind(node.sequence, scope) == EVENTS else ANYTHING
         return {**dict.fromkeys(node.loopvars, kind), "forloop": ANYTHING}
-    given: Mapping[str, Any] = getattr(node, "extra_context", None) or {}
+    given: Mapping[str, object] = getattr(node, "extra_context", None) or {}
     found = {name: _kind(expression, scope) for name, expression in given.items()}
     counter = getattr(node, "countervar", None)
     return {**found, counter: ANYTHING} if isinstance(counter, str) else found

@@ -205,5 +205,5 @@ def event_json(event: AuditEvent) -> dict[str, object]:
     """
     text = json.dumps(record_of(event), default=str, ensure_ascii=False)
     text = _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
-    found: dict[str, Any] = json.loads(text, parse_constant=str)
+    found: dict[str, object] = json.loads(text, parse_constant=str)
     return {**found, "is_cut": bool(getattr(event, "is_cut", False))}

@@ -19,7 +19,7 @@ from .reading import EventPage, event_json, find_event, may_view_log, object_eve
 
 P = ParamSpec("P")
 # Either what is answered, or None for what the user may not know of.
-Answer = Callable[Concatenate[HttpRequest, P], "dict[str, Any] | None"]
+Answer = Callable[Concatenate[HttpRequest, P], "dict[str, object] | None"]
 
 
 def as_json(answer: Answer[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:

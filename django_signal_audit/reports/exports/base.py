@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import TextIO
 
 from django_signal_audit.models import AuditEvent
 
@@ -26,7 +26,7 @@ class JsonLinesExport(ExportFormat):
     """Base class of formats that have one JSON object per event and line. Subclasses write ``record``."""
 
     @abstractmethod
-    def record(self, event: AuditEvent) -> dict[str, Any]:
+    def record(self, event: AuditEvent) -> dict[str, object]:
         """Return what stands for an event, ready for JSON."""
 
     def write(self, events: Iterable[AuditEvent], stream: TextIO) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.exports.base import record_of, utc
 
@@ -20,9 +18,9 @@ class CloudEventsFormat(JsonLinesExport):
     source = "urn:django-signal-audit"
     prefix = "django_signal_audit"
 
-    def record(self, event: AuditEvent) -> dict[str, Any]:
+    def record(self, event: AuditEvent) -> dict[str, object]:
         """Return the CloudEvent. What describes people stands in its data alone, as attributes end up in headers."""
-        record: dict[str, Any] = {
+        record: dict[str, object] = {
             "specversion": "1.0",
             "id": str(event.uid),
             "source": self.source,

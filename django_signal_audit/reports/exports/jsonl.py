@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.exports.base import record_of
 
@@ -13,6 +11,6 @@ from .base import JsonLinesExport
 class JsonLinesFormat(JsonLinesExport):
     """One object per event and line, its keys the names of the columns."""
 
-    def record(self, event: AuditEvent) -> dict[str, Any]:
+    def record(self, event: AuditEvent) -> dict[str, object]:
         """Return the columns of an event."""
         return record_of(event)
