@@ -176,14 +176,20 @@ class ReportCommand(AuditCommand, ABC):
         """Return the report that the options ask for, or raise WrongArgument."""
 
     def _write_file(self, report_format: ReportFormat, report: Report, path: Path) -> None:
-        try:
-            with open_text(path) as stream:
-                report_format.write(report, stream)
-        except OSError as error:
-            msg = f"Cannot write {str(path)!r}: {why_not(error)}."
-            raise CommandError(msg) from error
+        with writing(path), open_text(path) as stream:
+            report_format.write(report, stream)
         count = len(report.rows)
         self.stdout.write(f"{count} row{pluralize(count)} written to {path}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have a file that cannot be written reported in one line."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"Cannot write {str(path)!r}: {why_not(error)}."
+        raise CommandError(msg) from error
 
 
 def print_to(stdout: OutputWrapper, write: Callable[[TextIO], None]) -> None:

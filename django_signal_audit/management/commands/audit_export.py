@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,7 +22,7 @@ from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.exceptions import EventNotWritten
-from django_signal_audit.management.base import AuditCommand, print_to
+from django_signal_audit.management.base import AuditCommand, print_to, writing
 from django_signal_audit.management.filtering import add_filter_options, filter_of
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import utc_now
@@ -31,7 +31,7 @@ from django_signal_audit.reports.arguments import check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.exports import export_paths, get_export_format
 from django_signal_audit.reports.exports.base import ExportFormat
-from django_signal_audit.reports.files import open_private, open_text, output_path, why_not
+from django_signal_audit.reports.files import open_private, open_text, output_path
 from django_signal_audit.reports.queries import EventFilter
 
 EVENTS_EXPORTED = "events_exported"
@@ -74,18 +74,11 @@ class Command(AuditCommand):
             _note(wanted, options)
         events = _Counted(wanted.find(options["database"]), is_shown=_shows_progress(output))
         if output:
-            self._write_file(export_format, events, output)
+            with writing(output), _opened(output) as stream:
+                export_format.write(events, stream)
             self.stdout.write(f"{events.count} event{pluralize(events.count)} written to {output}")
         else:
             print_to(self.stdout, partial(export_format.write, events))
-
-    def _write_file(self, export_format: ExportFormat, events: Iterable[AuditEvent], path: Path) -> None:
-        try:
-            with _opened(path) as stream:
-                export_format.write(events, stream)
-        except OSError as error:
-            msg = f"Cannot write {str(path)!r}: {why_not(error)}."
-            raise CommandError(msg) from error
 
 
 def _until_now(wanted: EventFilter) -> EventFilter:

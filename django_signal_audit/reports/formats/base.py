@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TextIO
+from typing import ClassVar, TextIO
 
-from django_signal_audit.reports.base import Report
+from tabulate import tabulate
+
+from django_signal_audit.reports.base import Report, cell_lines
 
 
 class ReportFormat(ABC):
@@ -22,3 +24,38 @@ class ReportFormat(ABC):
     @abstractmethod
     def write(self, report: Report, stream: TextIO) -> None:
         """Write the whole report, ending with a line feed."""
+
+
+class TextTable(ReportFormat):
+    """A heading and tables of text. Subclasses say how they look, and write ``escape``."""
+
+    says_empty = True
+    most_groups = 1000
+    # What tabulate calls the look, what a heading begins with, and what stands between the lines of a cell.
+    style: ClassVar[str]
+    heading_mark: ClassVar[str] = ""
+    line_break: ClassVar[str] = "\n"
+
+    @abstractmethod
+    def escape(self, text: str) -> str:
+        """Return a text such that it reads as it is, whatever is in it."""
+
+    def write(self, report: Report, stream: TextIO) -> None:
+        """Write the heading and the tables, or that there is nothing to show."""
+        stream.write(f"{self.heading_mark}{self.escape(report.title)}\n\n")
+        if not report.rows:
+            stream.write(f"{self.escape(report.empty)}\n")
+            return
+        for number, rows in enumerate(report.batches()):
+            table = tabulate(
+                [[self.line_break.join(map(self.escape, cell_lines(cell))) for cell in row] for row in rows],
+                headers=[self.escape(str(column.heading)) for column in report.columns],
+                tablefmt=self.style,
+                # Otherwise the key "1e5" would be printed as the number 100000.
+                disable_numparse=True,
+                colalign=["right" if column.is_number else "left" for column in report.columns],
+            )
+            before = "\n" if number else ""
+            stream.write(f"{before}{table}\n")
+        if report.rest:
+            stream.write(f"\n{self.escape(report.rest)}\n")

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import TextIO
 
-from tabulate import tabulate
-
-from django_signal_audit.reports.base import Cell, Report, cell_lines
 from django_signal_audit.reports.display import printable
 
-from .base import ReportFormat
+from .base import TextTable
 
 # What could end the cell, start markup or HTML, or make a link. An underscore in a word (login_failed) starts nothing.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE)
 
 
-def _escape(text: str) -> str:
-    return _MARKUP.sub(lambda match: f"\\{match[0]}", printable(text))
-
-
-def _cell(cell: Cell) -> str:
-    return "<br>".join(map(_escape, cell_lines(cell)))
-
-
-class MarkdownFormat(ReportFormat):
+class MarkdownFormat(TextTable):
     """A heading and a GitHub-flavoured table."""
 
-    says_empty = True
-    most_groups = 1000
+    style = "pipe"
+    heading_mark = "# "
+    line_break = "<br>"
 
-    def write(self, report: Report, stream: TextIO) -> None:
-        """Write the heading and the table, or that there is nothing to show."""
-        stream.write(f"# {_escape(report.title)}\n\n")
-        if not report.rows:
-            stream.write(f"{_escape(report.empty)}\n")
-            return
-        for number, rows in enumerate(report.batches()):
-            table = tabulate(
-                [[_cell(cell) for cell in row] for row in rows],
-                headers=[_escape(str(column.heading)) for column in report.columns],
-                tablefmt="pipe",
-                disable_numparse=True,
-                colalign=["right" if column.is_number else "left" for column in report.columns],
-            )
-            before = "\n" if number else ""
-            stream.write(f"{before}{table}\n")
-        if report.rest:
-            stream.write(f"\n{_escape(report.rest)}\n")
+    def escape(self, text: str) -> str:
+        """Return the text without what is markup in it."""
+        return _MARKUP.sub(lambda match: f"\\{match[0]}", printable(text))
