@@ -342,6 +342,44 @@ class TestSignals:
         assert fresh(row).status == "sent"
 
 
+def kept_statements():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'UPDATE%notification%'")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connections["default"].Database.__name__ != "psycopg", reason="only psycopg 3 keeps statements")
+class TestWhatPostgreSQLKeeps:
+    @pytest.fixture(autouse=True)
+    def fresh_connection(self):
+        connections["default"].close()
+
+    def send(self, count):
+        for _ in range(count):
+            make_notification()
+        assert deliver().sent == count
+
+    def test_what_becomes_of_each_message_is_noted_by_one_statement_that_the_server_keeps(self):
+        self.send(1)
+        assert kept_statements() == 0
+        self.send(4)
+        assert kept_statements() == 1
+
+    def test_it_is_sent_as_text_once_the_server_has_forgotten_it(self):
+        self.send(5)
+        with connections["default"].cursor() as cursor:
+            cursor.execute("DEALLOCATE ALL")
+        self.send(5)
+        assert kept_statements() == 0
+
+    def test_behind_a_pooler_nothing_is_kept(self, monkeypatch):
+        # The server's process is another than the one that the driver has connected to.
+        monkeypatch.setattr("django_signal_audit.events.prepared.PROCESS", "-1")
+        self.send(5)
+        assert kept_statements() == 0
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_send_that_takes_long_keeps_its_claim(monkeypatch):
     if connections["default"].vendor == "sqlite":

@@ -24,6 +24,7 @@ from django_signal_audit.context.tenants import writing_tenant
 from django_signal_audit.delivery.order import free, number
 from django_signal_audit.delivery.pending import Pending, insert
 from django_signal_audit.dispatchers import get_dispatcher
+from django_signal_audit.events import prepared
 from django_signal_audit.models import Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.tenants import tenant_function
@@ -84,12 +85,15 @@ def change_held(row: Notification, changes: Mapping[str, object]) -> bool:
 
     """
     using = row._state.db or DEFAULT_DB_ALIAS
-    connection = connections[using]
+    connection: Any = connections[using]
     is_asynchronous = connection.vendor == "postgresql" and connection.get_autocommit()
     sql = _sql(using, tuple(changes), is_asynchronous)
     values = [_field(name).get_db_prep_save(value, connection) for name, value in changes.items()]
+    values += [row.pk, row.lease_no, _CLAIMED]
+    if is_asynchronous and connection.Database.__name__ == "psycopg":
+        return bool(prepared.change(connection, f"{sql} RETURNING {prepared.PROCESS}", values))
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*values, row.pk, row.lease_no, _CLAIMED])
+        cursor.execute(sql, values)
         return bool(cursor.rowcount)
 
 
@@ -110,12 +114,12 @@ def change_all_held(rows: Sequence[Notification], changes: Sequence[Mapping[str,
     shared = tuple(name for name in first if all(change[name] == first[name] for change in changes))
     own = tuple(name for name in first if name not in shared)
 
-    def prepared(name: str, change: Mapping[str, object]) -> object:
+    def value_of(name: str, change: Mapping[str, object]) -> object:
         return _field(name).get_db_prep_save(change[name], connection)
 
-    values: list[Any] = [prepared(name, first) for name in shared]
+    values: list[Any] = [value_of(name, first) for name in shared]
     values += [[row.pk for row in rows], [row.lease_no for row in rows]]
-    values += [[prepared(name, change) for change in changes] for name in own]
+    values += [[value_of(name, change) for change in changes] for name in own]
     with connection.cursor() as cursor:
         cursor.execute(_many_sql(using, shared, own, connection.get_autocommit()), [*values, _CLAIMED])
         held = {key for (key,) in cursor.fetchall()}

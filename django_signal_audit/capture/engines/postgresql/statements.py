@@ -1,16 +1,14 @@
-"""The parts of a composed statement: the INSERT of its events, and how it is sent and prepared."""
+"""The parts of a composed statement: the INSERT of its events, and how it is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
-from importlib import import_module
-from time import monotonic
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError, ProgrammingError, connections, models
-from django.db.backends.base.operations import BaseDatabaseOperations
 
+from django_signal_audit.events import prepared
 from django_signal_audit.events.insert import EventRow, prepared_row
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.recorder import fail
@@ -98,7 +96,7 @@ def run(
             return None
         told = str(getattr(getattr(error.__cause__, "diag", None), "message_primary", error))
         table = model._meta.db_table.rpartition(".")[2].strip('"')
-        if isinstance(error, ProgrammingError) and table not in told and not _is_lost(error):
+        if isinstance(error, ProgrammingError) and table not in told and not prepared.is_lost(error):
             fail(f"The event of a write to {model._meta.label}", error)
         raise
 
@@ -112,71 +110,23 @@ class Composed(NamedTuple):
     params: list[Any]
 
     def execute(self, using: str, *, may_prepare: bool = True) -> tuple[Any, ...]:
-        """Run it, and return the one row that it gives.
-
-        psycopg keeps statements on the server by names of its own. Behind a pooler these may be another client's, so
-        the first statement of a connection asks whether the server's process is the one that the driver connected to.
-        """
+        """Run it, and return the one row that it gives."""
         connection = connections[using]
         connection.ensure_connection()
-        known: tuple[object, bool] = vars(connection).get("audit_prepares") or (None, False)
-        is_known = known[0] is connection.connection
-        if is_known:
+        is_known = prepared.may_prepare(connection)
+        if is_known is not None:
             try:
-                return self._run(connection, self.columns, is_prepared=known[1] and may_prepare)
+                return self._run(connection, self.columns, is_prepared=is_known and may_prepare)
             except DatabaseError as error:
-                if _is_lost(error):
-                    vars(connection)["audit_prepares"] = (known[0], False)
+                if prepared.is_lost(error):
+                    prepared.prepare_no_more(connection)
                 raise
-        *row, process = self._run(connection, (*self.columns, "pg_backend_pid()"), is_prepared=False)
-        raw = connection.connection
-        is_direct = process == raw.info.backend_pid and raw.cursor_factory.__module__ == _DJANGOS_CURSORS
-        vars(connection)["audit_prepares"] = (raw, is_direct)
+        *row, process = self._run(connection, (*self.columns, prepared.PROCESS), is_prepared=False)
+        prepared.note_process(connection, process)
         return tuple(row)
 
     def _run(self, connection: Any, columns: Sequence[str], *, is_prepared: bool) -> tuple[Any, ...]:
         sql = f"WITH {self.parts} SELECT {', '.join(columns)}{self.source}"
-        with connection.cursor() as cursor:
-            if is_prepared:
-                cursor.cursor = _prepared_cursor()(cursor.cursor.connection)
-                # A plan that was made for a small table has to end some day.
-                sql = f"{sql} /* {int(monotonic() // _PLAN_SECONDS)} */"
-            cursor.execute(sql, self.params)
-            if is_prepared and connection.queries_logged:
-                _tell_log(connection, cursor, sql, self.params)
+        with prepared.executed(connection, sql, self.params, is_prepared=is_prepared) as cursor:
             row: tuple[Any, ...] = cursor.fetchone()
             return row
-
-
-def _tell_log(connection: Any, cursor: object, sql: str, params: Sequence[Any]) -> None:
-    """Give Django's log of queries the text of a prepared statement, which it lacks before Django 6.1."""
-    entry = connection.queries_log[-1] if connection.queries_log else {}
-    if entry.get("sql", "") is None:
-        entry["sql"] = BaseDatabaseOperations.last_executed_query(connection.ops, cursor, sql, params)
-
-
-_DJANGOS_CURSORS = "django.db.backends.postgresql.base"
-_PLAN_SECONDS = 300
-
-
-def _is_lost(error: Exception) -> bool:
-    """Return whether a prepared statement isn't there any more, after DISCARD ALL, or gives other columns now."""
-    return getattr(error.__cause__, "sqlstate", None) in ("26000", "0A000")
-
-
-@cache
-def _prepared_cursor() -> Any:
-    """Return the class of cursors that prepare a statement at its second use."""
-    psycopg = import_module("psycopg")
-
-    class PreparedCursor(psycopg.Cursor):  # type: ignore[name-defined,misc]
-        def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
-            connection = self.connection
-            # Around this call alone: Django's own statements must not be kept.
-            before, connection.prepare_threshold = connection.prepare_threshold, 1
-            try:
-                return super().execute(query, params, **kwargs)
-            finally:
-                connection.prepare_threshold = before
-
-    return PreparedCursor
