@@ -73,7 +73,7 @@ def found() -> list[str]:
 def test_it_prints_and_changes_nothing(audit: Audit) -> None:
     audit()
     text = harden()
-    assert text.count("CREATE TRIGGER") == 2 * len(guarded_tables())
+    assert text.count("CREATE TRIGGER") == (3 if connection.vendor == "sqlite" else 2) * len(guarded_tables())
     assert all(line.endswith(";") for line in text.splitlines())
     make_event()
     sql(f"DELETE FROM {AuditEvent._meta.db_table}")
@@ -88,6 +88,81 @@ def test_nothing_is_changed_or_deleted_by_sql(hardened: None, model: Any) -> Non
     for statement in (f"UPDATE {table} SET {column} = {column} + 1000", f"DELETE FROM {table}"):
         with pytest.raises(DatabaseError, match="only added to"):
             sql(statement)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="elsewhere a row that is replaced is deleted first")
+@pytest.mark.parametrize("model", [AuditEvent, AuditLeaf, AuditCheckpoint, AuditReceipt, AuditPrune])
+def test_nothing_is_replaced_by_what_is_inserted(hardened: None, model: Any) -> None:
+    make_event()
+    seal("default")
+    AuditReceipt.objects.create(size=1, anchor="a")
+    AuditPrune.objects.create(event=AuditEvent.objects.get().uid, ranges="[]")
+    quote = connection.ops.quote_name
+    names = [field.column for field in model._meta.local_fields]
+    keys = [field.column for field in model._meta.local_fields if field.unique]
+    for kept in keys:
+        # All that is unique is another one but this: the row would take the place of the one that is there.
+        columns = [f"{quote(name)} || 7" if name in keys and name != kept else quote(name) for name in names]
+        insert = f"INSERT OR REPLACE INTO {model._meta.db_table} ({', '.join(map(quote, names))})"
+        with pytest.raises(DatabaseError, match="only added to"):
+            sql(f"{insert} SELECT {', '.join(columns)} FROM {model._meta.db_table}")
+    assert model.objects.count() == 1
+
+
+def test_a_hardened_database_takes_events_with_negative_ids(hardened: None) -> None:
+    for number in (-1, -2, None, None):
+        make_event(**({"id": number} if number else {}))
+    assert AuditEvent.objects.count() == 4
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the tables of others have no partitions")
+def test_partitions_are_only_added_to_by_their_own_names(audit: Audit, role: str) -> None:
+    table = AuditCheckpoint._meta.db_table
+    sql(f"ALTER TABLE {table} RENAME TO before_partitions")
+    sql(f"CREATE TABLE {table} (LIKE before_partitions INCLUDING DEFAULTS) PARTITION BY RANGE (size)")
+    sql(f"CREATE TABLE dsa_some PARTITION OF {table} FOR VALUES FROM (0) TO (9999)")
+    try:
+        seal_one()
+        with acting_as(role):
+            sql("RESET ROLE")
+            sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON dsa_some, {table} TO {role}")
+            sql(f"SET ROLE {role}")
+            assert found() == ["W068"]
+        harden("--apply", "--role", role)
+        with pytest.raises(DatabaseError, match="only added to"):
+            sql("DELETE FROM dsa_some")
+        with acting_as(role):
+            assert found() == []
+            for name in ("dsa_some", table):
+                with pytest.raises(DatabaseError, match="permission denied"):
+                    sql(f"UPDATE {name} SET size = size + 1000")
+            seal_one()
+        assert AuditCheckpoint.objects.count() == 2
+    finally:
+        sql(f"DROP TABLE {table}")
+        sql(f"ALTER TABLE before_partitions RENAME TO {table}")
+
+
+def seal_one() -> None:
+    make_event(recorded_at=timezone.now())
+    assert seal("default").sealed == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="no other database lets one role become another")
+def test_checks_name_a_role_that_may_become_the_owner(role: str) -> None:
+    owner = f"{role}_owner"
+    sql(f"CREATE ROLE {owner}")
+    try:
+        sql(f"ALTER TABLE {AuditLeaf._meta.db_table} OWNER TO {owner}")
+        with acting_as(role):
+            assert found() == []
+        sql(f"ALTER ROLE {role} NOINHERIT")
+        sql(f"GRANT {owner} TO {role}")
+        with acting_as(role):
+            assert found() == ["W068"]
+    finally:
+        sql(f"ALTER TABLE {AuditLeaf._meta.db_table} OWNER TO CURRENT_USER")
+        sql(f"DROP ROLE {owner}")
 
 
 def test_recording_sealing_pruning_and_erasing_go_on(hardened: None) -> None:

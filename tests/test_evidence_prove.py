@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 import json
@@ -23,7 +24,7 @@ from django_signal_audit.evidence import standalone
 from django_signal_audit.evidence.notes import PrivateKey, PublicKey
 from django_signal_audit.evidence.proofs import Tree, bundle_of, growth_of
 from django_signal_audit.evidence.sealing import seal
-from django_signal_audit.evidence.tree import is_consistent, is_included
+from django_signal_audit.evidence.tree import is_consistent, is_included, leaf_hash
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
 from .conftest import Audit
@@ -125,6 +126,24 @@ def test_a_kept_checkpoint_has_to_be_the_bundles(tmp_path: Path) -> None:
     assert verify(path, "--checkpoint", str(kept))[0] == 0
     kept.write_text(AuditCheckpoint.objects.get(size=28).note, encoding="utf-8")
     assert verify(path, "--checkpoint", str(kept))[0] == 1
+
+
+def test_a_kept_checkpoint_can_be_the_older_or_the_newer_one_of_a_log_that_has_grown(tmp_path: Path) -> None:
+    path, kept = tmp_path / "growth.json", tmp_path / "kept"
+    write_proof(path, "--since", "7", "--size", "28")
+    for size, code in ((7, 0), (28, 0), (14, 1), (30, 1)):
+        kept.write_text(AuditCheckpoint.objects.get(size=size).note, encoding="utf-8")
+        assert verify(path, "--checkpoint", str(kept))[0] == code, size
+
+
+@pytest.mark.parametrize("leaf", ['{"sd": 5}', '{"sd": [1]}', '{"sd": null}', "{}", "[]", "5", '"sd"'])
+def test_a_leaf_that_is_no_event_of_ours_is_refused_in_one_line(tmp_path: Path, leaf: str) -> None:
+    path = tmp_path / "bundle.json"
+    write_proof(path, str(event_at(3).uid))
+    root = base64.b64encode(leaf_hash(leaf.encode())).decode()
+    bundle = {"leaf": leaf, "index": 0, "proof": [], "disclosures": [], "checkpoint": f"log\n1\n{root}\n"}
+    path.write_text(json.dumps(bundle), encoding="utf-8")
+    assert verify(path) == (1, "REFUSED: The leaf isn't an event.\n")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "nul\0", '{"leaf": 1}', "[" * 5000, '{"old_checkpoint": 3}'])

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django_signal_audit.evidence import standalone, verification
 from django_signal_audit.evidence.anchoring import keep_sealing
 from django_signal_audit.evidence.leaf import COLUMNS, IS_FOREIGN, as_text, document_of, leaf_text
-from django_signal_audit.evidence.notes import PrivateKey
+from django_signal_audit.evidence.notes import Checkpoint, PrivateKey
 from django_signal_audit.evidence.proofs import bundle_of
 from django_signal_audit.evidence.sealing import CannotSeal, Sealer, seal, unsealed
 from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
@@ -304,6 +304,53 @@ def test_nothing_is_built_on_a_checkpoint_that_was_changed(audit: Audit, column:
     AuditCheckpoint.objects.update(**{column: getattr(checkpoint, column)})
     assert seal("default").sealed == 1
     assert found() == []
+
+
+def forged_note(checkpoint: AuditCheckpoint) -> str:
+    """Return the note of a checkpoint as somebody without the key can write it."""
+    return str(Checkpoint("django-signal-audit", checkpoint.size, bytes(checkpoint.root)))
+
+
+@pytest.mark.parametrize("is_note_kept", [True, False])
+def test_nothing_is_signed_that_is_built_on_a_tree_which_somebody_rewrote(audit: Audit, *, is_note_kept: bool) -> None:
+    """The newest root and subtrees fit each other, and not what was signed: the sealer must not sign for them."""
+    audit(EVIDENCE={"KEY": f"{__name__}.key"})
+    recent()
+    seal("default")
+    checkpoint = AuditCheckpoint.objects.get()
+    forged = leaf_hash(b"forged")
+    AuditCheckpoint.objects.update(root=forged, stack=forged)
+    if not is_note_kept:
+        text = forged_note(AuditCheckpoint.objects.get()) + checkpoint.note[checkpoint.note.index("\n\u2014") :]
+        AuditCheckpoint.objects.update(note=text)
+    recent()
+    with pytest.raises(CannotSeal, match="The newest checkpoint, 1, was changed"):
+        seal("default")
+    AuditCheckpoint.objects.update(root=checkpoint.root, stack=checkpoint.stack, note=checkpoint.note)
+    assert seal("default").sealed == 1
+    assert found() == []
+
+
+def test_a_log_without_a_key_is_signed_from_the_first_key_on(audit: Audit) -> None:
+    audit()
+    recent()
+    seal("default")
+    audit(EVIDENCE={"KEY": f"{__name__}.key"})
+    recent()
+    assert seal("default").sealed == 1
+    assert found() == []
+
+
+def test_a_search_that_is_said_to_have_been_in_the_future_is_made_again(audit: Audit) -> None:
+    audit()
+    recent()
+    seal("default", is_full=True)
+    late = recent()
+    later = (timezone.now() + dt.timedelta(days=400)).isoformat()
+    AuditCheckpoint.objects.update(
+        horizon={"low": late.pk - 1, "high": late.pk, "searched": later, "marks": [], "began": 0}
+    )
+    assert seal("default").sealed == 1
 
 
 @pytest.mark.parametrize(

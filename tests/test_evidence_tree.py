@@ -48,6 +48,17 @@ SIGNATURE = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvq
 GOLDEN = Path(__file__).parent / "golden"
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 7, 8, 11, 64])
+def test_leaves_that_are_added_together_make_the_same_tree(size: int) -> None:
+    for count in range(70):
+        one, other = (tree.Stack() for _ in range(2))
+        for leaf_hash in numbered(size + count):
+            one.append(leaf_hash)
+        other.extend(b"".join(numbered(size)))
+        other.extend(b"".join(numbered(size + count)[size:]))
+        assert (one.size, one.hashes, one.root()) == (other.size, other.hashes, other.root())
+
+
 def subtree(hashes: list[bytes]) -> tree.Subtree:
     return lambda start, end: tree.root_of(hashes[start:end])
 

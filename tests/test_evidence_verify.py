@@ -21,7 +21,7 @@ from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
 from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, split_note, time_lines
 from django_signal_audit.evidence.pruned import drop_pruned_prefix
 from django_signal_audit.evidence.sealing import Sealer, iso_text, seal
-from django_signal_audit.evidence.tree import leaf_hash
+from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
 from django_signal_audit.evidence.verification import Finding, Verifier
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
@@ -821,6 +821,36 @@ class TestKeptCheckpoints:
         AuditCheckpoint.objects.filter(size__gt=5).delete()
         code, text = verify("--sample", "40")
         assert (code, text.startswith("truncated")) == (1, True)
+
+
+@pytest.mark.parametrize("size", [10**12, 2**62])
+def test_a_checkpoint_of_more_leaves_than_there_are_ends_the_verification_all_the_same(size: int) -> None:
+    stack = b"x" * 32 * size.bit_count()
+    root = Stack.unpacked(size, stack).root()
+    note = str(Checkpoint("django-signal-audit", size, root))
+    forged = AuditCheckpoint(size=size, root=root, stack=stack, note=note, leaf_format=1, sealed_at=timezone.now())
+    forged.save(force_insert=True)
+    findings = found()
+    assert {item.kind for item in findings} == {"leaf", "signature"}
+    lost = [item for item in findings if item.kind == "leaf"]
+    assert len(lost) == 1001
+    assert lost[0].index == 23
+    assert lost[-1].detail == f"The leaves 1023 to {size - 1} are gone: their events and they were deleted."
+
+
+def test_what_others_hold_between_two_checkpoints_is_compared() -> None:
+    AuditCheckpoint.objects.filter(size__in=[5, 10]).delete()
+    kept = [str(Checkpoint("django-signal-audit", size, root_of_first(size))) for size in (3, 7, 12, 23)]
+    verifier = Verifier("default", held=kept)
+    assert list(verifier.findings()) == []
+    assert verifier.verdict.anchored == 4
+    kept[1] = str(Checkpoint("django-signal-audit", 7, b"x" * 32))
+    assert [(item.kind, item.index) for item in found(held=kept)] == [("rewritten", 7)]
+
+
+def root_of_first(size: int) -> bytes:
+    leaves = AuditLeaf.objects.filter(index__lt=size).order_by("index")
+    return root_of(bytes(item) for item in leaves.values_list("hash", flat=True))
 
 
 @pytest.mark.parametrize("option", ["--sample", "--limit", "--jobs"])

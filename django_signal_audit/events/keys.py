@@ -71,7 +71,7 @@ def is_key(model: type[models.Model], pk: object) -> bool:
     return isinstance(pk, str) and (parse_id(model, pk) is not None or _TAG.fullmatch(pk) is not None)
 
 
-def _typed(model: type[models.Model], pk: object) -> list[Any] | None:
+def _typed(model: type[models.Model], pk: object) -> list[object] | None:
     """Return the parts of a primary key as the model has them, None if no row can have it."""
     fields = model._meta.pk_fields
     parts = pk if isinstance(pk, (tuple, list)) else (pk,)

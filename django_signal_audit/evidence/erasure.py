@@ -29,6 +29,7 @@ from django_signal_audit.evidence.leaf import (
     disclosure,
     document_of,
     is_erased,
+    rows_of,
     value_at,
 )
 from django_signal_audit.evidence.personal import is_personal
@@ -139,7 +140,7 @@ class Erasure:
 
     def _rows(self, page: Sequence[tuple[int, UUID]], *, is_locked: bool = False) -> list[tuple[Any, ...]]:
         events = AuditEvent.of_all_tenants.using(self._using).filter(pk__in=[pk for pk, _ in page]).order_by("id")
-        return list((events.select_for_update() if is_locked else events).values_list(*COLUMNS))
+        return rows_of((events.select_for_update() if is_locked else events).values_list(*COLUMNS))
 
     def _seal_late(self, page: Sequence[tuple[int, UUID]]) -> None:
         """Seal what was committed since the erasure began: a sealer that has read it would seal what is then gone."""
@@ -166,7 +167,9 @@ class Erasure:
         done: dict[str, list[str]] = {}
         for row in rows:
             document = document_of(row)
-            leaf = leaves.get(document["uid"])
+            # No record can name an event whose uid SQL wrote, and none that is sealed.
+            uid = document["uid"] if _is_uuid(document["uid"]) else ""
+            leaf = leaves.get(uid)
             known = leaf.commitments if leaf else commitments_for(document, is_personal)
             paths = [path for path in self._paths(document, known) if not is_erased(known[path])]
             if not paths:
@@ -177,8 +180,9 @@ class Erasure:
                     AuditLeaf.objects.using(self._using).filter(pk=leaf.pk).update(commitments={**known, **digests})
             erase_values(AuditEvent.of_all_tenants.using(self._using).filter(pk=row[0]), _emptied(document, paths))
             self.report.values += len(paths)
-            done[document["uid"]] = paths
+            done[uid] = paths
         self.report.events += len(done)
+        done.pop("", None)
         if done:
             self.report.messages += _erase_messages(list(done), self._using)
             self._record(done)
@@ -216,6 +220,13 @@ class Erasure:
                 'The record of an erasure is longer than SIGNAL_AUDIT["MAX_VALUE_BYTES"]. Raise that, and erase again.'
             )
             raise EventNotWritten(msg)
+
+
+def _is_uuid(uid: object) -> bool:
+    try:
+        return isinstance(uid, str) and bool(UUID(uid))
+    except ValueError:
+        return False
 
 
 def _emptied(document: Document, paths: Iterable[str]) -> dict[str, Any]:

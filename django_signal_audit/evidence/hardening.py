@@ -13,7 +13,7 @@ from django_signal_audit.evidence.config import PATH, get_evidence
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, unsealed
 from django_signal_audit.evidence.verification import is_late
 from django_signal_audit.models import AuditCheckpoint, AuditEvent
-from django_signal_audit.models.guards import guarded_tables, guarding, guards_of, unguarding
+from django_signal_audit.models.guards import guarded_tables, guarding, guards_of, quoted_tables, unguarding
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.problems import Problem
 
@@ -50,10 +50,11 @@ def _grants_postgresql(connection: BaseDatabaseWrapper, role: str) -> Iterator[s
     quote = connection.ops.quote_name
     schema, name = quote(_one(connection, "SELECT current_schema()")), quote(role)
     tables = ", ".join(map(quote, guarded_tables()))
+    with_partitions = ", ".join(quoted_tables(connection))
     yield f"GRANT USAGE ON SCHEMA {schema} TO {name}"
     yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {name}"
     yield f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {name}"
-    yield f"REVOKE ALL ON {tables} FROM PUBLIC, {name}"
+    yield f"REVOKE ALL ON {with_partitions} FROM PUBLIC, {name}"
     yield f"GRANT SELECT, INSERT ON {tables} TO {name}"
 
 
@@ -83,10 +84,11 @@ def may_change(using: str) -> bool:
     if connection.vendor == "postgresql":
         ask = (
             "SELECT has_table_privilege(current_user, %s, 'UPDATE, DELETE, TRUNCATE') "
-            "OR has_any_column_privilege(current_user, %s, 'UPDATE')"
+            "OR has_any_column_privilege(current_user, %s, 'UPDATE') "
+            # Whoever may become the owner may do all that.
+            "OR pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = %s::regclass), 'MEMBER')"
         )
-        quoted = map(connection.ops.quote_name, guarded_tables())
-        return any(_one(connection, ask, table, table) == "True" for table in quoted)
+        return any(_one(connection, ask, *[table] * 3) == "True" for table in quoted_tables(connection))
     if connection.vendor == "mysql":
         user, _, host = _one(connection, "SELECT CURRENT_USER()").rpartition("@")
         tables = ", ".join(f"'{table}'" for table in guarded_tables())

@@ -7,9 +7,17 @@ import json
 from typing import Any
 
 from django_signal_audit.evidence.config import verifying_keys
-from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, NOT_OURS, disclosures_of, document_of, leaf_text
+from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, NOT_OURS, disclosures_of, document_of, leaf_text, rows_of
 from django_signal_audit.evidence.sealing import latest_checkpoint
-from django_signal_audit.evidence.tree import Stack, consistency_proof, inclusion_proof, leaf_hash, node_hash, root_of
+from django_signal_audit.evidence.tree import (
+    Stack,
+    as_bytes,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    node_hash,
+    root_of,
+)
 from django_signal_audit.exceptions import SignalAuditError
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
@@ -54,12 +62,16 @@ class Tree:
         checkpoint = rows.defer("horizon", "note").order_by("size").first()
         if checkpoint is None:
             return None
-        hashes = Stack.unpacked(checkpoint.size, bytes(checkpoint.stack)).hashes
+        try:
+            hashes = Stack.unpacked(checkpoint.size, as_bytes(checkpoint.stack)).hashes
+        except ValueError as error:
+            msg = f"Checkpoint {checkpoint.size} was changed. Run manage.py audit_verify."
+            raise ProofError(msg) from error
         return hashes[(checkpoint.size // size // 2).bit_count()]
 
     def _computed(self, start: int, end: int) -> bytes:
         leaves = AuditLeaf.objects.using(self._using).filter(index__gte=start, index__lt=end).order_by("index")
-        hashes = [bytes(item) for item in leaves.values_list("hash", flat=True)]
+        hashes = [as_bytes(item) for item in leaves.values_list("hash", flat=True)]
         if len(hashes) != end - start:
             msg = f"The leaves {start} to {end - 1} are not complete: they were pruned, or deleted."
             raise ProofError(msg)
@@ -94,14 +106,14 @@ def bundle_of(event: AuditEvent, using: str, size: int | None = None) -> dict[st
 
     """
     leaf, checkpoint = _sealed(event, using, size)
-    row = AuditEvent.of_all_tenants.using(using).values_list(*COLUMNS).get(uid=event.uid)
+    [row] = rows_of(AuditEvent.of_all_tenants.using(using).filter(uid=event.uid).values_list(*COLUMNS))
     try:
         document = document_of(row)
         shown = disclosures_of(document, leaf.commitments)
         text = leaf_text(document, leaf.commitments)
     except NOT_OURS:
         text = ""
-    if leaf_hash(text.encode()) != bytes(leaf.hash):
+    if leaf_hash(text.encode()) != as_bytes(leaf.hash):
         msg = "The event isn't what was sealed. Run manage.py audit_verify."
         raise ProofError(msg)
     return {

@@ -10,8 +10,17 @@ from typing import Any
 from uuid import UUID
 
 from django_signal_audit.evidence.config import get_evidence
-from django_signal_audit.evidence.leaf import COLUMNS, IS_FOREIGN, NOT_OURS, as_text, decode, document_of, leaf_text
-from django_signal_audit.evidence.tree import leaf_hash
+from django_signal_audit.evidence.leaf import (
+    COLUMNS,
+    IS_FOREIGN,
+    NOT_OURS,
+    as_text,
+    decode,
+    document_of,
+    leaf_text,
+    rows_of,
+)
+from django_signal_audit.evidence.tree import as_bytes, leaf_hash
 from django_signal_audit.models import AuditEvent, AuditLeaf, AuditPrune
 from django_signal_audit.models.events import utc_now
 
@@ -127,16 +136,17 @@ def _erased(data: Mapping[str, Any]) -> dict[str, frozenset[str] | None]:
 
 def _record(uid: str, using: str) -> tuple[Record, dict[str, Any]]:
     """Return the record that an event makes, without what it names, and the event's data."""
-    row = AuditEvent.of_all_tenants.using(using).filter(uid=uid).values_list(*COLUMNS).first()
-    if row is None:
+    rows = rows_of(AuditEvent.of_all_tenants.using(using).filter(uid=uid).values_list(*COLUMNS))
+    if not rows:
         return Record(uid, is_true=False), {}
+    [row] = rows
     leaf = AuditLeaf.objects.using(using).filter(event=uid).values_list("hash", as_text("commitments")).first()
     try:
         document = document_of(row)
         data = dict(document["data"])
         if leaf is not None:
             digest = leaf_hash(leaf_text(document, decode(leaf[1])).encode())
-            return Record(uid, is_sealed=digest == bytes(leaf[0])), data
+            return Record(uid, is_sealed=digest == as_bytes(leaf[0])), data
     except NOT_OURS:
         return Record(uid, is_true=False), {}
     if IS_FOREIGN in document:

@@ -20,11 +20,19 @@ from django.db.models import Exists, Max, Min, OuterRef, Q
 
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.events.documents import safe_str
-from django_signal_audit.evidence.config import get_evidence, get_signer
-from django_signal_audit.evidence.leaf import COLUMNS, FORMAT, IS_FOREIGN, commitments_for, document_of, leaf_text
-from django_signal_audit.evidence.notes import Checkpoint, Signer, sign_note, time_lines
+from django_signal_audit.evidence.config import PATH, get_evidence, get_signer, verifying_keys
+from django_signal_audit.evidence.leaf import (
+    COLUMNS,
+    FORMAT,
+    IS_FOREIGN,
+    commitments_for,
+    document_of,
+    leaf_text,
+    rows_of,
+)
+from django_signal_audit.evidence.notes import Checkpoint, NoteError, Signer, sign_note, signers_of, time_lines
 from django_signal_audit.evidence.personal import is_personal
-from django_signal_audit.evidence.tree import Stack, leaf_hash
+from django_signal_audit.evidence.tree import Stack, as_bytes, leaf_hash
 from django_signal_audit.exceptions import SignalAuditError
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditEventQuerySet, AuditLeaf
 from django_signal_audit.models.events import utc_now
@@ -90,7 +98,8 @@ class _Horizon:
             found = cls(**{**checkpoint.horizon, "marks": [_Mark(*mark) for mark in checkpoint.horizon["marks"]]})
             now = utc_now().replace(tzinfo=dt.UTC)
             for moment in (*(mark.time for mark in found.marks), found.searched or now.isoformat()):
-                _since(moment, now)
+                if _since(moment, now) < -_FULL_SEARCH:
+                    return cls()
             ends = (found.low, found.high) if (found.low, found.high) != (None, None) else (0, 0)
             numbers = [*ends, *(number for mark in found.marks for number in mark[1:])]
         except (LookupError, TypeError, ValueError):
@@ -213,6 +222,10 @@ class Sealer:
         """Yield the unsealed events in batches, and with each whether the search ended with it."""
         pending: list[tuple[Any, ...]] = []
         for row in self._rows():
+            if not isinstance(row[1], str):
+                # A leaf can't name it, so it would be found again for ever.
+                logger.error("Event %s is not sealed: SQL wrote %r for its uid.", row[0], row[1])
+                continue
             if len(pending) == self._batch_size:
                 yield pending, False
                 pending = []
@@ -226,7 +239,7 @@ class Sealer:
             named = unsealed(self._using).filter(uid__in=self._events[at : at + _NAMED])
             # Whatever lies outside of the marks is found below.
             rows = named.filter(id__gte=self._low, id__lte=self._high).order_by("id")
-            yield from list(rows.values_list(*COLUMNS))
+            yield from rows_of(rows.values_list(*COLUMNS))
         below = {} if self._low is None else {"id__lt": self._low}
         yield from self._pages(**below)
         if self._low is not None and self._high is not None:
@@ -235,10 +248,11 @@ class Sealer:
     def _pages(self, **bound: int) -> Iterator[tuple[Any, ...]]:
         """Yield rows in the order of their ids, each page by a query of its own: nothing is held open."""
         rows = unsealed(self._using).filter(**bound).order_by("id").values_list(*COLUMNS)
-        page = list(rows[: self._batch_size])
+        page = rows_of(rows[: self._batch_size])
         while page:
             yield from page
-            page = list(rows.filter(id__gt=page[-1][0])[: self._batch_size]) if len(page) == self._batch_size else []
+            after = rows.filter(id__gt=page[-1][0])[: self._batch_size]
+            page = rows_of(after) if len(page) == self._batch_size else []
 
     def _seal(
         self, rows: Sequence[tuple[Any, ...]], stack: Stack, horizon: _Horizon, signer: Signer | None
@@ -289,20 +303,27 @@ def _stack_of(checkpoint: AuditCheckpoint) -> Stack:
     """Return the subtrees that the next leaves are added to.
 
     Raises:
-        CannotSeal: They aren't those of the root: whatever is built on them would be wrong forever.
+        CannotSeal: They aren't those of the root that was signed: whatever is built on them would be wrong forever, and
+            signed.
 
     """
     try:
-        stack = Stack.unpacked(checkpoint.size, bytes(checkpoint.stack))
-    except ValueError:
-        stack = Stack()
-    if stack.root() != bytes(checkpoint.root):
-        msg = (
-            f"The newest checkpoint, {checkpoint.size}, was changed. Nothing is sealed until its row is as it was: "
-            "restore it from a backup. audit_verify shows what else differs."
-        )
-        raise CannotSeal(msg)
-    return stack
+        keys = verifying_keys()
+    except NoteError as error:
+        msg = f'{PATH}["PUBLIC_KEYS"] can\'t be used: {error}'
+        raise CannotSeal(msg) from error
+    try:
+        stack = Stack.unpacked(checkpoint.size, as_bytes(checkpoint.stack))
+        said, root = signers_of(checkpoint.note, keys)[0], as_bytes(checkpoint.root)
+        if (said.size, said.root, stack.root()) == (checkpoint.size, root, root):
+            return stack
+    except (AttributeError, NoteError, TypeError, ValueError):
+        pass
+    msg = (
+        f"The newest checkpoint, {checkpoint.size}, was changed. Nothing is sealed until its row is as it was: "
+        "restore it from a backup. audit_verify shows what else differs."
+    )
+    raise CannotSeal(msg)
 
 
 def _signed(text: str, signer: Signer | None) -> str:
@@ -320,12 +341,12 @@ def _signed(text: str, signer: Signer | None) -> str:
 
 
 def _leaf(row: tuple[Any, ...]) -> tuple[str, bytes, str]:
-    """Return the uid of an event, the hash of its leaf, and its commitments as JSON."""
+    """Return the uid of an event as the database has it, the hash of its leaf, and its commitments as JSON."""
     document = document_of(row)
     if IS_FOREIGN in document:
         logger.warning("Event %s was written by SQL, in a form that isn't ours. It is sealed as it is.", row[0])
     commitments = commitments_for(document, is_personal)
-    return document["uid"], leaf_hash(leaf_text(document, commitments).encode()), json.dumps(commitments)
+    return row[1], leaf_hash(leaf_text(document, commitments).encode()), json.dumps(commitments)
 
 
 def _insert(leaves: Sequence[tuple[Any, ...]], using: str) -> None:
@@ -340,13 +361,11 @@ def _insert(leaves: Sequence[tuple[Any, ...]], using: str) -> None:
             sql = f"{insert} SELECT i, e, h, c::jsonb FROM {arrays}"  # noqa: S608  # our own names
             cursor.execute(sql, list(map(list, zip(*leaves, strict=True))))
             return
-        has_uuids = connection.features.has_native_uuid_field
         most = max(connection.ops.bulk_batch_size([AuditLeaf._meta.pk] * 4, leaves), 1)
         size = min(most, _MOST_ROWS)
         for part in (leaves[at : at + size] for at in range(0, len(leaves), size)):
             values = ", ".join(["(%s, %s, %s, %s)"] * len(part))
-            flat = [(index, uid if has_uuids else uid.replace("-", ""), *rest) for index, uid, *rest in part]
-            cursor.execute(f"{insert} VALUES {values}", list(chain.from_iterable(flat)))
+            cursor.execute(f"{insert} VALUES {values}", list(chain.from_iterable(part)))
 
 
 def iso_text(moment: dt.datetime) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 HASH_SIZE = 32
+_PAIR = 2 * HASH_SIZE
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 # No tree has more leaves, and no proof more hashes than twice its depth.
 MAX_SIZE = 1 << 62
@@ -20,6 +21,11 @@ def leaf_hash(data: bytes) -> bytes:
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of two subtrees side by side."""
     return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def as_bytes(value: object) -> bytes:
+    """Return what a column of bytes holds; SQL can write something else there on SQLite, which is no hash."""
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
 
 
 class Stack:
@@ -54,6 +60,21 @@ class Stack:
             size >>= 1
         hashes.append(leaf)
         self.size += 1
+
+    def extend(self, leaves: bytes) -> None:
+        """Add hashes of leaves, one after the other: row by row, which takes less than one by one."""
+        rest: list[bytes] = []
+        row, size = leaves, self.size
+        while row:
+            if size & 1:
+                row = self.hashes.pop() + row
+            if len(row) % _PAIR:
+                rest.append(row[-HASH_SIZE:])
+            ends = range(_PAIR, len(row) + 1, _PAIR)
+            row = b"".join([hashlib.sha256(b"\x01" + row[end - _PAIR : end]).digest() for end in ends])
+            size >>= 1
+        self.hashes += reversed(rest)
+        self.size += len(leaves) // HASH_SIZE
 
     def root(self) -> bytes:
         """Return the root."""

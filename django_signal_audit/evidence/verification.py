@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from django.db.models import Max, Min
@@ -17,15 +19,17 @@ from django_signal_audit.evidence.config import get_evidence, verifying_keys
 from django_signal_audit.evidence.leaf import FORMAT, hyphenated
 from django_signal_audit.evidence.notes import Checkpoint, NoteError, PublicKey, signers_of, split_note, time_lines
 from django_signal_audit.evidence.processes import start_pool
-from django_signal_audit.evidence.reading import IMPORT, PAGE, Checked, Leaves, Ranges, checked
+from django_signal_audit.evidence.reading import IMPORT, PAGE, Checked, Leaves, Piece, Ranges, Run, checked
 from django_signal_audit.evidence.records import Record, covered, erasures, prunes, recorded_starts
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, iso_text, latest_checkpoint, unsealed
-from django_signal_audit.evidence.tree import EMPTY_ROOT, MAX_SIZE, Stack
+from django_signal_audit.evidence.tree import EMPTY_ROOT, MAX_SIZE, Stack, as_bytes
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from django_signal_audit.models.events import utc_now
 
 # Transactions and clocks may be so far apart from the sealer's: an event that is older was written afterwards.
 TOLERANCE = dt.timedelta(days=1)
+# Of leaves that are gone one after the other, so many are named one by one.
+_MOST_LOST = 1000
 # Sources of events that may be of long ago: those of the starting points that a prune leaves, too.
 _EARLIER = (IMPORT, "baseline")
 
@@ -168,7 +172,7 @@ class Verifier:
         state = _State(Stack())
         yield from self._begin(state)
         yield from self._held_before(state.stack.size)
-        held = [item for item in self._held if item.size >= state.stack.size]
+        held = deque(item for item in self._held if item.size >= state.stack.size)
         # The beginning that a prune left, or where the auditor begins, is a checkpoint too.
         yield from self._compare_held(state, held)
         pool = start_pool(self._jobs, self._using) if self._jobs > 1 and can_share(self._using) else None
@@ -201,7 +205,7 @@ class Verifier:
             yield Finding("truncated" if self._since else "deleted", 0, "", detail)
             return
         found = _stack_of(checkpoint)
-        root = self._since.root if self._since else bytes(checkpoint.root)
+        root = self._since.root if self._since else as_bytes(checkpoint.root)
         if found is None or found.root() != root:
             kind = "rewritten" if self._since else "checkpoint"
             yield Finding(kind, start, "", f"Checkpoint {start} isn't what it was.")
@@ -232,34 +236,37 @@ class Verifier:
     # One checkpoint and the leaves that it added.
 
     def _batch(
-        self, state: _State, checkpoint: AuditCheckpoint, leaves: Leaves, held: list[Checkpoint]
+        self, state: _State, checkpoint: AuditCheckpoint, leaves: Leaves, held: deque[Checkpoint]
     ) -> Iterator[Finding]:
         self.verdict.checkpoints += 1
         start = state.stack.size
         yield from self._note(checkpoint)
         yield from self._clock(state, checkpoint)
         state.begin(checkpoint)
-        for part in leaves.before(checkpoint.size):
-            self.verdict.leaves += len(part)
-            for leaf in part:
-                while state.stack.size < leaf.number:
-                    yield from self._lost(state)
-                if self._leaf(state, leaf):
-                    # An erasure changes an event and its leaf together, perhaps between our two reads.
-                    yield from self._again(state, checked(self._using, leaf.number, leaf.number + 1))
-                state.stack.append(leaf.hash)
-                if held and held[0].size <= state.stack.size:
-                    yield from self._compare_held(state, held)
-        while state.stack.size < checkpoint.size:
-            yield from self._lost(state)
+        # What others hold is compared at its size, which may lie between two checkpoints.
+        inside = [item.size for item in takewhile(lambda item: item.size < checkpoint.size, held)]
+        for stop in [*inside, checkpoint.size]:
+            for piece in leaves.before(stop):
+                yield from self._piece(state, piece)
+                yield from self._compare_held(state, held)
+        yield from self._lost(state, checkpoint.size)
         yield from self._root(state, checkpoint, start)
         state.sealed_at = _utc(checkpoint.sealed_at)
         self.verdict.size = checkpoint.size
 
-    def _lost(self, state: _State) -> Iterator[Finding]:
-        yield Finding("leaf", state.stack.size, "", "The leaf is gone: an event and its leaf were deleted.")
-        # Its hash is unknown; the tree goes on from the checkpoint's own subtrees.
-        state.stack.append(EMPTY_ROOT)
+    def _lost(self, state: _State, end: int) -> Iterator[Finding]:
+        """Yield which leaves before a number are gone: of very many, those at the beginning, and how many there are."""
+        start = state.stack.size
+        if start >= end:
+            return
+        for number in range(start, min(end, start + _MOST_LOST)):
+            yield Finding("leaf", number, "", "The leaf is gone: an event and its leaf were deleted.")
+        if end > start + _MOST_LOST:
+            first = start + _MOST_LOST
+            detail = f"The leaves {first} to {end - 1} are gone: their events and they were deleted."
+            yield Finding("leaf", first, "", detail)
+        # Their hashes are unknown; the tree goes on from the checkpoint's own subtrees.
+        state.stack = Stack(end, [EMPTY_ROOT] * end.bit_count())
         state.is_broken = True
 
     def _note(self, checkpoint: AuditCheckpoint) -> Iterator[Finding]:
@@ -276,7 +283,7 @@ class Verifier:
         origin = get_evidence().origin_of(self._using)
         # Early versions sealed without these lines, and their checkpoints verify forever.
         times = time_lines(iso_text(checkpoint.sealed_at), _began(checkpoint, at)) if said.lines else ()
-        if said != Checkpoint(origin, at, bytes(checkpoint.root), times):
+        if said != Checkpoint(origin, at, as_bytes(checkpoint.root), times):
             detail = f"Checkpoint {at} and its note differ."
             if said.origin != origin:
                 detail = f"Checkpoint {at} is of another log: its origin is {said.origin}, and this one's is {origin}."
@@ -292,11 +299,38 @@ class Verifier:
             detail = f"Checkpoint {checkpoint.size} has leaf format {checkpoint.leaf_format}, which isn't known."
             yield Finding("checkpoint", checkpoint.size, "", detail)
 
-    def _again(self, state: _State, leaves: list[Checked]) -> list[Finding]:
-        return [finding for leaf in leaves for finding in self._leaf(state, leaf)]
+    def _piece(self, state: _State, piece: Piece) -> Iterator[Finding]:
+        yield from self._lost(state, piece.number)
+        if isinstance(piece, Run):
+            self.verdict.leaves += len(piece.moments)
+            state.stack.extend(piece.hashes)
+            yield from self._run(state, piece)
+        else:
+            self.verdict.leaves += 1
+            state.stack.append(piece.hash)
+            if self._leaf(state, piece):
+                yield from self._again(state, piece.number)
+
+    def _run(self, state: _State, run: Run) -> Iterator[Finding]:
+        """Yield which events of a run have a time that they can't have. Hardly ever any has, and that is quick."""
+        if run.are_imports:
+            self.verdict.imported += len(run.moments)
+        elif state.floor <= min(run.moments) and max(run.moments) <= state.ceiling:
+            state.newest = max(state.newest, min(max(run.moments), state.sealed))
+        else:
+            for number, moment in enumerate(run.moments, run.number):
+                if state.floor <= moment <= state.ceiling:
+                    state.newest = max(state.newest, min(moment, state.sealed))
+                else:
+                    yield from self._again(state, number)
+
+    def _again(self, state: _State, number: int) -> Iterator[Finding]:
+        """Yield what is wrong with an event: an erasure changes one and its leaf, perhaps between our two reads."""
+        for leaf in checked(self._using, number, number + 1):
+            yield from self._leaf(state, leaf)
 
     def _leaf(self, state: _State, leaf: Checked) -> list[Finding]:
-        """Return what is wrong with an event. Hardly ever anything is, and that has to be quick."""
+        """Return what is wrong with an event."""
         index, uid, _hash, event, wrong, moment, is_import, erased = leaf
         if event is None:
             state.missing.add(index, index + 1)
@@ -308,8 +342,7 @@ class Verifier:
         if is_import:
             self.verdict.imported += 1
         elif state.floor <= moment <= state.ceiling:
-            if moment > state.newest:
-                state.newest = min(moment, state.sealed)
+            state.newest = max(state.newest, min(moment, state.sealed))
         else:
             return self._misdated(leaf, is_late=moment > state.ceiling)
         return []
@@ -338,7 +371,7 @@ class Verifier:
 
     def _root(self, state: _State, checkpoint: AuditCheckpoint, start: int) -> Iterator[Finding]:
         own = _stack_of(checkpoint)
-        root = bytes(checkpoint.root)
+        root = as_bytes(checkpoint.root)
         if own is None or own.root() != root:
             yield Finding("checkpoint", checkpoint.size, "", f"The subtrees of checkpoint {checkpoint.size} changed.")
             own = None
@@ -351,9 +384,9 @@ class Verifier:
 
     # What others hold.
 
-    def _compare_held(self, state: _State, held: list[Checkpoint]) -> Iterator[Finding]:
+    def _compare_held(self, state: _State, held: deque[Checkpoint]) -> Iterator[Finding]:
         while held and held[0].size <= state.stack.size:
-            item = held.pop(0)
+            item = held.popleft()
             if item.size == state.stack.size and item.root == state.stack.root():
                 self.verdict.anchored += 1
             else:
@@ -371,10 +404,10 @@ class Verifier:
         own = AuditCheckpoint.objects.using(self._using).in_bulk([item.size for item in held])
         for item in held:
             found = own.get(item.size)
-            if found is None or bytes(found.root) != item.root:
+            if found is None or as_bytes(found.root) != item.root:
                 yield _rewritten(item)
 
-    def _held_beyond(self, held: Sequence[Checkpoint], size: int) -> Iterator[Finding]:
+    def _held_beyond(self, held: Iterable[Checkpoint], size: int) -> Iterator[Finding]:
         for item in held:
             if item.size > size:
                 leaves = f"{item.size} {'leaf' if item.size == 1 else 'leaves'}"
@@ -507,7 +540,7 @@ class Verifier:
         state.floor = ""
         leaves = Leaves(self._using, start, self._on_leaves)
         leaves.end = checkpoint.size
-        yield from self._batch(state, checkpoint, leaves, [])
+        yield from self._batch(state, checkpoint, leaves, deque())
 
     def _counted(self, findings: Iterator[Finding]) -> Iterator[Finding]:
         for finding in findings:
@@ -527,7 +560,7 @@ def _began(checkpoint: AuditCheckpoint, start: int) -> int:
 
 def _stack_of(checkpoint: AuditCheckpoint) -> Stack | None:
     try:
-        return Stack.unpacked(checkpoint.size, bytes(checkpoint.stack))
+        return Stack.unpacked(checkpoint.size, as_bytes(checkpoint.stack))
     except ValueError:
         return None
 

@@ -8,7 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .events import utc_now
-from .fields import Moment, UtcDateTimeField
+from .fields import AnyUUIDField, Moment, UtcDateTimeField
 
 
 class AuditLeaf(models.Model):
@@ -20,7 +20,7 @@ class AuditLeaf(models.Model):
 
     index = models.BigIntegerField(primary_key=True)
     # By uid and without a constraint: an event's deletion must leave the leaf, which is what proves it.
-    event = models.UUIDField(unique=True)
+    event = AnyUUIDField(unique=True)
     hash = models.BinaryField(max_length=32)
     # Path of each personal value to its salt, or to its digest once the value is erased.
     commitments = models.JSONField(default=dict)
@@ -80,7 +80,7 @@ class AuditPrune(models.Model):
     The event that records the prune has the hashes of ``ranges`` and ``starts``.
     """
 
-    event = models.UUIDField(unique=True)
+    event = AnyUUIDField(unique=True)
     ranges = models.TextField()
     starts = models.TextField(default="[]")
 

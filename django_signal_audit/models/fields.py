@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import re
 from decimal import Decimal
 from functools import cache
@@ -18,6 +19,12 @@ from django.utils import timezone
 Moment: TypeAlias = "models.DateTimeField[dt.datetime, dt.datetime]"
 OptionalMoment: TypeAlias = "models.DateTimeField[dt.datetime | None, dt.datetime | None]"
 
+# SQL can write what Python has no moment for; this one stands for it then.
+_NO_MOMENT = "'1970-01-01 00:00:00'"
+_IS_MOMENT = {
+    "sqlite": "typeof({0}) = 'text' AND {0} >= '0001' AND date({0}) = substr({0}, 1, 10)",
+    "postgresql": "{0} BETWEEN '0001-01-02' AND '9999-12-30'",
+}
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # naive, in UTC
 
 
@@ -72,7 +79,13 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
         """
         connection = compiler.connection
         # A subquery's column is compared with others as it is.
-        if connection.vendor != "postgresql" or compiler.query.subquery:
+        if compiler.query.subquery:
+            return sql, params
+        if connection.vendor in _IS_MOMENT and not compiler.query.distinct and "SELECT" not in sql:
+            is_moment = _IS_MOMENT[connection.vendor]
+            params = [*params] * (is_moment.count("{0}") + 2)
+            sql = f"CASE WHEN {is_moment.format(sql)} THEN {sql} WHEN {sql} IS NOT NULL THEN {_NO_MOMENT} END"
+        if connection.vendor != "postgresql":
             return sql, params
         if settings.USE_TZ and connection.timezone_name == "UTC":
             return sql, params
@@ -131,6 +144,11 @@ def encodable(text: str, codec: str) -> str:
         return text.encode("ascii", "backslashreplace").decode()
 
 
+def _reads_as_found(compiler: Any, sql: str) -> bool:
+    """Return whether a column of SQLite is read, and not compared with others: SQL can write anything into it."""
+    return compiler.connection.vendor == "sqlite" and not compiler.query.subquery and "SELECT" not in sql
+
+
 class AnyText(models.Field):  # type: ignore[type-arg]  # generic in the stubs only
     """A column of text whose values, and those that are looked for in it, are written in the table's character set."""
 
@@ -138,6 +156,12 @@ class AnyText(models.Field):  # type: ignore[type-arg]  # generic in the stubs o
         """Return what a migration writes: the column is an ordinary one."""
         name, _path, args, kwargs = super().deconstruct()
         return name, f"django.db.models.{self.get_internal_type()}", args, kwargs
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        """Have SQLite return bytes that SQL wrote as the text of a literal, so that what is read is a text."""
+        if not _reads_as_found(compiler, sql):
+            return sql, params
+        return f"CASE typeof({sql}) WHEN 'blob' THEN quote({sql}) ELSE {sql} END", [*params] * 3
 
     def get_db_prep_value(self, value: object, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         """Return the parameter."""
@@ -202,3 +226,38 @@ class AnyCharField(AnyText, models.CharField):  # type: ignore[type-arg]
 
 class AnyTextField(AnyText, models.TextField):  # type: ignore[type-arg]
     """A TextField that takes any text."""
+
+
+class AnyUUIDField(models.UUIDField):  # type: ignore[type-arg]  # generic in the stubs only
+    """A UUIDField that reads whatever SQL has written on SQLite: what is no UUID is that of nothing."""
+
+    def deconstruct(self) -> Any:
+        """Return what a migration writes: the column is an ordinary one."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.UUIDField", args, kwargs
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        """Have SQLite look at it first: Django would fail to make a UUID of it."""
+        if not _reads_as_found(compiler, sql):
+            return sql, params
+        is_uuid = f"typeof({sql}) = 'text' AND length({sql}) = 32 AND {sql} NOT GLOB '*[^0-9a-fA-F]*'"
+        return f"CASE WHEN {is_uuid} THEN {sql} WHEN {sql} IS NOT NULL THEN '{'0' * 32}' END", [*params] * 5
+
+
+class AnyJSONField(models.JSONField):  # type: ignore[type-arg]  # generic in the stubs only
+    """A JSONField that reads whatever SQL has written: what Python can't read is a text, as other databases give it."""
+
+    def deconstruct(self) -> Any:
+        """Return what a migration writes: the column is an ordinary one."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
+        """Return the value. Numbers can be too long, lists too deep, and halves of a pair have no place in a page."""
+        try:
+            found = super().from_db_value(value, expression, connection)
+            if isinstance(value, str) and ("\\ud" in value or "\\uD" in value):
+                found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+            return found if not isinstance(found, bytes) else repr(found)
+        except (RecursionError, ValueError):
+            return value if isinstance(value, str) else repr(value)

@@ -25,15 +25,44 @@ def guarded_tables() -> tuple[str, ...]:
     return tuple(config.get_model(name)._meta.db_table for name in _GUARDED)
 
 
-def _trigger(table: str, action: str) -> str:
-    return f"{NAME}_{table.rpartition('_')[2]}_{action.lower()}"
+def quoted_tables(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the names, as SQL has them, of the tables that are only added to, and of their partitions.
+
+    On PostgreSQL the rows of a partition can be changed by its own name, where neither the triggers nor the rights of
+    its table are asked for.
+    """
+    tables = list(map(connection.ops.quote_name, guarded_tables()))
+    if connection.vendor != "postgresql":
+        return tables
+    sql = (
+        "WITH RECURSIVE found(id) AS (SELECT unnest(%s::regclass[])::oid "
+        "UNION SELECT inhrelid FROM pg_inherits JOIN found ON inhparent = id) "
+        "SELECT id::regclass::text FROM found WHERE id <> ALL(%s::regclass[]::oid[]) ORDER BY id"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(name)::text FROM unnest(%s::text[]) AS name", [tables])
+        there = [name for (name,) in cursor.fetchall() if name]
+        cursor.execute(sql, [there, there])
+        return [*tables, *(name for (name,) in cursor.fetchall())]
+
+
+def _triggers(connection: BaseDatabaseWrapper) -> list[tuple[str, str, str]]:
+    """Return the table, the action and the name of each trigger."""
+    quote = connection.ops.quote_name
+    own = dict(zip(map(quote, guarded_tables()), _GUARDED, strict=True))
+    # A statement of SQLite that replaces a row counts as no deletion, unless the connection asks for that.
+    actions = (*_ACTIONS, "INSERT") if connection.vendor == "sqlite" else _ACTIONS
+    return [
+        (table, action, quote(f"{NAME}_{own.get(table, 'partition')}_{action.lower()}"))
+        for table in quoted_tables(connection)
+        for action in actions
+    ]
 
 
 def guarding(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the statements that make the triggers."""
-    quote = connection.ops.quote_name
-    pairs = [(table, action, quote(_trigger(table, action))) for table in guarded_tables() for action in _ACTIONS]
-    begin = [f"CREATE TRIGGER {name} BEFORE {action} ON {quote(table)}" for table, action, name in pairs]
+    triggers = _triggers(connection)
+    begin = [f"CREATE TRIGGER {name} BEFORE {action} ON {table}" for table, action, name in triggers]
     if connection.vendor == "postgresql":
         function = (
             f"CREATE OR REPLACE FUNCTION {NAME}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -49,17 +78,35 @@ def guarding(connection: BaseDatabaseWrapper) -> list[str]:
         )
     else:
         body = f"BEGIN SELECT RAISE(ABORT, '{_MESSAGE}'); END"
+        begin = [
+            f"{start} {_when_it_replaces(connection, table)}" if action == "INSERT" else start
+            for start, (table, action, _name) in zip(begin, triggers, strict=True)
+        ]
     return [*unguarding(connection), *(f"{start} {body}" for start in begin)]
+
+
+def _when_it_replaces(connection: BaseDatabaseWrapper, table: str) -> str:
+    """Return the condition under which a row that is inserted on SQLite would take the place of another one."""
+    quote = connection.ops.quote_name
+    models = map(apps.get_app_config("django_signal_audit").get_model, _GUARDED)
+    [model] = [model for model in models if quote(model._meta.db_table) == table]
+    keys = [[field.name] for field in model._meta.local_fields if field.unique]
+    keys += [list(constraint.fields) for constraint in model._meta.total_unique_constraints]
+    columns = [[quote(model._meta.get_field(name).column) for name in key] for key in keys]
+    same = [" AND ".join(f"{name} = NEW.{name}" for name in key) for key in columns]
+    if model._meta.auto_field:
+        # What the database is to number itself is -1 here.
+        number = quote(model._meta.auto_field.column)
+        same[0] = f"{number} = NEW.{number} AND NEW.{number} <> -1"
+    return f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {' OR '.join(same)})"  # noqa: S608  # our own names
 
 
 def unguarding(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the statements that remove the triggers, if they are there."""
-    quote = connection.ops.quote_name
     of_table = connection.vendor == "postgresql"
     return [
-        f"DROP TRIGGER IF EXISTS {quote(_trigger(table, action))}" + (f" ON {quote(table)}" if of_table else "")
-        for table in guarded_tables()
-        for action in _ACTIONS
+        f"DROP TRIGGER IF EXISTS {name}" + (f" ON {table}" if of_table else "")
+        for table, _action, name in _triggers(connection)
     ]
 
 

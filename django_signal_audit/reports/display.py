@@ -417,7 +417,7 @@ def show_actor(event: AuditEvent) -> str:
 
 def show_impersonator(event: AuditEvent) -> str:
     """Return the name of the user who impersonated the actor, the key where there was none, ``""`` for nobody."""
-    found = event.context.get("impersonator")
+    found = event.context.get("impersonator") if isinstance(event.context, dict) else None
     return str(found.get("repr") or found.get("id") or "") if isinstance(found, dict) else ""
 
 
@@ -431,4 +431,4 @@ def show_actors(event: AuditEvent) -> str:
 
 def show_reason(event: AuditEvent) -> str:
     """Return why it was done, as ``audit_context`` was told."""
-    return str(event.context.get("reason", ""))
+    return str(event.context.get("reason", "")) if isinstance(event.context, dict) else ""

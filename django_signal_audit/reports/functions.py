@@ -39,7 +39,8 @@ class Quarter(Func):
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
         """Return the SQL of SQLite."""
-        template = f"CAST(STRFTIME('%%%%s', %(expressions)s) AS INTEGER) / {_SECONDS}"
+        # SQL can write there what is no moment.
+        template = f"COALESCE(CAST(STRFTIME('%%%%s', %(expressions)s) AS INTEGER) / {_SECONDS}, 0)"
         return super().as_sql(compiler, connection, template=template, **extra)
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:

@@ -93,7 +93,9 @@ class Subject:
         for event in self.events().order_by("recorded_at", "id").iterator(chunk_size=500):
             told = {
                 # A pair of tags under a secret's name is still a pair.
-                "changes": {name: without_secrets(change) for name, change in event.changes.items()},
+                "changes": {name: without_secrets(change) for name, change in event.changes.items()}
+                if isinstance(event.changes, dict)
+                else event.changes,
                 "data": without_secrets(event.data),
                 "context": without_secrets(event.context),
             }

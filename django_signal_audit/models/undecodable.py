@@ -1,0 +1,52 @@
+"""Text that isn't UTF-8, which SQL can write on SQLite: its driver then raises for the whole statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from django.db import OperationalError, connections
+
+_T = TypeVar("_T")
+_decode: ContextVar[Callable[[bytes], object] | None] = ContextVar("django_signal_audit_decode", default=None)
+
+
+def is_undecodable(error: Exception) -> bool:
+    """Return whether the driver could not read a text."""
+    return isinstance(error, OperationalError) and "Could not decode to UTF-8" in str(error)
+
+
+@contextmanager
+def decoding(using: str, decode: Callable[[bytes], object]) -> Iterator[None]:
+    """Have texts read by a function within the block."""
+    raw = connections[using].connection
+    former, raw.text_factory = raw.text_factory, decode
+    try:
+        yield
+    finally:
+        raw.text_factory = former
+
+
+def read(using: str, function: Callable[[], _T], decode: Callable[[bytes], object]) -> _T:
+    """Return what a function reads; once more, with texts read by another one, if the driver can't read one of them.
+
+    Of calls inside each other, the outermost says how texts are read.
+    """
+    token = _decode.set(_decode.get() or decode)
+    try:
+        try:
+            return function()
+        except OperationalError as error:
+            if not is_undecodable(error):
+                raise
+        with decoding(using, _decode.get() or decode):
+            return function()
+    finally:
+        _decode.reset(token)
+
+
+def readable(data: bytes) -> str:
+    """Return a text for people: what isn't UTF-8 is replaced."""
+    return data.decode("utf-8", "replace")
