@@ -87,12 +87,13 @@ def _limit(value: Any) -> int:
 
 def _names(value: object) -> list[str]:
     """Return the names in a text or a list; none are all."""
-    names = value if isinstance(value, (list, tuple, set, frozenset)) else [value or ""]
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None:
-        msg = f"{{% audit_history %}}: fields must be the names of fields, not {shown(wrong)}."
-        raise TemplateSyntaxError(msg)
-    return [part.strip() for name in names for part in name.split(",") if part.strip()]
+    found: list[str] = []
+    for name in value if isinstance(value, (list, tuple, set, frozenset)) else [value or ""]:
+        if not isinstance(name, str):
+            msg = f"{{% audit_history %}}: fields must be the names of fields, not {shown(name)}."
+            raise TemplateSyntaxError(msg)
+        found += [part.strip() for part in name.split(",") if part.strip()]
+    return found
 
 
 @register.simple_tag(takes_context=True)
