@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import BEFORE_ALL, Signature
-from django_signal_audit.models.renames import current_label, get_renames
+from django_signal_audit.models.renames import current_label, current_name, get_renames
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
@@ -134,6 +134,17 @@ def get_dimension(name: str) -> Dimension:
         msg = f"Events cannot be counted by {name!r}. {did_you_mean(name, DIMENSIONS, synonyms=_SYNONYMS)}"
         raise WrongArgument(msg)
     return DIMENSIONS[name]
+
+
+def _with_current_names(dimension: Dimension) -> Dimension:
+    """Return a dimension that counts fields that were renamed under their names of today."""
+    if FIELDS not in dimension.needs or not get_renames().fields:
+        return dimension
+
+    def keys(row: Row) -> Iterable[Key]:
+        return dict.fromkeys((current_name(row["model"], name),) for name in row[FIELDS] or ())
+
+    return replace(dimension, needs=(*dimension.needs, "model"), keys=keys)
 
 
 DEFAULT_BY = ("model", "event")
@@ -297,7 +308,7 @@ def activity(events: AuditEventQuerySet, by: Sequence[str], top: int | None = No
 
     """
     names = list(dict.fromkeys(by or DEFAULT_BY))
-    dimensions = [get_dimension(name) for name in names]
+    dimensions = [_with_current_names(get_dimension(name)) for name in names]
     limit = top if most is None or any(dimension.is_time for dimension in dimensions) else top or most + 1
     groups = _ordered(_count(events, dimensions, limit), dimensions, limit)
     rest = ""
