@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import models, transaction
+from django.db import connection, models, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -19,16 +20,18 @@ from django_signal_audit.enums import ROW_EVENTS
 from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditEvent, AuditPrune, Notification
-from django_signal_audit.models.events import erase_values
+from django_signal_audit.models.events import Signature, erase_values, signature_hash
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.state import fold
 from django_signal_audit.replay.replay import Replay
+from django_signal_audit.retention import pruning
 from django_signal_audit.retention.holds import held_objects, hold, release
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Category, Person, Place, Product, Restaurant, Tag, Team
 from .conftest import Audit, events, last
 from .machine import oracle
+from .plans import explain
 from .processes.stage import choose
 from .samples import make_event
 from .test_state_machine import PROFILE, WritesInTransactions
@@ -238,6 +241,70 @@ def test_batches_leave_one_starting_point_for_each_object(db: None) -> None:
     assert prune("--keep-last", "2", "--batch-size", "4") == "15 events pruned.\n"
     assert [len(of(one)) for one in made] == [3, 3, 3]
     assert differences() == []
+
+
+def test_a_batch_does_not_split_an_object_that_fits_into_it(db: None) -> None:
+    made = [product() for _ in range(3)]
+    assert prune("--keep-last", "2", "--batch-size", "8") == "15 events pruned.\n"
+    assert [event.data["count"] for event in events(event_type="events_pruned")] == [5, 5, 5]
+    assert [of(one)[0].data["replaces"]["events"] for one in made] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 8, 15, 5000])
+@pytest.mark.parametrize("page", [1, 3, 1000])
+@pytest.mark.parametrize("by_rule", [False, True])
+def test_however_many_events_are_read_at_once(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, at_once: int, page: int, by_rule: bool
+) -> None:
+    monkeypatch.setattr(pruning, "_EVENTS", at_once)
+    monkeypatch.setattr(pruning, "_PAGE", page)
+    if by_rule:
+        audit({"name": "all", "model": "app.*"}, {"name": "few", "model": "app.Product", "retention": {"last": 2}})
+    made = [product() for _ in range(3)]
+    few = Category.objects.create(name="Hot")
+    before = [of(one)[-2:] for one in made]
+    assert prune("--keep-last", "2") == "15 events pruned.\n"
+    assert [of(one)[1:] for one in made] == before
+    assert [of(one)[0].changes["stock"] for one in made] == [[None, 3]] * 3
+    assert len(of(few)) == 1
+    assert prune("--keep-last", "2") == "0 events pruned.\n"
+    assert differences() == []
+
+
+def test_more_objects_cost_no_more_statements(db: None) -> None:
+    counts = []
+    for number in (2, 12):
+        for _ in range(number):
+            product()
+        with CaptureQueriesContext(connection) as queries:
+            assert prune("--keep-last", "2") == f"{5 * number} events pruned.\n"
+        counts.append(len(queries))
+    # The second prune looks at the starting points of the first one, too.
+    assert counts[1] <= counts[0] + 2
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="reads by cursors, which it plans for the first rows")
+def test_a_batch_reads_the_events_of_its_objects_alone(db: None) -> None:
+    number = known_signature()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {AuditEvent._meta.db_table} (uid, recorded_at, event_type, source, level, rules, model,"
+            " object_id, object_repr, actor_id, actor_repr, changes, data, context, correlation_id, signature)"
+            " SELECT gen_random_uuid(), now(), 'update', 'orm', 'info', '[\"all\"]', 'app.tag', (n %% 400)::text, '',"
+            " '', '', '{\"name\": [\"a\", \"b\"]}', '{}', '{}', '', %s FROM generate_series(1, 20000) n ORDER BY n",
+            [number],
+        )
+        cursor.execute(f"ANALYZE {AuditEvent._meta.db_table}")
+    with CaptureQueriesContext(connection) as queries:
+        call_command("audit_prune", "--keep-last", "10", "--batch-size", "400", verbosity=0, stdout=io.StringIO())
+    [sql, *_] = [one["sql"] for one in queries if one["sql"].startswith("DECLARE") and "changes" in one["sql"]]
+    plan = "".join(line for (line,) in explain(sql, "EXPLAIN"))
+    assert "dsa_event_object" in plan
+
+
+def known_signature() -> int:
+    """Return the number of the signature of an update of a tag by the rule of these tests."""
+    return signature_hash(Signature("update", "info", "app.tag", ("all",)))
 
 
 def test_what_is_waited_for_stays(db: None) -> None:

@@ -281,13 +281,19 @@ def _state_within_child(
     return RecordedState()
 
 
-def delete_pruned(events: AuditEventQuerySet) -> int:
-    """Delete the rows of what is being pruned and return how many they were: the caller records that."""
+def delete_pruned(events: AuditEventQuerySet, newest: dt.datetime | None = None) -> int:
+    """Delete the rows of what is being pruned and return how many they were: the caller records that.
+
+    Args:
+        events: The events.
+        newest: The time of the newest of them; None if the caller doesn't know.
+
+    """
     token = _pruning.set(True)
     try:
         with changes_allowed(events.db):
             if has_rollups(events.db):
-                newest = events.aggregate(newest=models.Max("recorded_at"))["newest"]
+                newest = newest or events.aggregate(newest=models.Max("recorded_at"))["newest"]
                 forget_rollups(events.db, *([second_of(newest)] if newest else ()))
             count = models.QuerySet.delete(events)[1].get(AuditEvent._meta.label, 0)
             note_pruned(events.db, count)

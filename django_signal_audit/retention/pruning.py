@@ -7,12 +7,16 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db import router, transaction
 from django.db.models import Count, F, Max, Min, Q
 
+from django_signal_audit.capture.rows import is_one_of
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
@@ -39,7 +43,17 @@ from django_signal_audit.reports.functions import HasItem
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.retention.archive import Archive
 from django_signal_audit.retention.holds import Held, held_objects
-from django_signal_audit.retention.starting_points import PRUNE, Replacement, is_starting_point, replacement_of
+from django_signal_audit.retention.starting_points import (
+    PRUNE,
+    KnownEvent,
+    Replacement,
+    is_starting_point,
+    known,
+    known_columns,
+    known_events,
+    replacement_of,
+    rule_names,
+)
 from django_signal_audit.rules.durations import Period, parse_period
 from django_signal_audit.rules.schema import Rule
 
@@ -112,7 +126,7 @@ class Retention:
         counts = [self.counts[self.rule]] if self.rule in self.counts else self.counts.values()
         return min(counts, default=None) if not self.rule or self.rule in self.counts else None
 
-    def is_due(self, event: AuditEvent, ranks: Ranks | None = None) -> bool:
+    def is_due(self, event: KnownEvent, ranks: Ranks | None = None) -> bool:
         """Return whether an event has been kept long enough.
 
         Args:
@@ -131,7 +145,7 @@ class Retention:
             promises.append(self._is_over("", event, ranks))
         return all(promises)
 
-    def _is_over(self, name: str, event: AuditEvent, ranks: Ranks | None) -> bool:
+    def _is_over(self, name: str, event: KnownEvent, ranks: Ranks | None) -> bool:
         """Return whether a rule, or for ``""`` the caller, no longer wants an event to be kept."""
         if name in self.counts:
             return ranks is not None and ranks.get(name, 0) > self.counts[name]
@@ -143,7 +157,7 @@ class Retention:
         is_far = self.keep_last is None or (ranks is not None and ranks.get("", 0) > self.keep_last)
         return is_old and is_far
 
-    def _is_before(self, event: AuditEvent, period: Period) -> bool:
+    def _is_before(self, event: KnownEvent, period: Period) -> bool:
         cut = self._cut(period)
         return cut is not None and event.recorded_at < cut
 
@@ -216,8 +230,8 @@ class Pruning:
         """Prune, and return each batch after its commit."""
         self._awaited_by_digests = set(_uids_of_digests(self._using))
         self._is_sealed = is_sealed(self._using)
-        for page in self.candidates().only(*_READ).in_pages(batch_size):
-            yield self._batch(len(page), [event for event in page if self._retention.is_due(event)])
+        for page in known_columns(self.candidates()).in_pages(batch_size):
+            yield self._batch(len(page), [event for event in known(page) if self._retention.is_due(event)])
         for examined, due in self._beyond(batch_size):
             yield self._batch(examined, due)
         if not self._is_dry and self._retention.cutoff is not None:
@@ -226,27 +240,30 @@ class Pruning:
             seal(self._using, events=self._starts)
             drop_pruned_prefix(self._using)
 
-    def _batch(self, examined: int, due: Sequence[AuditEvent]) -> Batch:
+    def _batch(self, examined: int, due: Sequence[KnownEvent]) -> Batch:
         held = held_objects(self._using) if due else {}
         free = [event for event in due if (event.model, event.object_id) not in held]
         unawaited = self._unawaited(free)
         pruned = len(unawaited) if self._is_dry else self._prune(unawaited)
         return Batch(examined, pruned, len(free) - len(unawaited), len(due) - len(free))
 
-    def _beyond(self, batch_size: int) -> Iterator[tuple[int, list[AuditEvent]]]:
+    def _beyond(self, batch_size: int) -> Iterator[tuple[int, list[KnownEvent]]]:
         """Yield what is due for its place among the events of its object, with how many events were looked at."""
         if self._retention.fewest is None:
             return
-        due: list[AuditEvent] = []
+        due: list[KnownEvent] = []
         examined = 0
-        for labels, object_id in _objects_with_more(self._retention.fewest, self._labels(), self._using):
-            for event, ranks in _ranked(labels, object_id, self._using):
-                examined += 1
-                if self._is_beyond(event, ranks):
-                    due.append(event)
-                if len(due) == batch_size:
-                    yield examined, due
-                    due, examined = [], 0
+        for events, ranks in _histories(self._retention.fewest, self._labels(), self._using):
+            found = [event for event in events if self._is_beyond(event, ranks.of(event))]
+            # What is left of an object is worked out once where its events go together.
+            if due and len(due) + len(found) > batch_size:
+                yield examined, due
+                due, examined = [], 0
+            due += found
+            examined += len(events)
+            while len(due) >= batch_size:
+                yield examined, due[:batch_size]
+                due, examined = due[batch_size:], 0
         if due:
             yield examined, due
 
@@ -257,32 +274,35 @@ class Pruning:
         signatures = known_signatures(self._using).values()
         return {one.model for one in signatures if not self._retention.counts.keys().isdisjoint(one.rules)}
 
-    def _is_beyond(self, event: AuditEvent, ranks: Ranks) -> bool:
+    def _is_beyond(self, event: KnownEvent, ranks: Ranks) -> bool:
         """Return whether an event is due for its place, and wasn't for its age alone."""
         retention = self._retention
-        if retention.rule and retention.rule not in event.rules:
+        if ranks.get("", 0) <= (retention.fewest or 0) or (retention.rule and retention.rule not in event.rules):
             return False
-        return retention.is_due(event, ranks) and not retention.is_due(event)
+        return retention.is_due(event, ranks) and (retention.keep_last is not None or not retention.is_due(event))
 
-    def _unawaited(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+    def _unawaited(self, events: Sequence[KnownEvent]) -> list[KnownEvent]:
         """Return the events of which no message is still to be sent: it could not be written without its event."""
         awaited = set(self._about(events).filter(status__in=UNFINISHED).values_list("event", flat=True))
         return [
             event for event in events if event.uid not in awaited and str(event.uid) not in self._awaited_by_digests
         ]
 
-    def _about(self, events: Sequence[AuditEvent]) -> Any:
-        return Notification.objects.using(self._using).filter(event__in=[event.uid for event in events])
+    def _about(self, events: Sequence[KnownEvent]) -> Any:
+        uids = [event.uid for event in events]
+        return Notification.objects.using(self._using).filter(
+            is_one_of(Notification, uids, self._using, column="event")
+        )
 
-    def _prune(self, events: Sequence[AuditEvent]) -> int:
+    def _prune(self, events: Sequence[KnownEvent]) -> int:
         if not events:
             return 0
-        rows = AuditEvent.objects.using(self._using).filter(pk__in=[event.pk for event in events])
         if self._is_sealed:
-            rows = only_sealed(rows)
-        replacement = replacement_of(_keys(rows), self._using, is_evidence=self._is_sealed)
+            sealed = set(_keys(only_sealed(_with_keys([event.pk for event in events], self._using))))
+            events = [event for event in events if event.pk in sealed]
+        replacement = replacement_of(events, self._using, is_evidence=self._is_sealed)
         if self._archive is not None and replacement.events:
-            self._archive.add(rows.filter(pk__in=list(replacement.events)).order_by("recorded_at", "id"))
+            self._archive.add(_with_keys(replacement.events, self._using).order_by("recorded_at", "id"))
         with transaction.atomic(using=self._using):
             lock_database(self._using)
             take = Take(self._using, is_evidence=self._is_sealed)
@@ -292,7 +312,7 @@ class Pruning:
         self._starts += take.starts
         return take.pruned
 
-    def _tell(self, events: Sequence[AuditEvent], take: Take) -> None:
+    def _tell(self, events: Sequence[KnownEvent], take: Take) -> None:
         retention = self._retention
         data = {
             "count": take.pruned,
@@ -305,13 +325,85 @@ class Pruning:
         take.record(data if retention.keep_last is None else {**data, "keep_last": retention.keep_last})
 
 
-# What is read of an event to decide about it.
-_READ = ("uid", "recorded_at", "event_type", "source", "rules", "model", "object_id", "tenant")
+# So many objects are looked for at once, so many of their events are read at once, and so many of one with more.
 _OBJECTS = 500
+_EVENTS = 5000
+_PAGE = 1000
 
 
-# An object by the labels that its model has and had, and by its name.
-Object: TypeAlias = tuple[tuple[str, ...], str]
+class _Ranks:
+    """The ranks of events that are passed one by one, those of each object oldest first.
+
+    Args:
+        rows: Object, tenant, source and rules of the events, and how many there are of the same.
+
+    """
+
+    def __init__(self, rows: Iterable[tuple[str, str, str, tuple[str, ...], int]]) -> None:
+        # Some databases take "a" and "A" for the same, and where a function names the tenant their keys may meet.
+        self._keys_meet = bool(tenant_function())
+        self._counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for object_id, tenant, source, rules, count in rows:
+            for name in _counted(source, rules):
+                self._counts[object_id, tenant if self._keys_meet else ""][name] += count
+
+    def of(self, event: KnownEvent) -> Ranks:
+        """Return the ranks of the next event."""
+        counts = self._counts[event.object_id, event.tenant if self._keys_meet else ""]
+        ranks = dict(counts)
+        for name in _counted(event.source, event.rules):
+            counts[name] -= 1
+        return ranks
+
+
+@lru_cache(1000)
+def _counted(source: str, rules: tuple[str, ...]) -> frozenset[str]:
+    return frozenset() if is_starting_point(source, rules) else frozenset({"", *rules})
+
+
+def _histories(number: int, labels: set[str] | None, using: str) -> Iterator[tuple[Sequence[KnownEvent], _Ranks]]:
+    """Yield the events of each object that has more than this, oldest first, some at a time."""
+    for family, names, total in _objects_together(_objects_with_more(number, labels, using)):
+        events: Any = AuditEvent.objects.using(using).filter(model__in=family, object_id__in=names).order_by()
+        if total > _EVENTS:
+            yield from _long_history(events)
+            continue
+        found = sorted(known(known_columns(events)), key=attrgetter("object_id", "pk"))
+        ranks = _Ranks((event.object_id, event.tenant, event.source, event.rules, 1) for event in found)
+        for _, one in groupby(found, key=attrgetter("object_id")):
+            yield list(one), ranks
+
+
+def _long_history(events: Any) -> Iterator[tuple[Sequence[KnownEvent], _Ranks]]:
+    """Yield the events of one object page by page."""
+    rows = known_columns(events)
+    groups = rows.values_list("object_id", "tenant", "source", "rules_text").annotate(count=Count("pk"))
+    ranks = _Ranks((*group, rule_names(text), count) for *group, text, count in groups)
+    rows = rows.order_by("id")
+    page = known(rows[:_PAGE])
+    while page:
+        yield page, ranks
+        page = known(rows.filter(id__gt=page[-1].pk)[:_PAGE]) if len(page) == _PAGE else []
+
+
+# An object by the labels that its model has and had, by its name, and how many events it has.
+Object: TypeAlias = tuple[tuple[str, ...], str, int]
+
+
+def _objects_together(objects: Iterable[Object]) -> Iterator[tuple[tuple[str, ...], list[str], int]]:
+    """Put objects of a model together whose events are few enough to be read at once."""
+    labels: tuple[str, ...] = ()
+    names: list[str] = []
+    total = 0
+    for following, name, count in objects:
+        if names and (following != labels or total + count > _EVENTS or len(names) == _OBJECTS):
+            yield labels, names, total
+            names, total = [], 0
+        labels = following
+        names.append(name)
+        total += count
+    if names:
+        yield labels, names, total
 
 
 def _objects_with_more(number: int, labels: set[str] | None, using: str) -> Iterator[Object]:
@@ -321,17 +413,17 @@ def _objects_with_more(number: int, labels: set[str] | None, using: str) -> Iter
     others = events.exclude(model__in=[label for family in families for label in family]) if families else events
     if labels is not None:
         others = others.filter(model__in=labels)
-    for label, name in _groups_with_more(number, others, "model", "object_id"):
-        yield (label,), name
+    for label, name, count in _groups_with_more(number, others, "model", "object_id"):
+        yield (label,), name, count
     for family in families:
         if labels is None or not labels.isdisjoint(family):
-            for (name,) in _groups_with_more(number, events.filter(model__in=family), "object_id"):
-                yield family, name
+            for name, count in _groups_with_more(number, events.filter(model__in=family), "object_id"):
+                yield family, name, count
 
 
-def _groups_with_more(number: int, events: AuditEventQuerySet, *columns: str) -> Iterator[tuple[str, ...]]:
+def _groups_with_more(number: int, events: AuditEventQuerySet, *columns: str) -> Iterator[tuple[Any, ...]]:
     groups: Any = events.values(*columns).annotate(count=Count("pk")).filter(count__gt=number)
-    groups = groups.order_by(*columns).values_list(*columns)
+    groups = groups.order_by(*columns).values_list(*columns, "count")
     page = list(groups[:_OBJECTS])
     while page:
         yield from page
@@ -344,27 +436,8 @@ def _groups_with_more(number: int, events: AuditEventQuerySet, *columns: str) ->
         page = list(rest[:_OBJECTS]) if len(page) == _OBJECTS else []
 
 
-def _ranked(labels: Sequence[str], name: str, using: str) -> Iterator[tuple[AuditEvent, Ranks]]:
-    """Yield the events of an object, the oldest first, with their ranks."""
-    events = AuditEvent.objects.using(using).filter(model__in=labels, object_id=name)
-    # Some databases take "a" and "A" for the same, and where a function names the tenant their keys may meet.
-    ranks: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    keys_meet = bool(tenant_function())
-    columns = ("object_id", "tenant", "source", "rules")
-    for object_id, tenant, source, rules in events.order_by().values_list(*columns).iterator(chunk_size=BATCH_SIZE):
-        ranks[object_id, tenant if keys_meet else ""].update(_counted(source, rules))
-    events = events.only(*_READ).order_by("id")
-    page = list(events[:BATCH_SIZE])
-    while page:
-        for event in page:
-            rank = ranks[event.object_id, event.tenant if keys_meet else ""]
-            yield event, rank
-            rank.subtract(_counted(event.source, event.rules))
-        page = list(events.filter(id__gt=page[-1].pk)[:BATCH_SIZE]) if len(page) == BATCH_SIZE else []
-
-
-def _counted(source: str, rules: Iterable[str]) -> set[str]:
-    return set() if is_starting_point(source, rules) else {"", *rules}
+def _with_keys(keys: Collection[int], using: str) -> AuditEventQuerySet:
+    return AuditEvent.of_all_tenants.using(using).filter(is_one_of(AuditEvent, list(keys), using))
 
 
 def _keys(rows: AuditEventQuerySet) -> list[int]:
@@ -393,18 +466,18 @@ class Take:
 
     def replace(self, replacement: Replacement) -> None:
         """Delete events, with the finished notifications about them and the former starting points before them."""
-        events = AuditEvent.of_all_tenants.using(self._using)
-        rows = events.filter(pk__in=list(replacement.gone))
-        if set(_keys(rows.select_for_update())) != replacement.gone:
+        rows = _with_keys(replacement.gone, self._using)
+        times = dict(rows.order_by().select_for_update().values_list("pk", "recorded_at"))
+        if times.keys() != replacement.gone:
             # Somebody else has pruned some of them meanwhile.
-            rest = _keys(events.filter(pk__in=list(replacement.events)))
+            rest = known_events(replacement.events, self._using)
             replacement = replacement_of(rest, self._using, is_evidence=self._is_evidence)
-            rows = events.filter(pk__in=list(replacement.gone))
+            rows = _with_keys(replacement.gone, self._using)
         about = Notification.objects.using(self._using).filter(event__in=rows.values("uid"))
         about.filter(status__in=FINISHED).delete()
         if self._is_evidence:
             self._leaves += leaves_of(rows)
-        self.pruned += delete_pruned(rows.order_by()) - len(replacement.absorbed)
+        self.pruned += delete_pruned(rows.order_by(), max(times.values(), default=None)) - len(replacement.absorbed)
         self._written += replacement.starts
 
     def record(self, data: Mapping[str, object]) -> None:
@@ -488,7 +561,8 @@ def prune(events: AuditEventQuerySet) -> int:
         take = Take(using, is_evidence=is_evidence)
         keys = _free_keys(events, held_objects(using))
         for at in range(0, len(keys), _AT_ONCE):
-            take.replace(replacement_of(keys[at : at + _AT_ONCE], using, is_evidence=is_evidence))
+            some = known_events(keys[at : at + _AT_ONCE], using)
+            take.replace(replacement_of(some, using, is_evidence=is_evidence))
         if take.pruned and since:
             # A digest is younger than the first of its events.
             prune_digests(using, created__gte=in_project_time(since))

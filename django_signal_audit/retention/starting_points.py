@@ -8,20 +8,23 @@ and the difference that the run made anywhere else. The next prune replaces it a
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from django.apps import apps
 from django.db.models import Exists, OuterRef, Value
 
+from django_signal_audit.capture.rows import is_one_of
 from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.enums import LAST_EVENTS, ROW_EVENTS, EventType, Source
 from django_signal_audit.events.keys import new_uid
-from django_signal_audit.models import AuditEvent, AuditLeaf
+from django_signal_audit.evidence.leaf import as_text
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf
 from django_signal_audit.models.inheritance import labels_including_children, shares_key
 from django_signal_audit.models.renames import current_label, renamed_changes
 from django_signal_audit.models.state import Recorded, RecordedState, in_order
@@ -39,7 +42,7 @@ _COLUMNS = (
     "recorded_at",
     "event_type",
     "source",
-    "rules",
+    "rules_text",
     "model",
     "object_id",
     "object_repr",
@@ -53,6 +56,44 @@ def is_starting_point(source: str, rules: object) -> bool:
     return source == Source.BASELINE and not rules
 
 
+class KnownEvent(NamedTuple):
+    """What is read of an event to decide whether it goes."""
+
+    pk: int
+    uid: UUID
+    recorded_at: dt.datetime
+    event_type: str
+    source: str
+    model: str
+    object_id: str
+    tenant: str
+    rules: tuple[str, ...]
+
+
+def known_columns(events: AuditEventQuerySet) -> Any:
+    """Return the columns that ``known`` makes events of."""
+    columns = (*KnownEvent._fields[:-1], "rules_text")
+    return events.annotate(rules_text=as_text("rules")).values_list(*columns, named=True)
+
+
+def known(rows: Iterable[tuple[Any, ...]]) -> list[KnownEvent]:
+    """Return events by their columns."""
+    return [KnownEvent._make((*columns, rule_names(text))) for *columns, text in rows]
+
+
+def known_events(ids: Collection[int], using: str) -> list[KnownEvent]:
+    """Return the events with these primary keys that are there."""
+    events = AuditEvent.of_all_tenants.using(using).filter(is_one_of(AuditEvent, list(ids), using))
+    return known(known_columns(events.order_by()))
+
+
+@lru_cache(1000)
+def rule_names(text: str) -> tuple[str, ...]:
+    """Return the names of rules in JSON, which is the same for most events; SQL can have stored any."""
+    rules = json.loads(text)
+    return tuple(name for name in rules if isinstance(name, str)) if isinstance(rules, list) else ()
+
+
 class _Row(NamedTuple):
     """An event as far as it matters here, and whether it has a leaf where that is asked for."""
 
@@ -61,7 +102,7 @@ class _Row(NamedTuple):
     recorded_at: dt.datetime
     event_type: str
     source: str
-    rules: list[str]
+    rules_text: str
     model: str
     object_id: str
     object_repr: str
@@ -130,8 +171,9 @@ class _Object:
         """Take the next event."""
         if row.id > self._newest:
             return
-        is_start = row.is_sealed and is_starting_point(row.source, row.rules)
-        goes = is_start or (row.id in self._wanted and not is_starting_point(row.source, row.rules))
+        is_any_start = is_starting_point(row.source, rule_names(row.rules_text))
+        is_start = row.is_sealed and is_any_start
+        goes = is_start or (row.id in self._wanted and not is_any_start)
         if row.event_type in LAST_EVENTS and not self._is_beginning:
             goes = False  # a deletion stays as long as anything before it does
         label = current_label(row.model)
@@ -192,17 +234,17 @@ def _members(keys: object) -> list[Any]:
     return keys if isinstance(keys, list) else []
 
 
-def replacement_of(ids: Collection[int], using: str, *, is_evidence: bool) -> Replacement:
+def replacement_of(events: Iterable[KnownEvent], using: str, *, is_evidence: bool) -> Replacement:
     """Return what goes and what is left where events are pruned.
 
     Args:
-        ids: The primary keys of the events.
+        events: The events.
         using: The database.
         is_evidence: Whether only sealed starting points may go, as the others have no proof yet.
 
     """
     found = Replacement()
-    for (labels, tenant), objects in _by_object(ids, found, using).items():
+    for (labels, tenant), objects in _by_object(events, found).items():
         names = list(objects)
         for at in range(0, len(names), _CHUNK):
             chunk = {name: _Object(objects[name]) for name in names[at : at + _CHUNK]}
@@ -222,17 +264,15 @@ _Family: TypeAlias = "tuple[tuple[str, ...], str | None]"
 _ByObject: TypeAlias = "dict[_Family, dict[str, set[int]]]"
 
 
-def _by_object(ids: Collection[int], found: Replacement, using: str) -> _ByObject:
+def _by_object(events: Iterable[KnownEvent], found: Replacement) -> _ByObject:
     """Return the events that say what rows hold by the labels and the names of these; note all others as they are."""
     wanted: _ByObject = defaultdict(lambda: defaultdict(set))
-    columns = ("id", "event_type", "source", "rules", "model", "object_id", "tenant")
     keys_meet = bool(tenant_function())
-    events = AuditEvent.of_all_tenants.using(using).filter(pk__in=list(ids)).order_by()
-    for pk, event_type, source, rules, label, object_id, tenant in events.values_list(*columns):
-        if event_type not in ROW_EVENTS or not object_id:
-            found.events.add(pk)
-        elif not is_starting_point(source, rules):
-            wanted[family_of(label), tenant if keys_meet else None][object_id].add(pk)
+    for event in events:
+        if event.event_type not in ROW_EVENTS or not event.object_id:
+            found.events.add(event.pk)
+        elif not is_starting_point(event.source, event.rules):
+            wanted[family_of(event.model), event.tenant if keys_meet else None][event.object_id].add(event.pk)
     return wanted
 
 
@@ -243,7 +283,9 @@ def _rows(
     events = events if tenant is None else events.filter(tenant=tenant)
     leaves = AuditLeaf.objects.using(using).filter(event=OuterRef("uid"))
     sealed: Any = Exists(leaves) if is_evidence else Value(True)
-    rows = events.filter(event_type__in=ROW_EVENTS).annotate(sealed=sealed).order_by("id")
+    events = events.annotate(sealed=sealed, rules_text=as_text("rules"))
+    # In the order of ids alone, PostgreSQL would read all events from the first on.
+    rows = events.filter(event_type__in=ROW_EVENTS).order_by("object_id", "id")
     for row in rows.values_list(*_COLUMNS, "sealed").iterator(chunk_size=1000):
         yield _Row(*row)
 
@@ -278,7 +320,9 @@ def _count_replaced(found: Replacement, using: str) -> None:
     """Add to the counts of the starting points what those that they replace stood for."""
     former: dict[int, Any] = {}
     if found.absorbed:
-        events = AuditEvent.of_all_tenants.using(using).filter(pk__in=list(found.absorbed)).order_by()
+        events = (
+            AuditEvent.of_all_tenants.using(using).filter(is_one_of(AuditEvent, list(found.absorbed), using)).order_by()
+        )
         former = dict(events.values_list("pk", "data"))
     for start in found.starts:
         said = start.data[REPLACES]
