@@ -101,6 +101,17 @@ class TestProcesses:
         assert err.endswith('The channel "note" could not send: no answer in 1 s; it may have been sent\n')
         assert len(project.sent()) == 1
 
+    @pytest.mark.parametrize("target", ["project.note", "project.note_async"])
+    def test_nobody_has_to_wait_for_it(self, tmp_path: Path, target: str) -> None:
+        project = Project(tmp_path, pause=FOREVER, target=target)
+        worker = project.start("--test", "note")
+        project.wait_for(1)
+        time.sleep(0.5)
+        worker.send_signal(signal.SIGINT)
+        _out, err = worker.communicate(timeout=20)
+        assert worker.returncode == 130
+        assert err.endswith("Interrupted.\n")
+
     @pytest.mark.parametrize("option", ["--health", "--stats"])
     def test_a_database_that_does_not_answer_is_not_waited_for(self, tmp_path: Path, option: str) -> None:
         project = Project(tmp_path)

@@ -125,6 +125,9 @@ class Command(AuditCommand):
         except NoAnswerError as error:
             self._is_hanging = True
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self._is_hanging = True  # as what is waited for may be
+            raise
 
     def handle(self, *, database: str, retry_dead: bool, **options: object) -> None:
         """Do what was asked for."""
