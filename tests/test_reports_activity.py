@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
+from collections import Counter
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
@@ -10,6 +13,7 @@ from django.utils import timezone
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.activity import DIMENSIONS, _rows, activity
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.queries import EventFilter
 
 from .samples import NOON, make_event
@@ -171,6 +175,44 @@ class TestTimes:
             ("2026-10-25T02:00:00+02:00", 1),
             ("2026-10-25T02:00:00+01:00", 1),
         ]
+
+    @pytest.mark.parametrize(
+        "zone",
+        ["UTC", "Europe/Vienna", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Africa/Casablanca",
+         "Pacific/Apia", "Asia/Kathmandu", None],
+    )  # fmt: skip
+    @pytest.mark.parametrize("start", [dt.datetime(2026, 3, 1, tzinfo=dt.UTC), dt.datetime(2011, 12, 1, tzinfo=dt.UTC)])
+    def test_days_and_hours_are_those_of_each_event(self, zone, start, settings):
+        settings.USE_TZ = zone is not None
+        chance = random.Random(5)
+        moments = [start + dt.timedelta(minutes=chance.randrange(60 * 24 * 50)) for _ in range(150)]
+        changes = [dt.datetime(2026, 3, 29, 1, tzinfo=dt.UTC), dt.datetime(2026, 4, 4, 15, tzinfo=dt.UTC)]
+        moments += [change + dt.timedelta(seconds=second) for change in changes for second in (-1, 0, 1, -3600, 1800)]
+        if zone is None:
+            moments = [moment.replace(tzinfo=None) for moment in moments]
+        for number, moment in enumerate(moments):
+            make_event(recorded_at=moment, actor_id=str(number % 2))
+        with timezone.override(zone and ZoneInfo(zone)):
+            times = [local(moment) for moment in moments]
+            days = Counter(time.date() for time in times)
+            offsets = [zone and dt.timezone(time.utcoffset()) for time in times]
+            hours = Counter(
+                time.replace(minute=0, second=0, tzinfo=offset).isoformat()
+                for time, offset in zip(times, offsets, strict=True)
+            )
+            assert counts("day") == sorted(days.items())
+            found = {hour.isoformat(): count for hour, count in counts("hour")}
+            assert found == hours
+            assert sum(row[-1] for row in counts("day", "hour")) == len(times)
+            rows = list(_rows(AuditEvent.objects.all(), [DIMENSIONS["day"], DIMENSIONS["actor"]]))
+            assert len(rows) <= 2 * len(days)
+
+    def test_times_that_are_far_apart_are_counted_too(self):
+        for moment in ("0001-01-01T00:00", "1970-01-01T00:00", "2026-03-10T12:00", "9999-12-31T23:59"):
+            make_event(recorded_at=dt.datetime.fromisoformat(f"{moment}+00:00"))
+        with timezone.override("UTC"):
+            assert [count for _day, count in counts("day")] == [1, 1, 1, 1]
+            assert [count for _hour, count in counts("hour")] == [1, 1, 1, 1]
 
     def test_time_orders_before_size(self):
         make_event(recorded_at=NOON, rules=["a"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any, NamedTuple, TypeAlias
@@ -21,13 +21,12 @@ from django_signal_audit.models.renames import current_label, current_name, get_
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.functions import EachKey, Keys, Quarter, much_memory, quarter_start
+from django_signal_audit.reports.functions import EachKey, Keys, much_memory
+from django_signal_audit.reports.hours import Unit, unit_for
 from django_signal_audit.reports.signatures import known_signatures
 
-# The annotation day and hour come from. Quarters of an hour in UTC need no time zone tables, which MySQL often lacks,
-# fold exactly into the days and hours of every zone, and keep apart the hour that comes twice when daylight saving time
-# ends.
-QUARTER = "recorded_quarter"
+# The annotation day and hour come from; see ``hours``.
+MOMENT = "recorded_in"
 # The annotation with the names of the changed fields.
 FIELDS = "changed_fields"
 # What all events of a signature have in common: the database counts by its number, of an index alone.
@@ -47,7 +46,7 @@ class Dimension:
 
     Attributes:
         columns: What names a group.
-        needs: The columns of events (or QUARTER, or FIELDS) a group comes from.
+        needs: The columns of events (or MOMENT, or FIELDS) a group comes from.
         keys: The groups an event belongs to, one cell per column.
         is_plain: Are the columns of the events the group as they are?
         is_time: Do the groups follow each other in time?
@@ -79,9 +78,7 @@ def _listed(column: Column, need: str) -> Dimension:
 
 
 def _period(column: Column, start: Callable[[dt.datetime], dt.date]) -> Dimension:
-    return Dimension(
-        columns=(column,), needs=(QUARTER,), keys=lambda row: [(start(local(row[QUARTER])),)], is_time=True
-    )
+    return Dimension(columns=(column,), needs=(MOMENT,), keys=lambda row: [(start(local(row[MOMENT])),)], is_time=True)
 
 
 def _hour(moment: dt.datetime) -> dt.datetime:
@@ -168,7 +165,7 @@ def _signed_of(dimensions: Sequence[Dimension]) -> set[str]:
     """Return what is counted by the number of the signature."""
     needs = {need for dimension in dimensions for need in dimension.needs}
     # Of other columns the rows themselves are read anyway.
-    return needs & (frozenset({"rules"}) if needs - _SIGNED - {QUARTER} else _SIGNED)
+    return needs & (frozenset({"rules"}) if needs - _SIGNED - {MOMENT} else _SIGNED)
 
 
 def _largest(events: AuditEventQuerySet, dimensions: Sequence[Dimension], top: int | None) -> Groups:
@@ -192,7 +189,8 @@ def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterat
     if 0 < len(signatures) <= MOST_SIGNATURES:
         # With these an index has all that is counted, in the period alone.
         events = events.filter(signature__in=signatures)
-    annotated = {name: made for name, made in _annotations(events.db).items() if name in needs}
+    unit = unit_for(events.db, is_daily=DIMENSIONS["hour"] not in dimensions) if MOMENT in needs else None
+    annotated = _annotations(events.db, needs, unit)
     columns = (*(needs - signed), *({"signature"} if signed else ()))
     names = (*columns, "count", "last")
     rows = events.annotate(**annotated).order_by()
@@ -205,16 +203,18 @@ def _rows(events: AuditEventQuerySet, dimensions: Sequence[Dimension]) -> Iterat
         if signed:
             found = signatures.get(row["signature"], _UNKNOWN)
             row |= {name: getattr(found, name) for name in signed}
-        if QUARTER in row:
-            row[QUARTER] = quarter_start(row[QUARTER])
+        if unit is not None:
+            row[MOMENT] = unit.moment(row[MOMENT])
         if isinstance(row.get(FIELDS), str):
             row[FIELDS] = [row[FIELDS]]
         yield row
 
 
-def _annotations(using: str) -> dict[str, object]:
-    fields = EachKey("changes") if connections[using].vendor == "postgresql" else Keys("changes")
-    return {QUARTER: Quarter("recorded_at"), FIELDS: fields}
+def _annotations(using: str, needs: Collection[str], unit: Unit | None) -> dict[str, object]:
+    found: dict[str, object] = {} if unit is None else {MOMENT: unit.expression}
+    if FIELDS in needs:
+        found[FIELDS] = EachKey("changes") if connections[using].vendor == "postgresql" else Keys("changes")
+    return found
 
 
 def _read(rows: Any, names: Sequence[str]) -> Iterator[Sequence[Any]]:
