@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property, lru_cache
-from itertools import compress
+from itertools import chain, compress
 from typing import Any, TypeAlias
 
 from django.apps import apps
@@ -30,7 +30,7 @@ from django_signal_audit.admin.policies import (
     Verdict,
 )
 from django_signal_audit.admin.policies.base import CHUNK, ask, present
-from django_signal_audit.admin.policies.gone import Lives, is_recorded, judged, stand_in
+from django_signal_audit.admin.policies.gone import Lives, Located, is_recorded, judged, stand_in
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.delivery.subjects import load_subjects
 from django_signal_audit.events.keys import object_id
@@ -243,33 +243,47 @@ class Access(ModelAccess):
         events = shaped(events)
         if not events:
             return []
-        using = events[0]._state.db or "default"
-        partial = [event for event in events if self.is_partial(event.model)]
-        self._lives.load(partial, using)
-        unknown: dict[str, dict[Place, AuditEvent]] = defaultdict(dict)
-        for event in partial:
-            if (place := self._place(event)) not in self._verdicts:
-                unknown[event.model].setdefault(place, event)
-        for label, by_place in unknown.items():
-            self._decide(label, by_place, using)
-        verdicts = {event.pk: self._verdict(event) for event in events}
-        undecided = [pk for pk, verdict in verdicts.items() if verdict is None]
-        left = self._ask_project(undecided, using) if undecided else set()
-        return [event for event in events if verdicts[event.pk] or event.pk in left]
+        seen = self.visible(events, events[0]._state.db or "default")
+        return [event for event in events if event.id in seen]
 
-    def _verdict(self, event: AuditEvent) -> Verdict:
-        if not self.is_partial(event.model):
-            return self.may_view(event.model)
-        return self._verdicts.get(self._place(event))
+    def visible(self, events: Iterable[Located], using: str) -> set[int]:
+        """Return the ids of those of the events that the user may see."""
+        by_label: dict[str, list[Located]] = defaultdict(list)
+        for event in events:
+            by_label[event.model].append(event)
+        partial = {label: found for label, found in by_label.items() if self.is_partial(label)}
+        whole = (label for label in by_label.keys() - partial.keys() if self.may_view(label))
+        seen = {event.id for label in whole for event in by_label[label]}
+        self._lives.load(chain.from_iterable(partial.values()), using)
+        undecided: list[int] = []
+        for label, found in partial.items():
+            verdicts = [(event.id, self._verdicts[place]) for event, place in self._decided(label, found, using)]
+            seen.update(key for key, verdict in verdicts if verdict)
+            undecided += [key for key, verdict in verdicts if verdict is None]
+        return seen | self._ask_project(undecided, using) if undecided else seen
+
+    def _decided(self, label: str, events: Sequence[Located], using: str) -> list[tuple[Located, Place]]:
+        """Return the events of a model with the rows that they are about, after all of these were asked about."""
+        placed = [(event, self._loaded_place(event)) for event in events]
+        unknown: dict[Place, Located] = {}
+        for event, place in placed:
+            if place not in self._verdicts:
+                unknown.setdefault(place, event)
+        if unknown:
+            self._decide(label, unknown, using)
+        return placed
 
     def _place(self, event: AuditEvent) -> Place:
         """Return which row an event is about."""
-        if not is_recorded(event):
-            return event.model, event.object_id, _LAST
         self._lives.load([event], event._state.db or "default")
-        return event.model, event.object_id, self._lives.life_of(event)
+        return self._loaded_place(event)
 
-    def _decide(self, label: str, events: Mapping[Place, AuditEvent], using: str) -> None:
+    def _loaded_place(self, event: Located) -> Place:
+        """Return which row an event is about that ``_lives`` has been asked about."""
+        life = self._lives.life_of(event) if is_recorded(event) else _LAST
+        return event.model, event.object_id, life
+
+    def _decide(self, label: str, events: Mapping[Place, Located], using: str) -> None:
         named = {place: event for place, event in events.items() if event.object_id}
         found: dict[Place, list[Verdict]] = {place: [] for place in events}
         for policy in self.policies(label):
@@ -427,7 +441,7 @@ class Access(ModelAccess):
             _label, key, life = place
             self._has_rows[id(policy), place] = life in _NOW and key in seen
             row = seen.get(key) or there.get(key) if life in _NOW else None
-            self._rows[id(policy), place] = row or stand_in(policy.model, self._lives.told_by(event, using), using)
+            self._rows[id(policy), place] = row or stand_in(policy.model, self._lives.told_by([event], using)[0], using)
 
     # Values by name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -132,9 +133,10 @@ class Period:
             return {"since": local(self.since).isoformat(), "until": local(self.until).isoformat()}
         return {"since": self.first_day.isoformat(), "until": self.last_day.isoformat()}
 
-    def place_of(self, moment: dt.datetime) -> int:
-        """Return which of its parts a moment is in."""
-        return bisect_right([part.start for part in self.parts], moment) - 1
+    def places_of(self, moments: Iterable[dt.datetime]) -> list[int]:
+        """Return which of its parts each of the moments is in."""
+        starts = [part.start for part in self.parts]
+        return [bisect_right(starts, moment) - 1 for moment in moments]
 
 
 def _midnight(day: dt.date) -> dt.datetime:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from django.db.models import Count, Max
 
@@ -43,15 +43,23 @@ _KIND_OF = {
     EventType.DELETE.value: DELETED,
 }
 _DAY = dt.timedelta(days=1)
-# What decides who may see an event, and what it is counted by.
-_COLUMNS = (
-    "id", "model", "object_id", "object_repr", "event_type", "recorded_at", "signature", "actor_id", "actor_repr",
-)  # fmt: skip
-
 # Events that were read one by one: what each of them counts for, and its primary key.
 Shown: TypeAlias = Sequence[tuple[Key, int]]
 # Stands for the models of these, of which a roll-up can't say what a user may see.
 READ = "read one by one"
+
+
+class Read(NamedTuple):
+    """What decides who may see an event that is read one by one, and what it is counted by: there may be thousands."""
+
+    id: int
+    model: str
+    object_id: str
+    event_type: str
+    recorded_at: dt.datetime
+    signature: int
+    actor_id: str
+    actor_repr: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +153,17 @@ class VisibleEvents:
         return counts, [str(uid) for uid in uids]
 
     @cached_property
-    def _read(self) -> list[AuditEvent]:
+    def _read(self) -> list[Read]:
         if not self._partial:
             return []
-        rows = self._found.filter(signature__in=self._partial).only(*_COLUMNS)
-        return list(rows.order_by("-recorded_at", "-id")[: MOST_READ + 1])
+        rows = self._found.filter(signature__in=self._partial).order_by("-recorded_at", "-id")
+        return [Read(*row) for row in rows.values_list(*Read._fields)[: MOST_READ + 1]]
 
     @cached_property
-    def _shown(self) -> list[AuditEvent]:
-        return self.access.filter(self._read[:MOST_READ])
+    def _shown(self) -> list[Read]:
+        found = self._read[:MOST_READ]
+        seen = self.access.visible(found, self._found.db)
+        return [one for one in found if one.id in seen]
 
     @property
     def is_cut(self) -> bool:
@@ -166,8 +176,10 @@ class VisibleEvents:
         for number, part, count in self._by_signature():
             if number in certain:
                 self._add(counts, number, part, count)
-        for event in self._shown:
-            self._add(counts, event.signature, self.period.place_of(event.recorded_at), 1)
+        places = self.period.places_of(one.recorded_at for one in self._shown)
+        shown = Counter(zip((one.signature for one in self._shown), places, strict=True))
+        for (number, part), count in shown.items():
+            self._add(counts, number, part, count)
         return counts
 
     def _by_signature(self) -> Iterator[tuple[int, int, int]]:
@@ -191,7 +203,7 @@ class VisibleEvents:
     def actors(self, most: int) -> list[Ranked]:
         """Return those who caused the most events, each by the name in the newest of them."""
         events, columns = with_actors(self._events()), ("actor_id", "unkeyed")
-        shown = [((event.actor_id, "" if event.actor_id else event.actor_repr), event.pk) for event in self._shown]
+        shown = [((one.actor_id, "" if one.actor_id else one.actor_repr), one.id) for one in self._shown]
         groups = self._rolled_up_actors(events, columns, shown, most)
         if groups is None:
             # An actor may have events of both sorts.
@@ -202,9 +214,9 @@ class VisibleEvents:
         """Return the objects that changed most, each by the name in the newest of these events."""
         events, columns = self._events(*MODEL_EVENTS).exclude(object_id="").exclude(model=""), ("model", "object_id")
         shown = [
-            ((event.model, event.object_id), event.pk)
-            for event in self._shown
-            if event.object_id and event.model and event.event_type in MODEL_EVENTS
+            ((one.model, one.object_id), one.id)
+            for one in self._shown
+            if one.object_id and one.model and one.event_type in MODEL_EVENTS
         ]
         groups = self._rolled_up_objects(events, columns, most)
         if groups is None:

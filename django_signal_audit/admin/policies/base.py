@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from django import forms
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, PermissionDenied, ValidationError
-from django.db import DatabaseError, models
-from django.db.models import QuerySet
+from django.db import DatabaseError, connections, models
+from django.db.models import F, QuerySet
+from django.db.models.query import ModelIterable
 from django.forms.models import apply_limit_choices_to_to_formfield
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.events.keys import object_id, parse_id
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.events.keys import object_id, parse_ids
+from django_signal_audit.reports.functions import AnyOf
 from django_signal_audit.rules.visibility import has_permission, may_view_model
+
+if TYPE_CHECKING:
+    from .gone import Lives, Located
 
 logger = logging.getLogger(__name__)
 
@@ -235,8 +239,8 @@ class Policy(ABC):
         """Return whether the rows may be seen, by ``object_id``; those that are gone are left out if that matters."""
 
     @abstractmethod
-    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
-        """Return whether rows that are gone may be seen; of each, the deletion is given, if it is known."""
+    def verdicts_of_gone(self, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
+        """Return whether the rows of events may be seen, which are gone; ``lives`` knows what is recorded of them."""
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return those of the rows that are there and may be seen, by ``object_id``."""
@@ -264,25 +268,30 @@ def fields_of(form: type[forms.ModelForm[Any]], **options: Any) -> Mapping[str, 
     return form(**options).fields
 
 
-def typed_keys(model: type[models.Model], keys: Iterable[str]) -> dict[str, object]:
-    """Return the primary keys by their texts; those that are no keys of the model are left out."""
-    found = {key: parse_id(model, key) for key in keys}
-    return {key: pk for key, pk in found.items() if pk is not None}
+def in_parts(items: Iterable[object], using: str) -> Iterator[list[Any]]:
+    """Return keys in lists that a statement can name: of thousands, other databases than SQLite take many."""
+    return chunks(items, CHUNK if connections[using].vendor == "sqlite" else 10 * CHUNK)
+
+
+def with_pks(rows: QuerySet[Any], pks: Sequence[Any]) -> QuerySet[Any]:
+    """Return those of the rows that have one of the primary keys, of which there may be thousands."""
+    is_composite = len(rows.model._meta.pk_fields) > 1
+    return rows.filter(pk__in=pks) if is_composite else rows.filter(AnyOf(F("pk"), pks))
 
 
 def present(model: type[models.Model], keys: Iterable[str], using: str) -> dict[str, models.Model]:
     """Return the rows that are there by their keys, not asking who may see them."""
     found: dict[str, models.Model] = {}
-    for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
-        found |= {object_id(row.pk): row for row in rows_of(model, using).filter(pk__in=part)}
+    for part in in_parts(frozenset(parse_ids(model, keys).values()), using):
+        found |= {object_id(row.pk): row for row in with_pks(rows_of(model, using), part)}
     return found
 
 
 def existing(model: type[models.Model], keys: Iterable[str], using: str) -> set[str]:
     """Return which rows are there, not asking who may see them."""
     found: set[str] = set()
-    for part in chunks(frozenset(typed_keys(model, keys).values()), CHUNK):
-        found.update(object_id(pk) for pk in rows_of(model, using).filter(pk__in=part).values_list("pk", flat=True))
+    for part in in_parts(frozenset(parse_ids(model, keys).values()), using):
+        found.update(map(object_id, with_pks(rows_of(model, using), part).values_list("pk", flat=True)))
     return found
 
 
@@ -337,6 +346,16 @@ def narrows(rows: QuerySet[Any]) -> bool:
     return bool(query.where or query.is_sliced or query.combinator or query.distinct_fields or query.extra_tables)
 
 
+def is_plain(rows: QuerySet[Any]) -> bool:
+    """Return whether a queryset has the same rows if nothing but their primary keys is read."""
+    query: Any = rows.query
+    is_cut = query.is_sliced or query.combinator
+    return not is_cut and getattr(rows, "_iterable_class", None) is ModelIterable and is_djangos(type(rows), *_READING)
+
+
+_READING = ("_fetch_all", "__iter__", "iterator", "filter", "values_list", "values", "using", "_values", "_clone")
+
+
 class PermissionPolicy(Policy):
     """What a user may see and change of a model by its permissions."""
 
@@ -351,7 +370,7 @@ class PermissionPolicy(Policy):
         """Return for each row what the permissions say, and leave the rest to VISIBILITY."""
         return dict.fromkeys(keys, self._verdict)
 
-    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+    def verdicts_of_gone(self, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
         """Return the same for rows that are gone."""
         return [self._verdict for _event in events]
 

@@ -5,24 +5,49 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NoReturn
+from itertools import compress
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import models
+from django.db.models import F
 
-from django_signal_audit.capture.images import chunks
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.renames import current_label, former_labels, renamed_changes
 from django_signal_audit.models.state import well_formed
+from django_signal_audit.reports.functions import AnyOf
 
-from .base import CHUNK, NotRecordedError, Policy, Verdict
+from .base import NotRecordedError, Policy, Verdict, in_parts
 
 # A row's record begins with one of these: events before it may be about another row that had the primary key.
 _STARTS = (EventType.CREATE.value, EventType.BASELINE.value)
 _LIMITS = (*_STARTS, EventType.DELETE.value)
+
+
+class Located(Protocol):
+    """What tells which row an event is about: an event, or these columns of it."""
+
+    @property
+    def id(self) -> int:
+        """Return its place in the log."""
+
+    @property
+    def model(self) -> str:
+        """Return the label of the model."""
+
+    @property
+    def object_id(self) -> str:
+        """Return the primary key as events have it."""
+
+
+class _Limit(NamedTuple):
+    """An event with which the record of a row begins or ends."""
+
+    id: int
+    is_deletion: bool
 
 
 class Lives:
@@ -30,10 +55,11 @@ class Lives:
 
     def __init__(self) -> None:
         # What begins and ends the rows of a key, oldest first, and from which event on that is known.
-        self._limits: dict[tuple[str, str], list[AuditEvent]] = defaultdict(list)
+        self._limits: dict[tuple[str, str], list[_Limit]] = defaultdict(list)
         self._known: dict[tuple[str, str], int] = {}
+        self._deletions: dict[int, AuditEvent] = {}
 
-    def load(self, events: Iterable[AuditEvent], using: str) -> None:
+    def load(self, events: Iterable[Located], using: str) -> None:
         """Find out in one query per model what has ended the rows of events."""
         wanted: dict[str, dict[str, int]] = defaultdict(dict)
         for event in events:
@@ -42,44 +68,62 @@ class Lives:
                 continue
             wanted[label][key] = min(event.id, wanted[label].get(key, event.id))
         for label, by_key in wanted.items():
-            for keys in chunks(frozenset(by_key), CHUNK):
+            for keys in in_parts(by_key, using):
                 self._read(label, {key: by_key[key] for key in keys}, using)
 
     def _read(self, label: str, first: Mapping[str, int], using: str) -> None:
         current, least = current_label(label), min(first.values())
         rows = AuditEvent.objects.using(using).filter(model__in=(current, *former_labels(current)))
-        rows = rows.of_type(*_LIMITS).filter(object_id__in=list(first), pk__gte=least)
+        rows = rows.of_type(*_LIMITS).filter(AnyOf(F("object_id"), list(first)), pk__gte=least).order_by()
         if all((label, key) in self._known for key in first):
             rows = rows.filter(pk__lt=max(self._known[label, key] for key in first))
-        found: dict[str, dict[int, AuditEvent]] = defaultdict(dict)
-        for row in rows:
-            found[row.object_id][row.id] = _shaped(row)
+        found: dict[str, set[_Limit]] = defaultdict(set)
+        for pk, key, event_type in rows.values_list("id", "object_id", "event_type"):
+            found[key].add(_Limit(pk, event_type == EventType.DELETE))
         for key in first:
-            known = {**found.get(key, {}), **{event.id: event for event in self._limits[label, key]}}
-            self._limits[label, key] = [known[pk] for pk in sorted(known)]
+            self._limits[label, key] = sorted(found[key].union(self._limits[label, key]))
             self._known[label, key] = least
 
-    def end_of(self, event: AuditEvent) -> AuditEvent | None:
+    def is_over(self, event: Located) -> bool:
+        """Return whether the row of an event has ended: another one may have the primary key now."""
+        return self._end_of(event) is not None
+
+    def _end_of(self, event: Located) -> _Limit | None:
         """Return what ended the row of an event, None if it may be the row that has the primary key now."""
         if not is_recorded(event):
             return None
         limits = self._limits.get((event.model, event.object_id), ())
-        return next((one for one in limits if one.id > event.id or (one.id == event.id and _is_deletion(one))), None)
+        return next((one for one in limits if one.id > event.id or (one.id == event.id and one.is_deletion)), None)
 
-    def life_of(self, event: AuditEvent) -> str:
+    def life_of(self, event: Located) -> str:
         """Return a text that tells the rows of a primary key apart, ``""`` for the one that has it now."""
-        end = self.end_of(event)
+        end = self._end_of(event)
         return "" if end is None else str(end.id)
 
-    def told_by(self, event: AuditEvent, using: str) -> AuditEvent:
-        """Return the event that says most about the row of an event, which is gone: its deletion, if it is known."""
+    def told_by(self, events: Iterable[Located], using: str) -> list[AuditEvent]:
+        """Return for each event the one that says most about its row, which is gone: its deletion, if it is known."""
+        pairs = [(event, self._end_of(event)) for event in events]
+        wanted = {end.id for _event, end in pairs if end is not None and end.is_deletion} - self._deletions.keys()
+        for keys in in_parts(wanted, using):
+            rows = AuditEvent.objects.using(using).filter(pk__in=keys).order_by()
+            self._deletions.update((row.id, _shaped(row)) for row in rows)
+        return [self._told_by(event, end, using) for event, end in pairs]
+
+    def _told_by(self, event: Located, end: _Limit | None, using: str) -> AuditEvent:
         if not is_recorded(event):
-            return _last_deletion(event, using) or event
-        end = self.end_of(event)
-        return end if end is not None and _is_deletion(end) else event
+            return _last_deletion(event, using) or _as_event(event)
+        # It may have been pruned since the limits were read.
+        found = self._deletions.get(end.id) if end is not None and end.is_deletion else None
+        return found or _as_event(event)
 
 
-def is_recorded(event: AuditEvent) -> bool:
+def _as_event(event: Located) -> AuditEvent:
+    if isinstance(event, AuditEvent):
+        return event
+    return AuditEvent(id=event.id, model=event.model, object_id=event.object_id)
+
+
+def is_recorded(event: Located) -> bool:
     """Return whether an event has a place in the log: others only name an object."""
     number: object = event.id
     return number is not None
@@ -89,7 +133,7 @@ def _is_deletion(event: AuditEvent) -> bool:
     return event.event_type == EventType.DELETE
 
 
-def _last_deletion(event: AuditEvent, using: str) -> AuditEvent | None:
+def _last_deletion(event: Located, using: str) -> AuditEvent | None:
     current = current_label(event.model)
     rows = AuditEvent.objects.using(using).filter(model__in=(current, *former_labels(current)))
     found = rows.of_type(EventType.DELETE).filter(object_id=event.object_id).order_by("-id").first()
@@ -103,13 +147,15 @@ def _shaped(event: AuditEvent) -> AuditEvent:
     return event
 
 
-def judged(policy: Policy, events: Sequence[AuditEvent], lives: Lives, using: str) -> list[Verdict]:
+def judged(policy: Policy, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
     """Return for each event whether its row may be seen, or could have been before it was deleted."""
     lives.load(events, using)
-    present = policy.verdicts({event.object_id for event in events if lives.end_of(event) is None}, using)
-    is_gone = [lives.end_of(event) is not None or event.object_id not in present for event in events]
-    gone = [lives.told_by(event, using) for event, is_one in zip(events, is_gone, strict=True) if is_one]
-    past: Iterator[Verdict] = iter(policy.verdicts_of_gone(gone, using) if gone else ())
+    is_over = [lives.is_over(event) for event in events]
+    keys = {event.object_id for event, is_one in zip(events, is_over, strict=True) if not is_one}
+    present = policy.verdicts(keys, using)
+    is_gone = [is_one or event.object_id not in present for event, is_one in zip(events, is_over, strict=True)]
+    gone = list(compress(events, is_gone))
+    past: Iterator[Verdict] = iter(policy.verdicts_of_gone(gone, lives, using) if gone else ())
     return [next(past) if is_one else present[event.object_id] for event, is_one in zip(events, is_gone, strict=True)]
 
 

@@ -25,12 +25,11 @@ from django_signal_audit.admin.policies.base import (
     overrides_by_itself,
     unseen,
 )
-from django_signal_audit.capture.images import chunks
-from django_signal_audit.events.keys import object_id
+from django_signal_audit.events.keys import object_id, parse_ids
 from django_signal_audit.models import AuditEvent
 
-from .base import CHUNK, NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, fields_of, typed_keys
-from .gone import Lives, judged, stand_in
+from .base import NO_FIELDS, FieldAccess, Limits, Policy, Verdict, ask, existing, fields_of, in_parts
+from .gone import Lives, Located, judged, stand_in
 from .model_admins import AdminPolicy
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class InlinePolicy(Policy):
         if self._queryset is None or self.sees_none:
             return {}
         found: dict[str, Any] = {}
-        for part in chunks(frozenset(typed_keys(self.model, keys).values()), CHUNK):
+        for part in in_parts(frozenset(parse_ids(self.model, keys).values()), using):
             found.update({object_id(row.pk): row for row in self._queryset.using(using).filter(pk__in=part)})
         parents = {key: self._parent_key(row) for key, row in found.items()}
         seen = self.parent.rows(set(parents.values()) - {""}, using)
@@ -163,10 +162,10 @@ class InlinePolicy(Policy):
         there = existing(self.model, set(keys) - seen.keys(), using)
         return {**dict.fromkeys(there, False), **dict.fromkeys(seen, True)}
 
-    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+    def verdicts_of_gone(self, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
         """Return whether rows that are gone were on the page of a parent that can be seen, or could before it went."""
         is_filtered = self._chooses_rows or self._queryset is None or narrows(self._queryset)
-        parents = [self._parent_of_gone(event, using) for event in events]
+        parents = [self._parent_of_gone(event, using) for event in lives.told_by(events, using)]
         asked = [parent for parent in parents if parent is not None and parent.object_id]
         verdicts = dict(zip(map(id, asked), judged(self.parent, asked, self._lives, using), strict=True))
         found: list[Verdict] = []
@@ -189,8 +188,8 @@ class InlinePolicy(Policy):
         if self._is_plain:
             return self._may_view
         key = event.object_id
-        row = self.parent.rows([key], using).get(key) if self._lives.end_of(event) is None else None
-        parent = row or stand_in(self.parent.model, self._lives.told_by(event, using), using)
+        row = self.parent.rows([key], using).get(key) if not self._lives.is_over(event) else None
+        parent = row or stand_in(self.parent.model, self._lives.told_by([event], using)[0], using)
         return self._is_on(parent)
 
     def fields(self, row: models.Model | None) -> FieldAccess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,6 @@ from django.http import HttpRequest
 
 from django_signal_audit.admin.policies.base import (
     ALL_FIELDS,
-    CHUNK,
     FIELD_METHODS,
     NO_FIELDS,
     VIEW_METHODS,
@@ -27,20 +27,21 @@ from django_signal_audit.admin.policies.base import (
     ask,
     existing,
     fields_of,
+    in_parts,
     is_djangos,
+    is_plain,
     narrows,
     overrides,
     overrides_by_itself,
     present,
-    typed_keys,
     unseen,
+    with_pks,
 )
-from django_signal_audit.capture.images import chunks
-from django_signal_audit.events.keys import object_id
+from django_signal_audit.events.keys import object_id, parse_id, parse_ids
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.rules.visibility import has_permission, may_view_model
 
-from .gone import is_stand_in, stand_in
+from .gone import Lives, Located, is_stand_in, stand_in
 
 
 class AdminPolicy(Policy):
@@ -96,7 +97,7 @@ class AdminPolicy(Policy):
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return the rows that the ModelAdmin has a page for."""
-        wanted = typed_keys(self.model, keys).values()
+        wanted = parse_ids(self.model, keys).values()
         # A queryset of the project's may fail only when it is read.
         found: dict[str, models.Model] = ask(lambda: self._in_queryset(wanted, using), otherwise={})
         if self._opens_each:
@@ -113,25 +114,42 @@ class AdminPolicy(Policy):
         if rows.query.is_sliced or rows.query.combinator:
             wanted = set(pks)
             return {object_id(row.pk): row for row in rows if row.pk in wanted}
-        for part in chunks(frozenset(pks), CHUNK):
+        for part in in_parts(frozenset(pks), using):
             found.update({object_id(row.pk): row for row in rows.filter(pk__in=part)})
         return found
 
     def verdicts(self, keys: Collection[str], using: str) -> dict[str, Verdict]:
         """Return whether the ModelAdmin has a page for the rows that are there."""
-        seen = self.rows(keys, using)
-        there = existing(self.model, set(keys) - seen.keys(), using)
+        seen = self.rows(keys, using).keys() if self._asks_each or self._opens_each else self._seen(keys, using)
+        there = existing(self.model, set(keys) - seen, using)
         return {**dict.fromkeys(there, False), **dict.fromkeys(seen, True)}
 
-    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+    def _seen(self, keys: Collection[str], using: str) -> AbstractSet[str]:
+        """Return which rows the queryset has, where nobody has to look at them: their keys alone are read."""
+        if not self._may_view:
+            return set()
+        wanted = parse_ids(self.model, keys).values()
+        return ask(lambda: self._keys_in_queryset(wanted, using), otherwise=set[str]())
+
+    def _keys_in_queryset(self, pks: Collection[object], using: str) -> AbstractSet[str]:
+        rows = self._queryset
+        if rows is None or not is_plain(rows):
+            return self._in_queryset(pks, using).keys()
+        parts = (with_pks(rows.using(using), part) for part in in_parts(frozenset(pks), using))
+        return {object_id(pk) for part in parts for pk in part.values_list("pk", flat=True)}
+
+    def verdicts_of_gone(self, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
         """Return whether rows that are gone may be seen: they are if nothing could have hidden them."""
         # A default manager that filters hides rows as well as get_queryset does.
         is_hidden = self._opens_each or self._narrows
-        verdicts = [self._may_view_gone(event, using) if self._asks_each else self._may_view for event in events]
+        if self._asks_each:
+            verdicts = [self._may_view_gone(event, using) for event in lives.told_by(events, using)]
+        else:
+            verdicts = [self._may_view] * len(events)
         return [None if verdict and is_hidden else verdict for verdict in verdicts]
 
     def _may_view_gone(self, event: AuditEvent, using: str) -> Verdict:
-        if not typed_keys(self.model, [event.object_id]):
+        if parse_id(self.model, event.object_id) is None:
             return False
         no: Verdict = False
         return ask(lambda: self._ask_of_gone(event, using), no)
@@ -243,11 +261,12 @@ class ParentPolicy(Policy):
             found.update(child.verdicts(existing(child.model, keys, using), using))
         return {key: found[key] for key in existing(self.model, keys, using)}
 
-    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+    def verdicts_of_gone(self, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
         """Return the same for rows that are gone: each may have been one that a child's ModelAdmin hid."""
         asked = [self.permission, *([] if self.sees_none else self._hiding)]
         return [
-            _strictest(found) for found in zip(*(one.verdicts_of_gone(events, using) for one in asked), strict=True)
+            _strictest(found)
+            for found in zip(*(one.verdicts_of_gone(events, lives, using) for one in asked), strict=True)
         ]
 
     @property
@@ -302,9 +321,9 @@ class ChildPolicy(Policy):
         """Return what the parent's policy says of the rows."""
         return dict.fromkeys(keys, False) if self.sees_none else self.parent.verdicts(keys, using)
 
-    def verdicts_of_gone(self, events: Sequence[AuditEvent], using: str) -> list[Verdict]:
+    def verdicts_of_gone(self, events: Sequence[Located], lives: Lives, using: str) -> list[Verdict]:
         """Return what the parent's policy says of rows that are gone."""
-        return [False for _event in events] if self.sees_none else self.parent.verdicts_of_gone(events, using)
+        return [False for _event in events] if self.sees_none else self.parent.verdicts_of_gone(events, lives, using)
 
     def rows(self, keys: Collection[str], using: str) -> dict[str, models.Model]:
         """Return the parent's rows."""
