@@ -42,6 +42,7 @@ from django_signal_audit.models.events import erase_values
 from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.reports.rollups import count_again
 from django_signal_audit.retention.holds import held_objects
 
 _CHUNK = 200
@@ -128,6 +129,8 @@ class Erasure:
             on_events(len(uids))
         if is_evidence and self.report.events:
             seal(self._using)  # an erasure counts once its record is sealed
+        if not self._is_dry and self.report.events:
+            count_again(self._using)
         return self.report
 
     def _page(self, last: int | None, newest: int) -> list[tuple[int, UUID]]:

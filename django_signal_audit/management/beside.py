@@ -6,15 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 
 from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.evidence.anchoring import keep_sealing
 from django_signal_audit.evidence.config import get_evidence
 from django_signal_audit.models.rollups import has_rollups
-from django_signal_audit.reports.rollups import keep_all
-from django_signal_audit.transient import log_error
+from django_signal_audit.reports.rollups import roll_up
 
 INTERVAL_SECONDS = 60.0
 # How long the end waits for a batch that is being sealed, and for what is being counted. The next process does what is
@@ -48,15 +47,6 @@ def rolling_up_beside(using: str) -> Iterator[None]:
 
     with _beside(keep, "audit-roll-up", _LAST_COUNT_SECONDS, wanted=has_rollups(using)):
         yield
-
-
-def roll_up(using: str) -> None:
-    """Bring the counts of the dashboard up to date; what fails is logged, and the next view of the page counts."""
-    try:
-        keep_all(using)
-    except (DatabaseError, InterfaceError) as error:
-        log_error(error, 'The counts of the dashboard could not be kept on the database "%s"', using)
-        connections[using].close_if_unusable_or_obsolete()
 
 
 @contextmanager

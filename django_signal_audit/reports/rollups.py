@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.utils import timezone
 
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Rollup
@@ -31,6 +31,7 @@ from django_signal_audit.reports.functions import much_memory
 from django_signal_audit.reports.marks import Marks, ends, final_marks, may_keep, quoted
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.reports.tallies import Tally
+from django_signal_audit.transient import log_error
 
 # The periods that end today whose counts are kept, in days.
 DAYS = (7, 30, 90)
@@ -245,8 +246,15 @@ def keep(scope: Scope, attempts: int, most_lost: dt.timedelta = MOST_LOST) -> Pi
     return _load(scope, most_lost) if is_kept else None
 
 
-def keep_all(using: str) -> None:
-    """Bring what is kept on a database up to date, and drop what nobody has asked for."""
+def keep_all(using: str, attempts: int = WORKER_ATTEMPTS, most_lost: dt.timedelta = dt.timedelta(0)) -> None:
+    """Bring what is kept on a database up to date, and drop what nobody has asked for.
+
+    Args:
+        using: The database.
+        attempts: How often is looked whether those who write now have ended.
+        most_lost: How much of what was counted may have left the period.
+
+    """
     if not (has_rollups(using) and has_table(Rollup, using)):
         return
     rows = Rollup.objects.using(using).exclude(pk=LOSSES)
@@ -258,9 +266,23 @@ def keep_all(using: str) -> None:
             continue  # a zone of the project's own: who asks in it counts
         with override:
             scope = Scope(using, days, tenant, zone)
-            pieces = _load(scope, dt.timedelta(0))
+            pieces = _load(scope, most_lost)
             if pieces is None or pieces.is_due:
-                keep(scope, WORKER_ATTEMPTS, dt.timedelta(0))
+                keep(scope, attempts, most_lost)
+
+
+def roll_up(using: str, attempts: int = WORKER_ATTEMPTS, most_lost: dt.timedelta = dt.timedelta(0)) -> None:
+    """Do as ``keep_all``; what fails is logged, and the next view of the page counts."""
+    try:
+        keep_all(using, attempts, most_lost)
+    except (DatabaseError, InterfaceError) as error:
+        log_error(error, 'The counts of the dashboard could not be kept on the database "%s"', using)
+        connections[using].close_if_unusable_or_obsolete()
+
+
+def count_again(using: str) -> None:
+    """Count anew what a prune or an erasure has made invalid, once it is committed: no page has to wait for that."""
+    transaction.on_commit(partial(roll_up, using, VIEW_ATTEMPTS, MOST_LOST), using=using)
 
 
 def _today() -> dt.date:

@@ -40,6 +40,7 @@ from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.exports.base import utc
 from django_signal_audit.reports.functions import HasItem
+from django_signal_audit.reports.rollups import count_again
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.retention.archive import Archive
 from django_signal_audit.retention.holds import Held, held_objects
@@ -239,6 +240,8 @@ class Pruning:
         if not self._is_dry and self._is_sealed:
             seal(self._using, events=self._starts)
             drop_pruned_prefix(self._using)
+        if not self._is_dry:
+            count_again(self._using)
 
     def _batch(self, examined: int, due: Sequence[KnownEvent]) -> Batch:
         held = held_objects(self._using) if due else {}
@@ -569,6 +572,8 @@ def prune(events: AuditEventQuerySet) -> int:
             take.record({**data, "count": take.pruned})
     if take.pruned and is_evidence:
         seal(using, events=take.starts)  # a prune counts once its record is sealed
+    if take.pruned:
+        count_again(using)
     return take.pruned
 
 
