@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import (
     DatabaseError,
+    DataError,
     Error,
     IntegrityError,
     OperationalError,
+    ProgrammingError,
     connection,
     connections,
     models,
@@ -25,12 +28,13 @@ from django.db import (
 from django.test.utils import CaptureQueriesContext
 
 from django_signal_audit.capture.engines import why_portable
+from django_signal_audit.capture.engines.mariadb import sets
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Document, Product, Tag
-from .columns.models import Every
+from .columns.models import City, Every
 from .conftest import Audit, events, last, trail
 
 pytestmark = [
@@ -359,6 +363,140 @@ def in_threads(works: list[Callable[[], Any]]) -> list[BaseException | None]:
     for thread in threads:
         thread.join()
     return raised
+
+
+class TestManyRows:
+    @pytest.fixture(autouse=True)
+    def _rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Every, "__str__", lambda self: self.name)
+        City.objects.create(pk=1, name="one")
+        Every.objects.bulk_create([Every(name=f"row {at}", small=at, price=at % 7, city_id=1) for at in range(20)])
+
+    def test_two_packets_change_them_and_write_their_events(self, audit: Audit) -> None:
+        audit(RULE)
+        with CaptureQueriesContext(connection) as sent:
+            assert Every.objects.filter(small__gte=10).update(price=models.F("price") + 1) == 10
+        assert [query["sql"].split(" ")[0] for query in sent] == ["BEGIN;", "UPDATE"]
+        assert sent[1]["sql"].endswith("; COMMIT")
+        found = events()
+        assert [event.object_repr for event in found] == [f"row {at}" for at in range(10, 20)]
+        assert [event.changes for event in found] == [
+            {"price": [f"{at % 7}.0000", f"{at % 7 + 1}.0000"]} for at in range(10, 20)
+        ]
+        assert {event.correlation_id for event in found} == {str(found[0].uid)}
+        assert [event.uid for event in found] == sorted({event.uid for event in found})
+        assert {event.uid.version for event in found} == {7}
+        assert len({event.recorded_at for event in found}) == 1
+
+    def test_rows_that_do_not_change_have_no_event(self, audit: Audit) -> None:
+        audit(RULE)
+        assert Every.objects.filter(small__lt=10).update(price=1) == 10
+        assert [event.changes["price"][0] for event in events()] == [
+            f"{at % 7}.0000" for at in range(10) if at % 7 != 1
+        ]
+
+    def test_texts_that_a_collation_takes_for_equal(self, audit: Audit) -> None:
+        audit(RULE)
+        for text in ("abc", "ABC", "ABC "):
+            Every.objects.filter(small__gt=-1).update(text=text)
+        assert [event.changes["text"][1] for event in events()] == ["abc"] * 20 + ["ABC"] * 20 + ["ABC "] * 20
+
+    def test_rows_that_sql_cannot_tell_of_are_left_to_the_portable_way(self, audit: Audit) -> None:
+        audit(RULE)
+        Every.objects.filter(pk=Every.objects.earliest("pk").pk).update(text="password=hunter2secret")
+        assert Every.objects.filter(small__gt=-1).update(text="plain") == 20
+        assert "hunter2" not in str([event.changes for event in events()])
+        assert len(events()) == 21
+
+    def test_nothing_is_left_behind(self, audit: Audit) -> None:
+        audit(RULE)
+        Every.objects.filter(small__gt=5).update(number=1)
+        Every.objects.filter(small__gt=500).update(number=1)
+        Every.objects.filter(small=3).update(text="a: b")
+        Every.objects.filter(small__gt=-1).update(text="c")
+        for table in ("django_signal_audit_before", "django_signal_audit_keys"):
+            with pytest.raises(ProgrammingError), connection.cursor() as cursor:
+                cursor.execute(f"SELECT 1 FROM {table}")
+
+    def test_an_update_that_is_rolled_back_leaves_nothing(self, audit: Audit) -> None:
+        audit(RULE)
+        with transaction.atomic():
+            with transaction.atomic():
+                Every.objects.filter(small__gt=5).update(number=1)
+                transaction.set_rollback(True)
+            Every.objects.filter(small__gt=17).update(number=2)
+        assert [event.changes["number"] for event in events()] == [[None, 2]] * 2
+        assert Every.objects.filter(number=1).count() == 0
+
+    def test_errors_are_those_without_an_audit(self, audit: Audit) -> None:
+        audit(RULE)
+        with pytest.raises(IntegrityError, match="slug"):
+            Every.objects.filter(small__gt=5).update(slug="same")
+        with pytest.raises(DataError):
+            Every.objects.filter(small__gt=5).update(small=models.F("small") + 70_000)
+        assert ask("SELECT @@in_transaction") == (0,)
+        assert events() == []
+        assert not Every.objects.filter(slug="same").exists()
+
+    def test_events_that_are_refused(self, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+        audit(RULE)
+        made = sets._events
+        monkeypatch.setattr(sets, "_events", lambda *args, **options: ("INSERT INTO no_such_table VALUES (1)", ()))
+        with pytest.raises(EventNotWritten):
+            Every.objects.filter(small__gt=5).update(number=1)
+        assert not Every.objects.filter(number=1).exists()
+        monkeypatch.setattr(sets, "_events", made)
+        assert Every.objects.filter(small__gt=5).update(number=1) == 14
+
+    def test_notifications_go_with_the_events(self, audit: Audit) -> None:
+        User.objects.create_user("ada")
+        channels = {"inbox": {"BACKEND": "django_signal_audit.channels.inbox.InboxChannel"}}
+        audit({**RULE, "notify": [{"channel": "inbox", "to": ["user:ada"]}]}, CHANNELS=channels)
+        Every.objects.filter(small__gt=5).update(number=1)
+        [told] = Notification.objects.all()
+        assert len(events()) == 14
+        assert all(str(event.uid) in json.dumps(told.data) for event in events())
+
+    def test_rows_that_come_after_the_look_are_left_alone(self, audit: Audit) -> None:
+        audit(RULE)
+
+        def insert_first(execute: Any, sql: str, *args: Any) -> Any:
+            if sql.startswith("UPDATE"):
+                in_threads([lambda: Every.objects.bulk_create([Every(name="new", small=50, city_id=1)])])
+            return execute(sql, *args)
+
+        with connection.execute_wrapper(insert_first):
+            assert Every.objects.filter(small__gt=5).update(number=1) == 14
+        assert Every.objects.get(small=50).number is None
+        assert [event.event_type for event in events()] == ["create"] + ["update"] * 14
+
+    def test_a_user_who_may_make_no_temporary_tables(self, audit: Audit) -> None:
+        audit(RULE)
+
+        def refuse(execute: Any, sql: str, *args: Any) -> Any:
+            if "CREATE OR REPLACE TEMPORARY" in sql:
+                raise OperationalError(1044, "Access denied for user")
+            return execute(sql, *args)
+
+        with connection.execute_wrapper(refuse):
+            assert Every.objects.filter(small__gt=5).update(number=1) == 14
+        assert len(events()) == 14
+
+    def test_who_waits_for_rows_keeps_nobody_from_writing_events(self, audit: Audit) -> None:
+        audit(RULE, PRODUCTS)
+        row = Every.objects.get(small=7)
+        with locked_elsewhere(row):
+            waiting = threading.Thread(
+                target=in_threads, args=[[lambda: Every.objects.filter(small__gt=5).update(number=1)]]
+            )
+            waiting.start()
+            time.sleep(0.2)
+            Product.objects.create(name="new", stock=1)
+            assert Every.objects.filter(small__lt=5).update(number=1) == 5
+            assert len(events()) == 6
+        waiting.join()
+        assert len(events()) == 20
+        assert [event.uid for event in events()] == sorted(event.uid for event in events())
 
 
 class TestOthers:

@@ -179,7 +179,9 @@ def update_and_record(statement: UpdateStatement, plans: Sequence[ModelPlan]) ->
 
 
 def _update_by_engine(statement: UpdateStatement, plan: ModelPlan, source: Source) -> object:
-    engine = engine_of(plan, plan.model, statement.using) if plan.model is statement.model else None
+    engine = None
+    if plan.model is statement.model:
+        engine = engine_of(plan, plan.model, statement.using, is_many=True)
     return LEFT if engine is None else engine.run_many(statement, plan, source)
 
 
@@ -304,8 +306,8 @@ class _Target:
         is_simple = own is table and not own._meta.parents and self.statement.is_simple()
         query: Any = self.statement.reading(self.reader.attnames) if is_simple else None
         keys = self._keys_to_lock()
-        rows = self.reader.rows(deleting=self.statement.changes_keys())
-        rows = self._concerned(rows) if keys is None else rows.filter(pk__in=keys)
+        every = self.reader.rows(deleting=self.statement.changes_keys())
+        rows = self._concerned(every) if keys is None else every.filter(pk__in=keys)
         if query is not None and keys is not None:
             query.add_q(is_one_of(own, keys, self.statement.using))
         self.before = self.reader.spooled(rows, query)

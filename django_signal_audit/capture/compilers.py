@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import models
 from django.db.models.constants import OnConflict
+from django.db.models.lookups import Exact
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE, ROW_COUNT
@@ -120,6 +121,13 @@ class _Statement:
     def changes_keys(self) -> bool:
         """Return whether it may change what others refer to its rows by, and takes the lock of a deletion for that."""
         return False
+
+    def concerns_one_row(self) -> bool:
+        """Return whether the condition asks for one value of a unique column."""
+        where = self.query.where
+        exact = (one for one in where.children if isinstance(one, Exact))
+        is_unique = any(getattr(getattr(one.lhs, "target", None), "unique", False) for one in exact)
+        return is_unique and where.connector == AND and not where.negated
 
     def reading(self, names: Sequence[str], *, deleting: bool = False) -> Query:
         """Return the query for columns of the rows a simple statement concerns, under the lock that it takes."""

@@ -38,8 +38,16 @@ class Engine(Protocol):
     writes_saves: bool
     writes_sets: bool
 
-    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
-        """Return why saves of objects of a class are left to the portable way; empty if they are not."""
+    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str, *, is_many: bool = False) -> str:
+        """Return why writes of objects of a class are left to the portable way; empty if they are not.
+
+        Args:
+            plan: What is audited of the model.
+            kind: The class of the objects.
+            using: The database.
+            is_many: Whether UPDATEs of many rows are meant, and not saves.
+
+        """
 
     def run(self, statement: InsertStatement | UpdateStatement, save: SaveScope) -> Any:
         """Run the statement of a save, write its event with it, and return what Django wants of it; or LEFT."""
@@ -92,19 +100,19 @@ def engine_for(save: SaveScope) -> Engine | None:
     return engine_of(plan, type(save.instance), save.using)
 
 
-def engine_of(plan: ModelPlan, kind: type[models.Model], using: str) -> Engine | None:
+def engine_of(plan: ModelPlan, kind: type[models.Model], using: str, *, is_many: bool = False) -> Engine | None:
     """Return the engine that may write the rows of a plan, of objects of a class; None if there is none."""
     engine = _engine(using)
     if engine is None or get_settings().engine != "auto" or event_recorded.has_listeners(AuditEvent):
         return None
-    key = ("engine", kind, using)
+    key = ("engine", kind, using, is_many)
     reason = plan.certainties.get(key)
     if reason is None:
-        reason = plan.certainties[key] = _refusal(engine, plan, kind, using)
+        reason = plan.certainties[key] = _refusal(engine, plan, kind, using, is_many=is_many)
     return None if reason else engine
 
 
-def _refusal(engine: Engine, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
+def _refusal(engine: Engine, plan: ModelPlan, kind: type[models.Model], using: str, *, is_many: bool) -> str:
     if get_settings().on_error != "raise":
         return _("the setting ON_ERROR")
     if not get_settings().capture_queries:
@@ -113,7 +121,7 @@ def _refusal(engine: Engine, plan: ModelPlan, kind: type[models.Model], using: s
         return _("the tables of the audit log don't exist")
     if kind._meta.concrete_model is not plan.model or plan.model._meta.parents or plan.descendants:
         return _("multi-table inheritance")
-    return engine.refusal(plan, kind, using)
+    return engine.refusal(plan, kind, using, is_many=is_many)
 
 
 def why_portable(plan: ModelPlan, using: str, *, is_many: bool = False) -> str:
@@ -134,4 +142,4 @@ def why_portable(plan: ModelPlan, using: str, *, is_many: bool = False) -> str:
         return _("its engine writes saves only")
     if get_settings().engine != "auto":
         return _("the setting ENGINE")
-    return _refusal(engine, plan, plan.model, using)
+    return _refusal(engine, plan, plan.model, using, is_many=is_many)

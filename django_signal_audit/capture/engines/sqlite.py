@@ -14,8 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from django.db import DatabaseError, connections, models, transaction
-from django.db.models.lookups import Exact
-from django.db.models.sql.where import AND
 from django.utils.translation import gettext as _
 
 from django_signal_audit.capture.compilers import InsertStatement, UpdateParts, UpdateStatement
@@ -68,7 +66,7 @@ class Engine:
     writes_saves = False
     writes_sets = True
 
-    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
+    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str, *, is_many: bool = False) -> str:
         """Return why UPDATEs are left to the portable way; empty if they are not."""
         keys, table = plan.model._meta.pk_fields, table_of(plan.model, using)
         wrong = {
@@ -146,16 +144,9 @@ class _Update(NamedTuple):
 
 
 def _may_be_held(statement: UpdateStatement, plan: ModelPlan) -> bool:
-    if _is_of_one_row(statement.query.where):
+    if statement.concerns_one_row():
         return False
     return bool(text_attribute(plan.model)) and statement.counts_rows() and statement.is_simple()
-
-
-def _is_of_one_row(where: Any) -> bool:
-    """Return whether a condition asks for one value of a unique column, so that nobody has to count."""
-    exact = (one for one in where.children if isinstance(one, Exact))
-    is_unique = any(getattr(getattr(one.lhs, "target", None), "unique", False) for one in exact)
-    return is_unique and where.connector == AND and not where.negated
 
 
 def _update_of(statement: UpdateStatement, plan: ModelPlan) -> _Update | None:

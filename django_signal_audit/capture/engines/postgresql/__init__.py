@@ -37,8 +37,8 @@ class Engine:
     writes_saves = True
     writes_sets = True
 
-    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
-        """Return why saves of objects of a class are left to the portable way; empty if they are not."""
+    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str, *, is_many: bool = False) -> str:
+        """Return why writes of objects of a class are left to the portable way; empty if they are not."""
         keys = plan.model._meta.pk_fields
         key = plain_field(keys[0])
         wrong = {

@@ -10,7 +10,7 @@ from django.db import connections, models
 from django_signal_audit.capture.compilers import UpdateParts, UpdateStatement
 from django_signal_audit.capture.engines import LEFT
 from django_signal_audit.capture.images import text_attribute
-from django_signal_audit.capture.rows import certainties_of
+from django_signal_audit.capture.rows import certainties_of, unique_fields
 from django_signal_audit.capture.scope import scope_of
 from django_signal_audit.capture.stored_values import certainty
 from django_signal_audit.capture.transactions import write_transaction
@@ -26,7 +26,7 @@ from django_signal_audit.recorder import described, notify, one_call
 from django_signal_audit.rules.matching import Match
 from django_signal_audit.rules.plans import ModelPlan
 
-from .columns import INTEGERS, C, Column, Field, Telling, is_silent, telling_of, tenant_sql, unique_fields
+from .columns import INTEGERS, C, Column, Field, Telling, is_silent, telling_of, tenant_sql
 from .statements import GIVEN, MADE, PARTS, Composed, event_params, event_sql, json_object, names_of, run
 
 # Whatever an expression makes of these, SQL can describe it.

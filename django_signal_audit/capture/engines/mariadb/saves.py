@@ -9,26 +9,25 @@ way from its statement on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import EmptyResultSet
-from django.db import DatabaseError, connections, models
-from django.utils.translation import gettext as _
+from django.db import DatabaseError, connections
 
 from django_signal_audit.capture.before_images import note_row, written_by
 from django_signal_audit.capture.compilers import InsertStatement, UpdateStatement
 from django_signal_audit.capture.engines import LEFT
 from django_signal_audit.capture.new_rows import described_save, is_clear, stored_values_of, text_of_new
-from django_signal_audit.capture.packets import COMMIT, Result, Statement, fits, send, takes_packets
+from django_signal_audit.capture.packets import COMMIT, Result, Statement, fits, send
 from django_signal_audit.capture.rows import row_query
 from django_signal_audit.capture.scope import Fields, SaveScope
 from django_signal_audit.capture.stored_values import NOT_KNOWN, certainty
 from django_signal_audit.capture.tables import table_of
 from django_signal_audit.capture.transactions import write_transaction
-from django_signal_audit.enums import EventType, Source
+from django_signal_audit.enums import EventType
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.insert import EventRow, insert_row, insert_statement, prepared_row
 from django_signal_audit.events.secret_fields import has_secret_key
@@ -48,34 +47,7 @@ _UID = (
 _UID_AS_TEXT = f"INSERT(INSERT(INSERT(INSERT({_UID}, 21, 0, '-'), 17, 0, '-'), 13, 0, '-'), 9, 0, '-')"
 
 
-class Engine:
-    """Writes saves of one row."""
-
-    writes_saves = True
-    writes_sets = False
-
-    def refusal(self, plan: ModelPlan, kind: type[models.Model], using: str) -> str:
-        """Return why saves of objects of a class are left to the portable way; empty if they are not."""
-        return "" if takes_packets(connections[using]) else _("a connection without multi_statements")
-
-    def run(self, statement: InsertStatement | UpdateStatement, save: SaveScope) -> Any:
-        """Run the statement of a save, write its event with it, and return what Django wants of it; or LEFT."""
-        connection = connections[save.using]
-        is_managed = connection.in_atomic_block or connection.get_autocommit()
-        if save.transaction is None or not is_managed or not takes_packets(connection):
-            return LEFT
-        [plan] = save.plans or ()
-        save.record = partial(_record, plan, save.transaction)
-        if isinstance(statement, InsertStatement):
-            return _insert(statement, plan, save) if plan.by_event[EventType.CREATE] else statement.execute()
-        return _update(statement, plan, save) if plan.by_event[EventType.UPDATE] else statement.execute()
-
-    def run_many(self, statement: UpdateStatement, plan: ModelPlan, source: Source) -> Any:
-        """Leave UPDATEs of many rows to the portable way."""
-        return LEFT
-
-
-def _insert(statement: InsertStatement, plan: ModelPlan, save: SaveScope) -> Any:
+def insert(statement: InsertStatement, plan: ModelPlan, save: SaveScope) -> Any:
     """Write a new row and its event."""
     row_statement = statement.compiled()
     found = _event_of_new_row(statement, plan, save)
@@ -183,7 +155,7 @@ def _event_sql(using: str, is_key_known: bool, is_first: bool, is_returned: bool
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(values)}){returning}"
 
 
-def _update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
+def update(statement: UpdateStatement, plan: ModelPlan, save: SaveScope) -> Any:
     """Read the row under the lock that the UPDATE takes, change it, and leave it to the portable way to compare."""
     pk, fields = written_by(save, plan)
     if not fields or not statement.counts_rows() or not _are_readable(plan, fields, save.using):
@@ -215,7 +187,7 @@ def _are_readable(plan: ModelPlan, fields: Fields, using: str) -> bool:
     )
 
 
-def _record(plan: ModelPlan, transaction: write_transaction, changes: Sequence[Change], using: str) -> None:
+def record(plan: ModelPlan, transaction: write_transaction, changes: Sequence[Change], using: str) -> None:
     """Write the event of a save; if it's the last statement of a transaction, with COMMIT."""
     is_wanted = any(rule.notify for rule in plan.rules) or plan.included or plan.tenant
     if len(changes) != 1 or is_wanted or not transaction.ends_here:
