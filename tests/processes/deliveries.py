@@ -93,7 +93,7 @@ def _work(concurrency: int) -> None:
 
 
 def _wait() -> None:
-    end = time.monotonic() + 180
+    end = time.monotonic() + 300
     while Notification.objects.of_status(*UNFINISHED).exists() and time.monotonic() < end:
         time.sleep(0.1)
     connections.close_all()

@@ -74,7 +74,7 @@ def jumps(work: Callable[[], None], workers: int, hours: list[float]) -> dict[st
         child.kill()
     # What was given back while the clock was an hour ahead is due in an hour.
     last = Child(partial(_under_jumps, work, begin - 3600, [1.5]))
-    _wait(60)
+    _wait(300)
     last.kill()
     return {"jumps": len(hours)}
 
@@ -100,7 +100,7 @@ def cuts(work: Callable[[], None], workers: int, count: int) -> dict[str, Any]:
     for _ in range(count):
         time.sleep(0.2)
         cut += _cut(set(_connected()) - others)
-    _wait(120)
+    _wait(300)
     for child in children:
         child.kill()
     return {"cut": cut}
@@ -114,7 +114,7 @@ def restarts(work: Callable[[], None], workers: int, commands: list[list[str]], 
         connection.close()
         server.run(command, account)
     left = Notification.objects.of_status(*UNFINISHED).count()
-    _wait(120)
+    _wait(300)
     for child in children:
         child.kill()
     return {"restarts": len(commands), "left": left}
@@ -169,7 +169,7 @@ def versions(work: Callable[[], None], workers: int, older: dict[str, Any], newe
     time.sleep(1.5)
     left = Counter(Notification.objects.values_list("rule", "status"))
     new = [Child(work) for _ in range(workers)]
-    _wait(60)
+    _wait(300)
     for child in (*old, *new):
         child.kill()
     return {"left": sum(count for (rule, status), count in left.items() if rule == "news" and status != "sent")}
