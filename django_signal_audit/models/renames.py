@@ -14,6 +14,10 @@ from django_signal_audit.problems import Problem, did_you_mean, shown
 
 Names: TypeAlias = Mapping[str, str]
 _NOTHING: Names = {}
+_CIRCLE = (
+    "Remove one of the entries of the circle. If the names were swapped, remove both, and run audit_baseline --repair "
+    "after the migration."
+)
 
 
 class Entry(NamedTuple):
@@ -79,7 +83,7 @@ class Renames:
             problem = None
             end = self.labels[entry.label]
             if not end:
-                problem = Problem("E084", entry.path, "leads in a circle.", "Remove one of the entries of the circle.")
+                problem = Problem("E084", entry.path, "leads in a circle.", _CIRCLE)
             elif entry.label in known:
                 message = f"renames {entry.label!r}, and there is such a model: events of both would mix."
                 problem = Problem("E085", entry.path, message, "Remove it, or rename the new model.")
@@ -123,7 +127,7 @@ def _end_of(name: str, steps: Mapping[str, Entry]) -> str:
 
 def _field_problem(entry: Entry, label: str, end: str) -> Problem | None:
     if not end:
-        return Problem("E084", entry.path, "leads in a circle.", "Remove one of the entries of the circle.")
+        return Problem("E084", entry.path, "leads in a circle.", _CIRCLE)
     model = _model(label)
     if model is None:
         return Problem("E083", entry.path, f"leads to {label!r}, but that model doesn't exist.", "Map the model, too.")
