@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import random
 import re
 import stat
 from pathlib import Path
@@ -19,6 +20,7 @@ from django.core.management import CommandError, call_command
 from django_signal_audit import audit_context
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.reports.base import Column, Report
+from django_signal_audit.reports.formats import csv as csv_format
 from django_signal_audit.reports.formats import get_format
 
 from .app.models import Product, Tag
@@ -211,3 +213,13 @@ class TestFiles:
         with pytest.raises(CommandError, match="another user's"):
             self.run(command, path)
         assert path.read_text() == ""
+
+
+def test_plain_texts_take_the_short_way_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(3)
+    characters = [chr(number) for number in range(32, 127)] + ["\n", "\t", "\u202e", "é", "\x00"]
+    texts = ["".join(chance.choices(characters, k=chance.randrange(6))) for _ in range(5000)]
+    texts += ["Tea 3", "1.5", "-1.5", "2026-01-31", "a;=1", "a\n", "user@example.com", "a-b", "a+b", "0x1|=2"]
+    short = [csv_format.harmless(text) for text in texts]
+    monkeypatch.setattr(csv_format, "_PLAIN", re.compile("(?!)"))
+    assert short == [csv_format.harmless(text) for text in texts]

@@ -10,7 +10,7 @@ from itertools import islice, product
 from typing import Any, NamedTuple, TypeAlias
 
 from django.db import connections
-from django.db.models import Count, Max
+from django.db.models import Count, F, Max
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -21,7 +21,7 @@ from django_signal_audit.models.renames import current_label, current_name, get_
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.functions import EachKey, Keys, much_memory
+from django_signal_audit.reports.functions import AnyOf, EachKey, Keys, much_memory
 from django_signal_audit.reports.hours import Unit, unit_for
 from django_signal_audit.reports.signatures import known_signatures
 
@@ -262,8 +262,8 @@ def _captions(using: str, groups: Iterable[_Group], sources: Sequence[str]) -> d
     found: dict[int, dict[str, str]] = {}
     ids = (group.last for group in groups)
     while sources and (some := list(islice(ids, CHUNK))):
-        events = AuditEvent.objects.using(using).filter(id__in=some).order_by()
-        found |= {row["id"]: row for row in events.values("id", *sources)}
+        events = AuditEvent.objects.using(using).filter(AnyOf(F("id"), some)).order_by()
+        found.update((pk, dict(zip(sources, names, strict=True))) for pk, *names in events.values_list("id", *sources))
     return found
 
 

@@ -16,10 +16,14 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 # Where a comma is the decimal point, spreadsheets take a semicolon for the end of a cell.
 _INNER = re.compile(r"""([;|][\s"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])(?![+-]?\d+(?:\.\d+)?(?:[;|]|$))""")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+# Most texts: nothing in them is a formula, or cannot be shown. A report may have a million.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,:/#()-]*")
 
 
 def harmless(text: str) -> str:
     """Return a text as a spreadsheet takes it for a text, whatever it begins with."""
+    if _PLAIN.fullmatch(text):
+        return text
     shown = printable(text)
     if (text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)) and not _NUMBER.fullmatch(text):
         shown = f"'{shown}"
@@ -29,6 +33,8 @@ def harmless(text: str) -> str:
 def _cell(cell: Cell) -> object:
     if isinstance(cell, int):
         return cell
+    if isinstance(cell, str):
+        return harmless(cell)
     data = cell_data(cell)
     return harmless(data if isinstance(data, str) else "; ".join(cell_lines(cell)))
 
