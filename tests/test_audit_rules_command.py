@@ -204,7 +204,7 @@ class TestExplain:
         rows = [(row["write"], row["statements"]) for row in data("--explain", "app.Tag", "update")["writes"]]
         together = "in one or two packets" if connection.vendor == "mysql" else "one for both"
         saves = together if HAS_ENGINE_FOR_SAVES else "separate"
-        updates = {"sqlite": "one for both", "mysql": "separate"}.get(connection.vendor, saves)
+        updates = "one for both" if connection.vendor == "sqlite" else saves
         assert rows == [("a save", saves), ("a bulk update", updates)]
 
     def test_explain_names_the_m2m_fields_that_are_recorded(self) -> None:

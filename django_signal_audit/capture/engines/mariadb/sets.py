@@ -46,7 +46,7 @@ _DROP: Statement = (f"DROP TEMPORARY TABLE IF EXISTS {_BEFORE}, {_KEYS}", ())
 
 
 class _Telling(NamedTuple):
-    """How SQL describes the values of a column: ``{0}`` stands for a value that isn't NULL."""
+    """How SQL describes the values of a column: ``{0}`` stands for a value. NULL gives NULL."""
 
     json: str
     # Can an old value be told so?
@@ -81,7 +81,7 @@ def _telling_of(field: Field, limit: int) -> _Telling | None:
     if isinstance(plain, INTEGERS):
         return _Telling("{0}")
     if isinstance(plain, models.BooleanField):
-        return _Telling("IF({0} = 0, 'false', 'true')", "{0} IN (0, 1)")
+        return _Telling("CASE {0} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END", "{0} IN (0, 1)")
     if isinstance(plain, models.DecimalField):
         return _Telling("CONCAT('\"', {0}, '\"')")
     if isinstance(plain, _TEXTS):
