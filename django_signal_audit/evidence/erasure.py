@@ -195,9 +195,9 @@ class Erasure:
 
         What was done to an object on legal hold stays known, with who did it.
         """
-        if (document["model"], document["object_id"]) in self._held:
+        if (str(document["model"]), str(document["object_id"])) in self._held:
             return []
-        is_object = document["model"] in self._labels and document["object_id"] == self._key
+        is_object = str(document["model"]) in self._labels and document["object_id"] == self._key
         is_actor = self._is_user and document["actor_id"] == self._key
         wanted = {"context", "context.text"}
         if document["event_type"] not in _KEEP_DATA:

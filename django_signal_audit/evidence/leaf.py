@@ -187,7 +187,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _decoder = json.JSONDecoder(parse_float=_float, parse_int=_integer, object_pairs_hook=_object)
 # What the decoder calls: two calls less for each text.
-_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]  # not in the stubs
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -329,9 +329,9 @@ def canonical(value: object) -> str:
 
     Whole numbers that no float holds stay exact, where RFC 8785 would round them: a change must not be lost.
     """
-    kind = type(value)
-    if kind is str:
+    if type(value) is str:
         return encode_basestring(value)
+    kind = type(value)
     if kind is dict and not value:
         return "{}"
     text = _encode_decoded(value) if kind is dict or kind is list else _encode(value)

@@ -14,6 +14,8 @@ from django_signal_audit.evidence.tree import (
     as_bytes,
     consistency_proof,
     inclusion_proof,
+    is_consistent,
+    is_included,
     leaf_hash,
     node_hash,
     root_of,
@@ -23,6 +25,9 @@ from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
 # Subtrees up to this size are computed from their leaves.
 _FEW = 1024
+
+
+_DAMAGED = "A leaf or a checkpoint was changed, so there is no proof. Run manage.py audit_verify."
 
 
 class ProofError(SignalAuditError):
@@ -65,8 +70,7 @@ class Tree:
         try:
             hashes = Stack.unpacked(checkpoint.size, as_bytes(checkpoint.stack)).hashes
         except ValueError as error:
-            msg = f"Checkpoint {checkpoint.size} was changed. Run manage.py audit_verify."
-            raise ProofError(msg) from error
+            raise ProofError(_DAMAGED) from error
         return hashes[(checkpoint.size // size // 2).bit_count()]
 
     def _computed(self, start: int, end: int) -> bytes:
@@ -116,12 +120,15 @@ def bundle_of(event: AuditEvent, using: str, size: int | None = None) -> dict[st
     if leaf_hash(text.encode()) != as_bytes(leaf.hash):
         msg = "The event isn't what was sealed. Run manage.py audit_verify."
         raise ProofError(msg)
+    proof = Tree(using).inclusion(leaf.index, checkpoint.size)
+    if not is_included(as_bytes(leaf.hash), leaf.index, checkpoint.size, proof, as_bytes(checkpoint.root)):
+        raise ProofError(_DAMAGED)
     return {
         "format": FORMAT,
         "leaf": text,
         "disclosures": shown,
         "index": leaf.index,
-        "proof": _encoded(Tree(using).inclusion(leaf.index, checkpoint.size)),
+        "proof": _encoded(proof),
         "checkpoint": checkpoint.note,
         "keys": list(map(str, verifying_keys())),
     }
@@ -150,10 +157,13 @@ def growth_of(using: str, old: int, size: int) -> dict[str, Any]:
     if len(found) != len({old, size}):
         msg = f"There is no checkpoint {old if old not in found else size}."
         raise ProofError(msg)
+    proof = Tree(using).consistency(old, size)
+    if not is_consistent(old, as_bytes(found[old].root), size, as_bytes(found[size].root), proof):
+        raise ProofError(_DAMAGED)
     return {
         "format": FORMAT,
         "old_checkpoint": found[old].note,
-        "proof": _encoded(Tree(using).consistency(old, size)),
+        "proof": _encoded(proof),
         "checkpoint": found[size].note,
         "keys": list(map(str, verifying_keys())),
     }

@@ -9,14 +9,13 @@ import math
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
-from itertools import islice
 from typing import Any, NamedTuple, NoReturn, Self
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
-from django.db import OperationalError, connections, models
+from django.db import connections, models
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
@@ -42,7 +41,7 @@ from django_signal_audit.models.renames import current_label, current_name, form
 from django_signal_audit.models.rollups import forget_rollups, has_rollups, note_pruned
 from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed, well_formed
 from django_signal_audit.models.tenants import current_tenant
-from django_signal_audit.models.undecodable import decoding, is_undecodable, read, readable
+from django_signal_audit.models.undecodable import ReadableQuerySet
 
 
 class Signature(NamedTuple):
@@ -123,25 +122,8 @@ def refuse(what: str) -> NoReturn:
     raise ImmutableEvent(msg)
 
 
-class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+class AuditEventQuerySet(ReadableQuerySet["AuditEvent"]):
     """Questions to the audit log, each a method named for it; newest first unless said otherwise."""
-
-    def _fetch_all(self) -> None:
-        # Whoever writes such a text with SQL must not take a page of the log away.
-        read(self.db, super()._fetch_all, readable)  # type: ignore[misc]  # not in the stubs
-
-    def iterator(self, chunk_size: int | None = None) -> Iterator[AuditEvent]:
-        """Return the rows one by one, like Django's."""
-        done = 0
-        try:
-            for row in super().iterator(chunk_size):
-                yield row
-                done += 1
-        except OperationalError as error:
-            if not is_undecodable(error):
-                raise
-            with decoding(self.db, readable):
-                yield from islice(super().iterator(chunk_size), done, None)
 
     def for_object(self, obj: models.Model) -> Self:
         """Return the events of one object, which may be deleted already if it still has its key."""

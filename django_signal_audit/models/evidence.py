@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .events import utc_now
-from .fields import AnyUUIDField, Moment, UtcDateTimeField
+from .fields import AnyJSONField, AnyUUIDField, Moment, UtcDateTimeField
+from .undecodable import ReadableQuerySet
 
 
 class AuditLeaf(models.Model):
@@ -23,7 +22,9 @@ class AuditLeaf(models.Model):
     event = AnyUUIDField(unique=True)
     hash = models.BinaryField(max_length=32)
     # Path of each personal value to its salt, or to its digest once the value is erased.
-    commitments = models.JSONField(default=dict)
+    commitments = AnyJSONField(default=dict)
+
+    objects: models.Manager[AuditLeaf] = ReadableQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("sealed event")
@@ -45,7 +46,9 @@ class AuditCheckpoint(models.Model):
     sealed_at: Moment = UtcDateTimeField(_("sealed at"), default=utc_now)
     leaf_format = models.PositiveSmallIntegerField()
     # Below what id, and above what id, the sealer still has to look for events.
-    horizon: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    horizon = AnyJSONField(default=dict)
+
+    objects: models.Manager[AuditCheckpoint] = ReadableQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("checkpoint")

@@ -22,7 +22,7 @@ OptionalMoment: TypeAlias = "models.DateTimeField[dt.datetime | None, dt.datetim
 # SQL can write what Python has no moment for; this one stands for it then.
 _NO_MOMENT = "'1970-01-01 00:00:00'"
 _IS_MOMENT = {
-    "sqlite": "typeof({0}) = 'text' AND {0} >= '0001' AND date({0}) = substr({0}, 1, 10)",
+    "sqlite": "typeof({0}) = 'text' AND substr({0}, 1, 4) <> '0000' AND date({0}, '+0 days') = substr({0}, 1, 10)",
     "postgresql": "{0} BETWEEN '0001-01-02' AND '9999-12-30'",
 }
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # naive, in UTC
@@ -244,7 +244,7 @@ class AnyUUIDField(models.UUIDField):  # type: ignore[type-arg]  # generic in th
         return f"CASE WHEN {is_uuid} THEN {sql} WHEN {sql} IS NOT NULL THEN '{'0' * 32}' END", [*params] * 5
 
 
-class AnyJSONField(models.JSONField):  # type: ignore[type-arg]  # generic in the stubs only
+class AnyJSONField(models.JSONField):
     """A JSONField that reads whatever SQL has written: what Python can't read is a text, as other databases give it."""
 
     def deconstruct(self) -> Any:

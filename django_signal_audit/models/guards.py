@@ -92,11 +92,12 @@ def _when_it_replaces(connection: BaseDatabaseWrapper, table: str) -> str:
     [model] = [model for model in models if quote(model._meta.db_table) == table]
     keys = [[field.name] for field in model._meta.local_fields if field.unique]
     keys += [list(constraint.fields) for constraint in model._meta.total_unique_constraints]
-    columns = [[quote(model._meta.get_field(name).column) for name in key] for key in keys]
+    column = {field.name: quote(str(field.column)) for field in model._meta.local_fields}
+    columns = [[column[name] for name in key] for key in keys]
     same = [" AND ".join(f"{name} = NEW.{name}" for name in key) for key in columns]
     if model._meta.auto_field:
         # What the database is to number itself is -1 here.
-        number = quote(model._meta.auto_field.column)
+        number = column[model._meta.auto_field.name]
         same[0] = f"{number} = NEW.{number} AND NEW.{number} <> -1"
     return f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {' OR '.join(same)})"  # noqa: S608  # our own names
 

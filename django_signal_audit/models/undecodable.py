@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import TypeVar
 
-from django.db import OperationalError, connections
+from django.db import OperationalError, connections, models
 
 _T = TypeVar("_T")
+_Row = TypeVar("_Row", bound=models.Model, covariant=True)
 _decode: ContextVar[Callable[[bytes], object] | None] = ContextVar("django_signal_audit_decode", default=None)
 
 
@@ -50,3 +52,23 @@ def read(using: str, function: Callable[[], _T], decode: Callable[[bytes], objec
 def readable(data: bytes) -> str:
     """Return a text for people: what isn't UTF-8 is replaced."""
     return data.decode("utf-8", "replace")
+
+
+class ReadableQuerySet(models.QuerySet[_Row]):
+    """A queryset whose rows can be read whatever SQL wrote: it must not take a page of the log away."""
+
+    def _fetch_all(self) -> None:
+        read(self.db, super()._fetch_all, readable)
+
+    def iterator(self, chunk_size: int | None = None) -> Iterator[_Row]:
+        """Return the rows one by one, like Django's."""
+        done = 0
+        try:
+            for row in super().iterator(chunk_size):
+                yield row
+                done += 1
+        except OperationalError as error:
+            if not is_undecodable(error):
+                raise
+            with decoding(self.db, readable):
+                yield from islice(super().iterator(chunk_size), done, None)

@@ -21,6 +21,8 @@ _ONE_DAY = dt.timedelta(days=1)
 _EPOCH = dt.date(1970, 1, 1)
 # About fifty years, in which a zone has a hundred offsets. Where dates are further apart, some of them are wrong.
 MOST_DAYS = 20_000
+# In seconds since 1970: the years 1 and 9999, a day within. SQL can write moments that Python doesn't have.
+_FIRST, _LAST = -62_135_510_400, 253_402_128_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,11 @@ class Unit:
 
     def moment(self, number: int) -> dt.datetime:
         """Return a moment in the unit of this number, as events have it."""
+        seconds = min(max(number * self.seconds, _FIRST), _LAST)
         if self.offsets:
-            noon = dt.datetime.combine(_EPOCH + number * _ONE_DAY, dt.time(12))
+            noon = dt.datetime.combine(_EPOCH + dt.timedelta(seconds=seconds), dt.time(12))
             return timezone.make_aware(noon) if settings.USE_TZ else noon
-        start = dt.datetime.fromtimestamp(number * self.seconds, dt.UTC)
+        start = dt.datetime.fromtimestamp(seconds, dt.UTC)
         return start if settings.USE_TZ else start.replace(tzinfo=None)
 
 
