@@ -17,12 +17,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from django_signal_audit.evidence.config import get_signer
+from django_signal_audit.evidence.findings import Finding
 from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
 from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, split_note, time_lines
 from django_signal_audit.evidence.pruned import drop_pruned_prefix
 from django_signal_audit.evidence.sealing import Sealer, iso_text, seal
 from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
-from django_signal_audit.evidence.verification import Finding, Verifier
+from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
 from .conftest import Audit

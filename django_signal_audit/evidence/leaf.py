@@ -25,11 +25,10 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Expression, ExpressionWrapper, F, Func, QuerySet, TextField
+from django.db.models import Expression, ExpressionWrapper, F, Func, TextField
 from django.db.models.sql.compiler import SQLCompiler
 
 from django_signal_audit.events.documents import ERASED_TAG, MASK_KEY
-from django_signal_audit.models.undecodable import read
 
 FORMAT = 1
 TENANT_FORMAT = 2
@@ -86,9 +85,9 @@ def _exact(data: bytes) -> str | _NoText:
         return _NoText(data)
 
 
-def rows_of(rows: QuerySet[Any, Any]) -> list[Any]:
-    """Return what the database holds, whatever SQL wrote there."""
-    return read(rows.db, lambda: list(rows.all()), _exact)
+def rows_of(rows: Any) -> list[Any]:
+    """Return what the database holds, whatever SQL wrote there; the rows are those of one of our tables."""
+    return list(rows.read_by(_exact))
 
 
 # What is read of an event, in the order of values_list().

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import islice
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from django.db import OperationalError, connections, models
 
 _T = TypeVar("_T")
 _Row = TypeVar("_Row", bound=models.Model, covariant=True)
-_decode: ContextVar[Callable[[bytes], object] | None] = ContextVar("django_signal_audit_decode", default=None)
 
 
 def is_undecodable(error: Exception) -> bool:
@@ -32,21 +30,14 @@ def decoding(using: str, decode: Callable[[bytes], object]) -> Iterator[None]:
 
 
 def read(using: str, function: Callable[[], _T], decode: Callable[[bytes], object]) -> _T:
-    """Return what a function reads; once more, with texts read by another one, if the driver can't read one of them.
-
-    Of calls inside each other, the outermost says how texts are read.
-    """
-    token = _decode.set(_decode.get() or decode)
+    """Return what a function reads; once more, with texts read by another one, if the driver can't read one of them."""
     try:
-        try:
-            return function()
-        except OperationalError as error:
-            if not is_undecodable(error):
-                raise
-        with decoding(using, _decode.get() or decode):
-            return function()
-    finally:
-        _decode.reset(token)
+        return function()
+    except OperationalError as error:
+        if not is_undecodable(error):
+            raise
+    with decoding(using, decode):
+        return function()
 
 
 def readable(data: bytes) -> str:
@@ -56,6 +47,12 @@ def readable(data: bytes) -> str:
 
 class ReadableQuerySet(models.QuerySet[_Row]):
     """A queryset whose rows can be read whatever SQL wrote: it must not take a page of the log away."""
+
+    def read_by(self, decode: Callable[[bytes], object]) -> Self:
+        """Return the rows, read, with texts that aren't UTF-8 as a function gives them."""
+        rows = self.all()
+        read(self.db, super(ReadableQuerySet, rows)._fetch_all, decode)
+        return rows
 
     def _fetch_all(self) -> None:
         read(self.db, super()._fetch_all, readable)

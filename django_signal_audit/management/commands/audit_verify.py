@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from django_signal_audit.evidence.anchoring import anchored_notes
 from django_signal_audit.evidence.config import get_evidence, verifying_keys
+from django_signal_audit.evidence.findings import Finding, Verdict
 from django_signal_audit.evidence.notes import Checkpoint, NoteError, PublicKey, signers_of, split_note
-from django_signal_audit.evidence.verification import Finding, Verdict, Verifier
+from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.reports.arguments import check_database
