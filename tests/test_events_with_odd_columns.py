@@ -167,7 +167,7 @@ def test_every_page_and_command_has_them(
     pages = [log, f"{log}?q=after", f"{log}?level=info", f"{log}?model=app.tag", f"{log}dashboard/?days=90",
              f"{log}export/?format=csv", f"{log}export/?format=jsonl", f"{log}export/?format=xlsx", f"{log}prune/",
              "/inbox/api/events/", "/admin/"]  # fmt: skip
-    for tag in Tag.objects.all():
+    for tag in Tag.objects.order_by("pk")[:3]:
         history = f"{log}history/app.tag/{tag.pk}/"
         pages += [history, f"{history}?at=2100-01-01", f"{history}restore/", f"{history}erase/"]
     for event in events:

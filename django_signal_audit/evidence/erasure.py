@@ -200,7 +200,7 @@ class Erasure:
         is_object = str(document["model"]) in self._labels and document["object_id"] == self._key
         is_actor = self._is_user and document["actor_id"] == self._key
         wanted = {"context", "context.text"}
-        if document["event_type"] not in _KEEP_DATA:
+        if str(document["event_type"]) not in _KEEP_DATA:
             wanted |= {"data", "data.text"}
         if is_actor:
             wanted |= {"actor_id", "actor_repr"}
