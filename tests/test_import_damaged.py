@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.db import DataError, OperationalError, connection
 
 from django_signal_audit.importing import tables
 from django_signal_audit.importing.base import CannotImport, Entry, Unusable, is_of_one_row
 from django_signal_audit.importing.tables import TableHistory, moment
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.replay import Replay
+from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Product, Room, Tag
 from .conftest import Audit
 from .recorded.models import AuditlogEntry
-from .test_import import UPDATE, Ledger, differences, events, kept, log, run
+from .test_import import ACCESS, CREATE, UPDATE, Ledger, differences, events, kept, log, run
 
 pytestmark = pytest.mark.django_db
 
@@ -181,3 +188,74 @@ def test_a_history_that_breaks_off_is_named_and_the_others_are_taken(
 )
 def test_what_is_about_one_row(error: Exception, is_of_row: bool) -> None:
     assert is_of_one_row(error) == is_of_row
+
+
+@pytest.mark.parametrize("is_audited", [True, False])
+@pytest.mark.parametrize("minute", [0, 1, 2])
+def test_a_second_run_writes_nothing_wherever_somebody_has_looked(audit: Audit, is_audited: bool, minute: int) -> None:
+    product = Product.objects.create(name="a")
+    log(product, CREATE, {"name": ["None", "b"]})
+    log(product, UPDATE, {"name": ["b", "a"]}, minute=1)
+    log(product, ACCESS, minute=minute)
+    LogEntry.objects.create(
+        user=User.objects.create_user("ada"),
+        content_type=ContentType.objects.get_for_model(Product),
+        object_id=str(product.pk),
+        object_repr="a",
+        action_flag=2,
+        change_message="",
+    )
+    audit(*([] if is_audited else [{"name": "other", "model": "app.Tag"}]))
+    run("admin")
+    run("auditlog")
+    before = AuditEvent.objects.count()
+    for source in ("auditlog", "admin"):
+        assert "0 events written" in run(source)
+    assert AuditEvent.objects.count() == before
+    log(product, UPDATE, {"name": ["a", "c"]}, minute=3)
+    assert f"{0 if is_audited else 1} events written" in run("auditlog")
+
+
+@pytest.mark.parametrize("keys", [("{}", " {}"), (" {}", "{}"), ("{}", "0{}"), ("0{}", "{}", " {}")])
+@pytest.mark.parametrize("at_once", [1, 500])
+@pytest.mark.parametrize("closes", [[], ["--no-close"]])
+def test_a_key_that_is_written_in_two_ways(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], at_once: int, closes: list[str]
+) -> None:
+    monkeypatch.setattr(tables, "OBJECTS", at_once)
+    product = Product.objects.create(name="d")
+    for minute, name in enumerate(("a", "b", "c", "d")):
+        key = keys[minute % len(keys)].format(product.pk)
+        log(product, UPDATE, {"name": [chr(ord(name) - 1), name]}, minute=minute, pk=key)
+    audit()
+    out = run("auditlog", *closes)
+    times = [event.recorded_at for event in events(product)]
+    assert times == sorted(times)
+    assert "rows were left out, because it" in out
+    before = AuditEvent.objects.count()
+    assert "0 events written" in run("auditlog", *closes)
+    assert AuditEvent.objects.count() == before
+    assert closes or differences() == []
+
+
+def test_related_objects_as_a_pair_of_values_are_unclear(audit: Audit) -> None:
+    product = Product.objects.create(name="a")
+    log(product, UPDATE, {"tags": [None, [[1, 2], [3]]], "name": ["b", "a"]})
+    audit()
+    assert "values of app.product.tags can't be told from their text" in run("auditlog")
+    assert events(product)[0].changes == {"name": ["b", "a"]}
+    assert differences() == []
+    assert "0 events written" in run("auditlog")
+
+
+def test_objects_of_which_no_row_can_be_read_begin_with_their_baseline(audit: Audit) -> None:
+    product, other = Product.objects.create(name="a"), Product.objects.create(name="b")
+    for one in (product, other):
+        log(one, UPDATE, '{"name": ')
+    audit()
+    other.name = "c"
+    other.save()
+    assert "2 rows were left out" in run("auditlog")
+    call_command("audit_baseline", verbosity=0, stdout=io.StringIO())
+    assert list(Replay(get_registry().plans.values(), "default").differences()) == []
+    assert "0 events written" in run("auditlog")

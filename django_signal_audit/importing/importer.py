@@ -153,6 +153,8 @@ class _Object:
     closed_at: dt.datetime | None = None
     is_foreign: bool = False
     newest: dt.datetime | None = None
+    # What this run has written last.
+    newest_place: Any = None
 
 
 class HistoryImport:
@@ -211,17 +213,20 @@ class HistoryImport:
             self._summary.dropped += 1
             return None
         try:
-            return self._target.object_id(entry.object_id)
+            row = self._target.object_id(entry.object_id)
         except Unusable as error:
             self._summary.leave(str(error), self._name(entry))
             return None
+        # A key that is written in another way may come again: its rows aren't all together.
+        self._has_imported |= isinstance(entry.object_id, str) and entry.object_id != row
+        return row
 
     def _name(self, entry: Entry) -> str:
         return f"{self._history.table} {entry.key}"
 
     def _take_others(self, named: Sequence[tuple[str, Entry]]) -> None:
         """Write rows that say nothing of what objects held."""
-        uids = {self._uid(entry, entry.event_type): (row, entry) for row, entry in named}
+        uids = {self._uid(entry.at, entry.key, entry.event_type): (row, entry) for row, entry in named}
         known = set(
             AuditEvent.of_all_tenants.using(self._source.using).filter(uid__in=uids).values_list("uid", flat=True)
         )
@@ -252,8 +257,9 @@ class HistoryImport:
         self._objects.update({row: _Object(row) for row in rows})
         if not self._has_imported:
             return
-        events = self._imported.filter(object_id__in=list(rows), event_type__in=ROW_EVENTS).order_by("id")
-        columns = events.values_list("id", "object_id", "event_type", "recorded_at", "changes", "context")
+        self._writer.flush()
+        events = self._imported.filter(object_id__in=list(rows)).order_by("id")
+        columns = events.values_list("id", "object_id", "uid", "event_type", "recorded_at", "changes", "context")
         page = list(columns[:_PAGE])
         while page:
             for _, row, *event in page:
@@ -261,10 +267,12 @@ class HistoryImport:
                     self._remember(self._objects[row], *event)
             page = list(columns.filter(id__gt=page[-1][0])[:_PAGE]) if len(page) == _PAGE else []
 
-    def _remember(self, one: _Object, event_type: str, at: dt.datetime, changes: Any, context: Any) -> None:
+    def _remember(self, one: _Object, uid: UUID, event_type: str, at: dt.datetime, changes: Any, context: Any) -> None:
         """Bring an object's state forward by an event that an earlier run has written."""
         origin = context.get("imported", {}) if isinstance(context, dict) else {}
         at = as_aware(at)
+        if event_type not in ROW_EVENTS and uid != self._uid(at, str(origin.get("id", "")), event_type):
+            return  # another table's event about the object, which says nothing of what it held
         one.state.apply(event_type, self._target.renamed(changes))
         # The starting point that a prune has left is of the same source.
         one.is_foreign |= origin.get("from", self._source.name) != self._source.name
@@ -282,6 +290,11 @@ class HistoryImport:
         elif one.first_own is not None and entry.at >= one.first_own.at:
             self._summary.overlap += 1
         elif not self._is_known(one, entry):
+            place = self._history.place(entry.at, entry.key)
+            if one.newest_place is not None and place < one.newest_place:
+                self._summary.leave("its object's key is written in two ways, and it is older", self._name(entry))
+                return
+            one.newest_place = place
             self._draft(one, entry)
 
     def _is_known(self, one: _Object, entry: Entry) -> bool:
@@ -319,8 +332,8 @@ class HistoryImport:
             else:
                 self._summary.dropped += 1
 
-    def _uid(self, entry: Entry, event_type: str) -> UUID:
-        return uid_of(entry.at, self._source.name, self._history.table, entry.key, event_type, *self._tenants.origin)
+    def _uid(self, at: dt.datetime, key: str, event_type: str) -> UUID:
+        return uid_of(at, self._source.name, self._history.table, key, event_type, *self._tenants.origin)
 
     def _write(self, one: _Object, entry: Entry, drafted: Drafted) -> None:
         target = self._target
@@ -334,7 +347,7 @@ class HistoryImport:
             self._summary.unclear.update(f"{target.label}.{name}" for name in unclear)
         context = {**target.payload(entry.context, one.row)} if entry.context else {}
         self._writer.add(
-            uid=self._uid(entry, drafted.event_type),
+            uid=self._uid(entry.at, entry.key, drafted.event_type),
             recorded_at=entry.at,
             event_type=str(drafted.event_type),
             source=Source.IMPORT.value,

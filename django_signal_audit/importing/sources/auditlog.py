@@ -128,6 +128,8 @@ class _Rows:
                 self._read_members(entry, name, change)
 
     def _pair(self, name: str, pair: list[Any], event_type: str, *, is_text: bool) -> tuple[Any, Any]:
+        if name in self._model.members:
+            raise NoValue  # no version writes these as pairs
         field = self._model.fields.get(name)
         if field is None:
             return (pair[0], pair[1])
