@@ -649,6 +649,15 @@ class TestManyRowsOnSqlite:
         assert {event.correlation_id for event in found} == {str(found[0].uid)}
         assert [event.uid for event in found] == sorted({event.uid for event in found})
 
+    def test_a_collation_that_takes_different_texts_for_equal(self, audit: Audit) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE columns_every RENAME COLUMN text TO former")
+            cursor.execute("ALTER TABLE columns_every ADD COLUMN text text COLLATE NOCASE")
+        audit(RULE)
+        for text in ("abc", "ABC"):
+            assert Every.objects.update(text=text) == 120
+        assert [event.changes["text"] for event in events()] == [[None, "abc"]] * 120 + [["abc", "ABC"]] * 120
+
     def test_few_rows_go_the_portable_way(self, audit: Audit) -> None:
         audit(RULE)
         with CaptureQueriesContext(connection) as queries:
