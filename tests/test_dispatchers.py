@@ -95,6 +95,7 @@ class TestOnCommit:
             wake(rows[0])
             transaction.set_rollback(True)
         with transaction.atomic():
+            transaction.on_commit(lambda: None)
             wake(rows[1])
         assert deliveries == [[rows[1].pk]]
 

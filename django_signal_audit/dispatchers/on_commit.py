@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import connections
@@ -50,6 +50,7 @@ class Commit:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.ids: list[int] = []
+        self.callbacks: set[Callable[..., object]] = set()
         self.is_spent = False
 
     def take(self, ids: Sequence[int], using: str) -> Sequence[int]:
@@ -76,8 +77,9 @@ class _Commits(threading.local):
     def current(self, using: str) -> Commit:
         """Return the commit that a callback registered now belongs to."""
         commit = self.open.get(using)
-        # Without a callback it is another transaction: the last one has committed, or rolled back.
-        if commit is None or commit.is_spent or not connections[using].run_on_commit:
+        # Without any of its callbacks it was another transaction's, which has committed or rolled back.
+        hooks = reversed(connections[using].run_on_commit)
+        if commit is None or not any(hook[1] in commit.callbacks for hook in hooks):
             commit = self.open[using] = Commit(self.running or Budget())
         return commit
 
@@ -112,6 +114,7 @@ class OnCommitDispatcher(Dispatcher):
         def deliver_committed() -> None:
             _deliver(using, commit.take(kept, using), commit.budget)
 
+        commit.callbacks.add(deliver_committed)
         after_commit(deliver_committed, using)
 
 
