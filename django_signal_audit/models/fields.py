@@ -20,9 +20,10 @@ Moment: TypeAlias = "models.DateTimeField[dt.datetime, dt.datetime]"
 OptionalMoment: TypeAlias = "models.DateTimeField[dt.datetime | None, dt.datetime | None]"
 
 # SQL can write what Python has no moment for; this one stands for it then.
-_NO_MOMENT = "'1970-01-01 00:00:00'"
+_NO_MOMENT = "TIMESTAMP '1970-01-01 00:00:00'"
 _IS_MOMENT = {
     "sqlite": "typeof({0}) = 'text' AND substr({0}, 1, 4) <> '0000' AND date({0}, '+0 days') = substr({0}, 1, 10)",
+    "mysql": "{0} >= '0001-01-01' AND MONTH({0}) > 0 AND DAYOFMONTH({0}) > 0",
     "postgresql": "{0} BETWEEN '0001-01-02' AND '9999-12-30'",
 }
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # naive, in UTC
@@ -84,7 +85,8 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
         if connection.vendor in _IS_MOMENT and not compiler.query.distinct and "SELECT" not in sql:
             is_moment = _IS_MOMENT[connection.vendor]
             params = [*params] * (is_moment.count("{0}") + 2)
-            sql = f"CASE WHEN {is_moment.format(sql)} THEN {sql} WHEN {sql} IS NOT NULL THEN {_NO_MOMENT} END"
+            other = _NO_MOMENT.removeprefix("TIMESTAMP ") if connection.vendor == "sqlite" else _NO_MOMENT
+            sql = f"CASE WHEN {is_moment.format(sql)} THEN {sql} WHEN {sql} IS NOT NULL THEN {other} END"
         if connection.vendor != "postgresql":
             return sql, params
         if settings.USE_TZ and connection.timezone_name == "UTC":

@@ -50,7 +50,8 @@ class Epoch(Func):
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
         """Return the SQL of MySQL and MariaDB, whose seconds are counted from the year 0."""
-        return super().as_sql(compiler, connection, template="(TO_SECONDS(%(expressions)s) - 62167219200)", **extra)
+        template = "COALESCE(TO_SECONDS(%(expressions)s) - 62167219200, 0)"
+        return super().as_sql(compiler, connection, template=template, **extra)
 
 
 class Bucket(Func):
