@@ -20,7 +20,7 @@ from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay.replay import Replay
 from django_signal_audit.reports.queries import EventFilter
-from django_signal_audit.retention import pruning
+from django_signal_audit.retention import ranking
 from django_signal_audit.rules.registry import get_registry
 
 from .app.models import Category, Product, Restaurant, Tag
@@ -216,7 +216,7 @@ class TestPrunes:
         assert [event.changes for event in events(object_id="7")] == [{"name": [None, "b"]}, {"label": ["b", "c"]}]
 
     def test_more_objects_than_a_page(self, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pruning, "_OBJECTS", 2)
+        monkeypatch.setattr(ranking, "_OBJECTS", 2)
         audit({"name": "all", "model": "app.*", "retention": {"last": 1}}, RENAMED=RENAMED)
         for label in ("app.article", "app.product", "app.tag", "app.category"):
             for pk in "12345":

@@ -24,7 +24,7 @@ from django_signal_audit.models.events import Signature, erase_values, signature
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.state import fold
 from django_signal_audit.replay.replay import Replay
-from django_signal_audit.retention import pruning
+from django_signal_audit.retention import ranking
 from django_signal_audit.retention.holds import held_objects, hold, release
 from django_signal_audit.rules.registry import get_registry
 
@@ -256,8 +256,8 @@ def test_a_batch_does_not_split_an_object_that_fits_into_it(db: None) -> None:
 def test_however_many_events_are_read_at_once(
     audit: Audit, monkeypatch: pytest.MonkeyPatch, at_once: int, page: int, by_rule: bool
 ) -> None:
-    monkeypatch.setattr(pruning, "_EVENTS", at_once)
-    monkeypatch.setattr(pruning, "_PAGE", page)
+    monkeypatch.setattr(ranking, "_EVENTS", at_once)
+    monkeypatch.setattr(ranking, "_PAGE", page)
     if by_rule:
         audit({"name": "all", "model": "app.*"}, {"name": "few", "model": "app.Product", "retention": {"last": 2}})
     made = [product() for _ in range(3)]
