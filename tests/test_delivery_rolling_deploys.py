@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 
 import pytest
 from django.core.management import call_command
@@ -145,6 +146,16 @@ class TestAlarm:
         code, shown = self.health(capsys)
         assert code == 0
         assert '3 of rule "watch" by channel "mail" wait since ' in shown
+
+    def test_those_of_a_slow_channel_are_not_claimed_again_and_again(self, settings, monkeypatch):
+        newer(settings, mail={"BACKEND": EMAIL, "OPTIONS": {"html": "new.html", "to": "a@example.com"}})
+        # Of a channel that takes long, one message is claimed at a time.
+        monkeypatch.setattr("django_signal_audit.delivery.turns.HORIZON_SECONDS", 0)
+        for _ in range(3):
+            make_notification(channel="mail", recipient="a@example.com")
+        looks = itertools.count()
+        assert deliver(turns=Turns("default", first=1), should_stop=lambda: next(looks) > 100).left == 1
+        assert next(looks) < 20
 
     def test_so_is_a_channel_that_nobody_has(self, capsys):
         row = make_notification(channel="sms")

@@ -235,7 +235,9 @@ class Turns:
         return min(free, key=lambda lane: (lane.busy, lane.last, lane.first), default=None)
 
     def _ready(self) -> list[Lane]:
-        return [lane for lane in self._lanes.values() if lane.statuses and not self.breakers.is_shut(lane.alias)]
+        lanes = (lane for lane in self._lanes.values() if lane.statuses and not self.breakers.is_shut(lane.alias))
+        # What is left to others is due at once: to claim it again would never end.
+        return [lane for lane in lanes if not self.unknown.leaves(lane.alias)]
 
     def _may_begin(self, lane: Lane) -> bool:
         # Nothing is to be kept free for others where there are none.

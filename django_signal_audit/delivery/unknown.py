@@ -83,6 +83,10 @@ class Unknown:
             self.note_channel(alias, f'the channel "{printable(alias)}"')
         return alias not in self._channels
 
+    def leaves(self, alias: str) -> bool:
+        """Return whether something is known to be missing for the messages of a channel."""
+        return alias in self._channels
+
     def note_channel(self, alias: str, what: str) -> str:
         """Note that something is missing for the messages of a channel, and return what is to be said of it."""
         self._channels[alias] = what
