@@ -14,7 +14,8 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
-from django_signal_audit.capture.engines import mariadb
+from django_signal_audit.capture.engines.mariadb import saves as mariadb_saves
+from django_signal_audit.capture.engines.mariadb import sets as mariadb_sets
 from django_signal_audit.capture.engines.postgresql import rows, saves, sets
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, Notification
@@ -89,8 +90,12 @@ def refuse_events(monkeypatch: pytest.MonkeyPatch) -> None:
     for engine, names in kept.items():
         for name in names:
             monkeypatch.setattr(engine, name, getattr(engine, name).__wrapped__)
-    for name in ("_event_statement", "insert_statement"):
-        monkeypatch.setattr(mariadb, name, lambda *_, **__: ("INSERT INTO no_such_table VALUES (1)", ()))
+    for module, name in (
+        (mariadb_saves, "_event_statement"),
+        (mariadb_saves, "insert_statement"),
+        (mariadb_sets, "_events"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: ("INSERT INTO no_such_table VALUES (1)", ()))
 
 
 # Every way to write, on a product of the name "p", which has the tag "t" and not the tag "u".

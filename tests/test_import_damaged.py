@@ -213,7 +213,7 @@ def test_a_second_run_writes_nothing_wherever_somebody_has_looked(audit: Audit, 
         assert "0 events written" in run(source)
     assert AuditEvent.objects.count() == before
     log(product, UPDATE, {"name": ["a", "c"]}, minute=3)
-    assert f"{0 if is_audited else 1} events written" in run("auditlog")
+    assert ("0 events written" if is_audited else "1 event written") in run("auditlog")
 
 
 @pytest.mark.parametrize("keys", [("{}", " {}"), (" {}", "{}"), ("{}", "0{}"), ("0{}", "{}", " {}")])
@@ -231,7 +231,7 @@ def test_a_key_that_is_written_in_two_ways(
     out = run("auditlog", *closes)
     times = [event.recorded_at for event in events(product)]
     assert times == sorted(times)
-    assert "rows were left out, because it" in out
+    assert " left out, because it" in out
     before = AuditEvent.objects.count()
     assert "0 events written" in run("auditlog", *closes)
     assert AuditEvent.objects.count() == before
@@ -242,7 +242,7 @@ def test_related_objects_as_a_pair_of_values_are_unclear(audit: Audit) -> None:
     product = Product.objects.create(name="a")
     log(product, UPDATE, {"tags": [None, [[1, 2], [3]]], "name": ["b", "a"]})
     audit()
-    assert "values of app.product.tags can't be told from their text" in run("auditlog")
+    assert "1 value of app.product.tags can't be told from its text" in run("auditlog")
     assert events(product)[0].changes == {"name": ["b", "a"]}
     assert differences() == []
     assert "0 events written" in run("auditlog")

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from django.conf import settings
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.fields.json import HasAnyKeys, HasKey, HasKeys
 from django.utils import timezone
 
 # What attributes hold: the class below has no type parameters.
@@ -82,7 +83,7 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
         # A subquery's column is compared with others as it is.
         if compiler.query.subquery:
             return sql, params
-        if connection.vendor in _IS_MOMENT and not compiler.query.distinct and "SELECT" not in sql:
+        if connection.vendor in _IS_MOMENT and _reads_rows(compiler) and "SELECT" not in sql:
             is_moment = _IS_MOMENT[connection.vendor]
             params = [*params] * (is_moment.count("{0}") + 2)
             other = _NO_MOMENT.removeprefix("TIMESTAMP ") if connection.vendor == "sqlite" else _NO_MOMENT
@@ -107,6 +108,11 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
             return value.astimezone(dt.UTC)
         # Raw queries: the time is in the zone of the session, and "fold" tells the two hours apart if the driver did.
         return timezone.make_naive(timezone.make_aware(value, timezone.get_default_timezone()), dt.UTC)
+
+
+def _reads_rows(compiler: Any) -> bool:
+    """Return whether a statement reads whole rows: columns may be ordered by their place, which needs an index."""
+    return bool(compiler.query.default_cols) and not compiler.query.distinct
 
 
 # What attributes hold: the classes below have no type parameters.
@@ -246,6 +252,17 @@ class AnyUUIDField(models.UUIDField):  # type: ignore[type-arg]  # generic in th
         return f"CASE WHEN {is_uuid} THEN {sql} WHEN {sql} IS NOT NULL THEN '{'0' * 32}' END", [*params] * 5
 
 
+class ReadableJSON:
+    """A lookup of JSON that has SQLite pass what is none: one such row must not hide all others."""
+
+    def process_lhs(self, compiler: Any, connection: BaseDatabaseWrapper, lhs: Any = None) -> Any:
+        """Return the column, NULL where SQL wrote something else into it."""
+        sql, params = super().process_lhs(compiler, connection, lhs)  # type: ignore[misc]  # a lookup's
+        if connection.vendor != "sqlite":
+            return sql, params
+        return f"CASE WHEN JSON_VALID({sql}) THEN {sql} END", [*params] * 2
+
+
 class AnyJSONField(models.JSONField):
     """A JSONField that reads whatever SQL has written: what Python can't read is a text, as other databases give it."""
 
@@ -263,3 +280,18 @@ class AnyJSONField(models.JSONField):
             return found if not isinstance(found, bytes) else repr(found)
         except (RecursionError, ValueError):
             return value if isinstance(value, str) else repr(value)
+
+
+@AnyJSONField.register_lookup
+class _HasKey(ReadableJSON, HasKey):
+    pass
+
+
+@AnyJSONField.register_lookup
+class _HasKeys(ReadableJSON, HasKeys):
+    pass
+
+
+@AnyJSONField.register_lookup
+class _HasAnyKeys(ReadableJSON, HasAnyKeys):
+    pass

@@ -13,6 +13,8 @@ from django.db.models import Func, IntegerField, JSONField, Lookup, TextField
 from django.db.models.lookups import In
 from django.db.models.sql.compiler import SQLCompiler
 
+from django_signal_audit.models.fields import ReadableJSON
+
 
 @contextmanager
 def much_memory(using: str) -> Iterator[None]:
@@ -105,7 +107,7 @@ class Keys(Func):
         return super().as_sql(compiler, connection, function="JSON_KEYS", **extra)
 
 
-class HasItem(Lookup):
+class HasItem(ReadableJSON, Lookup):
     """True where the JSON list on the left holds the text on the right.
 
     Django's own ``contains`` does not exist on SQLite, and searching the list's text would depend on how each
