@@ -77,11 +77,12 @@ def _offsets(using: str) -> list[tuple[dt.datetime | None, int]] | None:
     """Return the offsets of the current time zone while there are events, None if that is too long."""
     if not settings.USE_TZ:
         return [(None, 0)]
-    # An index has both ends.
-    moments = AuditEvent.of_all_tenants.using(using).values_list("recorded_at", flat=True)
-    first, last = (moments.order_by(*order).first() for order in (("recorded_at", "id"), ("-recorded_at", "-id")))
-    if first is None or last is None:
+    # An index has both ends. Whole rows are read, as these have a moment whatever SQL wrote there.
+    events = AuditEvent.of_all_tenants.using(using).only("recorded_at")
+    oldest, newest = events.order_by("recorded_at", "id").first(), events.order_by("-recorded_at", "-id").first()
+    if oldest is None or newest is None:
         return [(None, 0)]
+    first, last = oldest.recorded_at, newest.recorded_at
     try:
         last = max(last, utc_now()) + 2 * _ONE_DAY
         return _offsets_between(first - _ONE_DAY, last) if last - first < MOST_DAYS * _ONE_DAY else None
