@@ -222,7 +222,7 @@ _USED = {
     "auto_created private_fields related_objects parents",
     "ModelState": "adding db",
     "Field": "cached_col",
-    "QuerySet": "_update _insert _db _for_write _iterable_class",
+    "QuerySet": "_update _insert _db _for_write _iterable_class _fetch_all",
     "connection": "savepoint_ids in_atomic_block needs_rollback wrap_database_errors execute_wrapper ensure_connection "
     "run_on_commit execute_wrappers _commit make_cursor",
     "transaction": "mark_for_rollback_on_error set_rollback get_rollback savepoint_commit savepoint_rollback",
@@ -230,7 +230,7 @@ _USED = {
 _USED_BY_QUERIES = {
     "QuerySet": "bulk_create bulk_update",
     "Query": "chain clear_ordering clear_select_clause get_initial_alias add_fields count_active_tables distinct "
-    "group_by add_q add_ordering get_compiler select_related select_for_update select_for_no_key_update get_meta",
+    "default_cols subquery group_by add_q add_ordering get_compiler select_related select_for_update select_for_no_key_update get_meta",
     "UpdateQuery": "values related_updates get_related_updates add_related_update",
     "InsertQuery": "objs fields on_conflict unique_fields",
     "DeleteQuery": "delete_batch",
