@@ -230,7 +230,8 @@ _USED = {
 _USED_BY_QUERIES = {
     "QuerySet": "bulk_create bulk_update",
     "Query": "chain clear_ordering clear_select_clause get_initial_alias add_fields count_active_tables distinct "
-    "default_cols subquery group_by add_q add_ordering get_compiler select_related select_for_update select_for_no_key_update get_meta",
+    "group_by add_q add_ordering get_compiler select_related select_for_update select_for_no_key_update get_meta "
+    "default_cols subquery",
     "UpdateQuery": "values related_updates get_related_updates add_related_update",
     "InsertQuery": "objs fields on_conflict unique_fields",
     "DeleteQuery": "delete_batch",
