@@ -26,13 +26,13 @@ from django_signal_audit.events.values import decode
 from django_signal_audit.exceptions import ImmutableEvent
 from django_signal_audit.models.fields import (
     AnyCharField,
+    AnyDateTimeField,
     AnyJSONField,
     AnyUUIDField,
     Moment,
     NameField,
     TenantField,
     Text,
-    UtcDateTimeField,
 )
 from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children, rows_of_children
@@ -316,7 +316,7 @@ class AuditEvent(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     uid = AnyUUIDField(_("uid"), default=new_uid, unique=True, editable=False)
-    recorded_at: Moment = UtcDateTimeField(_("recorded at"), default=utc_now)
+    recorded_at: Moment = AnyDateTimeField(_("recorded at"), default=utc_now)
     event_type: Text = AnyCharField(_("event"), max_length=EVENT_TYPE_LENGTH)
     source: Text = AnyCharField(_("source"), max_length=10, choices=Source.choices)
     level: Text = AnyCharField(_("level"), max_length=10, choices=Level.choices, default=Level.INFO)

@@ -6,7 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .events import utc_now
-from .fields import AnyJSONField, AnyUUIDField, Moment, UtcDateTimeField
+from .fields import AnyDateTimeField, AnyJSONField, AnyUUIDField, Moment
 from .undecodable import ReadableQuerySet
 
 
@@ -43,7 +43,7 @@ class AuditCheckpoint(models.Model):
     # The roots of the full subtrees that make up the tree, from left to right: they go on where the leaves are pruned.
     stack = models.BinaryField()
     note = models.TextField()
-    sealed_at: Moment = UtcDateTimeField(_("sealed at"), default=utc_now)
+    sealed_at: Moment = AnyDateTimeField(_("sealed at"), default=utc_now)
     leaf_format = models.PositiveSmallIntegerField()
     # Below what id, and above what id, the sealer still has to look for events.
     horizon = AnyJSONField(default=dict)
@@ -64,7 +64,7 @@ class AuditReceipt(models.Model):
 
     size = models.BigIntegerField(_("size"))
     anchor = models.CharField(_("anchor"), max_length=100)
-    anchored_at: Moment = UtcDateTimeField(_("anchored at"), default=utc_now)
+    anchored_at: Moment = AnyDateTimeField(_("anchored at"), default=utc_now)
     receipt = models.TextField(_("receipt"), blank=True)
 
     class Meta:

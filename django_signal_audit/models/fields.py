@@ -81,14 +81,7 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
         """
         connection = compiler.connection
         # A subquery's column is compared with others as it is.
-        if compiler.query.subquery:
-            return sql, params
-        if connection.vendor in _IS_MOMENT and _reads_rows(compiler) and "SELECT" not in sql:
-            is_moment = _IS_MOMENT[connection.vendor]
-            params = [*params] * (is_moment.count("{0}") + 2)
-            other = _NO_MOMENT.removeprefix("TIMESTAMP ") if connection.vendor == "sqlite" else _NO_MOMENT
-            sql = f"CASE WHEN {is_moment.format(sql)} THEN {sql} WHEN {sql} IS NOT NULL THEN {other} END"
-        if connection.vendor != "postgresql":
+        if connection.vendor != "postgresql" or compiler.query.subquery:
             return sql, params
         if settings.USE_TZ and connection.timezone_name == "UTC":
             return sql, params
@@ -112,7 +105,22 @@ class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # gener
 
 def _reads_rows(compiler: Any) -> bool:
     """Return whether a statement reads whole rows: columns may be ordered by their place, which needs an index."""
-    return bool(compiler.query.default_cols) and not compiler.query.distinct
+    query = compiler.query
+    return bool(query.default_cols) and not query.distinct and not query.subquery
+
+
+class AnyDateTimeField(UtcDateTimeField):
+    """A UtcDateTimeField that reads whatever SQL has written: what is no moment of Python's is the first of 1970."""
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        """Have the database look at it first, as the driver would fail to make a moment of it."""
+        vendor = compiler.connection.vendor
+        if vendor in _IS_MOMENT and _reads_rows(compiler) and "SELECT" not in sql:
+            is_moment = _IS_MOMENT[vendor]
+            params = [*params] * (is_moment.count("{0}") + 2)
+            other = _NO_MOMENT.removeprefix("TIMESTAMP ") if vendor == "sqlite" else _NO_MOMENT
+            sql = f"CASE WHEN {is_moment.format(sql)} THEN {sql} WHEN {sql} IS NOT NULL THEN {other} END"
+        return super().select_format(compiler, sql, params)
 
 
 # What attributes hold: the classes below have no type parameters.
