@@ -223,7 +223,7 @@ class Sealer:
         pending: list[tuple[Any, ...]] = []
         for row in self._rows():
             if not isinstance(row[1], str):
-                # A leaf can't name it, so it would be found again for ever.
+                # A leaf can't name it, so it would be found again each time.
                 logger.error("Event %s is not sealed: SQL wrote %r for its uid.", row[0], row[1])
                 continue
             if len(pending) == self._batch_size:

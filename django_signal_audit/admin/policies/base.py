@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from django import forms
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import DatabaseError, connections, models
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 from django.forms.models import apply_limit_choices_to_to_formfield
 
 from django_signal_audit.capture.images import chunks
-from django_signal_audit.capture.rows import rows_of
+from django_signal_audit.capture.rows import is_one_of, rows_of
 from django_signal_audit.events.keys import object_id, parse_ids
-from django_signal_audit.reports.functions import AnyOf
 from django_signal_audit.rules.visibility import has_permission, may_view_model
 
 if TYPE_CHECKING:
@@ -275,8 +274,7 @@ def in_parts(items: Iterable[object], using: str) -> Iterator[list[Any]]:
 
 def with_pks(rows: QuerySet[Any], pks: Sequence[Any]) -> QuerySet[Any]:
     """Return those of the rows that have one of the primary keys, of which there may be thousands."""
-    is_composite = len(rows.model._meta.pk_fields) > 1
-    return rows.filter(pk__in=pks) if is_composite else rows.filter(AnyOf(F("pk"), pks))
+    return rows.filter(is_one_of(rows.model, pks, rows.db))
 
 
 def present(model: type[models.Model], keys: Iterable[str], using: str) -> dict[str, models.Model]:

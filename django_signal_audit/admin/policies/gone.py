@@ -10,15 +10,14 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import models
-from django.db.models import F
 
+from django_signal_audit.capture.rows import is_one_of
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.renames import current_label, former_labels, renamed_changes
 from django_signal_audit.models.state import well_formed
-from django_signal_audit.reports.functions import AnyOf
 
 from .base import NotRecordedError, Policy, Verdict, in_parts
 
@@ -74,7 +73,11 @@ class Lives:
     def _read(self, label: str, first: Mapping[str, int], using: str) -> None:
         current, least = current_label(label), min(first.values())
         rows = AuditEvent.objects.using(using).filter(model__in=(current, *former_labels(current)))
-        rows = rows.of_type(*_LIMITS).filter(AnyOf(F("object_id"), list(first)), pk__gte=least).order_by()
+        rows = (
+            rows.of_type(*_LIMITS)
+            .filter(is_one_of(AuditEvent, list(first), rows.db, column="object_id"), pk__gte=least)
+            .order_by()
+        )
         if all((label, key) in self._known for key in first):
             rows = rows.filter(pk__lt=max(self._known[label, key] for key in first))
         found: dict[str, set[_Limit]] = defaultdict(set)
