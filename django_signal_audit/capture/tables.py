@@ -167,7 +167,7 @@ def _sqlite_type(name: str) -> str:
 
 _NORMAL = {"postgresql": _postgresql_type, "mysql": _mysql_type, "sqlite": _sqlite_type}
 
-_QUESTIONS = {
+QUESTIONS = {
     "postgresql": """
         SELECT a.attname, format_type(a.atttypid, a.atttypmod),
                c.relkind::text = 'r'
@@ -180,18 +180,19 @@ _QUESTIONS = {
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE c.oid = to_regclass(%s)
     """,
+    # Each view is given the table's name: MariaDB opens the files of all tables for a name that another view gives.
     "mysql": """
         SELECT c.column_name, CONCAT(c.column_type, IF(c.extra LIKE '%%auto_increment%%', ' auto_increment', '')),
                t.table_type = 'BASE TABLE' AND NOT EXISTS (
                    SELECT 1 FROM information_schema.triggers g
-                   WHERE g.event_object_schema = c.table_schema AND g.event_object_table = c.table_name)
+                   WHERE g.event_object_schema = DATABASE() AND g.event_object_table = %s)
                    AND NOT EXISTS (
                    SELECT 1 FROM information_schema.columns u
-                   WHERE u.table_schema = c.table_schema AND u.table_name = c.table_name
+                   WHERE u.table_schema = DATABASE() AND u.table_name = %s
                        AND u.extra LIKE '%%on update%%'),
                1, 0, 1, 1
         FROM information_schema.columns c
-        JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
+        JOIN information_schema.tables t ON t.table_schema = DATABASE() AND t.table_name = %s
         WHERE c.table_schema = DATABASE() AND c.table_name = %s
     """,
     "sqlite": """
@@ -208,7 +209,7 @@ _QUESTIONS = {
 
 
 def _ask(connection: Any, name: str) -> Table:
-    question = _QUESTIONS.get(connection.vendor)
+    question = QUESTIONS.get(connection.vendor)
     if question is None:
         return Table()
     connection.ensure_connection()
@@ -218,7 +219,7 @@ def _ask(connection: Any, name: str) -> Table:
     cursor = connection.connection.cursor()
     try:
         with connection.wrap_database_errors:
-            cursor.execute(question, [_as_asked_for(connection, name)])
+            cursor.execute(question, [_as_asked_for(connection, name)] * max(question.count("%s"), 1))
             rows = cursor.fetchall()
     finally:
         cursor.close()
