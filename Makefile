@@ -46,7 +46,10 @@ FAST_ON_MARIADB = $(FAST_ON_SERVER) $(if $(POSTGRESQL),--tests 2/2 --cases 2/3)
 ON_POSTGRESQL = $(or $(MIDDLE),$(NEWEST_PAIR))
 ON_MARIADB = $(or $(OLDEST),$(NEWEST_PAIR))
 # What depends on neither Python nor the database runs in one environment each.
-ONCE = lint package site $(if $(CHROMIUM),browser) neighbours
+ONCE = lint package site $(if $(CHROMIUM),browser) $(NEIGHBOURS)
+# To make an environment takes ten seconds: what needs a server's driver in a part has it in all of them.
+NEIGHBOURS = $(if $(POSTGRESQL),neighbours_postgresql,neighbours)
+ON_SQLITE = AUDIT_TEST_DATABASE_URL=sqlite://
 SERVER = $(firstword $(subst :, ,$(AUDIT_TEST_DATABASE_URL)))
 PARTS = once corners between $(if $(SERVER),server) projects
 list = $(subst $() $(),$(comma),$(strip $(1)))
@@ -72,12 +75,12 @@ serve: $(VENV)/.installed  ## Open the demo shop and its admin at http://127.0.0
 
 test: $(VENV)/.tox  ## Run linters, type checker and tests: all on SQLite with the newest Python, the fast ones with two others, and on SERVERS="URL URL"
 	@$(if $(FOUND),,echo "None of Python $(VERSIONS) was found by the name python3.x."; exit 1)
-	@status=0; $(TOX_IN_PAIRS) -e $(call list,$(ONCE)) || status=$$?; \
+	@status=0; $(ON_SQLITE) $(TOX_IN_PAIRS) -e $(call list,$(ONCE)) || status=$$?; \
 	$(TOX) -e $(NEWEST_PAIR) || status=$$?; \
-	$(if $(OLDEST),$(TOX) -e $(OLDEST) $(if $(MARIADB),$(FAST_CORNERS),$(FAST)) || status=$$?;) \
+	$(if $(OLDEST),$(if $(MARIADB),$(ON_SQLITE) $(TOX) -e $(ON_MARIADB)-mariadb $(FAST_CORNERS),$(TOX) -e $(OLDEST) $(FAST)) || status=$$?;) \
 	$(if $(MARIADB),AUDIT_TEST_DATABASE_URL=$(MARIADB) $(TOX) -e $(ON_MARIADB)-mariadb $(FAST_ON_MARIADB) || status=$$?;) \
 	$(if $(POSTGRESQL),AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e $(ON_POSTGRESQL)-postgresql $(FAST_ON_POSTGRESQL) || status=$$?; \
-		AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e neighbours_postgresql -- -k tenants || status=$$?;, \
+		AUDIT_TEST_DATABASE_URL=$(POSTGRESQL) $(TOX) -e $(NEIGHBOURS) -- -k tenants || status=$$?;, \
 		$(if $(MIDDLE),$(TOX) -e $(MIDDLE) $(FAST_BETWEEN) || status=$$?;)) \
 	echo; echo "Tested: $(strip $(OLDEST) $(if $(POSTGRESQL),,$(MIDDLE)) $(NEWEST_PAIR)) on SQLite$(if $(MARIADB),$(comma) $(ON_MARIADB) on MariaDB)$(if $(POSTGRESQL),$(comma) $(ON_POSTGRESQL) on PostgreSQL)."; \
 	$(if $(OLDEST),echo "Left out with $(OLDEST): the slow tests$(if $(MARIADB), that are not about databases$(comma) and three of four cases of those in tests/corners.py).";) \
