@@ -102,6 +102,20 @@ def test_a_prune_whose_record_is_gone_is_tampering() -> None:
     assert verified()[0] == ["deleted", "deleted"]
 
 
+@pytest.mark.parametrize("pruned", [["3"], ["5"], ["3", "5"], ["3", "6"], ["3", "6", "9"], ["0", "1", "2", "3"]])
+def test_events_that_are_deleted_beside_pruned_ones_are_named(pruned: list[str]) -> None:
+    AuditEvent.objects.filter(object_id__in=pruned).prune()
+    gone = AuditEvent.objects.filter(object_id__in={"4", "5", "7"} - set(pruned))
+    uids = dict(gone.values_list("object_id", "uid"))
+    with connection.cursor() as cursor:
+        for pk in list(gone.values_list("id", flat=True)):
+            cursor.execute(f"DELETE FROM {AuditEvent._meta.db_table} WHERE id = %s", [pk])
+    verifier = Verifier("default")
+    named = [(finding.kind, finding.event) for finding in verifier.findings()]
+    assert named == [("deleted", str(uids[number])) for number in sorted(uids)]
+    assert verifier.verdict.pruned == len(pruned)
+
+
 def test_a_record_that_claims_more_than_was_pruned_is_tampering() -> None:
     AuditEvent.objects.filter(object_id__in=["3", "4"]).prune()
     seal("default")

@@ -391,13 +391,13 @@ class Verifier:
             at = bisect_right(starts, start) - 1
             while start < end:
                 if at >= 0 and start < ends[at]:
-                    self.verdict.pruned += min(end, ends[at]) - start
-                    start = min(end, ends[at])
+                    stop = min(end, ends[at])
+                    self.verdict.pruned += stop - start
                 else:
                     stop = min(end, starts[at + 1]) if at + 1 < len(starts) else end
                     yield from self._deleted(start, stop)
-                    start = stop
-                at += 1
+                    at += 1
+                start = stop
 
     def _erased(self, state: _State) -> Iterator[Finding]:
         self.verdict.erased = len(state.erased)
