@@ -163,6 +163,28 @@ def test_a_leaf_whose_hash_was_changed_is_named(place: int) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_a_leaf_whose_hash_has_another_length_is_named_and_hides_nothing_else(place: int, length: int) -> None:
+    uid, name = leaf_at(place)
+    other = (place + 9) % 23
+    sql(f"UPDATE {LEAVES} SET hash = %s WHERE event = %s", b"x" * length, uid)
+    sql(f"DELETE FROM {EVENTS} WHERE uid = %s", leaf_at(other)[0])
+    findings = found()
+    assert kinds(findings) == {"edited", "root", "deleted"}
+    assert {item.index: item.event for item in findings if item.kind == "edited"} == {place: name}
+    assert [item.index for item in findings if item.kind == "deleted"] == [other]
+
+
+@pytest.mark.parametrize("length", [1, 31])
+def test_a_checkpoint_whose_subtrees_have_another_length_is_named(length: int) -> None:
+    """Of an unsigned log somebody can make the root and the note fit."""
+    checkpoint = AuditCheckpoint.objects.get(size=10)
+    cut = bytes(checkpoint.stack)[:32] + b"x" * length
+    sql(f"UPDATE {CHECKPOINTS} SET stack = %s WHERE size = 10", cut)
+    assert ("checkpoint", 10) in [(item.kind, item.index) for item in found()]
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_deleted_event_is_named(place: int) -> None:
     uid, name = leaf_at(place)
     sql(f"DELETE FROM {EVENTS} WHERE uid = %s", uid)

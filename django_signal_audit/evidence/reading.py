@@ -25,7 +25,7 @@ from django_signal_audit.evidence.leaf import (
     rows_of,
     uid_text,
 )
-from django_signal_audit.evidence.tree import HASH_SIZE, as_bytes, leaf_hash
+from django_signal_audit.evidence.tree import HASH_SIZE, as_bytes, as_hash, leaf_hash
 from django_signal_audit.models import AuditEvent, AuditLeaf
 from django_signal_audit.models.events import Signature, signature_hash
 
@@ -259,9 +259,9 @@ def _checked(leaf: _Leaf, row: _Row | None, sealed: _Sealed) -> Checked:
     uid = uid if isinstance(uid, str) else repr(uid)
     digest, document, erased = sealed
     if row is None:
-        return Checked(index, uid, as_bytes(stored))
+        return Checked(index, uid, as_hash(stored))
     if digest != as_bytes(stored):
-        return Checked(index, uid, as_bytes(stored), row[0], f"Event {row[0]} isn't what was sealed.")
+        return Checked(index, uid, as_hash(stored), row[0], f"Event {row[0]} isn't what was sealed.")
     wrong = "" if IS_FOREIGN in document or _is_signed(row) else "The column signature was changed."
     moment = document["recorded_at"]
     is_import = document["source"] == IMPORT

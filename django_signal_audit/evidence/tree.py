@@ -28,6 +28,15 @@ def as_bytes(value: object) -> bytes:
     return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
 
 
+def as_hash(value: object) -> bytes:
+    """Return what a column of hashes holds; what is too long or too short for one stands for no leaf at all.
+
+    A stack of it would give no root, where a wrong root is to be found.
+    """
+    found = as_bytes(value)
+    return found if len(found) == HASH_SIZE else EMPTY_ROOT
+
+
 class Stack:
     """The full subtrees that a tree of some size consists of, largest first: enough to append and to know the root.
 
@@ -40,6 +49,9 @@ class Stack:
     def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
         if len(hashes) != size.bit_count():
             msg = f"A tree of size {size} has {size.bit_count()} full subtrees, not {len(hashes)}."
+            raise ValueError(msg)
+        if any(len(item) != HASH_SIZE for item in hashes):
+            msg = f"The root of a subtree has {HASH_SIZE} bytes."
             raise ValueError(msg)
         self.size, self.hashes = size, list(hashes)
 
