@@ -448,6 +448,17 @@ def test_an_insertion_is_not_hidden_by_the_claim_that_an_old_log_was_searched(be
     assert "checkpoint" in kinds(found())
 
 
+@pytest.mark.parametrize("gone", [[23], [24], [23, 24], [5, 10, 15, 20, 23, 24]])
+def test_an_insertion_is_not_hidden_by_deleting_the_checkpoints_before_it(gone: list[int]) -> None:
+    """A batch that seems to have been sealed with all before it could be of any time."""
+    for days in (0, 30, 0):
+        make_event(recorded_at=timezone.now() - dt.timedelta(days=days))
+        seal("default")
+    assert [(item.kind, item.index) for item in found()] == [("backdated", 24)]
+    AuditCheckpoint.objects.filter(size__in=gone).delete()
+    assert ("checkpoint", max(gone)) in [(item.kind, item.index) for item in found(held=notes()[-1:])]
+
+
 def test_checkpoints_of_early_versions_which_did_not_sign_their_times_verify() -> None:
     signer = get_signer()
     for checkpoint in AuditCheckpoint.objects.all():

@@ -198,6 +198,10 @@ class Verifier:
         start = state.stack.size
         yield from self._note(checkpoint)
         yield from self._clock(state, checkpoint)
+        if (began := _said_began(checkpoint, start)) > start:
+            # Without it, nobody could tell which events were there when those that it added were sealed.
+            detail = f"Checkpoint {began} was deleted: checkpoint {checkpoint.size} was sealed after it."
+            yield Finding("checkpoint", began, "", detail)
         state.begin(checkpoint)
         # What others hold is compared at its size, which may lie between two checkpoints.
         inside = [item.size for item in takewhile(lambda item: item.size < checkpoint.size, held)]
@@ -510,8 +514,13 @@ def _rewritten(held: Checkpoint) -> Finding:
 
 def _began(checkpoint: AuditCheckpoint, start: int) -> int:
     """Return the size of the tree when the sealer began the search that found the events of a checkpoint."""
+    return min(_said_began(checkpoint, start), start)
+
+
+def _said_began(checkpoint: AuditCheckpoint, otherwise: int) -> int:
+    """Return what a checkpoint says of that; those of early versions say nothing."""
     began = checkpoint.horizon.get("began") if isinstance(checkpoint.horizon, dict) else None
-    return min(began, start) if isinstance(began, int) else start
+    return began if isinstance(began, int) else otherwise
 
 
 def _stack_of(checkpoint: AuditCheckpoint) -> Stack | None:
