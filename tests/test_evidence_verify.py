@@ -20,6 +20,7 @@ from django_signal_audit.evidence.config import get_signer
 from django_signal_audit.evidence.findings import Finding
 from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
 from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, split_note, time_lines
+from django_signal_audit.evidence.proofs import ProofError, bundle_of
 from django_signal_audit.evidence.pruned import drop_pruned_prefix
 from django_signal_audit.evidence.sealing import Sealer, iso_text, seal
 from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
@@ -759,6 +760,30 @@ def test_a_key_that_comes_twice_is_an_edit(table: str) -> None:
             uid,
         )
     assert [(item.kind, item.event) for item in found()] == [("edited", name)]
+
+
+@pytest.mark.skipif(connection.vendor == "mysql", reason="a statement that changes a table ends the test's transaction")
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_second_event_with_the_uid_of_a_sealed_one_is_named(place: int, *, is_first: bool) -> None:
+    """No leaf is missing for it, so it would look sealed; whoever owns the table can drop the constraint."""
+    uid, name = leaf_at(place)
+    columns = ", ".join(
+        connection.ops.quote_name(field.column) for field in AuditEvent._meta.local_fields if field.column != "id"
+    )
+    second = f"SELECT id + 1000 AS id, {columns} FROM {EVENTS} WHERE uid = %s"
+    others = f"SELECT id, {columns} FROM {EVENTS}"
+    one, other, values = (second, others, ([uid], [])) if is_first else (others, second, ([], [uid]))
+    sql(f"CREATE TABLE beside AS {others} WHERE 1 = 0")
+    sql(f"INSERT INTO beside {one}", *values[0])
+    sql(f"INSERT INTO beside {other}", *values[1])
+    sql(f"ALTER TABLE {EVENTS} RENAME TO before_that")
+    sql(f"ALTER TABLE beside RENAME TO {EVENTS}")
+    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE id > 1000")
+    event = AuditEvent.objects.get(id__gt=1000)
+    assert [(item.kind, item.index, item.event) for item in found()] == [("edited", place, name)]
+    with pytest.raises(ProofError, match="isn't what was sealed"):
+        bundle_of(event, "default")
 
 
 @pytest.mark.parametrize("place", [0, 22])

@@ -110,8 +110,9 @@ def bundle_of(event: AuditEvent, using: str, size: int | None = None) -> dict[st
 
     """
     leaf, checkpoint = _sealed(event, using, size)
-    [row] = rows_of(AuditEvent.of_all_tenants.using(using).filter(uid=event.uid).values_list(*COLUMNS))
+    rows = rows_of(AuditEvent.of_all_tenants.using(using).filter(uid=event.uid).values_list(*COLUMNS))
     try:
+        [row] = rows
         document = document_of(row)
         shown = disclosures_of(document, leaf.commitments)
         text = leaf_text(document, leaf.commitments)

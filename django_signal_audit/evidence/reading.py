@@ -249,7 +249,10 @@ def _read(using: str, start: int, stop: int) -> tuple[list[_Leaf], dict[str, _Ro
     """Return leaves, and the events that there are by their uids as the leaves have them."""
     leaves = AuditLeaf.objects.using(using).filter(index__gte=start, index__lt=stop)
     events = AuditEvent.of_all_tenants.using(using).filter(uid__in=leaves.values("event")).order_by()
-    rows = {row[1]: row for row in rows_of(events.values_list(*_READ))}
+    rows: dict[str, _Row] = {}
+    for row in rows_of(events.values_list(*_READ)):
+        # Somebody who drops the constraint can add a row with the uid of a sealed one: neither is what was sealed.
+        rows[row[1]] = (f"{rows[row[1]][0]} and {row[0]}", *row[1:]) if row[1] in rows else row
     columns = ("index", uid_text("event"), "hash", as_text("commitments"))
     return rows_of(leaves.order_by("index").values_list(*columns)), rows
 
@@ -260,6 +263,8 @@ def _checked(leaf: _Leaf, row: _Row | None, sealed: _Sealed) -> Checked:
     digest, document, erased = sealed
     if row is None:
         return Checked(index, uid, as_hash(stored))
+    if isinstance(row[0], str):
+        return Checked(index, uid, as_hash(stored), 0, f"Events {row[0]} have the same uid, and one was sealed.")
     if digest != as_bytes(stored):
         return Checked(index, uid, as_hash(stored), row[0], f"Event {row[0]} isn't what was sealed.")
     wrong = "" if IS_FOREIGN in document or _is_signed(row) else "The column signature was changed."

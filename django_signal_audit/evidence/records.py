@@ -137,7 +137,7 @@ def _erased(data: Mapping[str, Any]) -> dict[str, frozenset[str] | None]:
 def _record(uid: str, using: str) -> tuple[Record, dict[str, Any]]:
     """Return the record that an event makes, without what it names, and the event's data."""
     rows = rows_of(AuditEvent.of_all_tenants.using(using).filter(uid=uid).values_list(*COLUMNS))
-    if not rows:
+    if len(rows) != 1:
         return Record(uid, is_true=False), {}
     [row] = rows
     leaf = AuditLeaf.objects.using(using).filter(event=uid).values_list("hash", as_text("commitments")).first()
