@@ -142,6 +142,25 @@ def test_erasing_again_finds_nothing(ada: User) -> None:
     assert erase(ada.pk, "--dry-run") == "0 values in 0 events would be erased, 0 messages emptied.\n"
 
 
+def test_what_a_prune_left_of_a_person_is_erased_and_is_not_back_dated(audit: Audit) -> None:
+    """Its data says which prune left it with the time of an event that is gone, and has nothing personal."""
+    audit({"name": "users", "model": "auth.User"})
+    for days in range(30, 20, -1):
+        changes = {"email": [f"ada{days}@example.com", f"ada{days - 1}@example.com"]}
+        make_event(recorded_at=timezone.now() - dt.timedelta(days=days), changes=changes)
+    make_event(recorded_at=timezone.now(), object_id="4")
+    seal("default")
+    call_command("audit_prune", "--keep-last", "2", stdout=io.StringIO())
+    [start] = AuditEvent.objects.filter(source="baseline")
+    assert verified() == ([], 0)
+    erase(3)
+    assert "example.com" not in everything()
+    assert AuditEvent.objects.get(uid=start.uid).data == start.data
+    assert verified() == ([], 3)
+    call_command("audit_prune", "--keep-last", "1", stdout=io.StringIO())
+    assert verified()[0] == []
+
+
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_whoever_erases_their_own_data_is_not_named_by_the_record(ada: User, is_sealed: bool) -> None:
     if not is_sealed:

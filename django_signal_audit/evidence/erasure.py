@@ -44,6 +44,7 @@ from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.rollups import count_again
 from django_signal_audit.retention.holds import held_objects
+from django_signal_audit.retention.starting_points import is_starting_point
 
 _CHUNK = 200
 # What the record of an erasure has of an event: its uid, and where others have none of these, the names of the values.
@@ -200,7 +201,9 @@ class Erasure:
         is_object = str(document["model"]) in self._labels and document["object_id"] == self._key
         is_actor = self._is_user and document["actor_id"] == self._key
         wanted = {"context", "context.text"}
-        if str(document["event_type"]) not in _KEEP_DATA:
+        # A starting point's data says which prune left it there: without that, its time would be that of a forgery.
+        is_start = is_starting_point(str(document["source"]), document["rules"])
+        if not is_start and str(document["event_type"]) not in _KEEP_DATA:
             wanted |= {"data", "data.text"}
         if is_actor:
             wanted |= {"actor_id", "actor_repr"}
