@@ -18,6 +18,7 @@ from django.urls import reverse
 
 from django_signal_audit import history_of
 from django_signal_audit.evidence.sealing import seal, unsealed
+from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.importing import writing
 from django_signal_audit.importing.base import Entry, ImportSource
 from django_signal_audit.importing.tables import TableHistory
@@ -791,3 +792,30 @@ def test_imported_events_stand_at_their_time(audit: Audit) -> None:
     by_uid = [event.recorded_at for event in AuditEvent.objects.order_by("uid")]
     assert by_uid == times
     assert AuditEvent.objects.state_of(Room, room.pk, at=START + dt.timedelta(minutes=1))["floor"] == 1  # type: ignore[index]
+
+
+def test_what_an_import_ends_with_is_not_back_dated_in_a_sealed_log(audit: Audit) -> None:
+    """What the former log missed is an event right before the first of ours, which may be of long ago."""
+    product = Product.objects.create(name="tea", stock=3)
+    audit()
+    product.name = "green tea"
+    product.save()
+    own = AuditEvent.objects.get()
+    with connection.cursor() as cursor:
+        moment = START + dt.timedelta(days=30)
+        cursor.execute(
+            f"UPDATE {AuditEvent._meta.db_table} SET recorded_at = %s WHERE id = %s",
+            [connection.ops.adapt_datetimefield_value(moment), own.pk],
+        )
+    seal("default")
+    product.stock = 4
+    product.save()
+    seal("default")
+    log(product, CREATE, {"name": ["None", "te"], "stock": ["None", "1"]})
+    run("auditlog")
+    closing = AuditEvent.objects.get(source="baseline")
+    assert closing.recorded_at < moment
+    seal("default")
+    verifier = Verifier("default")
+    assert list(verifier.findings()) == []
+    assert verifier.verdict.imported == 2

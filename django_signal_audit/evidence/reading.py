@@ -28,6 +28,7 @@ from django_signal_audit.evidence.leaf import (
 from django_signal_audit.evidence.tree import HASH_SIZE, as_bytes, as_hash, leaf_hash
 from django_signal_audit.models import AuditEvent, AuditLeaf
 from django_signal_audit.models.events import Signature, signature_hash
+from django_signal_audit.retention.starting_points import PRUNE, is_starting_point
 
 PAGE = 5000
 # How many pages are checked, or are waiting to be taken, at a time.
@@ -35,6 +36,7 @@ _AHEAD = 8
 # The source of events that audit_import writes: their times are before all others.
 IMPORT = "import"
 _READ = (*COLUMNS, "signature")
+_DATA = 13
 # How many events are hashed together.
 _TOGETHER = 250
 _Row = tuple[Any, ...]
@@ -207,7 +209,7 @@ def pieces(using: str, start: int, stop: int) -> list[Piece]:
             if digest != leaf[2] or erased or IS_FOREIGN in document or row is None or not _is_signed(row):
                 collected.add(_checked(leaf, row, sealed))
             else:
-                collected.add_plain(leaf[0], digest, document["recorded_at"], document["source"] == IMPORT)
+                collected.add_plain(leaf[0], digest, document["recorded_at"], _is_import(document, row))
     return collected.ended()
 
 
@@ -269,8 +271,20 @@ def _checked(leaf: _Leaf, row: _Row | None, sealed: _Sealed) -> Checked:
         return Checked(index, uid, as_hash(stored), row[0], f"Event {row[0]} isn't what was sealed.")
     wrong = "" if IS_FOREIGN in document or _is_signed(row) else "The column signature was changed."
     moment = document["recorded_at"]
-    is_import = document["source"] == IMPORT
-    return Checked(index, uid, digest, row[0], wrong, moment if isinstance(moment, str) else "", is_import, erased)
+    time = moment if isinstance(moment, str) else ""
+    return Checked(index, uid, digest, row[0], wrong, time, _is_import(document, row), erased)
+
+
+def _is_import(document: Document, row: _Row) -> bool:
+    """Return whether an event was imported, or ends what was: its time depends on that of the former audit log.
+
+    A starting point that a prune left has the time of another event of ours, and names the prune.
+    """
+    source = document["source"]
+    if source == IMPORT:
+        return True
+    # The data is taken out of the document once its hash is known.
+    return is_starting_point(source, document["rules"]) and f'"{PRUNE}"' not in str(row[_DATA])
 
 
 def _is_signed(row: _Row) -> bool:
