@@ -178,6 +178,25 @@ def test_a_record_that_is_not_sealed_yet_is_counted() -> None:
     assert (verifier.verdict.pruned, verifier.verdict.pending_records) == (1, 1)
 
 
+@pytest.mark.parametrize(("ahead", "found"), [(dt.timedelta(0), []), (dt.timedelta(minutes=5), ["prune", "deleted"])])
+def test_a_record_of_the_future_explains_nothing(ahead: dt.timedelta, found: list[str]) -> None:
+    """Somebody keeps it from being sealed by changing where the sealer looks, and from being late by its time."""
+    delete_with_forged_record(7, recorded_at=timezone.now() + ahead)
+    checkpoint = AuditCheckpoint.objects.latest("size")
+    horizon = {**checkpoint.horizon, "low": -(10**12), "high": 10**12}
+    AuditCheckpoint.objects.filter(size=checkpoint.size).update(horizon=horizon)
+    assert seal("default").sealed == 0
+    assert verified()[0] == found
+
+
+def test_events_of_the_future_that_are_not_sealed_are_late() -> None:
+    for days, is_late in ((0, False), (2, True)):
+        make_event(recorded_at=timezone.now() + dt.timedelta(days=days))
+        verifier = Verifier("default")
+        assert list(verifier.findings()) == []
+        assert verifier.verdict.is_late is is_late
+
+
 def test_a_record_that_was_never_sealed_explains_nothing() -> None:
     delete_with_forged_record(7, recorded_at=timezone.now() - dt.timedelta(minutes=5))
     assert sorted(verified()[0]) == ["deleted", "prune"]

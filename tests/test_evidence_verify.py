@@ -629,6 +629,15 @@ def test_a_log_that_a_wrong_clock_kept_before_it_was_sealed_is_not_back_dated() 
     assert kinds(found()) == {"backdated"}
 
 
+def test_a_clock_that_was_ahead_makes_nothing_look_old_to_an_auditor_who_verifies_what_came_after() -> None:
+    make_event(recorded_at=timezone.now() + dt.timedelta(hours=20))
+    seal("default")
+    kept = Checkpoint.of(split_note(notes()[-1])[0])
+    make_event(recorded_at=timezone.now() - dt.timedelta(hours=6))
+    seal("default")
+    assert found() == found(since=kept) == list(Verifier("default").sample(100)) == []
+
+
 def test_what_is_no_json_any_more_is_an_edit_and_hides_nothing_else() -> None:
     if connection.vendor != "sqlite":
         pytest.skip("the column takes nothing but JSON")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from django.db.models import Max, Min
+from django.db.models import Max, Min, Q
 
 from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.evidence.config import get_evidence, verifying_keys
@@ -166,10 +166,16 @@ class Verifier:
             kind = "rewritten" if self._since else "checkpoint"
             yield Finding(kind, start, "", f"Checkpoint {start} isn't what it was.")
         state.stack = found or Stack()
-        state.sealed_at, state.newest = _utc(checkpoint.sealed_at), self._newest_before(start)
+        self._resume(state, checkpoint)
         if not self._since:
             yield from self._note(checkpoint)
             state.missing.add(0, start)
+
+    def _resume(self, state: _State, checkpoint: AuditCheckpoint) -> None:
+        """Note the times of what was sealed up to a checkpoint, as if all of it had been read."""
+        state.sealed_at = _utc(checkpoint.sealed_at)
+        # As in a batch: a clock that was ahead must not make all that follows look old.
+        state.newest = min(self._newest_before(checkpoint.size), iso_text(state.sealed_at))
 
     def _newest_before(self, index: int) -> str:
         """Return the time of the youngest of the last events that earlier searches than that of a leaf found."""
@@ -496,8 +502,9 @@ class Verifier:
         before = smaller.order_by("-size").first()
         state.stack = (_stack_of(before) or Stack()) if before else Stack()
         start = state.stack.size
-        state.sealed_at, state.newest = _utc(before.sealed_at) if before else None, self._newest_before(start)
-        state.floor = ""
+        state.sealed_at, state.newest, state.floor = None, "", ""
+        if before is not None:
+            self._resume(state, before)
         leaves = Leaves(self._using, start, self._on_leaves)
         leaves.end = checkpoint.size
         yield from self._batch(state, checkpoint, leaves, deque())
@@ -539,8 +546,11 @@ def is_late(using: str, waiting: Any) -> bool:
 
     Imported events and starting points have times of long ago: they are late once the last checkpoint is.
     """
-    limit = utc_now() - get_evidence().interval
-    if waiting.exclude(source__in=_EARLIER).filter(recorded_at__lt=limit).exists():
+    now = utc_now()
+    limit = now - get_evidence().interval
+    # Times of the future don't pass, and clocks differ.
+    is_over = Q(recorded_at__lt=limit) | Q(recorded_at__gt=now + TOLERANCE)
+    if waiting.exclude(source__in=_EARLIER).filter(is_over).exists():
         return True
     newest = latest_checkpoint(using)
     is_idle = newest is not None and newest.sealed_at < limit
