@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -270,6 +271,14 @@ def test_a_record_explains_an_erasure_once_it_is_sealed(ada: User, minutes: int,
 def sql(statement: str, *values: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
+
+
+def test_an_erasure_where_nothing_was_sealed_is_no_tampering(audit: Audit) -> None:
+    audit({"name": "users", "model": "auth.User"})
+    user = User.objects.create(username="lady-ada")
+    erase(user.pk)
+    with time_machine.travel(timezone.now() + dt.timedelta(hours=1)):
+        assert verified() == ([], 0)
 
 
 @pytest.mark.parametrize(("is_recorded", "found"), [(True, []), (False, ["erased"])])

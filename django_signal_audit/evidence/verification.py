@@ -414,7 +414,9 @@ class Verifier:
         unexplained = {uid: (index, set(paths)) for uid, (index, paths) in state.erased.items()}
         for record in erasures(self._using):
             if wrong := self._wrong(record, "erased"):
-                yield wrong
+                # What nothing sealed depends on is late like any event, as where nothing was ever sealed.
+                if not record.is_true or not unexplained.keys().isdisjoint(record.erased):
+                    yield wrong
             else:
                 for uid, paths in record.erased.items():
                     if uid in unexplained:
