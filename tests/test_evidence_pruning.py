@@ -54,6 +54,22 @@ def test_a_prefix_goes_with_its_leaves_and_everything_still_verifies() -> None:
     assert standalone.verify_growth(growth_of("default", before.size, newest.size)) == (20, 21)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 7, 11])
+def test_what_a_pruned_prefix_leaves_is_proved_wherever_the_checkpoints_lie(batch_size: int) -> None:
+    """Subtrees that are in no checkpoint begin with leaves that are gone."""
+    for model in (AuditLeaf, AuditCheckpoint):
+        model.objects.all().delete()
+    seal("default", batch_size=batch_size)
+    prune("--older-than", "30d")
+    left = AuditLeaf.objects.earliest("index").index
+    assert left == 11 // batch_size * batch_size
+    for event in AuditEvent.objects.all():
+        assert standalone.verify_event(bundle_of(event, "default"))["id"] == event.pk
+    newest = AuditCheckpoint.objects.latest("size").size
+    for size in AuditCheckpoint.objects.filter(size__gte=left).values_list("size", flat=True):
+        assert standalone.verify_growth(growth_of("default", size, newest)) == (size, newest)
+
+
 def test_scattered_events_leave_their_leaves_as_stubs() -> None:
     AuditEvent.objects.filter(object_id__in=["3", "4", "9", "19"]).prune()
     seal("default")

@@ -54,8 +54,12 @@ class Tree:
         found = self._stored(start, size)
         if found is not None:
             return found
-        if size <= _FEW:
-            return self._computed(start, end)
+        if size <= _FEW and (hashes := self._leaves(start, end, size)):
+            return root_of(hashes)
+        if size == 1:
+            msg = f"The leaf {start} is gone: it was pruned, or deleted."
+            raise ProofError(msg)
+        # Of what a prune took from the beginning, smaller subtrees are left.
         middle = start + size // 2
         return node_hash(self.subtree(start, middle), self.subtree(middle, end))
 
@@ -73,13 +77,11 @@ class Tree:
             raise ProofError(_DAMAGED) from error
         return hashes[(checkpoint.size // size // 2).bit_count()]
 
-    def _computed(self, start: int, end: int) -> bytes:
+    def _leaves(self, start: int, end: int, size: int) -> list[bytes]:
+        """Return the hashes of leaves, none if one of them is missing."""
         leaves = AuditLeaf.objects.using(self._using).filter(index__gte=start, index__lt=end).order_by("index")
         hashes = [as_bytes(item) for item in leaves.values_list("hash", flat=True)]
-        if len(hashes) != end - start:
-            msg = f"The leaves {start} to {end - 1} are not complete: they were pruned, or deleted."
-            raise ProofError(msg)
-        return root_of(hashes)
+        return hashes if len(hashes) == size else []
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """Return the proof that a leaf is in the tree of a size."""
