@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -13,16 +14,18 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Max, Q
 
+from django_signal_audit.capture.rows import is_one_of
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.context.actors import NOBODY, describe_actor
-from django_signal_audit.enums import Level
+from django_signal_audit.enums import ROW_EVENTS, Level
 from django_signal_audit.events.insert import EventRow, insert_rows
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.importing.base import CannotImport, Summary
 from django_signal_audit.importing.tables import analyze
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.models import AuditEvent, AuditLeaf
 from django_signal_audit.models.events import Signature, signature_hash
+from django_signal_audit.models.tables import has_table
 from django_signal_audit.transient import is_transient
 
 # JSON and JavaScript count exactly as far as 2 ** 53.
@@ -62,6 +65,7 @@ class Writer:
         self._next = LOWEST_ID if highest is None else highest + 1
         self._pending: list[tuple[int, EventRow]] = []
         self._next_look = _FIRST_LOOK
+        self._has_leaves = has_table(AuditLeaf, using) and AuditLeaf.objects.using(using).exists()
         # The objects with an event that couldn't be written.
         self.incomplete: set[tuple[str, str]] = set()
 
@@ -83,7 +87,7 @@ class Writer:
 
     def flush(self) -> None:
         """Write what is still to be written."""
-        pending, self._pending = self._pending, []
+        pending, self._pending = self._with_free_uids(self._pending), []
         if not pending:
             return
         try:
@@ -111,6 +115,30 @@ class Writer:
         with transaction.atomic(using=self._using):
             lock_database(self._using)
             insert_rows([row for _, row in events], self._using, [pk for pk, _ in events])
+
+    def _with_free_uids(self, events: list[tuple[int, EventRow]]) -> list[tuple[int, EventRow]]:
+        """Return the events without those that were sealed once and pruned: their leaves are of the former ones.
+
+        A run after that makes the same names again, with other ids. What says what an object held gets another name,
+        and later runs know it by the object's state; nobody would know the others.
+        """
+        gone = self._sealed_and_gone([row.uid for _, row in events]) if self._has_leaves else set()
+        found = []
+        for pk, row in events:
+            if row.uid not in gone:
+                found.append((pk, row))
+            elif row.event_type in ROW_EVENTS:
+                found.append((pk, row._replace(uid=uid_of(row.recorded_at, row.uid.hex, token_hex()))))
+            else:
+                self._summary.written -= 1
+                self._summary.known += 1
+        return found
+
+    def _sealed_and_gone(self, uids: list[UUID]) -> set[UUID]:
+        leaves = AuditLeaf.objects.using(self._using).filter(is_one_of(AuditLeaf, uids, self._using, column="event"))
+        sealed = set(leaves.values_list("event", flat=True))
+        there = AuditEvent.of_all_tenants.using(self._using).filter(uid__in=sealed)
+        return sealed.difference(there.values_list("uid", flat=True)) if sealed else sealed
 
     def _are_there(self, events: list[tuple[int, EventRow]]) -> bool:
         taken = Q(id__in=[pk for pk, _ in events]) | Q(uid__in=[row.uid for _, row in events])
