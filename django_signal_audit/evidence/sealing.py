@@ -121,13 +121,26 @@ def unsealed(using: str) -> AuditEventQuerySet:
     return AuditEvent.of_all_tenants.using(using).filter(~Exists(leaves))
 
 
+def _imported_later(using: str, low: int) -> Q:
+    """Return the condition that an event is of an import after those that are sealed, though its id is above ``low``.
+
+    Ids of imports are negative and ascend, and one import runs at a time.
+    """
+    if low >= 0:
+        return Q(pk__in=())
+    leaves = AuditLeaf.objects.using(using).filter(event=OuterRef("uid"))
+    sealed = AuditEvent.of_all_tenants.using(using).filter(Exists(leaves), id__lt=0).order_by("-id")
+    return Q(id__lt=0, id__gt=sealed.values_list("id", flat=True).first() or low)
+
+
 def backlog(using: str, most: int) -> int:
     """Return how many events wait to be sealed, at most so many; it looks only where the sealer would."""
     last = latest_checkpoint(using)
     horizon = _Horizon.of(last)
     waiting = unsealed(using).exclude(event_type=RECEIPT_EVENT)
     if horizon.low is not None:
-        waiting = waiting.filter(Q(id__lt=horizon.low) | Q(id__gt=horizon.high))
+        outside = Q(id__lt=horizon.low) | Q(id__gt=horizon.high)
+        waiting = waiting.filter(outside | _imported_later(using, horizon.low))
     return waiting.order_by()[:most].count()
 
 
@@ -235,19 +248,24 @@ class Sealer:
             yield pending, True
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
+        done: set[Any] = set()
         for at in range(0, len(self._events) if self._low is not None else 0, _NAMED):
             named = unsealed(self._using).filter(uid__in=self._events[at : at + _NAMED])
             # Whatever lies outside of the marks is found below.
-            rows = named.filter(id__gte=self._low, id__lte=self._high).order_by("id")
-            yield from rows_of(rows.values_list(*COLUMNS))
-        below = {} if self._low is None else {"id__lt": self._low}
-        yield from self._pages(**below)
-        if self._low is not None and self._high is not None:
-            yield from self._pages(id__gt=self._high)
+            rows = rows_of(named.filter(id__gte=self._low, id__lte=self._high).order_by("id").values_list(*COLUMNS))
+            done.update(row[1] for row in rows)
+            yield from rows
+        if self._low is None or self._high is None:
+            yield from self._pages(Q())
+            return
+        yield from self._pages(Q(id__lt=self._low))
+        later = _imported_later(self._using, self._low) & Q(id__gte=self._low, id__lte=self._high)
+        yield from (row for row in self._pages(later) if row[1] not in done)
+        yield from self._pages(Q(id__gt=self._high))
 
-    def _pages(self, **bound: int) -> Iterator[tuple[Any, ...]]:
+    def _pages(self, bound: Q) -> Iterator[tuple[Any, ...]]:
         """Yield rows in the order of their ids, each page by a query of its own: nothing is held open."""
-        rows = unsealed(self._using).filter(**bound).order_by("id").values_list(*COLUMNS)
+        rows = unsealed(self._using).filter(bound).order_by("id").values_list(*COLUMNS)
         page = rows_of(rows[: self._batch_size])
         while page:
             yield from page
