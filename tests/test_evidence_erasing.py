@@ -24,9 +24,10 @@ from django_signal_audit.evidence.proofs import bundle_of
 from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.exceptions import ImmutableEvent
-from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, Notification
+from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, ChannelState, Notification
 from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.testing import drain
 
 from .conftest import Audit
 from .samples import make_event
@@ -141,6 +142,33 @@ def test_erasing_again_finds_nothing(ada: User) -> None:
     assert "0 values in 0 events" not in erase(ada.pk)
     assert erase(ada.pk) == "0 values in 0 events erased, 0 messages emptied.\n"
     assert erase(ada.pk, "--dry-run") == "0 values in 0 events would be erased, 0 messages emptied.\n"
+
+
+def quote(message: Any) -> None:
+    """Fail as a server does that quotes what it refuses."""
+    raise ValueError(message.subject)
+
+
+def test_neither_a_channels_last_error_nor_an_address_tells_of_the_person(audit: Audit) -> None:
+    target = {"target": f"{__name__}.quote"}
+    audit(
+        {"name": "users", "model": "auth.User", "notify": ["quoting"], "subject": "{{ new.email }}"},
+        CHANNELS={
+            "quoting": {"BACKEND": "django_signal_audit.channels.callable.CallableChannel", "OPTIONS": target},
+        },
+    )
+    user = User.objects.create(username="lady-ada", email="ada@example.com")
+    drain()
+    assert "ada@example.com" in ChannelState.objects.get(channel="quoting").last_error
+    address = {"user": str(user.pk), "recipient": "ada@example.com", "address": "ada@example.com"}
+    sent = Notification.objects.create(rule="r", channel="mail", status="sent", **address)
+    due = Notification.objects.create(rule="r", channel="mail", status="failed", **address)
+    erase(user.pk)
+    assert ChannelState.objects.get(channel="quoting").last_error == ""
+    sent.refresh_from_db()
+    assert (sent.recipient, sent.address, sent.user) == (str(user.pk), "", str(user.pk))
+    due.refresh_from_db()
+    assert due.recipient == "ada@example.com"  # it is still to be sent
 
 
 def test_what_a_prune_left_of_a_person_is_erased_and_is_not_back_dated(audit: Audit) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.db import models, transaction
 
+from django_signal_audit.capture.rows import is_one_of
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.conf import get_settings
 from django_signal_audit.context.actors import resolve_actor
@@ -37,13 +38,14 @@ from django_signal_audit.evidence.pruned import KEPT_EVENTS, is_sealed
 from django_signal_audit.evidence.records import ERASED_EVENT, grouped
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, seal
 from django_signal_audit.exceptions import EventNotWritten
-from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf, Notification
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf, ChannelState, Notification
 from django_signal_audit.models.events import erase_values
 from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.rollups import count_again
 from django_signal_audit.retention.holds import held_objects
+from django_signal_audit.retention.pruning import FINISHED
 from django_signal_audit.retention.starting_points import is_starting_point
 
 _CHUNK = 200
@@ -128,11 +130,18 @@ class Erasure:
                     lock_database(self._using)
                     self._erase(uids)
             on_events(len(uids))
-        if is_evidence and self.report.events:
-            seal(self._using)  # an erasure counts once its record is sealed
-        if not self._is_dry and self.report.events:
-            count_again(self._using)
+        if not self._is_dry:
+            self._finish(is_evidence=is_evidence)
         return self.report
+
+    def _finish(self, *, is_evidence: bool) -> None:
+        if self._is_user:
+            _erase_addresses(self._key, self._using)
+        if not self.report.events:
+            return
+        if is_evidence:
+            seal(self._using)  # an erasure counts once its record is sealed
+        count_again(self._using)
 
     def _page(self, last: int | None, newest: int) -> list[tuple[int, UUID]]:
         """Return the ids and uids of some events: as many as one event can record."""
@@ -251,14 +260,25 @@ def _emptied(document: Document, paths: Iterable[str]) -> dict[str, Any]:
 
 def _erase_messages(uids: Sequence[str], using: str) -> int:
     """Take the text out of the messages that are kept about events, and return how many they were."""
-    gone, count = set(uids), 0
+    gone, count, about = set(uids), 0, []
     rows = Notification.objects.using(using)
     kept = models.Q(event__in=uids) | models.Q(event=None)
     for row in rows.filter(kept).only("event", "data", "last_error").order_by("id").iterator(chunk_size=_CHUNK):
         is_about = row.event is not None or not gone.isdisjoint(map(str, row.event_uids))
+        about += [row.pk] if is_about else []
         if is_about and ({"subject", "body"} & row.data.keys() or row.last_error):
             data = {key: value for key, value in row.data.items() if key not in ("subject", "body")}
             # What a server or a program answered may quote the message.
             rows.filter(pk=row.pk).update(data=data, last_error="")
             count += 1
+    # The channel's last error is that of one of its messages.
+    ChannelState.objects.using(using).filter(is_one_of(ChannelState, about, using, column="last_failed")).update(
+        last_error=""
+    )
     return count
+
+
+def _erase_addresses(user: str, using: str) -> None:
+    """Take the addresses out of the messages that a user got. The key, by which a retry finds the user, stays."""
+    rows = Notification.objects.using(using).filter(user=user, status__in=FINISHED)
+    rows.exclude(recipient=user, address="").update(recipient=user, address="")
