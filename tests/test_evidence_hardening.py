@@ -267,6 +267,40 @@ def test_checks_name_a_role_that_may_change_any_of_what_is_only_added_to(role: s
     assert rights == ["W068"]
 
 
+@has_roles
+@pytest.mark.parametrize("right", ["UPDATE", "DELETE"])
+def test_checks_name_a_role_that_may_change_the_log_as_a_member_of_another(role: str, right: str) -> None:
+    group = f"{role}_group"
+    sql(f"CREATE ROLE {group}")
+    sql(f"GRANT {right} ON {AuditLeaf._meta.db_table} TO {group}")
+    sql(f"GRANT {group} TO {role}")
+    if connection.vendor == "mysql":
+        sql(f"SET DEFAULT ROLE {group} FOR {role}")
+    with acting_as(role):
+        rights = found()
+    if connection.vendor == "postgresql":
+        sql(f"DROP OWNED BY {group}")
+    sql(f"DROP ROLE {group}")
+    assert rights == ["W068"]
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="elsewhere a role has no rights on all tables of a database")
+@pytest.mark.parametrize("where", ["{database}.*", "{database}.{table}"])
+def test_what_a_role_had_before_is_taken_from_it_by_an_owner_who_does_not_see_it(role: str, where: str) -> None:
+    """Only administrators see the rights of others."""
+    database, owner = connection.ops.quote_name(str(connection.settings_dict["NAME"])), f"{role}_owner"
+    for table in (AuditEvent._meta.db_table, AuditLeaf._meta.db_table):
+        sql(f"GRANT UPDATE, DELETE, DROP ON {where.format(database=database, table=table)} TO {role}")
+    sql(f"CREATE USER {owner}")
+    sql(f"GRANT ALL ON {database}.* TO {owner} WITH GRANT OPTION")
+    with acting_as(owner):
+        harden("--apply", "--role", role)
+    with acting_as(role):
+        rights = found()
+    sql(f"DROP USER {owner}")
+    assert rights == []
+
+
 def test_checks_name_a_sqlite_database_that_lacks_some_of_the_triggers(hardened: None) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("elsewhere the rights of the role are asked for")

@@ -18,14 +18,10 @@ from django_signal_audit.models.tables import has_table
 from django_signal_audit.problems import Problem
 
 _ROLE = re.compile(r"[\w.$-]+(@[\w.%:-]+)?")
-# What changes or takes away rows; DROP is what MariaDB wants for TRUNCATE.
-_MAY_CHANGE = (
-    "SELECT COUNT(*) FROM information_schema.{}_privileges "
-    "WHERE privilege_type IN ('DELETE', 'UPDATE', 'DROP') AND grantee = %s"
-)
-_MAY_ON_DATABASE = (
-    "SELECT COUNT(*) FROM information_schema.schema_privileges WHERE grantee = %s AND table_schema = DATABASE()"
-)
+# What MariaDB says of rights: those of the user, and of the roles in force. DROP is what it wants for TRUNCATE.
+_NAME = r"(?:`(?P<{0}>(?:[^`]|``)+)`|\*)"
+_GRANT = re.compile(rf"GRANT (?P<rights>.+) ON {_NAME.format('database')}\.{_NAME.format('table')} TO ")
+_CHANGES = re.compile(r"\b(ALL PRIVILEGES|UPDATE|DELETE|DROP)\b")
 
 
 def is_role(text: str) -> bool:
@@ -62,14 +58,20 @@ def _grants_mariadb(connection: BaseDatabaseWrapper, role: str) -> Iterator[str]
     quote = connection.ops.quote_name
     user, _, host = role.partition("@")
     name, database = f"'{user}'@'{host or '%'}'", quote(str(connection.settings_dict["NAME"]))
-    if int(_one(connection, _MAY_ON_DATABASE, name)):
-        # What is granted on a whole database cannot be taken from one of its tables.
-        yield f"REVOKE ALL PRIVILEGES ON {database}.* FROM {name}"
+    # What is granted on a whole database can't be taken from one of its tables. Only administrators see the rights of
+    # others, and a right that nobody has can't be revoked: so each is granted first.
+    yield f"GRANT SELECT ON {database}.* TO {name}"
+    yield f"REVOKE ALL PRIVILEGES ON {database}.* FROM {name}"
     with connection.cursor() as cursor:
         tables = connection.introspection.table_names(cursor)
     for table in tables:
-        rights = "SELECT, INSERT" if table in guarded_tables() else "SELECT, INSERT, UPDATE, DELETE"
-        yield f"GRANT {rights} ON {database}.{quote(table)} TO {name}"
+        on_table = f"ON {database}.{quote(table)}"
+        if table in guarded_tables():
+            yield f"GRANT SELECT {on_table} TO {name}"
+            yield f"REVOKE ALL PRIVILEGES {on_table} FROM {name}"
+            yield f"GRANT SELECT, INSERT {on_table} TO {name}"
+        else:
+            yield f"GRANT SELECT, INSERT, UPDATE, DELETE {on_table} TO {name}"
 
 
 def _one(connection: BaseDatabaseWrapper, sql: str, *values: str) -> str:
@@ -90,18 +92,18 @@ def may_change(using: str) -> bool:
         )
         return any(_one(connection, ask, *[table] * 3) == "True" for table in quoted_tables(connection))
     if connection.vendor == "mysql":
-        user, _, host = _one(connection, "SELECT CURRENT_USER()").rpartition("@")
-        tables = ", ".join(f"'{table}'" for table in guarded_tables())
-        return any(
-            int(_one(connection, f"{_MAY_CHANGE.format(kind)}{where}", f"'{user}'@'{host}'"))
-            for kind, where in (
-                ("user", ""),
-                ("schema", " AND DATABASE() LIKE table_schema"),  # rights may be on databases of a pattern
-                ("table", f" AND table_schema = DATABASE() AND table_name IN ({tables})"),
-                ("column", f" AND table_schema = DATABASE() AND table_name IN ({tables})"),
-            )
-        )
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW GRANTS")
+            grants = [found for (text,) in cursor.fetchall() if (found := _GRANT.match(text))]
+        return any(_is_of_log(grant, connection) and _CHANGES.search(grant["rights"]) for grant in grants)
     return len(guards_of(connection)) < len(unguarding(connection))
+
+
+def _is_of_log(grant: re.Match[str], connection: BaseDatabaseWrapper) -> bool:
+    """Return whether rights are on tables that are only added to; those on databases may be of a pattern."""
+    if grant["table"] not in (None, *guarded_tables()):
+        return False
+    return grant["database"] is None or _one(connection, "SELECT DATABASE() LIKE %s", grant["database"]) == "1"
 
 
 def hardening_problems(databases: Iterable[str]) -> Iterator[Problem]:
