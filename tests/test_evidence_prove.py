@@ -221,6 +221,29 @@ def test_the_log_is_proved_to_have_only_grown_between_any_two_checkpoints(tmp_pa
     assert (code, text.splitlines()[0]) == (0, "The log of 30 events begins with the log of 7 events.")
 
 
+NEXT_KEY = PrivateKey.generate("django-signal-audit")
+
+
+def next_key() -> str:
+    return NEXT_KEY
+
+
+def test_the_log_is_proved_to_have_only_grown_while_its_key_was_changed(audit: Audit, tmp_path: Path) -> None:
+    audit(EVIDENCE={"KEY": "tests.test_evidence_prove.next_key", "PUBLIC_KEYS": [PUBLIC]})
+    make_event(recorded_at=timezone.now())
+    seal("default")
+    path, next_public = tmp_path / "growth.json", PrivateKey(NEXT_KEY).public_key
+    write_proof(path, "--since", "7")
+    assert verify(path, "--key", PUBLIC, "--key", next_public)[0] == 0
+    assert verify(path, "--key", next_public, "--key", PUBLIC)[0] == 0
+    for known in (PUBLIC, next_public):
+        code, text = verify(path, "--key", known)
+        assert (code, text) == (1, "REFUSED: The checkpoint isn't signed by django-signal-audit.\n")
+    stranger = PrivateKey(PrivateKey.generate("stranger")).public_key
+    code, text = verify(path, "--key", PUBLIC, "--key", stranger)
+    assert (code, text.count("isn't signed by")) == (1, 2)
+
+
 def test_a_proof_in_a_large_log_reads_few_leaves(django_assert_max_num_queries: Any) -> None:
     tree = Tree("default")
     with django_assert_max_num_queries(12):

@@ -283,7 +283,18 @@ def _events(size: int) -> str:
     return f"{size} event{'' if size == 1 else 's'}"
 
 
-def _proved(name: str, key: str | None, checkpoint: str | None) -> str:
+def _require_one_of(note: str, keys: Sequence[str]) -> None:
+    """Refuse a checkpoint that none of the keys signed: the log's operator may have changed the key in between."""
+    refused: list[str] = []
+    for key in keys:
+        try:
+            return require_signature(note, key)
+        except Refused as error:
+            refused.append(str(error))
+    raise Refused(" ".join(dict.fromkeys(refused)))
+
+
+def _proved(name: str, keys: Sequence[str], checkpoint: str | None) -> str:
     """Return what a file proves, once all of it is verified."""
     bundle = json.loads(Path(name).read_text(encoding="utf-8"))
     if not isinstance(bundle, dict):
@@ -295,10 +306,10 @@ def _proved(name: str, key: str | None, checkpoint: str | None) -> str:
         proved = f"The log of {_events(size)} begins with the log of {_events(old)}."
     else:
         proved = _shown(verify_event(bundle))
-    if not key:
+    if not keys:
         return f"{proved}\nProved by the checkpoint, whose signature was NOT verified: there is no --key.\n"
     for note in {"old_checkpoint", "checkpoint"} & bundle.keys():
-        require_signature(bundle[note], key)
+        _require_one_of(bundle[note], keys)
     return f"{proved}\nProved, and signed by the key.\n"
 
 
@@ -306,7 +317,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Verify a file and return the exit code."""
     parser = argparse.ArgumentParser(description="Verify a proof of an audit event.")
     parser.add_argument("bundle", help="the file that audit_prove wrote")
-    parser.add_argument("--key", help="the public key, as you got it from the operator of the log")
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        help="the public key, as you got it from the operator of the log; repeatable, for a key and its successor",
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint that you kept")
     options = parser.parse_args(arguments)
     # A console may lack characters of the event, which proves nothing about it.
