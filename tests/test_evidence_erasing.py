@@ -29,6 +29,7 @@ from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.testing import drain
 
+from .app.models import Place, Restaurant
 from .conftest import Audit
 from .samples import make_event
 
@@ -142,6 +143,18 @@ def test_erasing_again_finds_nothing(ada: User) -> None:
     assert "0 values in 0 events" not in erase(ada.pk)
     assert erase(ada.pk) == "0 values in 0 events erased, 0 messages emptied.\n"
     assert erase(ada.pk, "--dry-run") == "0 values in 0 events would be erased, 0 messages emptied.\n"
+
+
+@pytest.mark.parametrize("subject", ["app.place", "app.restaurant"])
+def test_a_row_and_the_rows_of_its_parents_and_children_are_one_person(audit: Audit, subject: str) -> None:
+    audit({"name": "all", "model": "app.*", "personal": ["name"]})
+    place = Place.objects.create(name="Ada's")
+    Restaurant.objects.create(pk=place.pk, name="Ada's diner")
+    seal("default")
+    assert "Ada's" in everything()
+    call_command("audit_erase", "--subject", subject, str(place.pk), stdout=io.StringIO())
+    assert "Ada's" not in everything()
+    assert verified()[0] == []
 
 
 def quote(message: Any) -> None:

@@ -41,12 +41,11 @@ from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf, ChannelState, Notification
 from django_signal_audit.models.events import erase_values
 from django_signal_audit.models.guards import changes_allowed
-from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.rollups import count_again
 from django_signal_audit.retention.holds import held_objects
 from django_signal_audit.retention.pruning import FINISHED
-from django_signal_audit.retention.starting_points import is_starting_point
+from django_signal_audit.retention.starting_points import family_of, is_starting_point
 
 _CHUNK = 200
 # What the record of an erasure has of an event: its uid, and where others have none of these, the names of the values.
@@ -82,7 +81,8 @@ class Erasure:
     def __init__(self, model: type[models.Model], pk: object, using: str, *, is_dry: bool = False) -> None:
         concrete = model._meta.concrete_model or model
         self._label, self._using, self._is_dry = concrete._meta.label_lower, using, is_dry
-        self._labels = set(labels_including_children(concrete))
+        # A row of a multi-table parent has values of the same person.
+        self._labels = set(family_of(self._label))
         self._key = row_id(concrete, pk)
         self._is_user = issubclass(get_user_model(), concrete) or issubclass(concrete, get_user_model())
         self.report = ErasureReport()
