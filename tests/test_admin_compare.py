@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from decimal import Decimal
+from html import unescape
 
 import pytest
 import time_machine
@@ -16,6 +17,7 @@ from django.urls import reverse
 from django_signal_audit.admin.links import history_url, restore_url
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.reports.display import spelled_out
 from tests.app.models import Category, Product, Tag
 
 from .conftest import last
@@ -245,6 +247,52 @@ class TestField:
             text = text_of(client.get(page(product, field="price")))
         assert "73.00" not in text
         assert '<option value="price"' not in text
+
+    @pytest.mark.parametrize("field", ["prise", "id", HOSTILE, "x" * 10_000])
+    def test_a_name_that_no_field_has_is_an_error(self, admin_client, product, versions, field):
+        response = admin_client.get(history_url("admin", "app.product", str(product.pk)), {"field": field})
+        assert list(response.context["events"]) == []
+        note = re.search(r'role="alert">([^<]*)<', text_of(response))[1]
+        assert unescape(note) == f"“{spelled_out(field[:200])}” isn't a recorded field of this object."
+
+    def test_a_hidden_field_reads_like_one_that_does_not_exist(self, client, product, versions):
+        class Narrow(admin.ModelAdmin):
+            exclude = ["price"]
+
+        client.force_login(person_who_may("clerk", "view_product"))
+        with registered(Product, Narrow):
+            assert "“price” isn't a recorded field of this object." in unescape(
+                text_of(client.get(page(product, field="price")))
+            )
+
+    @pytest.mark.parametrize("query", ["feild=price", "field=price&limit=3", "event_type=update"])
+    def test_a_parameter_that_the_page_does_not_have_is_an_error(self, admin_client, product, versions, query):
+        text = unescape(text_of(admin_client.get(f"{page(product)}{query}")))
+        name = query.rpartition("&")[2].partition("=")[0]
+        assert f"“{name}” isn't a parameter of this page. Use field, tab, at, older, newer, p." in text
+
+    def test_a_parameter_of_djangos_own_admin_is_no_error(self, admin_client, product, versions):
+        assert "isn't a parameter" not in unescape(text_of(admin_client.get(page(product, _popup=1))))
+
+    def test_a_field_is_found_by_its_label_as_in_the_list(self, admin_client, product, versions):
+        assert len(admin_client.get(page(product, field="Price")).context["events"]) == 3
+        assert len(admin_client.get(page(product, field="API TOKEN")).context["events"]) == 1
+
+    def test_a_field_that_is_no_longer_recorded_is_found_while_events_have_it(
+        self, admin_client, audit, product, versions
+    ):
+        audit({"name": "all", "model": "app.*", "exclude": ["price"]})
+        response = admin_client.get(page(product, field="price"))
+        assert len(response.context["events"]) == 3
+        assert '<option value="price" selected>' in text_of(response)
+
+    def test_events_from_before_the_field_was_renamed_are_found(self, admin_client, audit, product, versions):
+        make_event(model="app.product", object_id=str(product.pk), changes={"cost": ["1.00", "2.00"]})
+        audit({"name": "all", "model": "app.*"}, RENAMED={"app.Product.cost": "app.Product.price"})
+        for field in ("price", "cost"):
+            response = admin_client.get(page(product, field=field))
+            assert len(response.context["events"]) == 4
+            assert "1.00" in text_of(response)
 
     def test_pages_keep_the_field(self, admin_client, product):
         for number in range(60):

@@ -17,7 +17,9 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import ROW_EVENTS, EventType
+from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.renames import current_name, former_names
 from django_signal_audit.reports.formatter import show_short
 
 from .base import ReadOnlyAdmin, render_page
@@ -33,7 +35,7 @@ from .restore import may_restore
 from .revert import open_revert_url
 from .reverting import Present
 from .search.choices import fields_of
-from .search.conditions import by_fields
+from .search.conditions import MAX_LENGTH, by_fields
 from .steps import Steps, steps_of
 from .subjects import Subject, crumbs_of, subject_of
 
@@ -41,6 +43,8 @@ PER_PAGE = 50
 # So many entries of Django's own log are shown; its own page has all.
 MOST_LOGGED = 100
 TEMPLATE = "django_signal_audit/admin/history.html"
+# What the address of a history may ask for.
+PARAMETERS = ("field", "tab", "at", "older", "newer", "p")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +89,14 @@ class HistoryPage:
         self.request = request
         self.subject = subject
         self.fields = fields_of(subject.access, subject.labels)
-        asked = request.GET.get("field", "")
-        self.field = asked if asked in self.fields else ""
+        self.field = self._field_named(clean_text(request.GET.get("field", "").strip())[:MAX_LENGTH])
+
+    def _field_named(self, asked: str) -> str:
+        """Return the field that a text names, by its name of today, a former one or its label, as in the list."""
+        name = next((now for label in self.subject.labels if (now := current_name(label, asked)) != asked), asked)
+        folded = name.casefold()
+        labeled = (one for one, label in self.fields.items() if folded in (one.casefold(), label.casefold()))
+        return name if name in self.fields else next(labeled, asked)
 
     @cached_property
     def is_deleted(self) -> bool:
@@ -140,8 +150,10 @@ class HistoryPage:
             "events": found.events,
             "links": self._links(cursor, found),
             "searched_to": found.searched_to,
-            "fields": self.fields,
+            # A field whose changes are shown is a choice, also if no rule records it any more.
+            "fields": {**({self.field: self.field} if self.field and found.events else {}), **self.fields},
             "field": self.field,
+            "unknown": self._unknown(is_found=bool(found.events or found.further or cursor != Cursor())),
             # The newest change against the present, or the deletion against what was there before.
             "older_pk": keys[1 if self.is_deleted and len(keys) > 1 else 0] if keys else None,
             "newer_pk": keys[0] if self.is_deleted and keys else None,
@@ -152,9 +164,21 @@ class HistoryPage:
     def _read(self, cursor: Cursor, field: str) -> Found:
         """Return a page: what is on neither side of it is not read."""
         subject, events = self.subject, AuditEvent.objects.using(self.subject.using)
-        conditions = [by_fields([field], subject.access.shows)] if field else []
+        former = (old for label in subject.labels for old in former_names(label, field))
+        conditions = [by_fields(sorted({field, *former}), subject.access.shows)] if field else []
         scan = Scan(subject.access, events, subject.scans(events), ALL_TIME, PER_PAGE, conditions)
         return find_visible(scan, cursor, subject.labels)
+
+    def _unknown(self, *, is_found: bool) -> str:
+        """Return which parameter the page doesn't know, or which field the object doesn't have; ``""`` for none."""
+        # Those that begin with an underscore are the admin's own.
+        names = [name for name in self.request.GET if name not in PARAMETERS and not name.startswith("_")]
+        if names:
+            text = _("“%(name)s” isn't a parameter of this page. Use %(names)s.")
+            return text % {"name": names[0][:50], "names": ", ".join(PARAMETERS)}
+        if is_found or not self.field or self.field in self.fields:
+            return ""
+        return _("“%(field)s” isn't a recorded field of this object.") % {"field": self.field}
 
     def _together(self, events: Sequence[AuditEvent]) -> Iterator[Together]:
         subject = self.subject
