@@ -23,7 +23,7 @@ from tests.app.models import Category, Product
 
 from .conftest import last
 from .notices import INBOX, audit_settings
-from .samples import NOON
+from .samples import NOON, make_event
 
 LOG = reverse("admin:django_signal_audit_auditevent_changelist")
 DASHBOARD = reverse("admin:django_signal_audit_auditevent_dashboard")
@@ -203,3 +203,14 @@ class TestPages:
             assert show_value(field, 1000, Reader(is_localised=True)).text == "Thousand (1000)"
             assert show_value(field, 2000, Reader(is_localised=True)).text == "2000"
             assert show_value(models.DateTimeField(), NOON, Reader(is_localised=True)).text.startswith("10. März 2026")
+
+
+@pytest.mark.parametrize("page", ["auditevent/", "auditevent/history/auth.user/3/", "notification/"])
+def test_lists_say_in_which_time_zone_their_times_are(admin_client, settings, page):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    make_event()
+    address = f"/admin/django_signal_audit/{page}"
+    assert "Times are in Asia/Tokyo" in admin_client.get(address).content.decode()
+    # Without USE_TZ, the log has naive times in UTC.
+    settings.USE_TZ = False
+    assert "Times are in UTC" in admin_client.get(address).content.decode()

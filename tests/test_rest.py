@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +22,7 @@ from django.utils import timezone
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
+from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import (
     AllowAny,
@@ -51,11 +54,6 @@ API = "/api/audit/"
 LIST = f"{API}events/"
 MESSAGES = f"{API}notifications/"
 JSON = "application/json"
-
-
-@pytest.fixture(autouse=True)
-def rest_settings(settings: Any) -> None:
-    settings.REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
 
 
 def history(obj: Any, label: str = "", key: str = "") -> str:
@@ -172,6 +170,98 @@ class TestEvents:
         address = history(country)
         country.delete()
         assert admin_client.get(address).json()["results"][0]["event_type"] == "delete"
+
+    def test_of_an_object_have_pages_whatever_its_key_is(self, admin_client: Client, audit: Audit) -> None:
+        audit()
+        country = Country.objects.create(code="a/b c%2F?#")
+        for number in range(3):
+            country.name = f"n{number}"
+            country.save()
+        found = admin_client.get(f"{history(country)}?limit=2").json()
+        older = admin_client.get(found["next"]).json()
+        assert [event["event_type"] for event in older["results"]] == ["update", "create"]
+        newer = admin_client.get(older["previous"]).json()
+        assert newer["results"] == found["results"]
+
+
+@pytest.mark.urls("tests.rest_versions_urls")
+@pytest.mark.parametrize("prefix", ["/own/a%3Fb/3/", "/api/v2/audit/", "/unnamed/north/"])
+def test_links_stay_below_a_prefix_that_captures_arguments(admin_client: Client, product: Product, prefix: str) -> None:
+    uid = last().uid
+    for rest in (f"events/{uid}/", "notifications/"):
+        assert admin_client.get(f"{prefix}{rest}").status_code == 200, rest
+    for rest in ("events/", f"objects/app.product/{product.pk}/events/"):
+        page = admin_client.get(f"{prefix}{rest}?limit=1").json()
+        assert page["next"].startswith(f"http://testserver{prefix}{rest}?")
+        assert len(admin_client.get(page["next"]).json()["results"]) == 1
+
+
+class TestSettingsForFormats:
+    """Columns are written as the project's own serializers write them; recorded JSON stays as it was recorded."""
+
+    @pytest.fixture
+    def event(self, product: Product) -> Any:
+        event = last()
+        # Not by the manager: events can't be changed.
+        moment = dt.datetime(2026, 7, 1, 12, 30, 15, 250_000, tzinfo=dt.UTC)
+        return make_event(model=event.model, object_id=event.object_id, changes=event.changes, recorded_at=moment)
+
+    def recorded_at(self, client: Client, event: Any) -> Any:
+        found = client.get(detail(event.uid)).json()
+        page = client.get(f"{LIST}?model=app.product").json()["results"]
+        assert found in page
+        assert found["changes"] == {"price": ["10.00", "9.00"]}
+        return found["recorded_at"]
+
+    def use(self, settings: Any, **formats: Any) -> None:
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, **formats}
+
+    def test_times_are_in_the_current_time_zone(self, admin_client: Client, event: Any, settings: Any) -> None:
+        settings.TIME_ZONE = "Europe/Berlin"
+        assert self.recorded_at(admin_client, event) == "2026-07-01T14:30:15.250000+02:00"
+
+    def test_times_have_no_time_zone_without_use_tz(self, admin_client: Client, event: Any, settings: Any) -> None:
+        settings.TIME_ZONE, settings.USE_TZ = "Europe/Berlin", False
+        assert self.recorded_at(admin_client, event) == "2026-07-01T14:30:15.250000"
+
+    @pytest.mark.parametrize(
+        ("form", "text"),
+        [
+            ("%Y-%m-%d %H:%M", "2026-07-01 14:30"),
+            ("iso-8601", "2026-07-01T14:30:15.250000+02:00"),
+            (None, "2026-07-01T12:30:15.250000Z"),
+        ],
+    )
+    def test_times_follow_datetime_format(
+        self, admin_client: Client, event: Any, settings: Any, form: str | None, text: str
+    ) -> None:
+        settings.TIME_ZONE = "Europe/Berlin"
+        self.use(settings, DATETIME_FORMAT=form)
+        assert self.recorded_at(admin_client, event) == text
+
+    def test_where_a_search_ended_follows_it_too(
+        self, admin_client: Client, event: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.use(settings, DATETIME_FORMAT="%d/%m/%Y")
+        monkeypatch.setattr("django_signal_audit.admin.keyset.MOST_READ", 2)
+        found = admin_client.get(f"{LIST}?q=reason:nothing").json()["searched_to"]
+        assert re.fullmatch(r"\d\d/\d\d/\d{4}", found)
+
+    def test_recorded_values_stay_exact(self, admin_client: Client, event: Any, settings: Any) -> None:
+        self.use(settings, COERCE_DECIMAL_TO_STRING=False, DATE_FORMAT="%d.%m.%Y")
+        self.recorded_at(admin_client, event)
+
+    def test_keys_of_messages_follow_coerce_bigint_to_string(self, client: Client, settings: Any) -> None:
+        if not hasattr(serializers, "BigIntegerField"):
+            pytest.skip("REST framework has the setting from version 3.17 on")
+        settings.SIGNAL_AUDIT = audit_settings(channels={"inbox": {"BACKEND": INBOX}})
+        ada = User.objects.create_user("ada")
+        client.force_login(ada)
+        values = {"rule": "watch", "channel": "inbox", "recipient": str(ada.pk), "status": "sent"}
+        row = Notification.objects.create(**values, sent_at=timezone.now(), data={})
+        self.use(settings, COERCE_BIGINT_TO_STRING=True)
+        assert client.get(MESSAGES).json()["results"][0]["id"] == str(row.pk)
+        assert client.post(f"{MESSAGES}read/", {"ids": [str(row.pk)]}, JSON).json()["marked"] == 1
 
 
 class TestNotifications:

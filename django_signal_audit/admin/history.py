@@ -13,14 +13,13 @@ from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import quote
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.renames import current_name, former_names
-from django_signal_audit.reports.formatter import show_short
+from django_signal_audit.reports.formatter import show_short, zone_name
 
 from .base import ReadOnlyAdmin, render_page
 from .compare import compare_page, state_page
@@ -124,7 +123,7 @@ class HistoryPage:
             "erase_url": erase_url(self.site.name, subject.label, subject.key) if may_erase(self.request) else "",
             "formats": formats() if may_export(self.request) else {},
             "export_query": f"?{urlencode({'model': subject.label, 'object': subject.key})}",
-            "zone": get_current_timezone_name(),
+            "zone": zone_name(),
         }
 
     def body(self) -> dict[str, object]:

@@ -16,7 +16,6 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.text import Truncator, capfirst
-from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.clickjacking import xframe_options_sameorigin
@@ -58,6 +57,7 @@ from django_signal_audit.dispatchers import get_dispatcher
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.models import AuditEvent, Notification, NotificationQuerySet
 from django_signal_audit.reports.display import printable
+from django_signal_audit.reports.formatter import zone_name
 
 # A bulk call may make a digest of any number of events, and a page is no place for them all.
 MOST_EVENTS = 100
@@ -205,7 +205,7 @@ class NotificationAdmin(ReadOnlyAdmin):
             "title": capfirst(self.opts.verbose_name_plural),
             "may_retry": self.has_retry_permission(request),
             "troubled": troubled(str(self.get_queryset(request).db)),
-            "zone": get_current_timezone_name(),
+            "zone": zone_name(),
         }
         return super().changelist_view(request, {**may, **(extra_context or {})})
 

@@ -115,7 +115,8 @@ def link_problems() -> Iterator[Problem]:
     """Warn of a SITE_URL that no link can be made of: neither the admin nor what unsubscribes has a page."""
     if not get_settings().site_url:
         return
-    hint = 'Add path("audit/", include("django_signal_audit.urls")) to the URLs of the project.'
+    include = 'path("audit/", include("django_signal_audit.urls"))'
+    hint = f"Add {include} to the URLs of the project; a message can't fill in a prefix that captures arguments."
     pages = "admin:django_signal_audit_auditevent_changelist"
     has_pages, unsubscribes = not _is_missing(pages), not _is_missing(_UNSUBSCRIBE)
     if not has_pages and not unsubscribes:

@@ -12,7 +12,6 @@ from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -28,6 +27,7 @@ from django_signal_audit.inbox.views import json_of, key_from
 from django_signal_audit.models import Mute, Preference, QuietHours
 from django_signal_audit.reports.display import spelled_out
 from django_signal_audit.rules.registry import get_registry
+from django_signal_audit.web.addresses import address_of
 
 PAGE = "django_signal_audit/inbox/preferences.html"
 CONFIRMATION = "django_signal_audit/inbox/unsubscribe.html"
@@ -63,8 +63,7 @@ def show(request: HttpRequest) -> HttpResponse:
 
 
 def _back(request: HttpRequest) -> str:
-    name = "inbox" if "mute" in request.POST else "preferences"
-    return reverse(f"signal_audit:{name}", current_app=getattr(request.resolver_match, "namespace", None))
+    return address_of(request, "inbox" if "mute" in request.POST else "preferences")
 
 
 def _take_form(user: Model, form: Any) -> str:

@@ -11,7 +11,7 @@ from django.contrib.auth.decorators import login_not_required, login_required
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, UnreadablePostError
 from django.shortcuts import render
-from django.urls import get_script_prefix, reverse
+from django.urls import get_script_prefix
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
@@ -21,6 +21,7 @@ from django_signal_audit.inbox.listing import days_of
 from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.models import Notification
 from django_signal_audit.reports.display import spelled_out
+from django_signal_audit.web.addresses import address_of
 
 LARGEST_KEY = 2**63 - 1
 MOST_KEYS = 1000
@@ -136,7 +137,7 @@ def mark(request: HttpRequest) -> HttpResponse:
     """Mark messages as read or unread, and go back to the page they were marked on."""
     _mark(request, Mailbox(_user(request)))
     query = request.GET.urlencode()
-    address = reverse("signal_audit:inbox", current_app=getattr(request.resolver_match, "namespace", None))
+    address = address_of(request, "inbox")
     return HttpResponseRedirect(f"{address}?{query}" if query else address)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.formats import date_format, get_format, number_format, time_format
@@ -26,6 +27,11 @@ def local(moment: dt.datetime) -> dt.datetime:
         return timezone.localtime(moment) if timezone.is_aware(moment) else moment
     except OverflowError:
         return moment
+
+
+def zone_name() -> str:
+    """Return the name of the time zone in which times are shown; without ``USE_TZ``, the log's are in UTC."""
+    return timezone.get_current_timezone_name() if settings.USE_TZ else "UTC"
 
 
 def show_date(day: dt.date) -> str:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
+from django.conf import settings
+from django.utils.timezone import get_default_timezone, make_naive
 from rest_framework import serializers
 
 from django_signal_audit.inbox.views import LARGEST_KEY, MOST_KEYS
+from django_signal_audit.reports.exports.base import utc
+from django_signal_audit.reports.formatter import local
+
+# From version 3.17 on, COERCE_BIGINT_TO_STRING says how a key is written.
+KeyField = getattr(serializers, "BigIntegerField", serializers.IntegerField)
+
+
+class MomentField(serializers.DateTimeField):
+    """A time in the current time zone, written as the project's DATETIME_FORMAT says."""
+
+    def enforce_timezone(self, value: dt.datetime) -> dt.datetime:
+        """Return the time as other serializers of the project have it: without USE_TZ, it has no time zone."""
+        if settings.USE_TZ:
+            return local(value)
+        return make_naive(utc(value), get_default_timezone())
 
 
 class EventSerializer(serializers.Serializer):
     """An audit event; fields that the user may not view are left out of its changes."""
 
     uid = serializers.UUIDField(read_only=True)
-    recorded_at = serializers.DateTimeField(read_only=True, help_text="In UTC.")
+    recorded_at = MomentField(read_only=True)
     event_type = serializers.CharField(read_only=True)
     source = serializers.CharField(read_only=True)
     level = serializers.CharField(read_only=True)
@@ -38,7 +56,7 @@ class EventPageSerializer(serializers.Serializer):
 
     next = serializers.URLField(read_only=True, allow_null=True, help_text="The page with older events.")
     previous = serializers.URLField(read_only=True, allow_null=True, help_text="The page with newer events.")
-    searched_to = serializers.DateTimeField(
+    searched_to = MomentField(
         read_only=True,
         allow_null=True,
         help_text="Where reading ended if no index answers the search and 5,000 events were read; next goes on there.",
@@ -50,13 +68,13 @@ class EventPageSerializer(serializers.Serializer):
 class NotificationSerializer(serializers.Serializer):
     """A message in the user's inbox."""
 
-    id = serializers.IntegerField(read_only=True, source="pk")
+    id = KeyField(read_only=True, source="pk")
     subject = serializers.CharField(read_only=True)
     body = serializers.CharField(read_only=True)
     rule = serializers.CharField(read_only=True)
-    sent_at = serializers.DateTimeField(read_only=True, allow_null=True)
-    seen_at = serializers.DateTimeField(read_only=True, allow_null=True)
-    read_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    sent_at = MomentField(read_only=True, allow_null=True)
+    seen_at = MomentField(read_only=True, allow_null=True)
+    read_at = MomentField(read_only=True, allow_null=True)
 
 
 class NotificationPageSerializer(serializers.Serializer):

@@ -25,6 +25,7 @@ from django_signal_audit.inbox.mailbox import Mailbox
 from django_signal_audit.inbox.views import LARGEST_KEY, key_from
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, Notification, NotificationQuerySet
 from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.web.addresses import beside
 from django_signal_audit.web.reading import (
     LIMIT,
     MOST_PER_PAGE,
@@ -95,6 +96,16 @@ def _plain(request: Request) -> HttpRequest:
     return plain
 
 
+def _beside(request: Request, query: str) -> str | None:
+    found = beside(_plain(request), query)
+    return None if found is None else str(request.build_absolute_uri(found))
+
+
+def _columns(event: AuditEvent) -> dict[str, object]:
+    """Return the columns of an event; the project's settings say how a time is written."""
+    return {**event_json(event), "recorded_at": event.recorded_at}
+
+
 # Next to ours they say nothing, but a schema takes them to say that nobody has to log in.
 _WEAKER = (AllowAny, IsAuthenticatedOrReadOnly)
 
@@ -133,15 +144,14 @@ class _EventView(_AuditView):
         """Return a page of events, 404 for None."""
         if page is None:
             raise NotFound
-        return Response(
-            {
-                "next": request.build_absolute_uri(f"{request.path}{page.older}") if page.older else None,
-                "previous": request.build_absolute_uri(f"{request.path}{page.newer}") if page.newer else None,
-                "searched_to": page.searched_to,
-                "read_as": page.read_as or None,
-                "results": EventSerializer([event_json(event) for event in page.events], many=True).data,
-            }
-        )
+        shown = {
+            "next": _beside(request, page.older),
+            "previous": _beside(request, page.newer),
+            "searched_to": page.searched_to,
+            "read_as": page.read_as or None,
+            "results": [_columns(event) for event in page.events],
+        }
+        return Response(EventPageSerializer(shown).data)
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer a wrong parameter with 400."""
@@ -154,7 +164,7 @@ class EventList(_EventView):
     @extend_schema(
         operation_id="audit_events_list", parameters=[*_FILTERS, *_PAGING], responses=EventPageSerializer(many=False)
     )
-    def get(self, request: Request, **_captured: object) -> Response:
+    def get(self, request: Request, *_unnamed: object, **_captured: object) -> Response:
         """List the audit events that the filters find, the newest first."""
         size = self.page_size(PER_PAGE)
         return self.answer(request, search_events(_plain(request), self.parameters(request), per_page=size))
@@ -164,13 +174,13 @@ class EventDetail(_EventView):
     """One audit event."""
 
     @extend_schema(operation_id="audit_events_retrieve", responses=EventSerializer)
-    def get(self, request: Request, uid: UUID, **_captured: object) -> Response:
+    def get(self, request: Request, *_unnamed: object, uid: UUID, **_captured: object) -> Response:
         """Show one audit event."""
         event = find_event(_plain(request), uid)
         if event is None:
             raise NotFound
         self.check_object_permissions(request, event)
-        return Response(EventSerializer(event_json(event)).data)
+        return Response(EventSerializer(_columns(event)).data)
 
 
 class ObjectEventList(_EventView):
@@ -181,7 +191,7 @@ class ObjectEventList(_EventView):
         parameters=[*_OBJECT, *_PAGING],
         responses=EventPageSerializer(many=False),
     )
-    def get(self, request: Request, label: str, key: str, **_captured: object) -> Response:
+    def get(self, request: Request, *_unnamed: object, label: str, key: str, **_captured: object) -> Response:
         """List the audit events of one object, which may be deleted, the newest first."""
         page = object_events(_plain(request), label, key, self.parameters(request), per_page=self.page_size(PER_PAGE))
         return self.answer(request, page)
@@ -223,7 +233,7 @@ class NotificationList(_MailboxView):
         ],
         responses=NotificationPageSerializer(many=False),
     )
-    def get(self, request: Request, **_captured: object) -> Response:
+    def get(self, request: Request, *_unnamed: object, **_captured: object) -> Response:
         """List the messages in the user's inbox, the newest first, and note that they were seen."""
         mailbox = self.mailbox(request)
         try:
@@ -232,26 +242,20 @@ class NotificationList(_MailboxView):
             raise ValidationError(str(error)) from error
         page = mailbox.page(**ends)
         mailbox.see(page.messages)
-        return Response(
-            {
-                "next": _beside(request, before=page.older),
-                "previous": _beside(request, after=page.newer),
-                "unread": mailbox.count_unread(),
-                "results": NotificationSerializer(page.messages, many=True).data,
-            }
-        )
-
-
-def _beside(request: Request, **cursor: int | None) -> str | None:
-    [(name, key)] = cursor.items()
-    return None if key is None else str(request.build_absolute_uri(f"{request.path}?{name}={key}"))
+        shown = {
+            "next": _beside(request, "" if page.older is None else f"?before={page.older}"),
+            "previous": _beside(request, "" if page.newer is None else f"?after={page.newer}"),
+            "unread": mailbox.count_unread(),
+            "results": page.messages,
+        }
+        return Response(NotificationPageSerializer(shown).data)
 
 
 class NotificationDetail(_MailboxView):
     """One message in the user's inbox."""
 
     @extend_schema(operation_id="audit_notifications_retrieve", responses=NotificationSerializer)
-    def get(self, request: Request, pk: int, **_captured: object) -> Response:
+    def get(self, request: Request, *_unnamed: object, pk: int, **_captured: object) -> Response:
         """Show one message of the user's inbox."""
         return Response(NotificationSerializer(self.message(request, pk)).data)
 
@@ -260,7 +264,7 @@ class NotificationRead(_MailboxView):
     """Marks one message as read."""
 
     @extend_schema(operation_id="audit_notifications_read", request=None, responses=MarkedSerializer)
-    def post(self, request: Request, pk: int, **_captured: object) -> Response:
+    def post(self, request: Request, *_unnamed: object, pk: int, **_captured: object) -> Response:
         """Mark one message as read."""
         return self.marked(self.mailbox(request), [self.message(request, pk).pk])
 
@@ -269,7 +273,7 @@ class NotificationsRead(_MailboxView):
     """Marks several messages as read or unread."""
 
     @extend_schema(operation_id="audit_notifications_read_many", request=MarkSerializer, responses=MarkedSerializer)
-    def post(self, request: Request, **_captured: object) -> Response:
+    def post(self, request: Request, *_unnamed: object, **_captured: object) -> Response:
         """Mark messages as read: some by ``ids``, or one and all older ones by ``up_to``; ``ids`` also as unread."""
         asked = MarkSerializer(data=request.data)
         asked.is_valid(raise_exception=True)

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.exports.base import utc
 
+from .addresses import beside
 from .reading import EventPage, event_json, find_event, may_view_log, object_events, search_events
 
 P = ParamSpec("P")
@@ -67,8 +68,8 @@ def list_object_events(request: HttpRequest, label: str, key: str) -> dict[str, 
 def _page_json(request: HttpRequest, page: EventPage) -> dict[str, object]:
     return {
         "events": [event_json(event) for event in page.events],
-        "newer": f"{request.path}{page.newer}" if page.newer else None,
-        "older": f"{request.path}{page.older}" if page.older else None,
+        "newer": beside(request, page.newer),
+        "older": beside(request, page.older),
         "searched_to": utc(page.searched_to).isoformat() if page.searched_to else None,
         "read_as": page.read_as or None,
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.utils.formats import date_format
-from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
@@ -16,6 +15,7 @@ from django_signal_audit.conf import get_settings
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import show_actor
+from django_signal_audit.reports.formatter import zone_name
 
 from .choices import SPANS, events_of, field_label, fields_of, levels, models_of, rules_of
 from .interpretation import NOBODY, Interpretation
@@ -78,7 +78,7 @@ class SearchForm:
     @property
     def zone(self) -> str:
         """Return the name of the time zone in which times are shown."""
-        return get_current_timezone_name()
+        return zone_name()
 
     # Selects
 
