@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from io import StringIO
 
@@ -214,3 +215,37 @@ def test_lists_say_in_which_time_zone_their_times_are(admin_client, settings, pa
     # Without USE_TZ, the log has naive times in UTC.
     settings.USE_TZ = False
     assert "Times are in UTC" in admin_client.get(address).content.decode()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "auditevent/",
+        "auditevent/1234567/change/",
+        "auditevent/1234567/revert/",
+        "auditevent/dashboard/",
+        "auditevent/history/auth.user/3/",
+        "auditevent/history/auth.user/3/?older=1234567&newer=1234568",
+        "auditevent/history/auth.user/3/?at=1234568",
+        "auditevent/history/auth.user/3/restore/?version=1234567",
+        "notification/",
+        "notification/1234567/change/",
+    ],
+)
+def test_primary_keys_in_forms_and_links_have_no_thousand_separators(admin_client, settings, page):
+    settings.USE_THOUSAND_SEPARATOR = True
+    for number in (7, 8):
+        event = make_event(pk=1234560 + number, changes={"email": ["a", f"{number}"]})
+    Notification.objects.create(pk=1234567, rule="r", channel="c", recipient="x", status="dead", event=event.uid)
+    response = admin_client.get(f"/admin/django_signal_audit/{page}")
+    assert response.status_code == 200
+    assert "1,234,56" not in response.content.decode()
+
+
+def test_versions_are_compared_by_their_keys_whatever_the_separator(admin_client, settings):
+    settings.USE_THOUSAND_SEPARATOR = True
+    for number in (7, 8):
+        make_event(pk=1234560 + number, changes={"email": ["a", f"{number}"]})
+    text = admin_client.get(history_url("admin", "auth.user", "3")).content.decode()
+    assert re.findall(r'name="older" value="([^"]*)"', text) == ["1234568", "1234567"]
+    assert set(re.findall(r'href="\?at=([^"]*)"', text)) == {"1234567", "1234568"}

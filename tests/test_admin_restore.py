@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 
 from django_signal_audit.admin.links import event_url, history_url, restore_url
 from django_signal_audit.models import AuditEvent
-from tests.app.models import Category, Country, Document, Person, Product, Restaurant, Shelf, Tag, Thing
+from tests.app.models import Category, Country, Document, Person, Place, Product, Restaurant, Shelf, Tag, Thing
 
 from .conftest import last
 from .model_admins import person_who_may, registered
@@ -218,6 +218,23 @@ class TestDeleted:
         restore(admin_client, address(product, created))
         product.refresh_from_db()
         assert (product.name, product.category) == ("Apple", None)
+
+    def test_a_child_comes_back_whole_from_the_history_of_its_parent(self, admin_client, audit):
+        audit()
+        restaurant = Restaurant.objects.create(name="Napoli", stars=1)
+        created, pk = AuditEvent.objects.for_object(restaurant).get(), restaurant.pk
+        restaurant.delete()
+        deleted = AuditEvent.objects.of_type("delete").get()
+        for point in (str(created.pk), str(deleted.pk), "2100-01-01"):
+            parents = restore_url("admin", "app.place", str(pk), point)
+            childs = parents.partition("?")[0].replace("app.place", "app.restaurant")
+            assert admin_client.get(parents).headers["Location"].partition("?")[0] == childs
+            # Nothing is saved where a form of another page is sent.
+            assert admin_client.post(parents, {"field": "name:x"}).headers["Location"].startswith(childs)
+            assert not Place.objects.exists()
+        restore(admin_client, restore_url("admin", "app.restaurant", str(pk), str(deleted.pk)))
+        assert Restaurant.objects.values_list("pk", "name", "stars").get() == (pk, "Napoli", 1)
+        assert problems() == []
 
     def test_it_takes_the_permission_to_add(self, client, product):
         key, created = product.pk, last()

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.values import canonical_json, clean_text
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.renames import current_label
 from django_signal_audit.models.state import Recorded
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import label_of
@@ -29,7 +30,7 @@ from django_signal_audit.rules.plans import ModelPlan
 
 from .access import access_of
 from .base import ReadOnlyAdmin, render_page
-from .links import event_url, history_url
+from .links import event_url, history_url, restore_url
 from .reverting import RefusedError, Revert, refusal_of, revert_of, run
 from .reverting.base import is_stamp
 from .reverting.deletions import is_optional
@@ -179,6 +180,8 @@ def restore_page(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, s
     restore, wrong = _find(subject, request.GET.get("version", ""))
     if restore is None:
         return _render(model_admin, request, subject, None, wrong)
+    if child_url := _child_url(site, restore):
+        return HttpResponseRedirect(child_url)
     if request.method != "POST":
         possible = restore.revert_of(restore.possible) if restore.possible else None
         return _render(model_admin, request, subject, restore, refusal_of(possible) if possible else "")
@@ -194,6 +197,18 @@ def restore_page(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, s
     link = format_html(' <a href="{}">{}</a>', event_url(site.name, new.pk), _("View the new event")) if new else ""
     model_admin.message_user(request, format_html("{}{}", text, link), messages.SUCCESS)
     return HttpResponseRedirect(history_url(site.name, label, subject.key))
+
+
+def _child_url(site: AdminSite, restore: Restore) -> str:
+    """Return the address that restores all of a deleted child, ``""`` for others; its parent's row alone is no child.
+
+    A restored parent's row would even be in the child's way.
+    """
+    event = restore.version.event if restore.is_deleted else None
+    label = current_label(event.model) if event else restore.subject.label
+    if event is None or label == restore.subject.label:
+        return ""
+    return restore_url(site.name, label, event.object_id, restore.version.point)
 
 
 def _find(subject: Subject, point: str) -> tuple[Restore | None, str]:
