@@ -254,3 +254,21 @@ def test_hostile_names_words_and_keys_render_as_text(admin_client, audit, payloa
 def test_what_is_shown_names_no_row_of_another_database(audit):
     assert related_names([]) == {}
     assert related_names([AuditEvent(model="gone.thing", changes={"a": [1, 2]})]) == {}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"changes": {"email": ["x" * 100_000, "y" * 100_000]}},
+        {"changes": {"email": ["a " * 50_000, "b " + "a " * 50_000 + "c"], "first_name": ["d " * 50_000, "d e " * 50_000]}},
+        {"changes": {"email": [{"k": "v" * 100_000}, {"k": ["w"] * 20_000}]}},
+        {"event_type": "exported", "data": {"sql": "s" * 100_000}},
+        {"context": {"reason": "r" * 100_000, "request": {"method": "GET", "path": "/" + "p" * 100_000}}},
+    ],
+    ids=["text", "words", "json", "payload", "context"],
+)  # fmt: skip
+def test_a_list_has_a_part_of_a_long_value_and_the_page_of_the_event_all_of_it(admin_client, values):
+    event = make_event(**values)
+    for address in (LIST, history_url("admin", "auth.user", "3")):
+        assert len(admin_client.get(address).content) < 40_000
+    assert len(admin_client.get(f"{LIST}{event.pk}/change/").content) > 40_000

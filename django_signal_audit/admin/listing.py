@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,11 +16,13 @@ from django.utils.translation import gettext as _
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.display import (
+    LONG_TEXT,
     Run,
     ShownField,
     ShownValue,
     merge_words,
     printable,
+    shorten,
     show_actor,
     show_actors,
     show_fields,
@@ -153,8 +155,8 @@ def group_of(
         time=show_moment(first.recorded_at),
         clock=show_hour(first.recorded_at),
         moment=first.recorded_at,
-        reason=show_reason(first),
-        path=path,
+        reason=shorten(show_reason(first), LONG_TEXT),
+        path=shorten(path, LONG_TEXT),
         origin=origin,
         together_url=events_url(site.name, request=first.correlation_id) if first.correlation_id else "",
         rows=rows[:cut],
@@ -197,7 +199,7 @@ def row_of(
     most = _most_lines(event)
     is_known = event.event_type in EventType.values
     sentence = sentence_of(event)
-    data = [] if sentence or lines else show_payload(event.data)
+    data = [] if sentence or lines else [(name, value.brief) for name, value in show_payload(event.data)]
     has_object = bool(event.object_id and event.model)
     return Row(
         event=event,
@@ -235,7 +237,19 @@ def lines_of(event: AuditEvent, reader: Reader) -> Iterator[Line]:
         shown.sort(key=lambda one: not _says_something(one, has_new=has_new))
     for one in shown:
         is_text = bool(one.old_parts or one.new_parts)
-        yield Line(one, merge_words(one.old.text, one.new.text) if is_text else (), has_old, has_new)
+        runs = tuple(_brief_runs(merge_words(one.old.text, one.new.text))) if is_text else ()
+        yield Line(replace(one, old=one.old.brief, new=one.new.brief), runs, has_old, has_new)
+
+
+def _brief_runs(runs: Iterable[Run]) -> Iterator[Run]:
+    """Yield as much of a text as a list has room for, with something of both sides of a long change."""
+    room = LONG_TEXT
+    for run in runs:
+        if room <= 0:
+            return
+        text = shorten(run.text, LONG_TEXT // 3)
+        room -= len(text)
+        yield Run(text, run.kind)
 
 
 def _says_something(shown: ShownField, *, has_new: bool) -> bool:

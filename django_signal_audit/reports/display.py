@@ -163,6 +163,11 @@ class ShownValue:
         return printable(_INDENT.sub(" ", self.text) if self.kind == "json" else self.text)
 
     @property
+    def brief(self) -> ShownValue:
+        """Return the value for a list, which shows three lines of it; the page of the event has all of it."""
+        return self if len(self.text) <= LONG_TEXT else ShownValue(shorten(self.text, LONG_TEXT), self.kind)
+
+    @property
     def is_long(self) -> bool:
         """Return whether a page should show it in a box that scrolls."""
         return len(self.text) > LONG_TEXT or self.text.count("\n") > LONG_LINES

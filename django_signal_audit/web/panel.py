@@ -25,7 +25,7 @@ from django_signal_audit.models.inheritance import mti_children
 from django_signal_audit.models.renames import current_name
 from django_signal_audit.problems import did_you_mean, shown
 from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.reports.display import show_actors, show_reason
+from django_signal_audit.reports.display import LONG_TEXT, shorten, show_actors, show_reason
 from django_signal_audit.reports.formatter import Reader, local, show_date, show_moment
 from django_signal_audit.rules.registry import get_registry
 
@@ -158,7 +158,7 @@ def entry_of(event: AuditEvent, reader: Reader, fields: Collection[str] = ()) ->
         lines=lines[:most],
         more=max(len(lines) - most, 0),
         actor=show_actors(event),
-        reason=show_reason(event),
+        reason=shorten(show_reason(event), LONG_TEXT),
         moment=event.recorded_at,
         time=show_moment(event.recorded_at),
         brief=_brief(event.recorded_at),
