@@ -269,6 +269,11 @@ def test_objects_of_every_kind(audit: Audit, root: User) -> None:
     assert "ada" in panel(lazy, root)
 
 
+def test_a_request_without_a_user_is_shown_nothing(product: Product) -> None:
+    context = RequestContext(RequestFactory().get("/"), {"object": product})
+    assert Template("{% load signal_audit %}{% audit_history object %}").render(context) == ""
+
+
 def test_without_a_request_in_the_context_nothing_is_shown(product: Product) -> None:
     assert Template(TAG).render(Context({"object": product})).strip() == ""
 

@@ -29,7 +29,7 @@ from django_signal_audit.reports.display import LONG_TEXT, shorten, show_actors,
 from django_signal_audit.reports.formatter import Reader, local, show_date, show_moment
 from django_signal_audit.rules.registry import get_registry
 
-from .reading import LIMIT, MOST_PER_PAGE, access_for, audit_site, object_events
+from .reading import LIMIT, MOST_PER_PAGE, access_for, audit_site, may_view_log, object_events
 
 # Of a created or deleted object, so many fields are shown, and of a change so many.
 MAX_LINES, MAX_LINES_OF_ALL = 5, 3
@@ -68,7 +68,8 @@ def panel_of(request: HttpRequest, instance: models.Model, limit: int, fields: C
 
     """
     model, key = _place(instance)
-    if not key:
+    # A middleware may have answered before the request got a user.
+    if not key or not may_view_log(request):
         return None
     parameters = QueryDict(mutable=True)
     parameters[LIMIT] = str(min(max(limit, 1), MOST_PER_PAGE))
