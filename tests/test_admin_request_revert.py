@@ -186,7 +186,7 @@ class TestAllOrNothing:
 
     def test_masked_values(self, admin_client, product):
         correlation = recorded(lambda: Product.objects.update(api_token="new"))
-        self.refused(admin_client, correlation, "masked")
+        self.refused(admin_client, correlation, "(changed): “Api token” is masked")
 
     def test_too_many(self, admin_client, audit):
         audit()

@@ -12,7 +12,7 @@ from django.contrib import admin
 from django.contrib.admin import FieldListFilter, ModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
-from django.db.models import Model, Q
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -196,6 +196,11 @@ def show_second(moment: dt.datetime) -> str:
         show_moment(moment),
         *parts,
     )
+
+
+def written_in(queryset: QuerySet[Any]) -> str:
+    """Return the database to which rows of a queryset are written: a router may have them read from a replica."""
+    return str(queryset.select_for_update().db)
 
 
 def with_uid(column: str, text: str) -> Q:

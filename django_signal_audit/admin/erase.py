@@ -14,8 +14,9 @@ from django_signal_audit.events.values import clean_text
 from django_signal_audit.evidence.erasure import Erasure, OnLegalHold
 from django_signal_audit.evidence.sealing import CannotSeal
 from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
+from django_signal_audit.models import AuditEvent
 
-from .base import ReadOnlyAdmin, render_page
+from .base import ReadOnlyAdmin, render_page, written_in
 from .links import history_url
 from .restore import MAX_REASON
 from .subjects import crumbs_of, subject_of
@@ -38,13 +39,14 @@ def erase_page(model_admin: ReadOnlyAdmin, request: HttpRequest, label: str, seg
     if subject.model is None:
         raise Http404
     site, back = model_admin.admin_site, history_url(model_admin.admin_site.name, subject.label, subject.key)
-    erasure = Erasure(subject.model, subject.key, subject.using)
+    using = written_in(AuditEvent.objects.all())
+    erasure = Erasure(subject.model, subject.key, using)
     count, is_held = erasure.events().count(), erasure.is_held
     if request.method == "POST" and count <= MOST_EVENTS and not is_held:
         reason = clean_text(request.POST.get("reason", "")).strip()[:MAX_REASON]
         _erase(request, erasure, reason)
         return HttpResponseRedirect(back)
-    dry = Erasure(subject.model, subject.key, subject.using, is_dry=True)
+    dry = Erasure(subject.model, subject.key, using, is_dry=True)
     context = {
         "title": _("Erase personal data"),
         "subject": subject,

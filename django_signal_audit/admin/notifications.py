@@ -27,6 +27,7 @@ from django_signal_audit.admin.base import (
     names_undeclared,
     render_page,
     trail,
+    written_in,
 )
 from django_signal_audit.admin.channels import NAME as CHANNELS
 from django_signal_audit.admin.channels import channels_page, troubled
@@ -150,7 +151,7 @@ def count_unsent(queryset: NotificationQuerySet) -> int:
 
 def retry(queryset: NotificationQuerySet) -> int:
     """Make them due now, the oldest first and no more than 10,000, wake the delivery, and return how many they were."""
-    using = queryset.db
+    using = written_in(queryset)
     keys = list(unsent(queryset).order_by("pk").values_list("pk", flat=True)[:MOST])
     count = 0
     for start in range(0, len(keys), CHUNK):
@@ -272,7 +273,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     def channels_view(self, request: HttpRequest) -> HttpResponse:
         """Show the channels that fail, and let them be paused."""
-        using, may_pause = str(self.get_queryset(request).db), self.has_retry_permission(request)
+        using, may_pause = written_in(self.get_queryset(request)), self.has_retry_permission(request)
         return channels_page(self, request, using=using, may_pause=may_pause)
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -282,7 +283,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         if row is None:
             raise Http404
         if request.method == "POST":
-            self.retry(request, Notification.objects.using(row._state.db).filter(pk=row.pk))
+            self.retry(request, self.get_queryset(request).filter(pk=row.pk))
         return HttpResponseRedirect(notification_url(self.admin_site.name, row.pk))
 
     def retry_matching_view(self, request: HttpRequest) -> HttpResponse:

@@ -19,7 +19,7 @@ from django_signal_audit.models.events import utc_now
 from django_signal_audit.retention.pruning import Pruning, Retention, counts_of, periods_of
 from django_signal_audit.rules.registry import get_registry
 
-from .base import ReadOnlyAdmin, crumbs_to_list, render_page
+from .base import ReadOnlyAdmin, crumbs_to_list, render_page, written_in
 from .links import events_url
 from .restore import MAX_REASON
 
@@ -70,7 +70,7 @@ def _shown(retention: object) -> str:
 
 
 def _prune(model_admin: ReadOnlyAdmin, request: HttpRequest, retention: Retention, reason: str) -> None:
-    using = str(model_admin.get_queryset(request).db)
+    using = written_in(model_admin.get_queryset(request))
     pruned, is_cut, end = 0, False, monotonic() + MOST_SECONDS
     try:
         with audit_context(actor=request.user, reason=reason):

@@ -22,7 +22,7 @@ from .access import Access, access_of, forget_access
 from .base import ReadOnlyAdmin, crumbs_to_list, render_page
 from .keyset import IndexScan, newest_keys
 from .links import events_url
-from .listing import by_day
+from .listing import by_day, kind_of
 from .restore import MAX_REASON
 from .revert import revert_for
 from .reverting import RefusedError, Revert, run
@@ -168,7 +168,7 @@ def _render(
     back = events_url(site.name, request=found.correlation)
     refusal = str(refused) if refused else ""
     if refused and refused.event:
-        refusal = f"{refused.event.object_repr or refused.event.object_id} ({refused.event.event_type}): {refusal}"
+        refusal = f"{refused.event.object_repr or refused.event.object_id} ({kind_of(refused.event)}): {refusal}"
     context = {
         "title": _("Revert all changes of a request"),
         "days": by_day(site, shown),

@@ -13,6 +13,7 @@ from django.db.models import Count, Max
 
 from django_signal_audit.admin import rollup
 from django_signal_audit.admin.access import Access
+from django_signal_audit.admin.base import written_in
 from django_signal_audit.admin.keyset import MOST_READ
 from django_signal_audit.admin.periods import Period
 from django_signal_audit.enums import MODEL_EVENTS, EventType
@@ -130,7 +131,7 @@ class VisibleEvents:
         """Return what is kept of the period, None if nothing is."""
         if self.period.days_until_today not in rollups.DAYS:
             return None
-        scope = rollups.Scope.current(self._found.db, self.period.days_until_today, current_tenant())
+        scope = rollups.Scope.current(written_in(self._found), self.period.days_until_today, current_tenant())
         return rollups.counts_for_view(
             scope, lambda: sum(n for part in self._signed.values() for n, _ in part.values())
         )
