@@ -179,7 +179,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         """Return the list that knows what its rows describe."""
         return NotificationChangeList
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:
+    def get_queryset(self, request: HttpRequest) -> NotificationQuerySet:
         """Return the messages of the current tenant, where the setting TENANT names a function."""
         return cast("NotificationQuerySet", super().get_queryset(request)).of_current_tenant()
 
