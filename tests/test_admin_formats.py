@@ -249,3 +249,14 @@ def test_versions_are_compared_by_their_keys_whatever_the_separator(admin_client
     text = admin_client.get(history_url("admin", "auth.user", "3")).content.decode()
     assert re.findall(r'name="older" value="([^"]*)"', text) == ["1234568", "1234567"]
     assert set(re.findall(r'href="\?at=([^"]*)"', text)) == {"1234567", "1234568"}
+
+
+def test_times_and_filters_are_typed_from_left_to_right_on_a_page_from_right_to_left(admin_client, settings):
+    settings.LANGUAGE_CODE = "he"
+    event = make_event(changes={"email": ["a", "b"]})
+    history = history_url("admin", "auth.user", "3")
+    for address in (LOG, history, f"{history}?at={event.pk}", f"{history}?older={event.pk}&newer=current"):
+        text = admin_client.get(address).content.decode()
+        times = re.findall(r'<input type="text"([^>]*) name="(?:at|older|newer|since|until)"', text)
+        assert times, address
+        assert all(' dir="ltr"' in attributes for attributes in times)

@@ -78,6 +78,17 @@ class TestRevert:
         assert (restaurant.name, restaurant.stars, country.name) == ("Napoli", 1, "old")
 
 
+def test_the_page_marks_the_words_that_change_and_names_the_model_as_lists_do(admin_client, product):
+    product.name = "light oil from the north sea"
+    product.save()
+    product.name = "light oil from the south sea"
+    product.save()
+    page = text_of(admin_client.get(address(last())))
+    assert "from the <del>south</del> sea" in page
+    assert "from the <ins>north</ins> sea" in page
+    assert "(Product) will get back" in page
+
+
 class TestMembers:
     @pytest.fixture
     def tags(self):
@@ -93,7 +104,7 @@ class TestMembers:
     def test_what_came_goes_and_what_went_comes_again(self, admin_client, product, tags, event):
         assert f'href="{address(event)}"' in text_of(admin_client.get(page_of(event)))
         page = text_of(admin_client.get(address(event)))
-        assert "+ sweet" in page
+        assert "+ <bdi>sweet" in page
         assert page.count("\N{MINUS SIGN} ") == 2
         assert admin_client.post(address(event)).status_code == 302
         assert list(product.tags.all()) == tags[:1]
@@ -201,7 +212,7 @@ class TestLinkInTheHistory:
     def test_it_leads_to_the_page_that_asks(self, admin_client, product):
         event = change(product, name="Petrol")
         assert self.links(admin_client, product) == [event]
-        assert 'value="Yes, revert"' in text_of(admin_client.get(address(event)))
+        assert "Yes, revert</button>" in text_of(admin_client.get(address(event)))
 
     def test_not_where_the_value_has_changed_since(self, admin_client, product):
         change(product, name="Petrol")

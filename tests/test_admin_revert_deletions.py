@@ -64,7 +64,7 @@ class TestComesAgain:
         assert f'href="{address(event)}"' in text_of(admin_client.get(page_of(event)))
         page = text_of(admin_client.get(address(event)))
         assert "will be restored with its primary key" in page
-        assert "+ sweet" in page
+        assert "+ <bdi>sweet" in page
         assert admin_client.post(address(event)).status_code == 302
         after = stored(product)
         # Each save sets it by itself.

@@ -143,7 +143,7 @@ class TestRowsOfOthers:
         with registered(Person, kind):
             text = seen_by_ann.get(history_of(own)).content.decode()
             assert "Foreign" not in text
-            assert f"+ <bdi>{foreign.pk}</bdi>" in text
+            assert f"+&nbsp;<bdi>{foreign.pk}</bdi>" in text
 
     def test_what_happened_to_them_does_not_stand_beside_an_object(self, seen_by_ann, rows, kind):
         own, foreign = rows

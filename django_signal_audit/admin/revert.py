@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
@@ -17,7 +18,7 @@ from django_signal_audit.reports.display import ShownField, show_fields
 from .access import Access, access_of, readable
 from .base import ReadOnlyAdmin, crumbs_to_list, render_page
 from .links import event_url, events_url, history_url, revert_url
-from .listing import name_with_time
+from .listing import model_name, name_with_time
 from .reverting import Present, RefusedError, Revert, refusal_of, revert_of, run
 
 TEMPLATE = "django_signal_audit/admin/revert.html"
@@ -82,6 +83,8 @@ def _render(
     context = {
         "title": _("Revert this change"),
         "event": event,
+        "object": event.object_repr or event.object_id,
+        "model": model_name(event),
         "event_url": back,
         "is_deletion": event.event_type == EventType.DELETE,
         "together_url": events_url(site, q=event.correlation_id, event_type=event.event_type)
@@ -98,6 +101,15 @@ def _render(
 def _reverted_fields(shown: AuditEvent, access: Access) -> list[ShownField]:
     """Return the diff of what would happen, as far as the user may see it."""
     return [
-        ShownField(name=line.name, label=line.label, old=line.new, new=line.old, added=line.removed, removed=line.added)
+        replace(
+            line,
+            old=line.new,
+            new=line.old,
+            old_parts=line.new_parts,
+            new_parts=line.old_parts,
+            added=line.removed,
+            removed=line.added,
+            percent="",
+        )
         for line in show_fields(shown, access.reader_of([shown]))
     ]
