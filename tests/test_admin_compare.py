@@ -14,6 +14,7 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
+from django_signal_audit.admin import history
 from django_signal_audit.admin.links import history_url, restore_url
 from django_signal_audit.context.scopes import audit_context
 from django_signal_audit.models import AuditEvent
@@ -293,6 +294,14 @@ class TestField:
             response = admin_client.get(page(product, field=field))
             assert len(response.context["events"]) == 4
             assert "1.00" in text_of(response)
+
+    def test_a_field_may_be_named_like_a_method_of_a_dict(self, admin_client, product, versions, monkeypatch):
+        names = ("items", "keys", "values", "get")
+        monkeypatch.setattr(history, "fields_of", lambda _access, _labels: {name: name.title() for name in names})
+        for name in names:
+            make_event(model="app.product", object_id=str(product.pk), changes={name: ["a", "b"]})
+            text = text_of(admin_client.get(page(product, field=name)))
+            assert f'<option value="{name}" selected>{name.title()}</option>' in text
 
     def test_pages_keep_the_field(self, admin_client, product):
         for number in range(60):
