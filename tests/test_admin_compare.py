@@ -211,6 +211,19 @@ class TestState:
         assert found["state"]["at"].startswith("2026-03-11T12:00:00")
 
 
+def test_a_version_of_the_hour_that_comes_twice_is_typed_so_that_it_is_found_again(admin_client, product, settings):
+    settings.TIME_ZONE = "Europe/Vienna"
+    night = dt.datetime(2026, 10, 25, tzinfo=dt.UTC)
+    for minute, name in ((30, "Summer"), (90, "Winter")):
+        with time_machine.travel(night + dt.timedelta(minutes=minute), tick=False):
+            product.name = name
+            product.save()
+        event = last()
+        typed = admin_client.get(page(product, at=event)).context["typed"]
+        address = history_url("admin", "app.product", str(product.pk))
+        assert shown(admin_client.get(address, {"at": typed[0]}))["name"][0] == name
+
+
 class TestField:
     """The history of one field."""
 

@@ -109,7 +109,11 @@ def _typed(version: Version) -> str:
     if version.is_current:
         return CURRENT
     moment = version.moment or (version.event.recorded_at if version.event else None)
-    return local(moment).replace(tzinfo=None).isoformat(sep=" ") if moment else version.point
+    if moment is None:
+        return version.point
+    here = local(moment)
+    # Of the hour that comes twice, only the offset tells the second.
+    return (here if here.fold else here.replace(tzinfo=None)).isoformat(sep=" ")
 
 
 def _query(request: HttpRequest, **more: str) -> str:
