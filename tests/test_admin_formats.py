@@ -17,9 +17,10 @@ from django.utils.html import strip_tags
 
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.events.values import Digest
-from django_signal_audit.models import Notification
+from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.reports.display import show_value
 from django_signal_audit.reports.formatter import Reader, show_clock, show_exactly, show_moment
+from django_signal_audit.web.panel import entry_of
 from tests.app.models import Category, Product
 
 from .conftest import last
@@ -204,6 +205,18 @@ class TestPages:
             assert show_value(field, 1000, Reader(is_localised=True)).text == "Thousand (1000)"
             assert show_value(field, 2000, Reader(is_localised=True)).text == "2000"
             assert show_value(models.DateTimeField(), NOON, Reader(is_localised=True)).text.startswith("10. März 2026")
+
+
+def test_pages_of_a_project_with_naive_times_have_the_times_of_the_project(admin_client, admin_user, settings):
+    settings.SIGNAL_AUDIT = audit_settings(channels={"inbox": {"BACKEND": INBOX}})
+    settings.USE_TZ, settings.TIME_ZONE = False, "Asia/Tokyo"
+    event = make_event(object_id=str(admin_user.pk), changes={"email": ["a", "b"]})
+    values = {"rule": "watch", "channel": "inbox", "recipient": str(admin_user.pk), "status": "sent"}
+    Notification.objects.create(**values, event=event.uid, sent_at=dt.datetime(2026, 3, 10, 12), data={"subject": "s"})
+    inbox = admin_client.get("/inbox/").content.decode()
+    assert re.findall(r'<time datetime="([^"]*)">([^<]*)<', inbox) == [("2026-03-10T21:00:00", "9 p.m.")]
+    panel = entry_of(AuditEvent.objects.get(), Reader())
+    assert (panel.moment, panel.brief[-5:]) == (dt.datetime(2026, 3, 10, 21), "21:00")
 
 
 @pytest.mark.parametrize("page", ["auditevent/", "auditevent/history/auth.user/3/", "notification/"])

@@ -150,7 +150,9 @@ class HistoryPage:
             "links": self._links(cursor, found),
             "searched_to": found.searched_to,
             # A field whose changes are shown is a choice, also if no rule records it any more.
-            "fields": list({**({self.field: self.field} if self.field and found.events else {}), **self.fields}.items()),
+            "fields": list(
+                {**({self.field: self.field} if self.field and found.events else {}), **self.fields}.items()
+            ),
             "field": self.field,
             "unknown": self._unknown(is_found=bool(found.events or found.further or cursor != Cursor())),
             # The newest change against the present, or the deletion against what was there before.

@@ -19,6 +19,7 @@ from django_signal_audit.events.keys import parse_id
 from django_signal_audit.events.savepoints import own_queries_anywhere
 from django_signal_audit.inbox.choices import events_of, objects_to_mute
 from django_signal_audit.models import AuditEvent, Notification
+from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.reports.formatter import local, show_day
 from django_signal_audit.viewing import record_view, watches_views
 from django_signal_audit.web.panel import Entry, entry_of
@@ -33,6 +34,7 @@ class Shown:
 
     Attributes:
         message: The message.
+        moment: When it was sent.
         name: What its object is called, ``""`` if it is about none or several, or its user may not see it.
         url: Where the object is opened, ``""`` if it is gone or there is no such page.
         change: What changed, None if the user may not view events.
@@ -42,6 +44,7 @@ class Shown:
     """
 
     message: Notification
+    moment: dt.datetime | None = None
     name: str = ""
     url: str = ""
     change: Entry | None = None
@@ -72,6 +75,7 @@ def days_of(request: HttpRequest, messages: Sequence[Notification]) -> list[Day]
         shown.append(
             Shown(
                 message=message,
+                moment=in_project_time(message.sent_at) if message.sent_at is not None else None,
                 name=event.object_repr if event is not None and event.model else "",
                 url=_url_of(request, event, row) if event is not None and row is not None else "",
                 change=entry_of(event, reader) if event is not None else None,
@@ -82,7 +86,7 @@ def days_of(request: HttpRequest, messages: Sequence[Notification]) -> list[Day]
     if watches_views():
         for row in rows.values():
             record_view(row)
-    return [Day(title, list(together)) for title, together in groupby(shown, lambda one: _title(one.message.sent_at))]
+    return [Day(title, list(together)) for title, together in groupby(shown, lambda one: _title(one.moment))]
 
 
 _SCHEMES = ("", "http", "https")

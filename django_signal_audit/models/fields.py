@@ -31,8 +31,13 @@ _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # naive, in UTC
 
 
 def in_project_time(moment: dt.datetime) -> dt.datetime:
-    """Return a moment of ``utc_now`` as ``timezone.now()`` would return it, for columns that Django itself fills."""
-    return moment if settings.USE_TZ else timezone.make_naive(moment.replace(tzinfo=dt.UTC))
+    """Return a moment of ours as ``timezone.now()`` would return it, as columns and pages of the project have it."""
+    if settings.USE_TZ:
+        return moment
+    try:
+        return timezone.make_naive(moment.replace(tzinfo=dt.UTC))
+    except OverflowError:  # at the end of time
+        return moment
 
 
 class UtcDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # generic in the stubs only

@@ -5,12 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from django.conf import settings
-from django.utils.timezone import get_default_timezone, make_naive
 from rest_framework import serializers
 
 from django_signal_audit.inbox.views import LARGEST_KEY, MOST_KEYS
-from django_signal_audit.reports.exports.base import utc
+from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.reports.formatter import local
 
 # From version 3.17 on, COERCE_BIGINT_TO_STRING says how a key is written.
@@ -22,9 +20,7 @@ class MomentField(serializers.DateTimeField):
 
     def enforce_timezone(self, value: dt.datetime) -> dt.datetime:
         """Return the time as other serializers of the project have it: without USE_TZ, it has no time zone."""
-        if settings.USE_TZ:
-            return local(value)
-        return make_naive(utc(value), get_default_timezone())
+        return local(in_project_time(value))
 
 
 class EventSerializer(serializers.Serializer):

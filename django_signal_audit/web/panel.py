@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.http import HttpRequest, QueryDict
 from django.urls import NoReverseMatch
+from django.utils import timezone
 from django.utils.formats import date_format
 
 from django_signal_audit.admin.access import Access
@@ -20,7 +21,7 @@ from django_signal_audit.admin.search.conditions import Condition
 from django_signal_audit.enums import MODEL_EVENTS, EventType
 from django_signal_audit.events.keys import row_name
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
-from django_signal_audit.models.events import utc_now
+from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.models.inheritance import mti_children
 from django_signal_audit.models.renames import current_name
 from django_signal_audit.problems import did_you_mean, shown
@@ -151,7 +152,7 @@ def entry_of(event: AuditEvent, reader: Reader, fields: Collection[str] = ()) ->
         fields: The fields that are shown; all if empty.
 
     """
-    lines = _lines(event, reader, fields)
+    lines, moment = _lines(event, reader, fields), in_project_time(event.recorded_at)
     is_whole = event.event_type in (EventType.CREATE, EventType.DELETE)
     most = MAX_LINES_OF_ALL if is_whole else MAX_LINES
     return Entry(
@@ -160,16 +161,16 @@ def entry_of(event: AuditEvent, reader: Reader, fields: Collection[str] = ()) ->
         more=max(len(lines) - most, 0),
         actor=show_actors(event),
         reason=shorten(show_reason(event), LONG_TEXT),
-        moment=event.recorded_at,
-        time=show_moment(event.recorded_at),
-        brief=_brief(event.recorded_at),
+        moment=moment,
+        time=show_moment(moment),
+        brief=_brief(moment),
     )
 
 
 def _brief(moment: dt.datetime) -> str:
     """Return day, hour and minute of a moment, with the year if it isn't this one."""
     here = local(moment)
-    day = date_format(here, "MONTH_DAY_FORMAT") if here.year == local(utc_now()).year else show_date(here)
+    day = date_format(here, "MONTH_DAY_FORMAT") if here.year == local(timezone.now()).year else show_date(here)
     return f"{day}, {show_hour(moment)}"
 
 
