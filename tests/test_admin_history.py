@@ -13,9 +13,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 
-from django_signal_audit.admin import AuditEventAdmin
+from django_signal_audit.admin import AuditEventAdmin, NotificationAdmin
 from django_signal_audit.admin.links import history_url
-from django_signal_audit.models import AuditEvent
+from django_signal_audit.models import AuditEvent, Notification
 from tests.app.models import CheapProduct, Country, Document, Pizzeria, Product, Tag
 
 from .samples import HOSTILE, NOON, make_event
@@ -29,10 +29,18 @@ back.register(AuditEvent, AuditEventAdmin)
 bare = AdminSite(name="bare")
 bare.register([Tag])
 # Other tests' models have no page there.
-for one in (back, bare):
+# One that has the notifications, and not the log that they are about.
+notes = AdminSite(name="notes")
+notes.register(Notification, NotificationAdmin)
+for one in (back, bare, notes):
     all_sites.discard(one)
 
-urlpatterns = [path("back/", back.urls), path("bare/", bare.urls), path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("back/", back.urls),
+    path("bare/", bare.urls),
+    path("notes/", notes.urls),
+    path("admin/", admin.site.urls),
+]
 
 LINK = re.compile(r'<a href="([^"]+)" class="historylink">History</a>')
 
@@ -151,6 +159,30 @@ class TestLink:
         response = admin_client.get(address)
         assert len(response.context["events"]) == 1
         assert f"land of {len(key)}" in text_of(response)
+
+
+class TestSitesWithOneOfBothAdmins:
+    @pytest.fixture
+    def notification(self, audit):
+        audit({"name": "tags", "model": "app.Tag"})
+        tag = Tag.objects.create(name="new")
+        event = AuditEvent.objects.for_object(tag).get()
+        values = {"rule": "tags", "channel": "log", "recipient": "ops@example.com", "status": "dead"}
+        return Notification.objects.create(**values, event=event.uid)
+
+    @pytest.mark.parametrize("page", ["", "{event}/change/", "history/app.tag/{key}/", "dashboard/"])
+    def test_the_log_alone_has_no_links_to_notifications(self, admin_client, notification, page):
+        event = AuditEvent.objects.get(uid=notification.event)
+        address = page.format(event=event.pk, key=event.object_id)
+        text = admin_client.get(f"/back/django_signal_audit/auditevent/{address}").content.decode()
+        assert "django_signal_audit/notification/" not in text
+        assert "ops@example.com" not in text
+
+    @pytest.mark.parametrize("page", ["", "{pk}/change/", "channels/", "retry/?status=dead"])
+    def test_notifications_alone_have_no_links_to_the_log(self, admin_client, notification, page):
+        response = admin_client.get(f"/notes/django_signal_audit/notification/{page.format(pk=notification.pk)}")
+        assert "django_signal_audit/auditevent/" not in text_of(response)
+        assert 'href=""' not in text_of(response)
 
 
 class TestState:

@@ -123,7 +123,7 @@ def dashboard_page(model_admin: ReadOnlyAdmin, request: HttpRequest) -> Template
     site, choice = model_admin.admin_site, _choose(request)
     visible = VisibleEvents(access_of(request, site), choice.period, AuditEvent.objects.all().db)
     counts = visible.count()
-    deliveries = count_deliveries(choice.period) if may_view_notifications(request) else None
+    deliveries = count_deliveries(choice.period) if may_view_notifications(request, site) else None
     context = {
         "title": _("Dashboard"),
         "choice": choice,

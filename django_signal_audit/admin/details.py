@@ -137,7 +137,7 @@ def event_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEve
     """Return what the template of an event's page needs beside the admin's own context."""
     site = model_admin.admin_site.name
     notifications = []
-    if may_view_notifications(request):
+    if may_view_notifications(request, model_admin.admin_site):
         rows = Notification.objects.using(event._state.db).filter(event=event.uid).order_by("id")[:100]
         notifications = [(notification_url(site, row.pk), row) for row in rows]
     revert = revert_for(model_admin.admin_site, request, event)
@@ -260,6 +260,6 @@ def json_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEven
     return JsonResponse(record_of(shown), json_dumps_params={"indent": 2, "ensure_ascii": True})
 
 
-def may_view_notifications(request: HttpRequest) -> bool:
-    """Return whether the user may see the outbox."""
-    return request.user.has_perm("django_signal_audit.view_notification")
+def may_view_notifications(request: HttpRequest, site: AdminSite) -> bool:
+    """Return whether the user may see the outbox, and the site has it."""
+    return site.is_registered(Notification) and request.user.has_perm("django_signal_audit.view_notification")

@@ -23,7 +23,6 @@ from django_signal_audit.models.tables import has_table
 from django_signal_audit.reports.formatter import show_moment
 
 from .access import EXPORTED, access_of
-from .details import may_view_notifications
 from .export import may_export
 from .links import proof_url
 
@@ -123,7 +122,8 @@ def proof_page(model_admin: ReadOnlyAdmin, request: HttpRequest, event: AuditEve
 
 def seal_state(request: HttpRequest, using: str) -> SealState | None:
     """Return what the dashboard shows; None where nothing is sealed, and for users who may not see what goes wrong."""
-    if not may_view_notifications(request) or not has_table(AuditCheckpoint, using):
+    may_view: bool = request.user.has_perm("django_signal_audit.view_notification")
+    if not may_view or not has_table(AuditCheckpoint, using):
         return None
     newest = latest_checkpoint(using)
     if newest is None and not get_settings().evidence:

@@ -22,9 +22,17 @@ EVENTS = "admin:django_signal_audit_auditevent"
 NOTIFICATIONS = "admin:django_signal_audit_notification"
 
 
+def _page(site: str, name: str, *args: object) -> str:
+    """Return the address of one of our pages, ``""`` on a site that has the notifications without the audit log."""
+    try:
+        return reverse(name, args=args, current_app=site)
+    except NoReverseMatch:
+        return ""
+
+
 def events_url(site: str, **parameters: str) -> str:
     """Return the address of the list of events, narrowed by the parameters."""
-    return _with_query(reverse(f"{EVENTS}_changelist", current_app=site), parameters)
+    return _with_query(_page(site, f"{EVENTS}_changelist"), parameters)
 
 
 def actor_url(site: str, key: str, name: str) -> str:
@@ -36,27 +44,27 @@ def actor_url(site: str, key: str, name: str) -> str:
 
 def event_url(site: str, event_id: int) -> str:
     """Return the address of one event's page."""
-    return reverse(f"{EVENTS}_change", args=(event_id,), current_app=site)
+    return _page(site, f"{EVENTS}_change", event_id)
 
 
 def permalink(site: str, uid: UUID) -> str:
     """Return the address that an event keeps: its uid is its name to the outside."""
-    return reverse(f"{EVENTS}_permalink", args=(uid,), current_app=site)
+    return _page(site, f"{EVENTS}_permalink", uid)
 
 
 def proof_url(site: str, uid: UUID) -> str:
     """Return the address of the proof of an event."""
-    return reverse(f"{EVENTS}_proof", args=(uid,), current_app=site)
+    return _page(site, f"{EVENTS}_proof", uid)
 
 
 def revert_url(site: str, event_id: int) -> str:
     """Return the URL of the page that reverts the change of an event."""
-    return reverse(f"{EVENTS}_revert", args=(event_id,), current_app=site)
+    return _page(site, f"{EVENTS}_revert", event_id)
 
 
 def revert_request_url(site: str, correlation: str) -> str:
     """Return the URL of the page that reverts all changes of a request, task or command."""
-    return _with_query(reverse(f"{EVENTS}_revert_request", current_app=site), {"request": correlation})
+    return _with_query(_page(site, f"{EVENTS}_revert_request"), {"request": correlation})
 
 
 def notification_url(site: str, notification_id: int) -> str:
@@ -71,17 +79,17 @@ def notifications_url(site: str, **parameters: str) -> str:
 
 def history_url(site: str, label: str, key: str) -> str:
     """Return the address of an object's history; its key may hold any characters."""
-    return reverse(f"{EVENTS}_object_history", args=(label, _segment(key)), current_app=site)
+    return _page(site, f"{EVENTS}_object_history", label, _segment(key))
 
 
 def erase_url(site: str, label: str, key: str) -> str:
     """Return the address of the page that erases the personal data of an object."""
-    return reverse(f"{EVENTS}_erase", args=(label, _segment(key)), current_app=site)
+    return _page(site, f"{EVENTS}_erase", label, _segment(key))
 
 
 def restore_url(site: str, label: str, key: str, point: str) -> str:
     """Return the address of the page that restores an object as it was at a point of its history."""
-    return _with_query(reverse(f"{EVENTS}_restore", args=(label, _segment(key)), current_app=site), {"version": point})
+    return _with_query(_page(site, f"{EVENTS}_restore", label, _segment(key)), {"version": point})
 
 
 # Browsers take a path segment of dots for a way up, and the admin's quote() leaves dots alone. It writes an underscore
@@ -128,11 +136,8 @@ def history_url_of(request: HttpRequest, site: str, instance: Model) -> str:
     if not plans or instance.pk is None or not may_view_events(request, site, plans[0].label):
         return ""
     pk: Any = plans[0].model._meta.pk
-    try:
-        return history_url(site, plans[0].label, row_name(plans[0].model, getattr(instance, pk.attname)))
-    except NoReverseMatch:
-        return ""
+    return history_url(site, plans[0].label, row_name(plans[0].model, getattr(instance, pk.attname)))
 
 
 def _with_query(address: str, parameters: dict[str, str]) -> str:
-    return f"{address}?{urlencode(parameters)}" if parameters else address
+    return f"{address}?{urlencode(parameters)}" if parameters and address else address

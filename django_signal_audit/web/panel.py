@@ -10,7 +10,6 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 from django.http import HttpRequest, QueryDict
-from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.formats import date_format
 
@@ -179,7 +178,4 @@ def _full_history(request: HttpRequest, label: str, key: str) -> str:
     site = audit_site()
     if site is None or not site.has_permission(request):
         return ""
-    try:
-        return history_url(site.name, label, key)
-    except NoReverseMatch:
-        return ""
+    return history_url(site.name, label, key)
