@@ -224,6 +224,20 @@ def test_a_version_of_the_hour_that_comes_twice_is_typed_so_that_it_is_found_aga
         assert shown(admin_client.get(address, {"at": typed[0]}))["name"][0] == name
 
 
+@pytest.mark.parametrize("value", [3, True, "sweet", 1.5, [["a"]], {"a": 1}])
+def test_versions_from_before_a_column_became_many_to_many_can_be_read(admin_client, product, versions, value):
+    key = str(product.pk)
+    event = make_event(model="app.product", object_id=key, changes={"tags": [None, value], "name": ["Diesel", "Fuel"]})
+    for query in ({"at": event.pk}, {"older": event.pk, "all": 1}, {"older": versions[0].pk, "newer": event.pk}):
+        response = admin_client.get(history_url("admin", "app.product", key), query)
+        assert shown(response)["name"]
+    text = text_of(admin_client.get(restore_url("admin", "app.product", key, str(event.pk))))
+    assert 'aria-label="Name"' in text
+    assert 'aria-label="Tags"' not in text
+    make_event(model="app.product", object_id=key, event_type="delete", changes={"tags": [value, None]})
+    assert admin_client.get(restore_url("admin", "app.product", key, str(last().pk))).status_code == 200
+
+
 class TestField:
     """The history of one field."""
 

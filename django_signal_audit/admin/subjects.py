@@ -15,7 +15,7 @@ from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.renames import current_label
-from django_signal_audit.models.state import Recorded
+from django_signal_audit.models.state import Recorded, is_members
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
@@ -101,6 +101,9 @@ class Subject:
 
     def visible_state(self, state: Recorded, events: AuditEventQuerySet) -> Recorded | None:
         """Return what the user may see of what events add up to: it may be of an earlier, deleted row."""
+        # A field may have been a column before it became many-to-many: nothing is recorded of its members then.
+        sets = {field.name for field in self.model._meta.many_to_many} if self.model else set()
+        state = {name: value for name, value in state.items() if name not in sets or is_members(value)}
         if not self.access.asks_rows(self.label):
             return state
         keys = newest_keys([HistoryScan(events.filter(event_type__in=ROW_EVENTS), self.label, self.key)], 1)

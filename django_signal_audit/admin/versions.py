@@ -151,7 +151,7 @@ def _recorded(subject: Subject, events: AuditEventQuerySet, at: dt.datetime | No
         return values
     # No event says of an object that it has had no members yet.
     members = {name for name in subject.plan.members.keys() & subject.plan.covered if name in own_fields(subject.model)}
-    return {**{name: [] for name in members}, **values}
+    return {**{name: [] for name in members if name not in state.values}, **values}
 
 
 def _present(subject: Subject) -> Recorded | None:

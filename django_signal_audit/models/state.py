@@ -161,6 +161,11 @@ def _keys(value: object) -> list[Any]:
     return [key for key in value if isinstance(key, _SCALARS)] if isinstance(value, list) else []
 
 
+def is_members(value: object) -> bool:
+    """Return whether JSON is what a state has of an m2m field: a list of keys."""
+    return isinstance(value, list) and len(_keys(value)) == len(value)
+
+
 def member_order(key: object) -> tuple[str, Any]:
     """Return what the keys of an m2m field's members are sorted by.
 
