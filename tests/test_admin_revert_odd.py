@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.db import connection, models
 from django.db.models.signals import pre_save
+from django.utils.html import strip_tags
 
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
@@ -47,7 +48,7 @@ def revert_change(client, event):
     if response.status_code == 302:
         return ""
     text = text_of(response, 409)
-    return unescape(text.partition('role="alert">')[2].partition("</p>")[0])
+    return unescape(strip_tags(text.partition('role="alert">')[2].partition("</p>")[0]))
 
 
 class TestComesAgain:
