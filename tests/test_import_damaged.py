@@ -18,6 +18,7 @@ from django.db import DataError, OperationalError, connection
 from django_signal_audit.importing import tables
 from django_signal_audit.importing.base import CannotImport, Entry, Unusable, is_of_one_row
 from django_signal_audit.importing.tables import TableHistory, moment
+from django_signal_audit.importing.writing import Writer
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay import Replay
 from django_signal_audit.rules.registry import get_registry
@@ -258,4 +259,116 @@ def test_objects_of_which_no_row_can_be_read_begin_with_their_baseline(audit: Au
     assert "2 rows were left out" in run("auditlog")
     call_command("audit_baseline", verbosity=0, stdout=io.StringIO())
     assert list(Replay(get_registry().plans.values(), "default").differences()) == []
+    assert "0 events written" in run("auditlog")
+
+
+class Unprepared(Ledger):
+    """Has a history of rows whose other tables can't all be read."""
+
+    def histories(self) -> Iterable[TableHistory]:
+        rows = AuditlogEntry.objects.using(self.using)
+        return [Unready("app.product", rows, key=["object_pk"], order=["id"], entry=self.entry)]
+
+    def entry(self, row: AuditlogEntry) -> Entry:
+        name = {"name": row.object_repr}
+        return Entry(key=str(row.pk), at=row.timestamp, event_type="update", object_id=row.object_pk, snapshot=name)
+
+
+class Unready(TableHistory):
+    def prepare(self, rows: Any) -> None:
+        if any(row.actor_id for row in rows):
+            raise ValueError
+
+
+def test_a_row_whose_other_tables_cannot_be_read_leaves_out_itself_alone(audit: Audit) -> None:
+    product = Product.objects.create(name="c")
+    rows = [log(product, UPDATE, object_repr=name, minute=place) for place, name in enumerate("abc")]
+    damage(rows[1], "actor_id", "7")
+    audit()
+    assert f"it can't be read (ValueError): auditlog_logentry {rows[1].pk}" in run(f"{__name__}.Unprepared")
+    assert [event.changes["name"][1] for event in events(product) if "name" in event.changes] == ["a", "c"]
+    assert differences() == []
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="it keeps any text in a column of numbers")
+@pytest.mark.parametrize("size", [1, 2, 500])
+def test_objects_with_a_key_that_is_none_are_named_and_the_others_are_taken(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(tables, "OBJECTS", size)
+    rooms = [Room.objects.create(code=code, floor=floor) for floor, code in enumerate("abcd")]
+    rows = [kept(room, "+", minute=0) for room in rooms]
+    damage(rows[0], "id", "{}")
+    damage(rows[1], "id", "1.5")
+    damage(rows[2], "id", "none")
+    audit()
+    out = run("simple_history")
+    assert out.startswith("4 rows read")
+    assert {int(key) for key in re.findall(r"recorded_historicalroom (\d+)", out)} == {row.pk for row in rows[:3]}
+    assert [event.event_type for event in events(rooms[3])] == ["create"]
+    assert "0 events written" in run("simple_history")
+
+
+def test_rows_of_no_object_are_named(audit: Audit) -> None:
+    product = Product.objects.create(name="a")
+    orphans = [log(product, UPDATE, object_id=None) for _ in range(2)]
+    log(product, UPDATE, object_id=product.pk)
+    audit()
+    out = run(f"{__name__}.ByNumber")
+    assert out.startswith("3 rows read")
+    assert all(f"auditlog_logentry {orphan.pk}" in out for orphan in orphans)
+
+
+class ByNumber(Ledger):
+    """Looks up objects by a column that may be null."""
+
+    def histories(self) -> Iterable[TableHistory]:
+        rows = AuditlogEntry.objects.using(self.using)
+        return [TableHistory("app.product", rows, key=["object_id"], order=["id"], entry=self.entry)]
+
+    def entry(self, row: AuditlogEntry) -> Entry:
+        return Entry(key=str(row.pk), at=row.timestamp, event_type="update", object_id=row.object_id)
+
+
+class Actorless(Unprepared):
+    """Names users by a number that is none."""
+
+    def histories(self) -> Iterable[TableHistory]:
+        rows = AuditlogEntry.objects.using(self.using)
+        return [TableHistory("app.product", rows, key=["object_pk"], order=["id"], entry=self.entry)]
+
+    def entry(self, row: AuditlogEntry) -> Entry:
+        entry = super().entry(row)
+        entry.actor = float("inf")
+        return entry
+
+
+def test_a_user_whose_key_is_none_costs_no_row(audit: Audit) -> None:
+    product = Product.objects.create(name="b")
+    log(product, UPDATE, object_repr="b")
+    audit()
+    assert "left out" not in run(f"{__name__}.Actorless")
+    assert events(product)[0].actor_id == "inf"
+
+
+@pytest.mark.parametrize(("method", "error"), [("add", OverflowError()), ("_insert", DataError("it is too large"))])
+def test_an_event_that_cannot_be_written_is_none_of_the_state_that_is_closed(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
+) -> None:
+    product = Product.objects.create(name="d")
+    for place, (old, new) in enumerate(("za", "ab", "bd")):
+        log(product, UPDATE, {"name": [old, new]}, minute=place)
+    original = getattr(Writer, method)
+
+    def fail(writer: Writer, *pending: Any, **columns: Any) -> None:
+        if "['b', 'd']" in (told := str((pending, columns))) and "'update'" in told:
+            raise error
+        original(writer, *pending, **columns)
+
+    monkeypatch.setattr(Writer, method, fail)
+    audit()
+    assert "1 row was left out" in run("auditlog")
+    # The baseline says what the event would have said.
+    assert events(product)[-1].changes["name"] == ["b", "d"]
+    assert differences() == []
     assert "0 events written" in run("auditlog")

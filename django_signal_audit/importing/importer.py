@@ -323,8 +323,9 @@ class HistoryImport:
             if one.first_own is not None and one.first_own.says(drafted, entry.at):
                 is_double = True
                 continue
-            one.state.apply(drafted.event_type, drafted.changes)
+            # A row that fails here leaves the state as the audit log has it.
             self._write(one, entry, drafted)
+            one.state.apply(drafted.event_type, drafted.changes)
             count += 1
         if not count:
             if is_double:
@@ -375,13 +376,21 @@ class HistoryImport:
         with nullcontext() if self._options.is_dry else transaction.atomic(using=using):
             if not self._options.is_dry:
                 lock_database(using)
-            incomplete = {row for label, row in self._writer.incomplete if label == self._target.label}
-            states = {row: one.state for row, one in open_.items() if row not in incomplete}
+            self._reread([row for row in open_ if (self._target.label, row) in self._writer.incomplete], open_)
+            states = {row: one.state for row, one in open_.items()}
             found = list(self._takeover.closing(states, lock=not self._options.is_dry))
             first_own = self._takeover.first_own([row for row, _ in found])
             for row, drafted in found:
                 self._write_closing(open_[row], drafted, first_own.get(row))
             self._writer.flush()
+
+    def _reread(self, rows: Sequence[str], into: Mapping[str, _Object]) -> None:
+        """Take the states of objects from the audit log: it lacks the events that the database has refused."""
+        if rows:
+            self._has_imported = True
+            self._open(rows)
+        for row in rows:
+            into[row].state = self._objects.pop(row).state
 
     def _write_closing(self, one: _Object, drafted: Drafted, own: FirstOwn | None) -> None:
         now = as_aware(utc_now())

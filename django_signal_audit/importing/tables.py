@@ -11,6 +11,7 @@ from operator import or_
 from typing import Any, TypeAlias
 
 from django.apps.registry import Apps
+from django.core.exceptions import ValidationError
 from django.db import connections, models
 from django.utils import timezone
 
@@ -29,6 +30,7 @@ Rows: TypeAlias = "models.QuerySet[Any, Any]"
 
 OBJECTS = 500
 SLICE = 1000
+_NO_KEY = "its object's key is none"
 
 
 def columns_of(table: str, using: str) -> set[str]:
@@ -166,8 +168,7 @@ class TableHistory(History):
         unreadable = Unreadable(self.table, summary)
         pages = self._pages(unreadable) if self.has_values else slices(self.rows, self._order, unreadable)
         for rows in pages:
-            self.prepare(rows)
-            yield len(rows), [entry for row in rows if (entry := self._read(row, summary)) is not None]
+            yield len(rows), list(self._entries(rows, summary))
 
     def place(self, at: dt.datetime, key: str) -> Any:
         """Return what the rows of one object are sorted by."""
@@ -178,19 +179,55 @@ class TableHistory(History):
 
     def _pages(self, unreadable: Unreadable) -> Iterator[list[Any]]:
         """Yield rows object by object: the keys of some objects, then all of their rows."""
-        keys = self.rows.order_by(*self._key).values_list(*self._key).distinct()
+        null = reduce(or_, (models.Q(**{f"{name}__isnull": True}) for name in self._key))
+        for key in self.rows.filter(null).order_by("pk").values_list("pk", flat=True):
+            unreadable.leave(key, _NO_KEY)
+        keys = self.rows.exclude(null).order_by(*self._key).values_list(*self._key).distinct()
+        following, skipped, is_any_left = keys, 0, False
         page = list(keys[:OBJECTS])
         while page:
-            yield from slices(self.rows.filter(self._are(page)), (*self._key, *self._order), unreadable)
-            page = list(keys.filter(after(self._key, page[-1]))[:OBJECTS]) if len(page) == OBJECTS else []
+            found = [key for key in page if self._is_key(key)]
+            is_any_left |= len(found) < len(page)
+            # SQLite keeps any text in a column of numbers. Nothing can be asked for that comes after it.
+            skipped += len(page)
+            if found:
+                yield from slices(self.rows.filter(self._are(found)), (*self._key, *self._order), unreadable)
+                following = keys.filter(after(self._key, found[-1]))
+                skipped = len(page) - page.index(found[-1]) - 1
+            page = list(following[skipped : skipped + OBJECTS]) if len(page) == OBJECTS else []
+        for key, *values in self.rows.order_by("pk").values_list("pk", *self._key) if is_any_left else ():
+            if None not in values and not self._is_key(values):
+                unreadable.leave(key, _NO_KEY)
+
+    def _is_key(self, values: Sequence[Any]) -> bool:
+        """Return whether rows can be looked up by a key that was read."""
+        options = self.rows.model._meta
+        try:
+            return all(_is_same(options.get_field(name), value) for name, value in zip(self._key, values, strict=True))
+        except (ValueError, TypeError, ArithmeticError, ValidationError):
+            return False
 
     def _are(self, keys: Sequence[tuple[Any, ...]]) -> models.Q:
         if len(self._key) == 1:
             return models.Q(**{f"{self._key[0]}__in": list(chain.from_iterable(keys))})
         return reduce(or_, (models.Q(**dict(zip(self._key, key, strict=True))) for key in keys))
 
-    def _read(self, row: Any, summary: Summary) -> Entry | None:
+    def _entries(self, rows: Sequence[Any], summary: Summary) -> Iterator[Entry]:
+        """Yield what can be taken of some rows; one whose other tables can't be read leaves out itself alone."""
         try:
+            self.prepare(rows)
+        except Exception as error:
+            if not is_of_one_row(error):
+                raise
+            read = [self._read(row, summary, is_prepared=False) for row in rows]
+        else:
+            read = [self._read(row, summary) for row in rows]
+        yield from (entry for entry in read if entry is not None)
+
+    def _read(self, row: Any, summary: Summary, *, is_prepared: bool = True) -> Entry | None:
+        try:
+            if not is_prepared:
+                self.prepare([row])
             return self._entry(row)
         except Unusable as error:
             summary.leave(str(error), f"{self.table} {row.pk}")
@@ -199,6 +236,11 @@ class TableHistory(History):
                 raise
             summary.leave(unread(error), f"{self.table} {row.pk}")
         return None
+
+
+def _is_same(field: Any, value: object) -> bool:
+    """Return whether a value is looked for as itself: 1.5 in a column of integers is not."""
+    return isinstance(field.get_prep_value(value), float) or not isinstance(value, float)
 
 
 def unread(error: Exception) -> str:

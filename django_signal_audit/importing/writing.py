@@ -189,6 +189,6 @@ class Actors:
             return NOBODY
         try:
             user = self._users.filter(pk=key).first()
-        except (ValueError, TypeError, ValidationError):
-            user = None
+        except (ValueError, TypeError, ArithmeticError, ValidationError):
+            user = None  # it is the key of no user
         return (object_id(key), "") if user is None else describe_actor(user)
