@@ -15,7 +15,7 @@ from django_signal_audit import audit_context, record
 from django_signal_audit.models import Notification, Preference
 from django_signal_audit.reports import subject
 
-from .app.models import Note, Person, Product, Shelf, Team, Thing
+from .app.models import Note, Person, Product, Room, Shelf, Team, Thing
 from .conftest import Audit
 from .samples import make_event
 
@@ -209,3 +209,32 @@ def test_mistakes_are_one_line(audit: Audit, arguments: list[str], said: str) ->
     audit()
     with pytest.raises(CommandError, match=said):
         report(*arguments)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_references_by_another_field_than_the_primary_key(audit: Audit, is_gone: bool) -> None:
+    audit()
+    room = Room.objects.create(code="attic", floor=1)
+    shelf = Shelf.objects.create(code="a", room=room)
+    other = Shelf.objects.create(code="b")
+    shelf.room = None
+    shelf.save()
+    pk = room.pk
+    room.code = "cellar"
+    room.save()
+    if is_gone:
+        room.delete()
+    found = about("app.Room", pk)
+    assert ("named in it", "create", f"app.shelf {shelf.pk}") in found
+    assert not any(line[2] == f"app.shelf {other.pk}" for line in found)
+
+
+@pytest.mark.parametrize("column", ["object_repr", "object_id"])
+def test_objects_that_are_called_by_the_address(audit: Audit, column: str) -> None:
+    audit()
+    ada = User.objects.create_user("ada", email="ada@shop.example")
+    event = make_event(model="news.reader", **{column: "Ada@shop.example"})
+    make_event(model="news.reader", **{column: "bob@shop.example"})
+    make_event(model="news.reader", **{column: "ada"})
+    found = [line for line in about("auth.User", ada.pk) if line[2].startswith("news.reader")]
+    assert found == [("named in it", "update", f"news.reader {event.object_id}")]

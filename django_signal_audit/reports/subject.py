@@ -59,25 +59,30 @@ class Subject:
         self.row: Any = None if found is None else rows.filter(pk=found).first()
         user = get_user_model()
         self.is_user = issubclass(user, self.model) or issubclass(self.model, user)
-        self.addresses, self.logins = self._names()
+        self._values = self._known_values()
+        login = self._values.get(getattr(self.model, "USERNAME_FIELD", ""), ())
+        self.addresses = {text for name in self._email_fields() for text in self._values[name] if isinstance(text, str)}
+        self.logins = {text for text in login if isinstance(text, str)}
 
-    def _names(self) -> tuple[set[str], set[str]]:
-        """Return the texts that stand for the person elsewhere: addresses, and names to log in by.
+    def _email_fields(self) -> Iterator[str]:
+        return (field.name for field in self.model._meta.concrete_fields if isinstance(field, models.EmailField))
+
+    def _known_values(self) -> dict[str, set[Any]]:
+        """Return by field what stands for the person elsewhere: addresses, the name to log in by, and unique values.
 
         Those that the row had before are among them: what was sent to a former address is about the person, too.
         """
-        login = getattr(self.model, "USERNAME_FIELD", "")
-        fields = self.model._meta.concrete_fields
-        addresses = {field.name for field in fields if isinstance(field, models.EmailField)}
-        found: dict[str, set[str]] = {name: set() for name in (*addresses, login)}
-        for name, texts in found.items():
-            texts |= {getattr(self.row, name)} if name and self.row is not None else set()
+        wanted = {*self._email_fields(), getattr(self.model, "USERNAME_FIELD", "")}
+        found: dict[str, set[Any]] = {}
+        for field in self.model._meta.concrete_fields:
+            if field.name in wanted or (field.unique and not field.primary_key):
+                value = None if self.row is None else encode(field, getattr(self.row, field.attname))
+                found[field.name] = set(_scalars([value]))
         for label, recorded in self._own_events().order_by("id").values_list("model", "changes").iterator():
             changes = renamed_changes(label, recorded)
             for name in found.keys() & (changes.keys() if isinstance(changes, dict) else ()):
-                found[name].update(change for change in changes[name] if isinstance(change, str))
-        texts_of = {name: {text for text in texts if isinstance(text, str) and text} for name, texts in found.items()}
-        return set().union(*(texts_of[name] for name in addresses)), texts_of[login]
+                found[name].update(_scalars(changes[name]))
+        return found
 
     def _own_events(self) -> AuditEventQuerySet:
         return AuditEvent.objects.using(self.using).filter(model__in=self.labels, object_id=self.key)
@@ -115,7 +120,7 @@ class Subject:
         which = models.Q(model__in=self.labels, object_id=self.key)
         if self.is_user:
             which |= models.Q(actor_id=self.key) | models.Q(context__impersonator__id=self.key)
-        for condition in (*self._references(), *self._called("actor_repr"), *self._texts()):
+        for condition in (*self._references(), *self._called("actor_repr"), *self._objects(), *self._texts()):
             which |= condition
         parts = {f"{name}_text": Cast(name, models.TextField()) for name in ("data", "context", "changes")}
         return AuditEvent.objects.using(self.using).annotate(**parts).filter(which)
@@ -125,6 +130,11 @@ class Subject:
         yield from (models.Q(**{f"{column}__iexact": address}) for address in self.addresses)
         if self.logins:
             yield models.Q(**{f"{column}__in": self.logins})
+
+    def _objects(self) -> Iterator[models.Q]:
+        """Yield the conditions on objects that are called by an address, or have it as their key."""
+        for address in self.addresses:
+            yield models.Q(object_repr__iexact=address) | models.Q(object_id__iexact=address)
 
     def _texts(self) -> Iterator[models.Q]:
         """Yield the conditions on events that have a name as a value: a short one may be part of any other text."""
@@ -151,10 +161,10 @@ class Subject:
     def _by_columns(self, model: type[models.Model], label: str) -> Iterator[models.Q]:
         for name, field in auditable_fields(model).items():
             if isinstance(field, models.ForeignKey) and self._is_kin(field.related_model):
-                value = self._value(field)
-                for known in (name, *former_names(label, name)):
-                    for path in (f"changes__{known}__0", f"changes__{known}__1", f"context__include__{known}"):
-                        yield models.Q(**{path: value})
+                for value in self._referred(field):
+                    for known in (name, *former_names(label, name)):
+                        for path in (f"changes__{known}__0", f"changes__{known}__1", f"context__include__{known}"):
+                            yield models.Q(**{path: value})
 
     def _by_members(self, model: type[models.Model], label: str) -> Iterator[models.Q]:
         for name, field in auditable_members(model).items():
@@ -164,7 +174,8 @@ class Subject:
 
     def _of_members(self, name: str, field: object) -> Iterator[models.Q]:
         for side in ("added", "removed"):
-            yield models.Q(HasItem(KeyTransform(side, KeyTransform(name, "changes")), self._value(field)))
+            for value in self._referred(field):
+                yield models.Q(HasItem(KeyTransform(side, KeyTransform(name, "changes")), value))
 
     def _generic(self, model: type[models.Model]) -> Iterator[models.Q]:
         if not apps.is_installed("django.contrib.contenttypes"):
@@ -183,13 +194,12 @@ class Subject:
     def _is_kin(self, model: object) -> bool:
         return isinstance(model, type) and (issubclass(model, self.model) or issubclass(self.model, model))
 
-    def _value(self, field: Any) -> object:
-        """Return what a field that refers to the person holds, as events have it."""
+    def _referred(self, field: Any) -> Iterable[Any]:
+        """Return what a field that refers to the person holds or held, as events have it."""
         target = field.target_field
-        value = parse_id(self.model, self.key)
-        if self.row is not None and not target.primary_key:
-            value = getattr(self.row, target.attname, value)
-        return encode(target, value)
+        if target.primary_key:
+            return [encode(target, parse_id(self.model, self.key))]
+        return self._values.get(target.name, ())
 
     def _why(self, event: AuditEvent) -> Iterable[str]:
         found = []
@@ -237,6 +247,13 @@ class Subject:
                 told = {field.name: str(getattr(row, field.attname)) for field in model._meta.concrete_fields}
                 lines = tuple(f"{name}: {value}" for name, value in told.items())
                 yield (None, _("user"), str(model._meta.verbose_name), "", "", "", Detail(lines, {**told}))
+
+
+def _scalars(values: object) -> list[str | int]:
+    """Return what others can refer to among recorded values: digests, tags and nothing are left out."""
+    return (
+        [value for value in values if isinstance(value, (str, int)) and value != ""] if isinstance(values, list) else []
+    )
 
 
 def _written(text: str) -> set[str]:
