@@ -648,6 +648,14 @@ class TestCommand:
         assert events(room)[0].changes == {"floor": [2, 3]}
         assert differences() == []
 
+    def test_inherited_fields_that_have_another_name_now(self, audit: Audit) -> None:
+        inn = Restaurant.objects.create(name="Inn", stars=3)
+        log(inn, UPDATE, {"title": ["Bar", "Inn"], "stars": ["2", "3"]})
+        audit(RENAMED={"app.Place.title": "app.Place.name", "app.Place.stars": "app.Place.name"})
+        run("auditlog")
+        assert events(inn)[0].changes == {"name": ["Bar", "Inn"], "stars": [2, 3]}
+        assert differences() == []
+
     def test_only_some_models(self, audit: Audit) -> None:
         fill()
         line = Line.objects.create(order=1, number=1, text="a")

@@ -177,6 +177,14 @@ class TestHistory:
         assert state["name"] == "Bar"
         assert Category.objects.count() == 0
 
+    def test_a_field_of_a_child_that_has_the_former_name_of_an_inherited_one(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.*"}, RENAMED={"app.Place.stars": "app.Place.name"})
+        inn = Restaurant.objects.create(name="Inn", stars=2)
+        inn.stars = 3
+        inn.save()
+        state = AuditEvent.objects.state_of(Restaurant, inn.pk) or {}
+        assert (state["name"], state["stars"]) == ("Inn", 3)
+
 
 def write_names(*names: str, former: int) -> None:
     """Write events of a product that gets these names; the first ones under the names of then."""
@@ -243,6 +251,11 @@ class TestCheck:
             ({"app.Ware": "app.Prodct"}, "E083", "Product"),
             ({"app.Ware": "Product"}, "E083", "app_label.OldModel"),
             ({"app.Ware": "app.Product", "app.ware": "app.Tag"}, "E091", "means the same as 'app.Ware'"),
+            (
+                {"app.Ware": "app.Product", "app.Ware.a": "app.Product.name", "app.Product.a": "app.Product.stock"},
+                "E091",
+                "means the same as 'app.Ware.a'",
+            ),
             ({"app.Ware.title": "app.Product"}, "E083", "app_label.Model.new"),
             ({"app.Ware": "app.Product", "app.Ware.title": "app.Tag.name"}, "E083", "another model"),
             ({"app.Product.title": "app.Product.nam"}, "E083", "name"),

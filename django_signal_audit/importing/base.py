@@ -157,6 +157,32 @@ class History(ABC):
         return at
 
 
+def renamed_fields(label: str, renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return the present names of a model's fields by their former ones, those that it inherits among them.
+
+    Args:
+        label: The model's label in the source.
+        renamed: See ``ImportSource``.
+
+    """
+    model = _model(renamed.get(label, label))
+    own = {field.name for field in model._meta.get_fields()} if model else set()
+    parents = [parent._meta.label_lower for parent in model._meta.get_parent_list()] if model else []
+    found = {}
+    for owner in (*parents, label, renamed.get(label, label)):
+        names = {old.rpartition(".")[2]: new for old, new in renamed.items() if old.rpartition(".")[0] == owner}
+        # A child may have a field of its own with the former name of one that it inherits.
+        found.update({old: new for old, new in names.items() if owner not in parents or old not in own})
+    return found
+
+
+def _model(label: str) -> Any:
+    try:
+        return concrete(apps.get_model(label))
+    except (LookupError, ValueError):
+        return None
+
+
 class ModelFields:
     """The model that rows are about, and its fields by the names that the source has for them.
 
@@ -172,12 +198,8 @@ class ModelFields:
     """
 
     def __init__(self, label: str, renamed: Mapping[str, str]) -> None:
-        try:
-            self.model: Any = concrete(apps.get_model(renamed.get(label, label)))
-        except (LookupError, ValueError):
-            self.model = None
-        owners = (label, renamed.get(label, label))
-        former = {new: old.rpartition(".")[2] for old, new in renamed.items() if old.rpartition(".")[0] in owners}
+        self.model = _model(renamed.get(label, label))
+        former = {new: old for old, new in renamed_fields(label, renamed).items()}
         columns = auditable_fields(self.model) if self.model else {}
         members = auditable_members(self.model) if self.model else {}
         self.columns: dict[str, Any] = {former.get(name, name): field for name, field in columns.items()}

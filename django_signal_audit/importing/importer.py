@@ -25,6 +25,7 @@ from django_signal_audit.importing.base import (
     Summary,
     Unusable,
     is_of_one_row,
+    renamed_fields,
 )
 from django_signal_audit.importing.changes import Drafted, draft
 from django_signal_audit.importing.takeover import FirstOwn, Takeover, as_aware
@@ -103,7 +104,9 @@ class Importer:
                 reason = f"the history of {self._label(history)} is taken from {first}"
                 self.summary.leave(reason, f"all of {history.table}")
                 continue
-            target = Target(self._label(history), self._fields(history), self.summary.unaudited)
+            target = Target(
+                self._label(history), renamed_fields(history.label, self._options.renamed), self.summary.unaudited
+            )
             one = HistoryImport(history, target, self._source, self._options, self.summary, writer, actors)
             for rows in one.run():
                 self.on_rows(rows)
@@ -122,11 +125,6 @@ class Importer:
 
     def _label(self, history: History) -> str:
         return self._options.renamed.get(history.label, history.label)
-
-    def _fields(self, history: History) -> dict[str, str]:
-        labels = (f"{history.label}.", f"{self._label(history)}.")
-        found = self._options.renamed.items()
-        return {old.removeprefix(label): new for old, new in found for label in labels if old.startswith(label)}
 
 
 def _fits(label: str, pattern: str) -> bool:

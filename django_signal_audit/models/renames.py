@@ -54,16 +54,19 @@ class Renames:
             old, new = key.split("."), value.split(".")
             if len(old) == len(new) in (2, 3) and all((*old, *new)):
                 first = seen.setdefault(tuple([part.lower() for part in old[:2]] + old[2:]), key)
-                if first != key:
-                    path = Entry(key, "", "", "", "").path
-                    message = f"means the same as {first!r}, so one of the two is ignored."
-                    self.problems.append(Problem("E091", path, message, "Remove one of the two."))
                 names = [*old[2:], *new[2:]] or ["", ""]
-                yield Entry(key, ".".join(old[:2]).lower(), names[0], ".".join(new[:2]).lower(), names[1])
+                entry = Entry(key, ".".join(old[:2]).lower(), names[0], ".".join(new[:2]).lower(), names[1])
+                if first != key:
+                    self._note_double(entry, entry._replace(key=first))
+                yield entry
                 continue
             path = Entry(key, "", "", "", "").path
             hint = 'Write "app_label.OldModel": "app_label.NewModel", or "app_label.Model.old": "app_label.Model.new".'
             self.problems.append(Problem("E083", path, f"is {shown(value)}, which isn't a new name for it.", hint))
+
+    def _note_double(self, entry: Entry, first: Entry) -> None:
+        message = f"means the same as {first.key!r}, so one of the two is ignored."
+        self.problems.append(Problem("E091", entry.path, message, "Remove one of the two."))
 
     def _end(self, label: str) -> str:
         """Return what a label leads to, ``""`` if it leads in a circle."""
@@ -104,7 +107,9 @@ class Renames:
                 hint = "Map the model by an entry of its own, and name a field of that model."
                 self.problems.append(Problem("E083", entry.path, message, hint))
                 continue
-            steps.setdefault(label, {})[entry.name] = entry
+            first = steps.setdefault(label, {}).setdefault(entry.name, entry)
+            if first.new_name != entry.new_name:
+                self._note_double(entry, first)
         for label, by_name in steps.items():
             for name, entry in by_name.items():
                 end = _end_of(name, by_name)
@@ -172,7 +177,9 @@ def field_names(label: str) -> Names:
         return _NOTHING
     model, renamed = _model(label), get_renames().fields
     parents = [parent._meta.label_lower for parent in model._meta.get_parent_list()] if model is not None else []
-    return {old: new for one in (*parents, label) for old, new in renamed.get(one, {}).items()}
+    # A child may have a field of its own with the former name of one that it inherits.
+    own = {field.name for field in model._meta.get_fields()} if model is not None else set()
+    return {old: new for one in (*parents, label) for old, new in renamed.get(one, {}).items() if old not in own}
 
 
 def current_name(label: str, name: str) -> str:
