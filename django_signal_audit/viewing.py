@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 
 from django_signal_audit.capture.rows import row_key
 from django_signal_audit.conf import get_settings
-from django_signal_audit.context.actors import resolve_actor
+from django_signal_audit.context.actors import resolve_actor, resolve_impersonator
 from django_signal_audit.context.scopes import is_suspended
 from django_signal_audit.context.tenants import events_of_writer
 from django_signal_audit.enums import EventType, Source
@@ -108,9 +108,19 @@ def _is_due(plan: ModelPlan, name: str, rules: Iterable[Rule], using: str) -> bo
     events = events_of_writer(using).filter(model=plan.label, object_id=name, event_type=EventType.VIEW, actor_id=actor)
     since = now - max(windows.values(), default=dt.timedelta())
     last: dict[str, dt.datetime] = {}
-    for names, moment in events.filter(recorded_at__gte=since).order_by("id").values_list("rules", "recorded_at"):
-        last.update(dict.fromkeys(names, moment))
+    told = events.filter(recorded_at__gte=since).order_by("id").values_list("rules", "recorded_at", "context")
+    real = _real_user({"impersonator": resolve_impersonator()})
+    for names, moment, context in told:
+        # Somebody else who works as the user looks for themselves.
+        if _real_user(context) == real:
+            last.update(dict.fromkeys(names, moment))
     return any(rule not in last or last[rule] < now - window for rule, window in windows.items())
+
+
+def _real_user(context: object) -> object:
+    """Return the key of the user who works as another one, None if nobody does."""
+    found = context.get("impersonator") if isinstance(context, dict) else None
+    return found.get("id") if isinstance(found, dict) else None
 
 
 def _shown(request: HttpRequest, response: HttpResponseBase) -> models.Model | None:

@@ -10,7 +10,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone
@@ -19,6 +19,7 @@ from django.views.generic import DetailView
 
 from django_signal_audit import Rule, audit_context, record, record_view, suspend_auditing, viewing
 from django_signal_audit.checks import check_rules
+from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import erase_values
 from django_signal_audit.replay.baseline import Baseline
@@ -106,6 +107,18 @@ def test_it_is_one_event_per_user_object_and_window(tea: Product, audit: Audit) 
     audit({**VIEWED, "window": "3h"})
     with audit_context(actor=bert):
         assert not record_view(tea)
+
+
+def test_somebody_who_works_as_another_user_looks_for_themselves(tea: Product, rf: RequestFactory) -> None:
+    ada, bert, carl = (User.objects.create_user(name) for name in ("ada", "bert", "carl"))
+    for real in (None, bert, carl):
+        request: Any = rf.get("/")
+        request.user, request.impersonator = ada, real
+        with context_scope(request=request):
+            assert record_view(tea)
+            assert not record_view(tea)
+    found = AuditEvent.objects.filter(event_type="view").order_by("id")
+    assert [event.context.get("impersonator", {}).get("repr") for event in found] == [None, "bert", "carl"]
 
 
 def test_only_rules_that_name_it_ask_for_it(tea: Product, audit: Audit, client: Client, ada: User) -> None:
