@@ -20,11 +20,13 @@ from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay import Replay
+from django_signal_audit.retention.holds import hold
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.viewing import record_view
 
 from .app.models import Category, Picture, Product, Room, Shelf, Tag, Thing
 from .conftest import EVERYTHING, SAVES_ARE_ONE_STATEMENT, Audit, events, last
+from .samples import make_event
 
 pytestmark = pytest.mark.django_db
 
@@ -285,6 +287,41 @@ def test_prunes_take_a_tenants_events_and_leave_each_its_starting_point(audit: A
     assert (state["name"], state["stock"]) == ("south", 5)
     run("audit_prune", "--keep-last", "1")
     assert "north" in {name for _, name in tenants(object_id="77")}
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_hold_keeps_the_events_of_every_tenant_that_the_row_was_of(
+    audit: Audit, north: Category, south: Category, is_gone: bool
+) -> None:
+    audit(TENANT=ROWS)
+    tea = Product.objects.create(name="Tea", category=north)
+    key = tea.pk
+    Product.objects.update(price=2)
+    Product.objects.update(category=south)
+    Product.objects.update(price=3)
+    if is_gone:
+        tea.delete()
+    before = tenants(model="app.product")
+    hold(Product, key, "Case 7")
+    for one in (north, south):
+        assert run("audit_prune", "--keep-last", "1", "--tenant", str(one.pk)) == "0 events pruned.\n"
+    assert tenants(model="app.product")[: len(before)] == before
+
+
+def test_a_hold_without_a_tenant_counts_for_all_and_one_of_a_tenant_for_its_rows(audit: Audit) -> None:
+    audit(TENANT=FUNCTION)
+    for name in ("north", "south"):
+        here(name)
+        for key in ("1", "2"):
+            make_event(model="app.product", object_id=key, tenant=name)
+    hold(Product, "1", "Case 7")  # of the south
+    here("")
+    hold(Product, "2", "Case 8")
+    for name in ("north", "south"):
+        here(name)
+        AuditEvent.objects.filter(event_type="update").prune()
+    found = AuditEvent.of_all_tenants.filter(event_type="update").order_by("id")
+    assert [(event.tenant, event.object_id) for event in found] == [("north", "2"), ("south", "1"), ("south", "2")]
 
 
 @pytest.mark.parametrize("said", [ValueError("secret 4711"), 3, TypeError("no")])

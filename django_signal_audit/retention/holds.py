@@ -9,6 +9,7 @@ from django_signal_audit.events.changes import Change
 from django_signal_audit.events.keys import parse_id, row_id
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.tenants import tenant_of_tables
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.retention.starting_points import family_of
@@ -65,9 +66,13 @@ def _note(event_type: str, model: type[models.Model], pk: object, reason: str, u
 def held_objects(using: str) -> dict[Held, AuditEvent]:
     """Return the objects that are held, multi-table parents and children of theirs too, with the event that says so."""
     numbers = [number for number, one in known_signatures(using).items() if one.event_type in (HELD, RELEASED)]
-    events = AuditEvent.objects.using(using).filter(signature__in=numbers) if numbers else AuditEvent.objects.none()
+    events = AuditEvent.of_all_tenants.using(using).filter(signature__in=numbers)
+    # A row may be gone, or have moved to another tenant, when it is held. Only where keys meet is that another row.
+    tenant = tenant_of_tables()
+    if tenant:
+        events = events.filter(tenant__in=("", tenant))
     held: dict[Held, AuditEvent] = {}
-    for event in events.filter(event_type__in=(HELD, RELEASED)).order_by("id"):
+    for event in events.filter(event_type__in=(HELD, RELEASED)).order_by("id") if numbers else ():
         for label in family_of(event.model):
             held.pop((label, event.object_id), None)
             if event.event_type == HELD:
