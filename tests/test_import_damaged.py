@@ -351,6 +351,26 @@ def test_a_user_whose_key_is_none_costs_no_row(audit: Audit) -> None:
     assert events(product)[0].actor_id == "inf"
 
 
+class Keyless(Actorless):
+    """Names an object by a number that is none."""
+
+    def entry(self, row: AuditlogEntry) -> Entry:
+        entry = super().entry(row)
+        entry.event_type = "seen" if row.action == ACCESS else entry.event_type
+        entry.object_id = float("inf") if row.object_repr == "none" else row.object_pk
+        return entry
+
+
+@pytest.mark.parametrize("action", [UPDATE, ACCESS])
+def test_an_object_whose_key_is_none_costs_no_other_row(audit: Audit, action: int) -> None:
+    product = Product.objects.create(name="b")
+    bad = log(product, action, object_repr="none")
+    log(product, action, object_repr="b", minute=1)
+    audit()
+    assert f"it can't be taken (OverflowError): auditlog_logentry {bad.pk}" in run(f"{__name__}.Keyless")
+    assert events(product)[0].event_type == ("seen" if action == ACCESS else "baseline")
+
+
 @pytest.mark.parametrize(("method", "error"), [("add", OverflowError()), ("_insert", DataError("it is too large"))])
 def test_an_event_that_cannot_be_written_is_none_of_the_state_that_is_closed(
     audit: Audit, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception

@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -210,14 +210,24 @@ class HistoryImport:
         if self._options.since is not None and entry.at < self._options.since:
             self._summary.dropped += 1
             return None
-        try:
+        row = None
+        with self._alone(entry):
             row = self._target.object_id(entry.object_id)
+        # A key that is written in another way may come again: its rows aren't all together.
+        self._has_imported |= row is not None and isinstance(entry.object_id, str) and entry.object_id != row
+        return row
+
+    @contextmanager
+    def _alone(self, entry: Entry) -> Iterator[None]:
+        """Leave out and name a row that can't be taken, and it alone."""
+        try:
+            yield
         except Unusable as error:
             self._summary.leave(str(error), self._name(entry))
-            return None
-        # A key that is written in another way may come again: its rows aren't all together.
-        self._has_imported |= isinstance(entry.object_id, str) and entry.object_id != row
-        return row
+        except Exception as error:
+            if not is_of_one_row(error):
+                raise
+            self._summary.leave(f"it can't be taken ({type(error).__name__})", self._name(entry))
 
     def _name(self, entry: Entry) -> str:
         return f"{self._history.table} {entry.key}"
@@ -231,7 +241,8 @@ class HistoryImport:
         self._summary.known += len(known)
         for uid, (row, entry) in uids.items():
             if uid not in known:
-                self._write(_Object(row, text=self._target.text(entry)), entry, Drafted(entry.event_type, {}))
+                with self._alone(entry):
+                    self._write(_Object(row, text=self._target.text(entry)), entry, Drafted(entry.event_type, {}))
 
     def _take_rows(self, named: Sequence[tuple[str, Entry]]) -> None:
         if not named:
@@ -243,12 +254,8 @@ class HistoryImport:
         for row, first in self._takeover.first_own(rows).items():
             self._objects[row].first_own = first
         for row, entry in named:
-            try:
+            with self._alone(entry):
                 self._take(self._objects[row], entry)
-            except Exception as error:
-                if not is_of_one_row(error):
-                    raise
-                self._summary.leave(f"it can't be taken ({type(error).__name__})", self._name(entry))
         self._close(rows[:-1])
 
     def _open(self, rows: Iterable[str]) -> None:

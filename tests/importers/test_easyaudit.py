@@ -46,6 +46,14 @@ def test_logins_and_requests(settings: Any, client: Any, django_user_model: Any)
     assert "0 events written" in run_import("easyaudit")
 
 
+def test_logins_of_an_unknown_type_are_named(settings: Any) -> None:
+    strange = [LoginEvent.objects.create(login_type=kind, username="ada", remote_ip="10.0.0.1") for kind in (7, -1)]
+    settings.SIGNAL_AUDIT = RULES
+    out = run_import("easyaudit")
+    assert out.startswith("2 rows read, 0 events written")
+    assert all(f"unknown: easyaudit_loginevent {one.pk}" in out for one in strange)
+
+
 def test_the_other_side_of_a_many_to_many_field_is_left_to_the_closing_event(settings: Any) -> None:
     one = EasyAudited.objects.create(name="a")
     red = Tag.objects.create(name="red")

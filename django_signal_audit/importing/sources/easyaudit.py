@@ -26,7 +26,8 @@ from django_signal_audit.importing.values import NoValue, fill, from_text
 _TYPES = {1: EventType.CREATE.value, 2: EventType.UPDATE.value, 3: EventType.DELETE.value}
 _MEMBERS = (4, 6, 8, 10)
 _REVERSE = (5, 7, 9, 11)
-_LOGINS = (EventType.LOGIN.value, EventType.LOGOUT.value, EventType.LOGIN_FAILED.value)
+_LOGINS = {0: EventType.LOGIN.value, 1: EventType.LOGOUT.value}
+_FAILED = 2
 _PAIR = 2
 
 
@@ -62,10 +63,11 @@ class Source(ImportSource):
     def _logins(self) -> Iterable[History]:
         rows = self._others("easyaudit_loginevent", login_type=models.IntegerField(), username=_text(), user_id=_text())
         label = get_user_model()._meta.label_lower
+        of_users = models.Q(login_type__in=list(_LOGINS))
         # A failed login is about nobody.
-        for name, about in ((label, {"login_type__in": (0, 1)}), ("", {"login_type": 2})):
+        for name, which in ((label, of_users), ("", ~of_users)):
             if rows is not None:
-                yield TableHistory(name, rows.filter(**about), key=["id"], order=["id"], entry=_login, has_values=False)
+                yield TableHistory(name, rows.filter(which), key=["id"], order=["id"], entry=_login, has_values=False)
 
     def _requests(self) -> Iterable[History]:
         rows = self._others("easyaudit_requestevent", url=_text(), method=_text(), user_id=_text())
@@ -118,11 +120,14 @@ def _inherited(row: Any, fields: ModelFields) -> Mapping[str, Any]:
 
 
 def _login(row: Any) -> Entry:
-    failed = row.login_type == _LOGINS.index(EventType.LOGIN_FAILED)
+    failed = row.login_type == _FAILED
+    if not failed and row.login_type not in _LOGINS:
+        msg = f"its type {row.login_type} is unknown"
+        raise Unusable(msg)
     return Entry(
         key=str(row.pk),
         at=moment(row.datetime),
-        event_type=_LOGINS[row.login_type],
+        event_type=_LOGINS.get(row.login_type, EventType.LOGIN_FAILED.value),
         object_id="" if failed else row.user_id,
         object_repr="" if failed else row.username or "",
         actor=None if failed else row.user_id,
