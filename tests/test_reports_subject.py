@@ -238,3 +238,20 @@ def test_objects_that_are_called_by_the_address(audit: Audit, column: str) -> No
     make_event(model="news.reader", **{column: "ada"})
     found = [line for line in about("auth.User", ada.pk) if line[2].startswith("news.reader")]
     assert found == [("named in it", "update", f"news.reader {event.object_id}")]
+
+
+def test_addresses_with_a_name_before_them(audit: Audit) -> None:
+    audit()
+    ada = User.objects.create_user("ada", email="ada@shop.example")
+    for address in ("Ada L. <Ada@shop.example>", "Lada <lada@shop.example>"):
+        Notification.objects.create(rule="r", channel="mail", recipient=address)
+        record("newsletter", data={"to": [f"Bob <bob@shop.example>, {address}"]})
+        make_event(event_type="login", object_id="7", actor_id="", actor_repr=address)
+        make_event(event_type="delete", object_id="7", object_repr=address)
+    found = [line for line in kinds("auth.User", ada.pk) if line != ("object", "create")]
+    assert sorted(found) == [
+        ("actor", "login"),
+        ("named in it", "delete"),
+        ("named in it", "newsletter"),
+        ("recipient", "notification"),
+    ]

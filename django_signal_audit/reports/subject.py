@@ -120,26 +120,28 @@ class Subject:
         which = models.Q(model__in=self.labels, object_id=self.key)
         if self.is_user:
             which |= models.Q(actor_id=self.key) | models.Q(context__impersonator__id=self.key)
-        for condition in (*self._references(), *self._called("actor_repr"), *self._objects(), *self._texts()):
+        columns = (*self._called("actor_repr"), *self._addressed("object_repr"), *self._addressed("object_id"))
+        for condition in (*self._references(), *columns, *self._texts()):
             which |= condition
         parts = {f"{name}_text": Cast(name, models.TextField()) for name in ("data", "context", "changes")}
         return AuditEvent.objects.using(self.using).annotate(**parts).filter(which)
 
     def _called(self, column: str) -> Iterator[models.Q]:
-        """Yield the conditions on a column that has the name of somebody: nobody writes an address in one way only."""
-        yield from (models.Q(**{f"{column}__iexact": address}) for address in self.addresses)
+        """Yield the conditions on a column that has the name of somebody."""
+        yield from self._addressed(column)
         if self.logins:
             yield models.Q(**{f"{column}__in": self.logins})
 
-    def _objects(self) -> Iterator[models.Q]:
-        """Yield the conditions on objects that are called by an address, or have it as their key."""
+    def _addressed(self, column: str) -> Iterator[models.Q]:
+        """Yield the conditions on a column that may have an address: nobody writes it in one way only."""
         for address in self.addresses:
-            yield models.Q(object_repr__iexact=address) | models.Q(object_id__iexact=address)
+            # Mail programs write Ada <ada@shop.example>.
+            yield models.Q(**{f"{column}__iexact": address}) | models.Q(**{f"{column}__iendswith": f"<{address}>"})
 
     def _texts(self) -> Iterator[models.Q]:
         """Yield the conditions on events that have a name as a value: a short one may be part of any other text."""
         for address in self.addresses:
-            for said in _written(address):
+            for said in (*_written(address), *_written(f"<{address}>", is_part=True)):
                 for part in ("data", "context", "changes"):
                     yield models.Q(**{f"{part}_text__icontains": said})
         for login in self.logins - self.addresses:
@@ -213,7 +215,9 @@ class Subject:
         return found or [_("named in it")]
 
     def _is_called(self, text: str) -> bool:
-        return text in self.logins or text.lower() in {address.lower() for address in self.addresses}
+        lower = text.lower()
+        named = any(lower == one or lower.endswith(f"<{one}>") for one in map(str.lower, self.addresses))
+        return named or text in self.logins
 
     def _notifications(self) -> Iterator[Any]:
         # Without a user and an address, it is nobody's.
@@ -256,6 +260,7 @@ def _scalars(values: object) -> list[str | int]:
     )
 
 
-def _written(text: str) -> set[str]:
+def _written(text: str, *, is_part: bool = False) -> set[str]:
     """Return how a text is written in JSON: some databases keep letters of other alphabets as they are."""
-    return {json.dumps(text), json.dumps(text, ensure_ascii=False)}
+    written = {json.dumps(text), json.dumps(text, ensure_ascii=False)}
+    return {one[1:-1] for one in written} if is_part else written
