@@ -31,6 +31,11 @@ def told(messages):
     return sorted(message.recipient for message in messages)
 
 
+def bulk(**values):
+    """Make the row of a call that made several events."""
+    return Notification.objects.create(rule="watch", channel="mail", **values)
+
+
 def errors():
     return list(Notification.objects.filter(status="skipped").order_by("id").values_list("last_error", flat=True))
 
@@ -125,6 +130,30 @@ class TestSeveral:
         assert (report.sent, report.skipped) == (1, 4)
         assert all("gets another notification" in error for error in errors())
 
+    def test_who_is_meant_twice_by_a_bulk_call_is_told_of_each_event_once(self, messages, caplog):
+        staff = Group.objects.create(name="staff")
+        ann = make_user("ann", is_superuser=True)
+        for user in (ann, make_user("bob")):
+            user.groups.add(staff)
+        first, second, third = (str(make_event().uid) for _ in range(3))
+        for spec, uids in [
+            ("superusers", [first, second]),
+            ("group:staff", [first, second, third]),
+            ("user:ann", [first, second]),
+            ("ann@example.com", [third, second]),
+        ]:
+            bulk(recipient=spec, data={"events": uids, "count": len(uids)})
+        # Another call is another matter, also where the same rule notifies the same people.
+        other = {"events": [str(make_event().uid), str(make_event().uid)]}
+        bulk(recipient="superusers", data=other)
+        report = deliver()
+        assert (report.sent, report.skipped) == (4, 1)
+        assert told(messages) == ["ann@example.com"] * 3 + ["bob@example.com"]
+        of_ann = [str(event.uid) for message in messages for event in message.events if message.recipient[0] == "a"]
+        assert len(of_ann) == len(set(of_ann)) == 5, of_ann
+        assert "gets another notification" in errors()[0]
+        assert not caplog.records, "nothing is wrong with a rule that names a person twice"
+
     def test_the_inactive_are_no_members_any_more(self, messages):
         staff = Group.objects.create(name="staff")
         make_user("ann").groups.add(staff)
@@ -208,15 +237,20 @@ class TestSeveral:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_workers_expanding_at_once_tell_nobody_twice(messages):
+@pytest.mark.parametrize("is_bulk", [False, True], ids=["one event", "a bulk call"])
+def test_two_workers_expanding_at_once_tell_nobody_twice(messages, is_bulk):
     if not connection.features.has_select_for_update_skip_locked:
         pytest.skip("needs a database that locks rows")
     staff = Group.objects.create(name="staff")
     for number in range(30):
         make_user(f"u{number}", is_superuser=True).groups.add(staff)
     event = make_event()
+    uids = [str(event.uid), str(make_event().uid)]
     for spec in ("superusers", "group:staff", "superusers", "group:staff"):
-        make_notification(event, "mail", recipient=spec)
+        if is_bulk:
+            bulk(recipient=spec, data={"events": uids})
+        else:
+            make_notification(event, "mail", recipient=spec)
 
     def work(_):
         try:

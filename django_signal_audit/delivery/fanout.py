@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from django.db import connections, transaction
 from django.db.models import QuerySet
@@ -51,6 +52,9 @@ from django_signal_audit.models.events import utc_now
 
 logger = logging.getLogger("django_signal_audit")
 
+# What the last error of a notification begins with if all that it is for get another.
+_TOLD = "Everyone in"
+
 # The rules and channels of which this process has warned.
 _warned: set[tuple[str, str]] = set()
 on_settings_changed(_warned.clear)
@@ -59,10 +63,11 @@ on_settings_changed(_warned.clear)
 def log_skip(row: Notification) -> None:
     """Log that a notification was skipped: a rule whose recipients are never reached must not go unnoticed.
 
-    A warning comes once per rule and channel; what a throttle or a preference suppresses was asked for.
+    A warning comes once per rule and channel. What a throttle or a preference suppresses was asked for, and who is
+    named twice gets the message.
     """
     kind = (row.rule, row.channel)
-    if kind in _warned or row.last_error.startswith((THROTTLED, PREFERRED)):
+    if kind in _warned or row.last_error.startswith((THROTTLED, PREFERRED, _TOLD)):
         logger.info("Notification %s (%s) was skipped: %s", row.pk, row, row.last_error)
         return
     _warned.add(kind)
@@ -78,6 +83,10 @@ def log_skip(row: Notification) -> None:
 
 
 BATCH_SIZE = 500
+# The rows of one call: one for each rule, channel and recipient.
+NEAR = 1000
+
+Told: TypeAlias = dict[str, set[str]]
 
 
 def expand(notification: Notification, channel: Channel, targets: Sequence[Target]) -> Resolved:
@@ -90,9 +99,9 @@ def expand(notification: Notification, channel: Channel, targets: Sequence[Targe
         # The first write: it proves the claim, and on SQLite takes the lock before anything is read.
         if not hold(notification):
             raise LeaseLost
-        fresh = _fresh(targets, _told(notification))
+        fresh = _fresh(targets, _told(notification, targets))
         if not fresh:
-            msg = f'Everyone in "{spec}" gets another notification of the same event.'
+            msg = f'{_TOLD} "{spec}" gets another notification of the same event.'
             raise Unreachable(msg)
         first, others = _first_permitted(fresh, channel, using)
         rows = [_row(notification, target) for target in others]
@@ -106,15 +115,23 @@ def expand(notification: Notification, channel: Channel, targets: Sequence[Targe
     return replace(resolved, new_ids=new_ids)
 
 
-def _fresh(targets: Iterable[Target], told: set[str]) -> list[Target]:
-    """Return the targets who are not told yet, each address once, with all the events it was named for."""
+def _fresh(targets: Iterable[Target], told: Told) -> list[Target]:
+    """Return the targets who are not told yet, each address once, with the events that are news to it."""
     fresh: dict[str, Target] = {}
     for target in targets:
         known = fresh.setdefault(target.recipient, target)
         if known.events is not target.events:
             merged = {event.pk: event for event in (*known.events, *target.events)}
             fresh[target.recipient] = replace(known, events=list(merged.values()))
-    return [target for recipient, target in fresh.items() if recipient not in told]
+    return [target for target in map(partial(_without, told), fresh.values()) if target.events]
+
+
+def _without(told: Told, target: Target) -> Target:
+    """Return the target with the events that no other notification tells it of."""
+    known = told.get(target.recipient)
+    if not known:
+        return target
+    return replace(target, events=[event for event in target.events if str(event.uid) not in known])
 
 
 def _first_permitted(targets: Sequence[Target], channel: Channel, using: str) -> tuple[Target, list[Target]]:
@@ -129,21 +146,36 @@ def _first_permitted(targets: Sequence[Target], channel: Channel, using: str) ->
 
 
 def _siblings(notification: Notification) -> QuerySet[Notification]:
-    """Return the rows of the same event, rule and channel. Those of a digest have no event to be found by."""
+    """Return the rows of the same rule and channel that may tell of the same events.
+
+    Of several events, they are found by their place: the rows of a call are written together, and the rows of the
+    people they stand for come later.
+    """
     rows = Notification.objects.using(notification._state.db)
+    rows = rows.filter(rule=notification.rule, channel=notification.channel)
     if notification.event is None:
-        return rows.none()
-    return rows.filter(event=notification.event, rule=notification.rule, channel=notification.channel)
+        return rows.filter(pk__gt=notification.pk - NEAR)
+    return rows.filter(event=notification.event)
 
 
 def _lock_siblings(notification: Notification) -> None:
     """Let one worker at a time expand the rows of an event, so that who is in two groups is told once."""
-    if connections[_siblings(notification).db].features.has_select_for_update:
-        list(_siblings(notification).order_by("pk").select_for_update().values_list("pk"))
+    rows = _siblings(notification)
+    if notification.event is None:
+        rows = rows.filter(pk__lt=notification.pk + NEAR, event=None, entry="")
+    if connections[rows.db].features.has_select_for_update:
+        list(rows.order_by("pk").select_for_update().values_list("pk"))
 
 
-def _told(notification: Notification) -> set[str]:
-    return set(_siblings(notification).exclude(pk=notification.pk).values_list("recipient", flat=True))
+def _told(notification: Notification, targets: Iterable[Target]) -> Told:
+    """Return the uids of the events that other rows tell each of the targets of."""
+    told: Told = {}
+    names = sorted({target.recipient for target in targets})
+    for start in range(0, len(names), BATCH_SIZE):
+        rows = _siblings(notification).filter(recipient__in=names[start : start + BATCH_SIZE])
+        for row in rows.exclude(pk=notification.pk).only("recipient", "event", "data"):
+            told.setdefault(row.recipient, set()).update(map(str, row.event_uids))
+    return told
 
 
 def _portion_of(notification: Notification, target: Target) -> dict[str, Any]:
