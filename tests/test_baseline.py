@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, models
 from django.db.models import F
+from django.test.utils import isolate_apps
 
 from django_signal_audit.context.scopes import suspended
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.replay import Replay, baseline
 from django_signal_audit.replay import replay as replay_module
+from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.signals import event_recorded
 
@@ -171,6 +173,17 @@ class TestStartingPoints:
         out = give()
         assert "app.product: skipped, because every rule has a condition." in out
         assert [event.model for event in events()] == ["app.tag"]
+
+    @isolate_apps("tests.app")
+    def test_a_model_with_nothing_but_its_key_is_skipped_for_that_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Bare(models.Model):
+            class Meta:
+                app_label = "app"
+                db_table = Tag._meta.db_table
+
+        plan = ModelPlan(Bare, compiled=(), all_fields={}, all_members={}, secret=frozenset())
+        monkeypatch.setattr("django_signal_audit.management.commands.audit_baseline.select_plans", lambda *_: [plan])
+        assert give() == "app.bare: skipped, because the model has no field besides its primary key.\n"
 
     def test_a_childs_row_has_no_starting_point_under_its_parent(self, audit: Audit) -> None:
         pizzeria = Pizzeria.objects.create(name="a")

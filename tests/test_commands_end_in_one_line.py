@@ -128,6 +128,16 @@ class TestEachCommand:
         assert err.count("\n") == 1
         assert "Did you mean 'default'?" in err
 
+    def test_mistakes_in_the_settings_are_listed_as_every_command_of_django_lists_them(
+        self, name: str, run: Any, audit: Audit
+    ) -> None:
+        audit({"name": "r", "model": "app.Tagg"})
+        if load_command_class("django_signal_audit", name).requires_system_checks:
+            code, out, err = run(name, *arguments_of(name))
+            assert (code, out) == (1, "")
+            assert err.splitlines()[0] == "SystemCheckError: System check identified some issues:"
+            assert err.splitlines()[3].startswith("?: (django_signal_audit.E009) ")
+
     def test_a_closed_pipe(self, name: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def closed(*_: Any, **__: Any) -> None:
             raise BrokenPipeError

@@ -18,6 +18,7 @@ from django.core.management import load_command_class
 from django.db import connections
 from django.utils import timezone
 
+from django_signal_audit.evidence.config import evidence_problems, get_signer
 from django_signal_audit.evidence.notes import PrivateKey
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 
@@ -120,6 +121,22 @@ class TestSeal:
         assert path.stat().st_mode & 0o777 == 0o600
         code, out, err = run("audit_seal", "--generate-key", str(path))
         assert (code, out, err.count("\n")) == (2, "", 1)
+
+    def test_a_key_that_the_settings_name_can_be_made_before_the_tables_are(
+        self, audit: Audit, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "new audit.key"
+        audit(EVIDENCE={"KEY": f"file:{path}"})
+        [problem] = [found for found in evidence_problems() if found.code == "E067"]
+        assert problem.hint == f"Make a key with manage.py audit_seal --generate-key '{path}'."
+        monkeypatch.setattr("django_signal_audit.reports.arguments.table_exists", lambda *_: False)
+        monkeypatch.setattr(connections["default"].introspection, "table_names", list)
+        code, public, err = run("audit_seal", "--generate-key", str(path))
+        assert (code, err) == (0, "")
+        audit(EVIDENCE={"KEY": f"file:{path}"})
+        assert public.strip() == get_signer().public_key
+        code, out, err = run("audit_seal", "--generate-key", str(tmp_path / "second"), "--database", "oter")
+        assert (code, out, err) == (2, "", "CommandError: There is no database 'oter'. Did you mean 'other'?\n")
 
 
 @both

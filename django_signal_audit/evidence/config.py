@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -106,12 +107,19 @@ def get_signer() -> Signer | None:
         raise
     except (NoteError, OSError, AttributeError, UnicodeError) as error:
         msg = f"{path} can't be used: {error}"
-        raise InvalidSettings(msg, "Make a key with manage.py audit_seal --generate-key FILE.") from error
+        raise InvalidSettings(msg, _how_to_make(key, error)) from error
     except Exception as error:
         # The function that returns the key is the project's, and asks who knows whom.
         msg = f"{path} can't be used: {type(error).__name__}: {safe_str(error)}"
         raise InvalidSettings(msg, f"Fix the function {key}: it is called without arguments.") from error
     return found
+
+
+def _how_to_make(key: str, error: Exception) -> str:
+    """Return the command to run: never over a file that is there, as a key that is lost can't be had again."""
+    path = key.removeprefix("file:")
+    is_missing = path != key and isinstance(error, FileNotFoundError)
+    return f"Make a key with manage.py audit_seal --generate-key {quote(path) if is_missing else 'FILE'}."
 
 
 def _signer(key: str, path: str) -> Signer:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TextIO, cast
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper, SystemCheckError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.template.defaultfilters import pluralize
 
@@ -64,6 +64,8 @@ class AuditCommand(BaseCommand):
         try:
             with choosing_tenant(str(options.get("tenant") or "") or None):
                 return super().execute(*args, **options)
+        except SystemCheckError:
+            raise  # Django's own list of what is wrong, line by line
         except CommandError as error:
             # It may quote what somebody typed, and has to leave the terminal alone.
             text = printable(str(error))

@@ -63,6 +63,13 @@ def _stored(moment: dt.datetime) -> dt.datetime:
     return moment.astimezone(dt.UTC).replace(tzinfo=None) if timezone.is_aware(moment) else moment
 
 
+def check_alias(alias: str) -> None:
+    """Raise WrongArgument if DATABASES has no such alias."""
+    if alias not in connections:
+        msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
+        raise WrongArgument(msg)
+
+
 def check_database(alias: str) -> str:
     """Return the alias of a database that has the audit tables.
 
@@ -70,9 +77,7 @@ def check_database(alias: str) -> str:
         WrongArgument: There is no such alias, or its tables are missing.
 
     """
-    if alias not in connections:
-        msg = f"There is no database {alias!r}. {did_you_mean(alias, connections)}"
-        raise WrongArgument(msg)
+    check_alias(alias)
     # Tables of another schema on the search path aren't listed.
     is_listed = AuditEvent._meta.db_table in connections[alias].introspection.table_names()
     if not is_listed and not table_exists(AuditEvent, alias):

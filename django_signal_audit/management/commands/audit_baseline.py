@@ -90,7 +90,9 @@ class Command(AuditCommand):
     def _run(self, baseline: Baseline, options: Options) -> None:
         label = baseline.plan.label
         if not baseline.names:
-            self.stdout.write(f"{label}: skipped, because every rule has a condition.")
+            has_fields = baseline.plan.all_fields or baseline.plan.all_members
+            why = "every rule has a condition" if has_fields else "the model has no field besides its primary key"
+            self.stdout.write(f"{label}: skipped, because {why}.")
             return
         is_terminal = sys.stderr.isatty()
         total = baseline.count() if is_terminal else None

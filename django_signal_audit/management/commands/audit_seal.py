@@ -21,7 +21,7 @@ from django_signal_audit.evidence.sealing import CannotSeal, Sealer, SealReport
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.management.base import AuditCommand
 from django_signal_audit.management.stopping import stop_signals
-from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.arguments import check_alias, check_database
 from django_signal_audit.reports.base import WrongArgument
 
 
@@ -50,10 +50,12 @@ class Command(AuditCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Seal, or make a key."""
         try:
-            check_database(options["database"])
             if options["generate_key"]:
+                # The settings may name the key already, and then "migrate" fails its checks until the key is there.
+                check_alias(options["database"])
                 self._generate(Path(options["generate_key"]), options["database"])
                 return
+            check_database(options["database"])
             signer = get_signer()
         except (WrongArgument, NoteError, InvalidSettings) as error:
             raise CommandError(str(error), returncode=2) from error
