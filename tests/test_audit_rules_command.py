@@ -207,6 +207,12 @@ class TestExplain:
         updates = "one for both" if connection.vendor == "sqlite" else saves
         assert rows == [("a save", saves), ("a bulk update", updates)]
 
+    def test_explain_blames_a_uuid_key_only_where_it_is_the_reason(self, audit: Audit) -> None:
+        audit({"name": "documents", "model": "app.Document"})
+        [_save, update] = data("--explain", "app.Document", "update")["writes"]
+        assert "or UUID" not in update["why"]
+        assert (update["why"] == "a primary key other than one number") is (connection.vendor != "postgresql")
+
     def test_explain_names_the_m2m_fields_that_are_recorded(self) -> None:
         document = data("--explain", "app.Product", "m2m")
         assert [field["field"] for field in document["fields"]] == ["tags"]

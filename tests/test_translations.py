@@ -19,6 +19,7 @@ from django_signal_audit.delivery.texts import content_of, subject_of
 from django_signal_audit.enums import EventType
 from django_signal_audit.models import Notification
 from django_signal_audit.reports.formatter import Reader
+from django_signal_audit.rules.schema import Rule
 
 from .notices import INBOX, audit_settings
 from .samples import make_event
@@ -244,7 +245,7 @@ class TestPages:
             assert str(make_event(event_type="update", object_repr="ada")) == "update ada"
 
 
-READER = Reader(is_localised=True)
+READER, WATCH = Reader(is_localised=True), Rule(name="watch")
 EVENTS = {
     "update": {"first_name": ["Ada", "Eva"]},
     "create": {"first_name": [None, "Ada"]},
@@ -262,8 +263,8 @@ SENTENCES = {
         "m2m": "User „ada“ wurde geändert: Groups (+3)",
         "price_alarm": "price_alarm: User „ada“",
         "login": "root hat sich angemeldet",
-        "digest": "watch: 2 Änderungen an 2 users (ada und bob)",
-        "title": "2 Änderungen an 2 users",
+        "digest": "watch: 2 Änderungen, 2 users (ada und bob)",
+        "title": "2 Änderungen, 2 users",
         "by": "root hat es am ",
     },
     "fr": {
@@ -358,15 +359,15 @@ def plain_names(monkeypatch):
 def sentences(language):
     """Return what messages say in the language."""
     with translation.override(language):
-        found = {name: subject_of([event_of(name, changes)], "watch", READER) for name, changes in EVENTS.items()}
+        found = {name: subject_of([event_of(name, changes)], WATCH, READER) for name, changes in EVENTS.items()}
         events = [
             make_event(event_type="update", model="auth.user", object_repr=name, object_id=name)
             for name in ("ada", "bob")
         ]
-        found["digest"] = subject_of(events, "watch", READER)
-        found["title"] = content_of(events, "watch", READER, has_links=False).title
+        found["digest"] = subject_of(events, WATCH, READER)
+        found["title"] = content_of(events, WATCH, READER, has_links=False).title
         event = make_event(actor_repr="root", event_type="update")
-        found["by"] = content_of([event], "watch", READER, has_links=False).text
+        found["by"] = content_of([event], WATCH, READER, has_links=False).text
     return found
 
 

@@ -70,8 +70,7 @@ class Engine:
         """Return why UPDATEs are left to the portable way; empty if they are not."""
         keys, table = plan.model._meta.pk_fields, table_of(plan.model, using)
         wrong = {
-            _("a primary key other than one number or UUID"): len(keys) > 1
-            or not isinstance(plain_field(keys[0]), INTEGERS),
+            _("a primary key other than one number"): len(keys) > 1 or not isinstance(plain_field(keys[0]), INTEGERS),
             _("a primary key that is a secret"): has_secret_key(plan.model) or bool(masked_fields(plan.model)),
             _("the rule key include"): bool(plan.included),
             _("a tenant that another table names"): plan.tenant is not None,

@@ -61,8 +61,7 @@ def _refusal_of_many(plan: ModelPlan, using: str) -> str:
     keys = plan.model._meta.pk_fields
     wrong = {
         _("times without a zone"): not settings.USE_TZ or bool(connections[using].settings_dict.get("TIME_ZONE")),
-        _("a primary key other than one number or UUID"): len(keys) > 1
-        or not isinstance(plain_field(keys[0]), INTEGERS),
+        _("a primary key other than one number"): len(keys) > 1 or not isinstance(plain_field(keys[0]), INTEGERS),
         _("a primary key that is a secret"): has_secret_key(plan.model) or bool(masked_fields(plan.model)),
         _("the rule key include"): bool(plan.included),
         _("a tenant that another table names"): plan.tenant is not None,
