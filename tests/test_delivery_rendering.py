@@ -67,6 +67,35 @@ class TestDefaults:
         assert made.subject == "Product “Oil” was deleted"
         assert made.body.startswith("Product “Oil” was deleted\n\nPrice: 9.00\n\nOn ")
 
+    def test_a_rule_with_fields_tells_of_these_and_not_of_what_other_rules_record(self, rule):
+        event = make_event(changes={"name": ["Oil", "Oils"], "price": ["10.00", "9.00"], "stock": [1, 2]})
+        rule(fields=["price", "weight"])
+        made = message(event)
+        assert made.subject == "Product “Oil”: Price changed from 10.00 to 9.00"
+        assert f"\n\nPrice: 10.00 → 9.00 ({MINUS}10.0 %)\n\n" in made.body
+        rule(exclude=["stock"])
+        assert message(event).subject == "Product “Oil” was changed: Name, Price"
+        two = message(event, make_event())
+        assert "Stock" not in two.body
+        # A field that was renamed, or a rule that was changed, meanwhile: better all than nothing.
+        rule(fields=["weight"])
+        assert message(event).subject == "Product “Oil” was changed: Name, Price, Stock"
+        assert event.changes.keys() == {"name", "price", "stock"}
+
+    def test_a_template_written_for_one_event_does_not_hide_that_there_are_more(self, rule):
+        rule(
+            subject="{{ object }} costs {{ new.price }}",
+            message="By {% if actor %}{{ actor }}{% else %}nobody{% endif %}.",
+        )
+        made = message()
+        assert (made.subject, made.body) == ("Oil costs 9.00", "By nobody.")
+        made = message(*many(3))
+        assert made.subject == "Oil 0 costs 9.00 (and 2 more events)"
+        assert made.body == "By nobody.\n\nand 2 more events"
+        rule(subject="{{ events|length }} since {{ event.object_repr }}", message="Something happened.")
+        made = message(*many(3))
+        assert (made.subject, made.body) == ("3 since Oil 0", "Something happened.")
+
     def test_values_as_people_write_them(self, rule):
         changes = {"is_active": [True, False], "attributes": [{"a": None}, {"a": True}]}
         body = message(make_event(changes=changes)).body

@@ -17,7 +17,7 @@ from django_signal_audit.channels.base import Channel, Message, Text
 from django_signal_audit.channels.content import Content
 from django_signal_audit.channels.preferences import default_zone
 from django_signal_audit.delivery.links import unsubscribe_address
-from django_signal_audit.delivery.texts import content_of, how_to_stop, reader_of, subject_of, why
+from django_signal_audit.delivery.texts import content_of, how_to_stop, more_events, reader_of, subject_of, why
 from django_signal_audit.events.masking import with_stars
 from django_signal_audit.events.payloads import cut
 from django_signal_audit.events.values import clean_text, safe_str
@@ -26,7 +26,7 @@ from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.reports.formatter import Reader
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
-from django_signal_audit.rules.templates import render_template
+from django_signal_audit.rules.templates import render_template, tells_of_one
 
 
 class NotKnownHere(Exception):
@@ -142,7 +142,7 @@ def subject_line(notification: Notification, events: Sequence[AuditEvent], reade
 
     """
     subject = _render(rule_of(notification), entry_of(notification), "subject", events)
-    return _line(subject or subject_of(events, notification.rule, reader))
+    return _line(subject or subject_of(events, rule_of(notification), reader))
 
 
 def _defaults(
@@ -150,12 +150,12 @@ def _defaults(
 ) -> tuple[str, Content | None]:
     """Return our subject and our body where the rule has none; its own subject, and None for its own body."""
     if body:
-        return subject or subject_of(events, rule.name, reader), None
+        return subject or subject_of(events, rule, reader), None
     has_links = user is None or bool(getattr(user, "is_staff", False))
-    content = content_of(events, rule.name, reader, has_links=has_links)
+    content = content_of(events, rule, reader, has_links=has_links)
     # Of one event, it is the sentence that the body has anyway.
     single = content.single
-    return subject or (single.sentence if single else subject_of(events, rule.name, reader)), content
+    return subject or (single.sentence if single else subject_of(events, rule, reader)), content
 
 
 def _line(text: str) -> str:
@@ -203,7 +203,12 @@ def _render(rule: Rule, entry: NotifyEntry, key: str, events: Sequence[AuditEven
         "actor": event.actor_repr,
     }
     try:
-        return render_template(source, context)
+        text = render_template(source, context)
+        more = len(events) - 1 if tells_of_one(source) else 0
     except Exception as error:
         msg = f'The {key} of rule "{rule.name}" cannot be rendered: {type(error).__name__}: {safe_str(error)}'
         raise GiveUp(msg) from error
+    if more:
+        # The rule's author had one event in mind, and the reader must not believe that there was only one.
+        return f"{text} ({more_events(more)})" if key == "subject" else f"{text}\n\n{more_events(more)}"
+    return text

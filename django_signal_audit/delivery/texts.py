@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import groupby
 from typing import Any
 
@@ -50,12 +51,12 @@ SUBJECT_WIDTH = 40
 MAX_NAMED = 3
 
 
-def content_of(events: Sequence[AuditEvent], rule: str, reader: Reader, *, has_links: bool) -> Content:
+def content_of(events: Sequence[AuditEvent], rule: Rule, reader: Reader, *, has_links: bool) -> Content:
     """Return what a message says, in the active language and time zone.
 
     Args:
         events: What it is about.
-        rule: The name of the rule.
+        rule: The rule.
         reader: Who reads it, and which rows they may know by name.
         has_links: Whether the reader may open pages of the admin.
 
@@ -63,7 +64,7 @@ def content_of(events: Sequence[AuditEvent], rule: str, reader: Reader, *, has_l
     # The newest day comes first, and in a day the events are in order.
     shown = sorted(events[-MAX_EVENTS:], key=lambda event: local(event.recorded_at).date(), reverse=True)
     most = MAX_LINES if len(events) == 1 else MAX_DIGEST_LINES
-    told = [(event, _told(event, reader, most, has_links=has_links)) for event in shown]
+    told = [(event, _told(_of_rule(event, rule), reader, most, has_links=has_links)) for event in shown]
     if len(events) == 1:
         return Content(title=_title(events), groups=[Group(day="", by="", told=[one for _event, one in told])])
     groups = [_group(list(together)) for _key, together in groupby(told, lambda pair: _group_key(pair[0]))]
@@ -72,9 +73,28 @@ def content_of(events: Sequence[AuditEvent], rule: str, reader: Reader, *, has_l
         title=_title(events),
         span=_span(events),
         groups=groups,
-        more=ngettext("and %(count)d more event", "and %(count)d more events", more) % {"count": more} if more else "",
-        url=_list_url(rule) if has_links else "",
+        more=more_events(more) if more else "",
+        url=_list_url(rule.name) if has_links else "",
     )
+
+
+def more_events(count: int) -> str:
+    """Return how many events there are besides those that are told of."""
+    return ngettext("and %(count)d more event", "and %(count)d more events", count) % {"count": count}
+
+
+def _of_rule(event: AuditEvent, rule: Rule) -> AuditEvent:
+    """Return the event with the fields of one rule: those that only other rules record weren't asked for."""
+    fields, changes = set(rule.fields), event.changes
+    if not (fields or rule.exclude) or not isinstance(changes, dict):
+        return event
+    kept = {name for name in changes if name not in rule.exclude and (not fields or name in fields)}
+    # None are left where a field was renamed since, or where the settings changed.
+    if not kept or len(kept) == len(changes):
+        return event
+    shown = copy(event)
+    shown.changes = {name: value for name, value in changes.items() if name in kept}
+    return shown
 
 
 def reader_of(events: Sequence[AuditEvent], user: Model | None, *, checks_permission: bool) -> Reader:
@@ -108,12 +128,12 @@ def _visible(user: object, rows: Sequence[Model]) -> Sequence[Model]:
     return [row for key, row in keyed.items() if key in seen]
 
 
-def subject_of(events: Sequence[AuditEvent], rule: str, reader: Reader) -> str:
+def subject_of(events: Sequence[AuditEvent], rule: Rule, reader: Reader) -> str:
     """Return in a sentence what happened; of several events, how many there are, to what, and its names."""
     if len(events) == 1:
-        return sentence(events[0], reader)
+        return sentence(_of_rule(events[0], rule), reader)
     names = list(dict.fromkeys(event.object_repr for event in events if event.object_repr))
-    return f"{rule}: {_title(events)} ({_named(names)})" if names else f"{rule}: {_title(events)}"
+    return f"{rule.name}: {_title(events)} ({_named(names)})" if names else f"{rule.name}: {_title(events)}"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -240,6 +240,13 @@ def render_template(source: str, context: Mapping[str, object]) -> str:
     return str.__str__(text)
 
 
+@cache
+def tells_of_one(source: str) -> bool:
+    """Return whether a template shows what happened in one event, and nothing of the others of its message."""
+    names = {use.names[0] for use in uses(compile_template(source).nodelist)}
+    return "events" not in names and not names.isdisjoint(("object", "old", "new", "event", "actor"))
+
+
 def template_problems(parsed: ParsedRule, models: list[Model]) -> list[Problem]:
     """Return what is wrong with the subjects and messages of a rule on these models."""
     fields = {name: field for model in models for name, field in condition_fields(model).items()}
