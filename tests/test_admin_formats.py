@@ -43,7 +43,7 @@ class TestMoments:
             assert show_moment(EVENING) == f"{DAY[language]} 20:05:06 +01:00"
             with timezone.override("America/New_York"):
                 assert show_moment(EVENING) == f"{DAY[language]} 14:05:06 -05:00"
-            assert show_moment(EVENING.replace(tzinfo=None)) == f"{DAY[language]} 19:05:06"
+            assert show_moment(EVENING.replace(tzinfo=None)) == f"{DAY[language]} 19:05:06 +00:00"
 
     def test_the_end_of_time_has_no_other_zone(self):
         assert show_moment(dt.datetime.max.replace(tzinfo=dt.UTC)).endswith("9999 23:59:59 +00:00")

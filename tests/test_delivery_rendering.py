@@ -96,6 +96,13 @@ class TestDefaults:
         made = message(*many(3))
         assert (made.subject, made.body) == ("3 since Oil 0", "Something happened.")
 
+    def test_a_project_without_time_zones_is_told_that_the_time_is_in_utc(self, rule, settings):
+        settings.USE_TZ, settings.TIME_ZONE = False, "Europe/Vienna"
+        changes = {"modified": ["2026-03-10T12:59:00", "2026-03-10T13:00:00"]}
+        made = message(make_event(recorded_at=NOON.replace(tzinfo=None), changes=changes))
+        assert made.body.endswith("On March 10, 2026, 12:00 UTC.")
+        assert "March 10, 2026 12:59:00 → March 10, 2026 13:00:00\n" in made.body, "a value has the clock of its column"
+
     def test_values_as_people_write_them(self, rule):
         changes = {"is_active": [True, False], "attributes": [{"a": None}, {"a": True}]}
         body = message(make_event(changes=changes)).body
@@ -185,7 +192,7 @@ class TestDefaults:
         ("language", "subject", "first", "second"),
         [
             ("en", "watch: 2 changes to 1 product (Oil)", "2 changes to 1 product", "ann and bob"),
-            ("de", "watch: 2 Änderungen an 1 product (Oil)", "2 Änderungen an 1 product", "ann und bob"),
+            ("de", "watch: 2 Änderungen, 1 product (Oil)", "2 Änderungen, 1 product", "ann und bob"),
             ("fr", "watch: 2 modifications sur 1 product (Oil)", "2 modifications sur 1 product", "ann et bob"),
         ],
     )

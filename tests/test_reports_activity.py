@@ -195,7 +195,7 @@ class TestTimes:
         with timezone.override(zone and ZoneInfo(zone)):
             times = [local(moment) for moment in moments]
             days = Counter(time.date() for time in times)
-            offsets = [zone and dt.timezone(time.utcoffset()) for time in times]
+            offsets = [dt.timezone(time.utcoffset()) for time in times]
             hours = Counter(
                 time.replace(minute=0, second=0, tzinfo=offset).isoformat()
                 for time, offset in zip(times, offsets, strict=True)

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.formats import date_format, get_format, number_format, time_format
 
 from django_signal_audit.events.values import plain_field, safe_str
+from django_signal_audit.models.events import utc_now
 from django_signal_audit.reports.relations import Names, Target, target_of
 
 # Formats of a time end with its minutes in most languages; some have a.m. and p.m. after them.
@@ -22,9 +23,13 @@ _TO_THE_SECOND = "H:i:s"
 
 
 def local(moment: dt.datetime) -> dt.datetime:
-    """Return the moment in the current time zone; a naive one, or one at the end of time, as it is."""
+    """Return the moment of an event in the current time zone, one at the end of time as it is.
+
+    A naive one is in UTC, as events have it without ``USE_TZ``. It gets its zone, so that nobody takes it for the time
+    of the project's clocks.
+    """
     try:
-        return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+        return timezone.localtime(moment) if timezone.is_aware(moment) else moment.replace(tzinfo=dt.UTC)
     except OverflowError:
         return moment
 
@@ -52,7 +57,7 @@ def show_clock(time: dt.time | dt.datetime) -> str:
 
 def show_moment(moment: dt.datetime) -> str:
     """Return a moment to the second in the current time zone, with its offset."""
-    return _show_moment(moment, "")
+    return _show_moment(local(moment), "")
 
 
 def show_brief(moment: dt.datetime) -> str:
@@ -64,7 +69,7 @@ def show_brief(moment: dt.datetime) -> str:
 def show_short(moment: dt.datetime) -> str:
     """Return a moment to the minute in the current time zone, in short: without the year where that is this one."""
     here = local(moment)
-    is_this_year = here.year == local(timezone.now()).year
+    is_this_year = here.year == local(utc_now()).year
     day = get_format("MONTH_DAY_FORMAT" if is_this_year else "DATE_FORMAT").replace("F", "M").replace("N", "M")
     return f"{date_format(here, day)}, {time_format(here, 'H:i')}"
 
@@ -72,7 +77,7 @@ def show_short(moment: dt.datetime) -> str:
 def show_exactly(value: object) -> str | None:
     """Return a date, time or number with all that it holds, None for values of other types."""
     if isinstance(value, dt.datetime):
-        return _show_moment(value, _fraction(value))
+        return _show_moment(_here(value), _fraction(value))
     if isinstance(value, dt.date):
         return show_date(value)
     if isinstance(value, dt.time):
@@ -82,8 +87,12 @@ def show_exactly(value: object) -> str | None:
     return None
 
 
-def _show_moment(moment: dt.datetime, fraction: str) -> str:
-    here = local(moment)
+def _here(value: dt.datetime) -> dt.datetime:
+    """Return a value of an object in the current time zone; a naive one is in that of its column."""
+    return local(value) if timezone.is_aware(value) else value
+
+
+def _show_moment(here: dt.datetime, fraction: str) -> str:
     parts = [show_date(here), show_clock(here) + fraction]
     if timezone.is_aware(here):
         parts.append(here.isoformat()[-6:])
@@ -105,13 +114,13 @@ _LOCALISED = (
 
 
 def show_time(moment: dt.datetime) -> str:
-    """Return a moment in the current time zone as in ISO 8601, exact to what it holds, with its offset."""
+    """Return the moment of an event as in ISO 8601, exact to what it holds, with its offset."""
     return local(moment).isoformat(sep=" ")
 
 
 def _exact(value: object) -> str:
     if isinstance(value, dt.datetime):
-        return show_time(value)
+        return _here(value).isoformat(sep=" ")
     return format(value, "f") if isinstance(value, Decimal) and value.is_finite() else safe_str(value)
 
 
