@@ -405,7 +405,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "SITE_URL": ('the address of the site, such as "https://shop.example.com"', _is_site),
     "RENAMED": ("a dict of former to new labels, or label.field", _is_string_map),
     "EVIDENCE": (
-        "a dict of KEY, PUBLIC_KEYS, ANCHORS, INTERVAL and ORIGIN",
+        "a dict of KEY, PUBLIC_KEYS, ANCHORS, INTERVAL, ORIGIN and WORKER",
         lambda value: isinstance(value, Mapping) and all(isinstance(key, str) for key in value),
     ),
 }

@@ -207,6 +207,11 @@ class TestExplain:
         updates = "one for both" if connection.vendor == "sqlite" else saves
         assert rows == [("a save", saves), ("a bulk update", updates)]
 
+    def test_explain_says_which_events_a_rule_that_names_none_asks_for(self, audit: Audit) -> None:
+        audit({"name": "tags", "model": "app.Tag"})
+        [rule] = data("--explain", "app.Tag", "view")["rules"]
+        assert rule["why"] == "it asks for create, update, delete, m2m only"
+
     def test_explain_blames_a_uuid_key_only_where_it_is_the_reason(self, audit: Audit) -> None:
         audit({"name": "documents", "model": "app.Document"})
         [_save, update] = data("--explain", "app.Document", "update")["writes"]

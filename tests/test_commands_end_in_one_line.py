@@ -168,6 +168,7 @@ class TestValues:
             (["audit_export", "--format", "ocfs"], "Did you mean 'ocsf'?"),
             (["audit_history", "app.Prodct", "1"], "Did you mean 'app.product'?"),
             (["audit_history", "app.Tag", "9" * 400], "No events are recorded"),
+            (["audit_history", "app.Line", "7"], 'a JSON list with the values of "order", "number".'),
             (["audit_rules", "--explain", "app.Tag", "change"], "Did you mean 'update'?"),
             (["audit_rules", "--format", "tabel"], "Did you mean 'table'?"),
             (["audit_replay", "--format", "jsno"], "Did you mean 'json'?"),

@@ -85,6 +85,8 @@ def file_anchor(path: Path) -> dict[str, Any]:
         ({"KEY": "file:/nowhere/at/all"}, "E067", "--generate-key"),
         ({"KEY": "env:AUDIT_TEST_NO_SUCH_VARIABLE"}, "E067", "is empty"),
         ({"KEY": "tests.test_evidence_settings.kex"}, "E067", "kex"),
+        ({"KEY": "audit.key"}, "E067", 'Write "file:audit.key"'),
+        ({"KEY": "/etc/shop/audit"}, "E067", 'Write "file:/etc/shop/audit"'),
         ({"KEY": "tests.test_evidence_settings.asking_for_more"}, "E067", "without arguments"),
         ({"KEY": "tests.test_evidence_settings.of_a_vault"}, "E067", "the vault is sealed"),
         ({"KEY": "tests.test_evidence_settings.of_no_environment"}, "E067", "KeyError"),

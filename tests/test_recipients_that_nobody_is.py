@@ -139,6 +139,10 @@ class TestPermissions:
             "users without the permission app.view_person are skipped."
         )
 
+    def test_all_who_stand_in_one_place_are_named_in_one_warning(self, settings: Any) -> None:
+        (message,) = self.warned(settings, ["owner", "a@example.com", "follows.owner"])  # type: ignore[arg-type]
+        assert '["to"] names "owner" and "follows.owner": users without' in message
+
     @pytest.mark.parametrize("to", ["a@example.com", "superusers", "name", "group:x"])
     def test_others_are_not(self, settings: Any, to: str) -> None:
         assert self.warned(settings, to) == []

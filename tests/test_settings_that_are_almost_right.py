@@ -367,6 +367,8 @@ def test_a_setting_by_another_name(settings: Any, key: str, hint: str) -> None:
         ("ON_ERROR", "ignore", 'Write "log".'),
         ("ON_ERROR", True, 'Write "raise".'),
         ("ON_ERROR", "RAISE", 'Write "raise".'),
+        ("ENGINE", "postgresql", 'Write "auto".'),
+        ("ENGINE", "Portable", 'Write "portable".'),
         ("CAPTURE_QUERIES", "False", "Write False."),
         ("CAPTURE_QUERIES", 1, "Write True."),
         ("MAX_VALUE_BYTES", "64k", "Write 65536."),

@@ -214,20 +214,25 @@ def _asks_permission(channel: Channel) -> bool:
 
 def permission_problems() -> Iterator[Problem]:
     """Report users that a path leads to, and who are skipped without the permission to view the object."""
-    found: dict[str, Problem] = {}
+    found: dict[tuple[str, str, str], list[str]] = {}
     for where, spec, channel, models in _recipients():
         if "check_permission" in channel.options or not _asks_permission(channel):
             continue
         for model in models:
             if "view" in model._meta.default_permissions and leads_to_users(spec, model):
                 permission = f"{model._meta.app_label}.view_{model._meta.model_name}"
-                message = f'names "{spec}": users without the permission {permission} are skipped.'
-                hint = (
-                    f'Set "check_permission" in the OPTIONS of the channel "{channel.alias}": False notifies them '
-                    "anyway, True skips them without this warning. audit_rules --explain lists who is skipped."
-                )
-                found.setdefault(where, Problem("W034", where, message, hint))
-    yield from found.values()
+                found.setdefault((where, channel.alias, permission), []).append(f'"{spec}"')
+    places = set()
+    for (where, alias, permission), specs in found.items():
+        message = f"names {' and '.join(specs)}: users without the permission {permission} are skipped."
+        hint = (
+            f'Set "check_permission" in the OPTIONS of the channel "{alias}": False notifies them '
+            "anyway, True skips them without this warning. audit_rules --explain lists who is skipped."
+        )
+        # Of a rule on several models, the first is enough.
+        if where not in places:
+            yield Problem("W034", where, message, hint)
+        places.add(where)
 
 
 def _recipients() -> Iterator[tuple[str, str, Channel, Sequence[type[Model]]]]:

@@ -25,6 +25,8 @@ from django_signal_audit.rules.durations import parse_duration
 PATH = 'SIGNAL_AUDIT["EVIDENCE"]'
 DEFAULT_ORIGIN = "django-signal-audit"
 DEFAULT_INTERVAL = "60s"
+# How the names of files with keys end.
+_FILES = (".key", ".pem", ".txt", ".json")
 
 
 def _is_text(value: object) -> bool:
@@ -131,8 +133,17 @@ def _signer(key: str, path: str) -> Signer:
             msg = f"the environment variable {key.removeprefix('env:')} is empty."
             raise NoteError(msg)
         return PrivateKey(text)
-    found = load(key, path, "a function that returns a key or a signer")()
+    found = _load(key, path)()
     return PrivateKey(found) if isinstance(found, str) else found
+
+
+def _load(key: str, path: str) -> Any:
+    try:
+        return load(key, path, "a function that returns a key or a signer")
+    except InvalidSettings as error:
+        if "/" not in key and not key.endswith(_FILES):
+            raise
+        raise InvalidSettings(error.message, f'Write "file:{key}" for the file of that name.') from error
 
 
 def verifying_keys() -> list[PublicKey]:

@@ -376,11 +376,16 @@ def order_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: s
                 yield Problem("W092", f'{path}["{name}"]', message, hint)
 
 
+# What was added or removed is for a function to tell.
+_ONLY_CHANGED = 'Use "changed", or a function that looks at change.members.'
+
+
 def _spec_problems(spec: object, field: Field, path: str) -> list[Problem]:
     if isinstance(spec, str):
         if spec in WORDS:
             return _use_problems(spec, None, field, path)
-        return [Problem("E012", path, f"is {shown(spec)}, which isn't an operator.", _word_hint(spec, field))]
+        hint = _ONLY_CHANGED if isinstance(field, models.ManyToManyField) else _word_hint(spec, field)
+        return [Problem("E012", path, f"is {shown(spec)}, which isn't an operator.", hint)]
     if not isinstance(spec, Mapping) or not spec:
         such = f', such as {{"to": {shown(spec)}}}' if not isinstance(spec, Mapping) and _is_value(spec) else ""
         hint = f"Write one of {', '.join(WORDS)}, or a dict with {', '.join(OPERATORS)}{such}."
@@ -425,6 +430,8 @@ def _operand_problems(key: object, operand: object, field: Field, path: str) -> 
             hint = did_you_mean(key, [*OPERATORS, *WORDS])
         if isinstance(key, str) and key.strip().lower() in NO_OPERATORS:
             hint = "Write a function that takes the change, and its dotted path as the condition of the rule."
+        if isinstance(field, models.ManyToManyField):
+            hint = _ONLY_CHANGED
         return [Problem("E012", path, f"has the key {shown(key)}, which isn't an operator that takes a value.", hint)]
     return _use_problems(key, operand, field, path)
 
@@ -439,7 +446,7 @@ def _use_problems(key: str, operand: object, field: Field, path: str) -> list[Pr
     """Return why the field cannot have this operator, or the operator this operand."""
     if isinstance(field, models.ManyToManyField):
         message = f"is {key!r}, which doesn't work for a many-to-many field."
-        return [] if key == "changed" else [Problem("E012", path, message, 'Use "changed".')]
+        return [] if key == "changed" else [Problem("E012", path, message, _ONLY_CHANGED)]
     operator = WORDS.get(key) or OPERATORS[key]
     try:
         operator.read(field, operand)

@@ -52,6 +52,8 @@ def _scalar_hint(key: str, value: object) -> str:
     if key == "ON_ERROR":
         near = _ON_ERROR.get(text) or nearest(value, ("raise", "log"))
         return f'Write "{near}".' if near else ""
+    if key == "ENGINE":
+        return f'Write "{nearest(value, ("auto", "portable")) or "auto"}".'
     if key == "CAPTURE_QUERIES":
         return f"Write {text not in _OFF}."
     if key == "SEND_TIMEOUT":

@@ -269,7 +269,7 @@ def _of_its_day(item: CompiledRule, former: Mapping[str, str], model: Model) -> 
 def obstacle(rule: Rule, model: Model, event_type: str) -> str:
     """Return why a rule on a model, without mistakes, matches no event of this type; ``""`` if it may."""
     if event_type not in (rule.events or MODEL_EVENTS):
-        return f"it asks for {', '.join(rule.events)} only"
+        return f"it asks for {', '.join(rule.events or MODEL_EVENTS)} only"
     return _fields_obstacle(rule, model, event_type) or _condition_obstacle(rule, model, event_type)
 
 

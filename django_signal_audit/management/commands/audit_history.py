@@ -19,6 +19,7 @@ from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.formatter import show_time
 from django_signal_audit.reports.history import life, state
 from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.patterns import find_model
 from django_signal_audit.rules.tenants import mapping
 
 
@@ -49,12 +50,21 @@ class Command(ReportCommand):
         events = EventFilter(model=label, object_id=object_id(key)).find(using).order_by("id")
         newest = events.last()
         if newest is None:
-            msg = f"No events are recorded for {label} {options['pk']!r}."
-            raise WrongArgument(msg)
+            raise WrongArgument(_nothing_known(label, options["pk"], key))
         name = f"{label} {newest.object_id} ({newest.object_repr})"
         if options["at"] is None:
             return life(name, events)
         return _state_at(newest, key, name, parse_moment(options["at"], utc_now()))
+
+
+def _nothing_known(label: str, text: str, key: object) -> str:
+    msg = f"No events are recorded for {label} {text!r}."
+    model = find_model(label)
+    parts = model._meta.pk_fields if model else ()
+    if len(parts) < 2 or isinstance(key, tuple):
+        return msg
+    names = ", ".join(f'"{field.name}"' for field in parts)
+    return f"{msg} Write its primary key as a JSON list with the values of {names}."
 
 
 def _values_at(newest: AuditEvent, model: type[Model], key: object, moment: dt.datetime) -> dict[str, object] | None:
