@@ -44,7 +44,7 @@ from django_signal_audit.problems import Problem, nearest, shown
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.rules.parsing import NAME_LENGTH, storable
-from django_signal_audit.rules.plans import ModelPlan
+from django_signal_audit.rules.plans import CompiledRule, ModelPlan
 from django_signal_audit.rules.registry import get_registry
 from django_signal_audit.rules.rename_checks import rename_problems
 from django_signal_audit.rules.template_checks import content_problems
@@ -319,6 +319,7 @@ def check_plugins(app_configs: Sequence[AppConfig] | None = None, **_: object) -
         *tenant_problems(),
         *rename_problems(),
         *included_problems(),
+        *_retention_problems(),
         *_visibility_problems(),
         *evidence_problems(),
     ]
@@ -438,6 +439,32 @@ def _format_problems(code: str, setting: str, formats: Mapping[str, str], base: 
             yield from _method_problems(code, path, load_class(dotted, path, base), base, "write")
         except PluginError as error:
             yield error.as_problem(code)
+
+
+def _retention_problems() -> Iterator[Problem]:
+    """Report a retention that never counts, because another rule keeps the same events forever."""
+    registry = get_registry()
+    kept: dict[tuple[str, str], list[str]] = {}
+    for plan in registry.plans.values():
+        for item in plan.compiled:
+            keepers = (other.rule.name for other in plan.compiled if item.rule.retention and _keeps_all(other, item))
+            if keeper := next(keepers, None):
+                kept.setdefault((item.rule.name, keeper), []).append(plan.model._meta.label)
+    for (name, keeper), labels in kept.items():
+        labels.sort()
+        where = next(parsed.path for parsed in registry.parsed if parsed.rule.name == name)
+        shown_labels = ", ".join(labels[:3]) + (" and others" if len(labels) > 3 else "")
+        message = (
+            f'has no effect on {shown_labels}: the rule "{keeper}" records the same events, and keeps them forever.'
+        )
+        hint = f'Set a retention for the rule "{keeper}" as well: the longest one counts.'
+        yield Problem("W001", f'{where}["retention"]', message, hint)
+
+
+def _keeps_all(other: CompiledRule, item: CompiledRule) -> bool:
+    """Return whether a rule without a retention matches whatever another rule on the model matches."""
+    is_kept = not other.rule.retention and other.condition is None
+    return is_kept and item.events <= other.events and item.names <= other.names
 
 
 def _visibility_problems() -> Iterator[Problem]:

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError
 
 from django_signal_audit import Rule
-from django_signal_audit.checks import check_rules
+from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.retention.pruning import Retention, periods_of
 from django_signal_audit.rules.durations import parse_period
 from django_signal_audit.rules.registry import get_registry
@@ -90,6 +90,32 @@ def test_a_number_of_events_of_each_object_is_kept(settings: Any, audit: Audit) 
 def test_a_number_for_events_without_an_object_is_a_warning(audit: Audit) -> None:
     audit({"name": "r", "events": ["request"], "retention": {"last": 2}})
     assert ["W082" in str(problem.code) for problem in get_registry().problems] == [True]
+
+
+EVERYTHING = {"name": "everything", "model": "app.*"}
+
+
+@pytest.mark.parametrize(
+    ("other", "is_kept_forever"),
+    [
+        (EVERYTHING, True),
+        ({**EVERYTHING, "events": ["create", "update", "delete", "m2m", "view"]}, True),
+        ({**EVERYTHING, "retention": "9y"}, False),
+        ({**EVERYTHING, "events": ["update"]}, False),
+        ({**EVERYTHING, "when": {"name": "changed"}}, False),
+        ({**EVERYTHING, "model": "app.Product", "exclude": ["name"]}, False),
+        ({**EVERYTHING, "enabled": False}, False),
+    ],
+)
+def test_a_retention_that_never_counts_is_a_warning(audit: Audit, other: Any, is_kept_forever: bool) -> None:
+    audit(other, {"name": "short", "model": ["app.Product", "app.Tag"], "retention": "1y", "when": {"name": "changed"}})
+    found = [(item.msg, item.hint) for item in check_plugins() if str(item.id).endswith("W001")]
+    message = (
+        'SIGNAL_AUDIT["RULES"][1]["retention"] has no effect on app.Product, app.Tag: '
+        'the rule "everything" records the same events, and keeps them forever.'
+    )
+    hint = 'Set a retention for the rule "everything" as well: the longest one counts.'
+    assert found == ([(message, hint)] if is_kept_forever else [])
 
 
 def test_a_rule_object_takes_the_same() -> None:
