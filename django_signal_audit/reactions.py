@@ -69,7 +69,7 @@ def _files(event: AuditEvent) -> Iterator[tuple[FileField, str, str | None]]:
         if not isinstance(field, FileField) or not change.old:
             continue
         if isinstance(change.old, (Masked, Digest)):
-            msg = f'The name of the file in "{key}" is not in the trail in clear, so the file cannot be deleted.'
+            msg = f'The name of the file in "{key}" is masked or cut in the audit log, so its file cannot be deleted.'
             raise GiveUp(msg)
         yield field, str(change.old), event._state.db
 

@@ -114,7 +114,7 @@ def test_all_events_of_a_digest(storage):
 def test_a_name_that_is_not_in_clear_is_given_up(value):
     row = react(file=value)
     assert row.status == "dead"
-    assert 'The name of the file in "file" is not in the trail in clear' in row.last_error
+    assert 'The name of the file in "file" is masked or cut in the audit log' in row.last_error
 
 
 def test_a_name_outside_the_storage_is_given_up(tmp_path):

@@ -141,7 +141,7 @@ def _sealed(data: bytes, key: bytes) -> bytes:
 
 
 class _Layout(NamedTuple):
-    """The columns of a model's images, where each is, which are the key's, and of which objects have something else."""
+    """The columns of a model's images: where each is, which are the key's, and which differ from objects' values."""
 
     fields: tuple[Any, ...]
     attnames: tuple[str, ...]

@@ -164,7 +164,7 @@ def _noted(plan: ModelPlan, pk: object, scope: DeletionScope | None) -> DoomedOb
 
 
 def _texts(reader: RawImageReader, chunk: Sequence[Image], scope: DeletionScope | None) -> dict[int, str]:
-    """Return the texts of the objects of which pre_delete told none, by the identity of the image."""
+    """Return the texts of the objects that pre_delete gave no text for, by the identity of the image."""
     plan = reader.plan
     if EventType.DELETE in plan.conditional:
         return {}  # conditions ask for the object itself

@@ -227,7 +227,7 @@ def _is_own(field: Field) -> bool:
 
 
 def stored_values(certain: Certainty, values: Iterable[object], vendor: str) -> list[object]:
-    """Return what the column will give back for each value, NOT_KNOWN for those of which only the database can tell.
+    """Return what the column will give back for each value, NOT_KNOWN for those that only the database knows.
 
     Args:
         certain: How to tell, as ``certainty`` gave it.

@@ -363,7 +363,7 @@ def is_formatted(model: type[models.Model]) -> bool:
 
 
 def converted_fields(fields: Iterable[Field], using: str) -> Mapping[int, Field]:
-    """Return the fields of which objects have something else than the column holds, by position."""
+    """Return the fields whose values in objects differ from what the column holds, by position."""
     return {position: field for position, field in enumerate(fields) if is_converted(field, using)}
 
 

@@ -73,7 +73,7 @@ def _known(path: TenantPath, change: Change) -> object:
 
 
 def _looked_up(model: Model, path: TenantPath, changes: Sequence[tuple[Change, Any]], using: str) -> Iterator[str]:
-    """Yield the tenants of rows, of which some columns have yet to be read."""
+    """Yield the tenants of rows; some of their columns have yet to be read."""
     rows = _values(model, "pk", path.lookup, (one.pk for one, known in changes if known is _NOT_KNOWN), using)
     ends: dict[Any, Any] = {}
     if path.rest:

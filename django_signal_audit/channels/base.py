@@ -216,7 +216,7 @@ class Channel(ABC):
 
     @property
     def checks_permission(self) -> bool:
-        """Return whether a user is sent only what they may view, by Django's permissions at the moment of sending."""
+        """Return whether a user is sent only what they may view, by Django's permissions at the time of sending."""
         return bool(self.options.get("check_permission", True))
 
     def address(self, user: Model) -> str:

@@ -245,7 +245,7 @@ def _engine() -> Engine:
 
 
 def _several(text: str) -> list[str]:
-    """Return the addresses in a text that has several and nothing else, of which some versions of Python take one."""
+    """Return the addresses in a text that has several and nothing else; some versions of Python see only one."""
     parts = [part for part in re.split(r"[,;\s]+", text) if part]
     is_list = len(parts) > 1 and all(re.fullmatch(r"[^@<>\"]+@[^@<>\"]+", part) for part in parts)
     return parts if is_list else []

@@ -68,7 +68,7 @@ class Breakers:
     def __init__(self, using: str) -> None:
         self.using = using
         self._states: dict[str, ChannelState] = {}
-        # The channels of which this process tries a message.
+        # The channels through which this process tries a message.
         self._trying: set[str] = set()
         self._lock = threading.Lock()
 

@@ -55,7 +55,7 @@ logger = logging.getLogger("django_signal_audit")
 # What the last error of a notification begins with if all that it is for get another.
 _TOLD = "Everyone in"
 
-# The rules and channels of which this process has warned.
+# The rules and channels that this process has warned about.
 _warned: set[tuple[str, str]] = set()
 on_settings_changed(_warned.clear)
 

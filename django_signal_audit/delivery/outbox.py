@@ -301,7 +301,7 @@ class Waiting:
 
 
 def waiting_channels(using: str) -> dict[str, Waiting]:
-    """Return the channels of which something waits.
+    """Return the channels that have messages waiting.
 
     The index is asked for one after the other, so that it costs the same however many rows there are of each.
     """

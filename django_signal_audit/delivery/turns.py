@@ -81,7 +81,7 @@ class Turns:
     Args:
         using: The database of the outbox.
         threads: How many threads there are.
-        first: How many rows are claimed of a channel of which nothing is known yet.
+        first: How many rows are claimed of a channel that nothing is known about yet.
         limit: How many rows are claimed at most in all.
         breakers: Those of the channels.
         unknown: What the settings of this process don't know.
@@ -288,5 +288,5 @@ def _is_repeatable(alias: str) -> bool:
 
 
 def serving(only: Collection[str], without: Collection[str]) -> Callable[[str], bool]:
-    """Return the test of which channels are served: these, or all but those."""
+    """Return the test whether a channel is served: one of these, or any but those."""
     return lambda alias: (not only or alias in only) and alias not in without

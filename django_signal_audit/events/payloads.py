@@ -406,7 +406,7 @@ def _with_stars(hidden: set[str], names: Sequence[str], row: object) -> object:
         # What has a secret's name is masked by it.
         return {name: HIDDEN if name in hidden and not is_secret(name) else value for name, value in row.items()}
     if not isinstance(row, tuple) or len(row) != len(names):
-        # A flat list has values, of which a composite primary key is a tuple.
+        # A flat list has values; a composite primary key is a tuple among them.
         return HIDDEN if hidden and row is not None else row
     found = [HIDDEN if name in hidden and value is not None else value for name, value in zip(names, row, strict=True)]
     return dict(zip(names, found, strict=True)) if hasattr(row, "_fields") else found

@@ -179,7 +179,7 @@ def evidence_problems() -> Iterator[Problem]:
         yield Problem(
             "W066",
             PATH,
-            "has no KEY: checkpoints are not signed, so whoever can write the database can rewrite history.",
+            "has no KEY: checkpoints are not signed, so anyone who can write to the database can rewrite history.",
             "Make a key with manage.py audit_seal --generate-key FILE, or anchor checkpoints outside.",
         )
     if raw and not get_evidence().anchors:

@@ -1,4 +1,4 @@
-"""The tables: what happened, who is to hear of it, and how much of it is too much."""
+"""The models: events, notifications and their state, preferences, and evidence."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Baseline:
         repair: Also write what the row holds where that differs from what is recorded, and deletions of rows that
             are gone.
         is_dry: Only return what would be written.
-        only_wrong: Leave rows as they are of which something is recorded and nothing wrongly.
+        only_wrong: Leave rows alone that have recorded values, if none of these is wrong.
 
     """
 

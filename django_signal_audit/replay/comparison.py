@@ -323,7 +323,7 @@ class Comparison:
             yield self._difference(pk, Kind.GONE)
 
     def untold(self, state: RecordedState) -> list[str]:
-        """Return the fields of which no event of a row tells, out of those that are compared."""
+        """Return the compared fields that no event of the row has."""
         values = state.values or {}
         return [name for name in self._fields if name not in values]
 

@@ -71,7 +71,7 @@ def state(title: str, event: AuditEvent, values: dict[str, object], empty: str =
 
 
 def uncertain(event: AuditEvent, names: Iterable[str]) -> list[str]:
-    """Return those of an object's fields of which the rules leave changes out: their state is not certain.
+    """Return the fields of an object whose changes the rules don't all record: their state is not certain.
 
     Args:
         event: Any event of the object.

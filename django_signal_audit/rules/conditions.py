@@ -24,7 +24,7 @@ from django_signal_audit.rules.operands import choices_of
 
 Field: TypeAlias = "models.Field[Any, Any]"
 
-# Values of which none is the greater one; the settings may not ask whether it rose.
+# Values that have no order; the settings may not ask whether one rose.
 _UNORDERED = (models.JSONField, models.BinaryField)
 # Values that cannot be subtracted from one another.
 _STEPLESS = (
@@ -359,7 +359,7 @@ def when_problems(when: Mapping[Any, object], fields: Mapping[str, Field], path:
     ]
 
 
-# Values of which one may be the greater, which says nothing of what they stand for.
+# Values that have an order, but whose order means nothing.
 _NOT_AMOUNTS = (models.BooleanField, models.ForeignKey, models.UUIDField)
 
 

@@ -297,7 +297,7 @@ class _Functions:
         return f"{number:032x}"
 
     def text(self, key: object, value: object) -> str:
-        """Return the text of an object, of which a column holds it."""
+        """Return the text of an object that a column holds."""
         if value.__class__ is str and not may_name_secrets(str(value)):
             return shortened(clean_text(str(value)))
         model, text = self.update.plan.model, self.update.text

@@ -1,4 +1,4 @@
-"""``manage.py audit_baseline``: gives rows that are older than the package the starting point of their trail."""
+"""``manage.py audit_baseline``: records the current values of rows that have no history."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ GIVEN_UP = 3
 LATE = 4
 HANGING = 5
 LONGEST_INTERVAL = 86_400
-# Whoever monitors delivery has to hear of a database that does not answer.
+# Monitoring must notice a database that doesn't answer.
 ANSWER_SECONDS = 30.0
 # Each has a connection to the database.
 MOST_THREADS = 100

@@ -14,7 +14,7 @@ from django_signal_audit.reports.formats import get_format
 from django_signal_audit.reports.subject import Subject
 from django_signal_audit.rules.patterns import find_model, meant_label
 
-# For whoever has to choose the options of the command, which are English.
+# For people who choose the options of the command, which are English.
 _ALL = "--top N has more of them, --format csv all."
 
 

@@ -266,7 +266,7 @@ def _write(update: _Update, row: EventRow, match: Match, *, is_last: bool) -> No
             notify(UUID(str(uid)), (update.plan.label, str(name)), match, using)
 
 
-# So many hexadecimal digits of a uid count its events: 60 bits, of which chance has chosen all.
+# So many hexadecimal digits of a uid count its events: 60 bits, all of them random.
 _COUNTED = 15
 
 

@@ -30,7 +30,7 @@ from .saves import given_by, returned_for
 from .statements import GIVEN, MADE, PARTS, Composed, event_params, event_sql, names_of, run
 
 _WRITTEN = ("(SELECT count(*) FROM n)", "(SELECT uid FROM e)", "(SELECT object_id FROM e)")
-# More come in several statements, of which each would write an event.
+# More come in several statements, and each would write an event.
 _MOST_MEMBERS = 500
 
 
