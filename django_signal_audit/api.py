@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, overload
 
@@ -46,10 +46,11 @@ def record(
 
     Raises:
         EventNotWritten: It could not be written and ON_ERROR is "raise".
+        TypeError: ``obj`` isn't an object of a model, or ``data`` isn't a mapping.
         ValueError: The event type is empty, too long or a model event's, or the level is unknown.
 
     """
-    _require_valid(event_type, level)
+    _require_valid(event_type, level, data)
     if not get_settings().enabled:
         return None
     change = _change(event_type, obj, data or {}, actor, level)
@@ -89,6 +90,9 @@ def _change(event_type: str, obj: object, data: Mapping[str, object], actor: obj
 
     # request.user is lazy, and may be nobody.
     obj = unwrapped(obj)
+    if not (obj is None or isinstance(obj, models.Model) or getattr(obj, "is_anonymous", None) is True):
+        msg = f"record() takes an object of a model as obj, not {shown(obj)}."
+        raise TypeError(msg)
     obj = obj if isinstance(obj, models.Model) else None
     return Change(
         event_type=event_type,
@@ -103,7 +107,10 @@ def _change(event_type: str, obj: object, data: Mapping[str, object], actor: obj
     )
 
 
-def _require_valid(event_type: str, level: str) -> None:
+def _require_valid(event_type: str, level: str, data: object) -> None:
+    if not (data is None or isinstance(data, Mapping)):
+        msg = f"record() takes a dict as data, not {shown(data)}."
+        raise TypeError(msg)
     if not event_type or len(event_type) > EVENT_TYPE_LENGTH:
         msg = f"record() needs an event type of 1 to {EVENT_TYPE_LENGTH} characters, not {event_type!r}."
         raise ValueError(msg)
@@ -161,6 +168,9 @@ def history_of(obj: models.Model | type[models.Model], pk: object = None, /, *, 
         msg = f"history_of() takes the primary key from the object, and was given {shown(pk)} beside it."
         raise TypeError(msg)
     key = pk if instance is None else instance.pk
+    if key is None and instance is None:
+        msg = f"history_of() needs a primary key beside a model: history_of({model.__name__}, pk)."
+        raise ValueError(msg)
     _require_key(model, key)
     if using is not None and using not in connections:
         msg = f"There is no database {using!r}. {did_you_mean(using, connections)}"
@@ -220,6 +230,14 @@ def record_suspension(reason: str, using: str, **data: object) -> None:
         record_changes([change], using)
 
 
+def _require_models(given: Iterable[object]) -> None:
+    # An object has the attributes of its model, and all of its model would go unrecorded.
+    wrong = [one for one in given if not (isinstance(one, type) and issubclass(one, models.Model))]
+    if wrong:
+        msg = f"suspend_auditing() takes model classes, not {shown(wrong[0])}."
+        raise TypeError(msg)
+
+
 class suspend_auditing(ScopeDecorator):  # noqa: N801  # reads as the statement it is: with suspend_auditing(...)
     """Leaves changes of some models unrecorded; context manager and decorator, sync and async.
 
@@ -229,10 +247,15 @@ class suspend_auditing(ScopeDecorator):  # noqa: N801  # reads as the statement 
         *models: The models; none means all.
         reason: Why; it must not be empty.
 
+    Raises:
+        TypeError: One of them isn't the class of a model.
+        ValueError: The reason is empty.
+
     """
 
     def __init__(self, *models: Model, reason: str) -> None:
         super().__init__(*models, reason=reason)
+        _require_models(models)
         if not reason.strip():
             msg = "suspend_auditing() needs a reason: say why these changes may go unrecorded."
             raise ValueError(msg)

@@ -4,11 +4,13 @@ import asyncio
 import contextvars
 import threading
 from contextvars import Context
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
+from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, record, suspend_auditing
 from django_signal_audit.context.scopes import current_context
@@ -229,6 +231,29 @@ def test_suspending_in_async_code(audit: Audit) -> None:
 def test_a_reason_is_needed() -> None:
     with pytest.raises(ValueError, match="needs a reason"):
         suspend_auditing(Category, reason=" ")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("wrong", ["app.Category", 3, Category(name="a")])
+def test_only_models_can_be_suspended(audit: Audit, wrong: Any) -> None:
+    audit()
+    with pytest.raises(TypeError, match=r"^suspend_auditing\(\) takes model classes, not "):
+        suspend_auditing(wrong, reason="why")
+    assert events() == []
+
+
+@pytest.mark.django_db
+def test_record_refuses_what_it_would_lose(audit: Audit) -> None:
+    audit()
+    for wrong in ("text", 3, Category, object()):
+        with pytest.raises(TypeError, match=r"^record\(\) takes an object of a model as obj, not "):
+            record("x", wrong)  # type: ignore[arg-type]
+    for wrong in ("text", [1], 0):
+        with pytest.raises(TypeError, match=r"^record\(\) takes a dict as data, not "):
+            record("x", data=wrong)  # type: ignore[arg-type]
+    assert events() == []
+    for nobody in (None, AnonymousUser(), SimpleLazyObject(AnonymousUser)):
+        assert record("x", nobody) is not None  # type: ignore[arg-type]
 
 
 @pytest.mark.django_db
