@@ -6,12 +6,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 
-from django_signal_audit import audit_context
+from django_signal_audit import audit_context, record
 from django_signal_audit.events.values import Digest, Masked
 from django_signal_audit.exceptions import ImmutableEvent
 from django_signal_audit.models import AuditEvent
 
-from .app.models import Category, Product, Tag
+from .app.models import Category, Line, Product, Tag
 from .conftest import Audit, events, last
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +80,30 @@ def test_querysets_answer_by_object_actor_and_time(audit: Audit) -> None:
     first, *_, newest = events()
     assert list(found.between(first.recorded_at, newest.recorded_at)) == events()[:3][::-1]
     assert newest.recorded_at.utcoffset() == dt.timedelta()
+
+
+def test_an_object_without_a_key_does_not_find_the_events_of_others(audit: Audit) -> None:
+    audit()
+    record("asked", Product(name="unsaved"))
+    gone = Product.objects.create(name="gone")
+    gone.delete()
+    for obj in (gone, Product(), Line(number=3)):
+        with pytest.raises(ValueError, match=r"has no primary key here: delete\(\) takes it .* Use for_key\("):
+            AuditEvent.objects.for_object(obj)
+
+
+def test_a_label_in_place_of_a_model_is_named(audit: Audit) -> None:
+    audit()
+    for asked in (
+        lambda: AuditEvent.objects.for_model("app.Product"),
+        lambda: AuditEvent.objects.for_key("app.Product", 1),
+        lambda: AuditEvent.objects.state_of("app.Product", 1),
+    ):
+        with pytest.raises(TypeError, match=r"^The class of a model is needed, not 'app\.Product'\.$"):
+            asked()
+    for wrong in (Product, "app.Product", None):
+        with pytest.raises(TypeError, match=r"^for_object\(\) takes an object of a model, not "):
+            AuditEvent.objects.for_object(wrong)
 
 
 def test_old_and_new_are_typed_values(audit: Audit, settings: object) -> None:

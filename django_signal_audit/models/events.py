@@ -42,6 +42,7 @@ from django_signal_audit.models.rollups import forget_rollups, has_rollups, note
 from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed, well_formed
 from django_signal_audit.models.tenants import current_tenant
 from django_signal_audit.models.undecodable import ReadableQuerySet
+from django_signal_audit.problems import shown
 
 
 class Signature(NamedTuple):
@@ -126,9 +127,26 @@ class AuditEventQuerySet(ReadableQuerySet["AuditEvent"]):
     """Questions to the audit log, each a method named for it; newest first unless said otherwise."""
 
     def for_object(self, obj: models.Model) -> Self:
-        """Return the events of one object, which may be deleted already if it still has its key."""
+        """Return the events of one object, which may be deleted already if it still has its key.
+
+        Raises:
+            TypeError: It isn't an object of a model.
+            ValueError: It has no primary key, as after ``delete()``.
+
+        """
         # A lazy object such as ``request.user`` has the class of what it stands for.
-        return self.for_key(obj.__class__, obj.pk)
+        model: type = obj.__class__
+        pk = getattr(obj, "pk", None)
+        if not issubclass(model, models.Model):
+            msg = f"for_object() takes an object of a model, not {shown(obj)}."
+            raise TypeError(msg)
+        if None in (pk if isinstance(pk, tuple) else (pk,)):
+            msg = (
+                f"{model._meta.label} has no primary key here: delete() takes it from the instance. "
+                f"Use for_key({model.__name__}, pk)."
+            )
+            raise ValueError(msg)
+        return self.for_key(model, pk)
 
     def for_key(self, model: type[models.Model], pk: object) -> Self:
         """Return the events of the row of ``model`` with this primary key."""
@@ -136,8 +154,7 @@ class AuditEventQuerySet(ReadableQuerySet["AuditEvent"]):
 
     def for_model(self, model: type[models.Model]) -> Self:
         """Return the events of a model; a proxy's are those of its concrete model."""
-        concrete = model._meta.concrete_model or model
-        label = concrete._meta.label_lower
+        label = _concrete(model)._meta.label_lower
         return self.filter(model__in=(label, *former)) if (former := former_labels(label)) else self.filter(model=label)
 
     def by_actor(self, user: object) -> Self:
@@ -184,7 +201,7 @@ class AuditEventQuerySet(ReadableQuerySet["AuditEvent"]):
             None if the row was deleted by then, or is unknown to the audit log.
 
         """
-        concrete = model._meta.concrete_model or model
+        concrete = _concrete(model)
         values = recorded_state(self, concrete, pk, at).values
         return None if values is None else typed(concrete, values)
 
@@ -214,6 +231,14 @@ class AuditEventQuerySet(ReadableQuerySet["AuditEvent"]):
         if kwargs.get("update_conflicts"):
             refuse("updated")
         return super().bulk_create(objs, *args, **kwargs)
+
+
+def _concrete(model: type[models.Model]) -> type[models.Model]:
+    """Return the model whose label events have; TypeError says so if it is none, such as a label."""
+    if not hasattr(model, "_meta"):
+        msg = f"The class of a model is needed, not {shown(model)}."
+        raise TypeError(msg)
+    return model._meta.concrete_model or model
 
 
 def recorded_state(
