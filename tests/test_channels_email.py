@@ -136,7 +136,7 @@ class TestMail:
         with smtp_settings(smtp.port) if kind == "smtp" else nullcontext():
             row = send()
         assert (row.status, mailoutbox, smtp.envelopes) == ("dead", [], [])
-        assert "No mail can be made of it" in row.last_error
+        assert "It can't be sent as an email" in row.last_error
 
     def test_an_error_of_the_backend_itself_is_tried_again(self, monkeypatch):
         monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", lambda *args: int("x"))

@@ -356,7 +356,7 @@ class TestSecrets:
         hooked(hook.url(), allow_http=False)
         row = send()
         assert row.status == "dead"
-        assert "is not https" in row.last_error
+        assert "isn't https" in row.last_error
         assert hook.requests == []
 
 
@@ -390,7 +390,7 @@ class TestCheck:
             ({"url": "https://e.org/a b"}, '["url"] must be'),
             ({"url": "https://e.org/\r\nX: y"}, '["url"] must be'),
             ({"url": "https://exämple.org/"}, '["url"] must be'),
-            ({"url": "http://e.org/"}, "is not https"),
+            ({"url": "http://e.org/"}, "isn't https"),
             ({"secret": None}, '["secret"] is missing'),
             ({"secret": []}, '["secret"] must be a secret such as'),
             ({"secret": "whsec_no base64!"}, '["secret"] has one that is not base64'),

@@ -102,7 +102,7 @@ class TestConditions:
     @pytest.mark.parametrize("spec", ["added", "increased", {"added": 3}, {"to": 3}, {"lt": 3}])
     def test_the_hint_for_a_many_to_many_field_names_its_only_operator(self, settings: Any, spec: Any) -> None:
         hint = one(settings, "E012", model="app.Product", when={"tags": spec})
-        assert 'Use "changed", or a function that looks at change.members.' in hint
+        assert 'Use "changed". For what was added or removed, write a function that reads change.members.' in hint
 
     @pytest.mark.parametrize(
         ("key", "value", "hint"),

@@ -92,7 +92,7 @@ def test_a_webhook_to_an_address_beside_the_allowed_networks(settings: Any) -> N
 def test_a_secret_that_can_be_guessed(settings: Any, secret: Any, length: int) -> None:
     ((code, message, hint),) = webhook(settings, secret=secret)
     assert code == "W040"
-    assert message.startswith('SIGNAL_AUDIT["CHANNELS"]["hook"]["OPTIONS"]["secret"] has one of ')
+    assert message.startswith('SIGNAL_AUDIT["CHANNELS"]["hook"]["OPTIONS"]["secret"] has a secret of ')
     assert f"{length} bytes" in message
     assert hint == 'Write "whsec_" and the base64 of 24 to 64 random bytes.'
     assert not any(text in message + hint for text in ("changeme", "abc", "hunter2x"))

@@ -213,7 +213,7 @@ def _require_sound(mail: EmailMultiAlternatives) -> None:
     try:
         mail.message()
     except ValueError as error:
-        msg = f"No mail can be made of it: {error}"
+        msg = f"It can't be sent as an email: {error}"
         raise GiveUp(msg) from error
 
 

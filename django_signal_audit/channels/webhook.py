@@ -211,7 +211,7 @@ SHOWN_CHARACTERS = 200
 # Those that say "not now". Every other 4xx says "not like this", and would say so again.
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
 GONE = 410
-HTTP_PROBLEM = "is not https, so anybody on the way can read the messages"
+HTTP_PROBLEM = "isn't https, so others can read the messages on their way"
 HTTP_HINT = 'Use https, or add "allow_http": True if the way there is safe.'
 LONGEST_WAIT_SECONDS = 86_400.0
 
@@ -341,7 +341,7 @@ class WebhookChannel(Channel):
             hint = f'Add "allow_private": ["{address}"] if it is meant to be reached.'
             yield self.error("url", f"leads to {host}, which is not on the Internet: no message is sent", hint)
         elif address is None and not policy.everything and not policy.networks and _LOCAL_NAME.fullmatch(host):
-            message = f"leads to {host}, which is no name on the Internet: at a private address, no message is sent."
+            message = f"leads to {host}, which isn't a name on the Internet: no message is sent to a private address."
             hint = 'Add "allow_private" with the networks that may be reached, such as ["10.1.0.0/16"].'
             yield Problem("W039", self._path("url"), message, hint).as_check()
 
@@ -351,7 +351,7 @@ class WebhookChannel(Channel):
             yield self.error("secret", "has one that is not base64", SECRET_HINT)
         elif (shortest := min(map(len, keys))) < SHORTEST_SECRET:
             length = f"{shortest} byte{'' if shortest == 1 else 's'}"
-            message = f"has one of {length}, with which somebody could sign by guessing it."
+            message = f"has a secret of {length}, which can be guessed."
             yield Problem("W040", self._path("secret"), message, SECRET_HINT).as_check()
 
     def _header_problems(self) -> Iterator[CheckMessage]:

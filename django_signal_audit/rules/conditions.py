@@ -372,12 +372,12 @@ def order_problems(when: Mapping[Any, Any], fields: Mapping[str, Field], path: s
                 hint = 'Use "changed", or {"to": …} with a key.'
                 if isinstance(field, models.BooleanField):
                     hint = f'Use {{"to": {operator.direction > 0}}}.'
-                message = f"asks for {key!r} of {type(field).__name__} {name!r}, whose values are no amounts."
+                message = f"asks for {key!r} of {type(field).__name__} {name!r}, whose values aren't amounts."
                 yield Problem("W092", f'{path}["{name}"]', message, hint)
 
 
 # What was added or removed is for a function to tell.
-_ONLY_CHANGED = 'Use "changed", or a function that looks at change.members.'
+_ONLY_CHANGED = 'Use "changed". For what was added or removed, write a function that reads change.members.'
 
 
 def _spec_problems(spec: object, field: Field, path: str) -> list[Problem]:

@@ -218,7 +218,7 @@ def pattern_problems(pattern: str, path: str) -> list[Problem]:
         return [Problem("E009", path, f"is {pattern!r}, which matches no model.", hint)]
     model = find_model(pattern)
     if model is None and re.search(r"[*?]", pattern):
-        return [Problem("E009", path, f"is {pattern!r}, which is no pattern.", _pattern_hint(pattern))]
+        return [Problem("E009", path, f"is {pattern!r}, which isn't a pattern.", _pattern_hint(pattern))]
     if model is None:
         several = split(pattern)
         hint = f"It is one string. Write {several!r}." if len(several) > 1 else nearest_label(pattern)
