@@ -416,6 +416,11 @@ class TestPage:
         assert ' role="region"' in box
         assert ' aria-labelledby="audit-time"' in box
 
+    def test_the_events_a_day_are_rounded(self, admin_client):
+        for _ in range(20):  # 2.86 a day
+            make_event()
+        assert tiles(admin_client.get(f"{PAGE}?days=7"))["events"] == ("20", "2.9 a day")
+
     def test_with_naive_times(self, admin_client, settings):
         settings.USE_TZ = False
         make_event(recorded_at=dt.datetime(2026, 3, 10, 23, 30))

@@ -114,6 +114,10 @@ def test_conditions_of_long_numbers() -> None:
 def test_percents_that_pages_show() -> None:
     assert show_percent(Decimal("300000"), Decimal("300001")) == ""
     assert show_percent(Decimal("3"), Decimal("4")) == "+33.3 %"
+    assert show_percent(Decimal("9"), Decimal("1")) == "−88.9 %", "rounded, not cut off"  # noqa: RUF001  # a minus
+    assert show_percent(16, 1) == "−93.8 %"  # noqa: RUF001  # a minus
+    assert show_percent(2000, 2001) == "+0.1 %"
+    assert show_percent(1000, 1000.4) == ""
 
 
 @pytest.mark.parametrize("stored", ["1E+9999999", "1E-9999999"])

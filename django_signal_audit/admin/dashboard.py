@@ -194,7 +194,7 @@ def _span(period: Period) -> str:
 
 def _tiles(site: str, period: Period, counts: EventCounts, deliveries: Deliveries | None) -> Iterable[Tile]:
     kinds, total = counts.kinds, counts.kinds.total()
-    per_day = number_format(total / period.days, 1, force_grouping=True)
+    per_day = number_format(round(total / period.days, 1), 1, force_grouping=True)
     yield Tile("events", _("Events"), _count(total), _("%(count)s a day") % {"count": per_day} if total else "")
     yield _busiest(site, period, counts)
     deleted = kinds[DELETED]

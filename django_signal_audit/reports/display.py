@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple, TypeAlias
 
@@ -178,6 +178,7 @@ NOTHING = ShownValue("—", "none")
 ABSENT = ShownValue("∅", "absent")
 MAX_MEMBERS = 100
 MOST_PERCENT = 100_000
+_TENTH = Decimal("0.1")
 # A project's context may raise for what is rounded.
 _ROUNDED = Context(prec=28, traps=[InvalidOperation, DivisionByZero, Overflow])
 
@@ -307,10 +308,12 @@ def show_percent(old: object, new: object) -> str:
     try:
         with localcontext(_ROUNDED):
             change = (Decimal(str(new)) - Decimal(str(old))) / abs(Decimal(str(old))) * 100
+            # Django's number_format cuts digits off, and doesn't round.
+            change = change.quantize(_TENTH, ROUND_HALF_UP)
     except ArithmeticError:
         return ""  # of a size that no column holds; an import or SQL wrote it
     # More says nothing that the two numbers don't, and less is none.
-    if not 0.05 <= abs(change) < MOST_PERCENT:
+    if not 0 < abs(change) < MOST_PERCENT:
         return ""
     sign = "+" if change > 0 else "−"  # noqa: RUF001  # a minus, not a hyphen
     return f"{sign}{number_format(abs(change), 1)} %"
