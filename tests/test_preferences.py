@@ -127,7 +127,7 @@ class TestMute:
     def test_messages_about_the_object_are_skipped_and_others_come(self, ada):
         tea, oil = Category.objects.create(name="Tea"), Category.objects.create(name="Oil")
         deliver()
-        Mute.objects.mute(ada, "app.category", str(tea.pk))
+        Mute.objects.mute(ada, "app.Category", tea.pk)
         for category in (tea, oil):
             category.name += "!"
             category.save()

@@ -46,18 +46,18 @@ class MuteQuerySet(models.QuerySet["Mute"]):
         """Return those of one user, and of the current tenant where the setting TENANT names a function."""
         return self.filter(user=object_id(user.pk), tenant_key=key_of_tenant(tenant_of_tables()))
 
-    def mute(self, user: models.Model, model: str, pk: str, name: str = "") -> None:
+    def mute(self, user: models.Model, model: str, pk: object, name: str = "") -> None:
         """Have a user notified of an object no more, unless a rule is locked.
 
         Args:
             user: The user.
-            model: The model's label in lower case, as events have it.
-            pk: The text of the primary key, as events have it.
+            model: The model's label, in any case.
+            pk: The primary key, or its text as events have it.
             name: What the list of muted objects calls it.
 
         """
         of = {"user": object_id(user.pk), "tenant_key": key_of_tenant(tenant_of_tables())}
-        self.get_or_create(**of, model=model, object_id=pk, defaults={"object_repr": name})
+        self.get_or_create(**of, model=model.lower(), object_id=object_id(pk), defaults={"object_repr": name})
 
 
 class Preference(models.Model):
