@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from django_signal_audit import history_of, record
+from django_signal_audit.context.scopes import suspended
 from django_signal_audit.enums import ROW_EVENTS
+from django_signal_audit.events.keys import object_id
 from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditEvent, AuditPrune, Notification
@@ -28,7 +30,7 @@ from django_signal_audit.retention import ranking
 from django_signal_audit.retention.holds import held_objects, hold, release
 from django_signal_audit.rules.registry import get_registry
 
-from .app.models import Category, Person, Place, Product, Restaurant, Tag, Team
+from .app.models import Category, Line, Person, Place, Product, Restaurant, Tag, Team
 from .conftest import Audit, events, last
 from .machine import oracle
 from .plans import explain
@@ -336,6 +338,17 @@ def test_the_hold_of_a_parent_keeps_the_events_of_the_child(db: None) -> None:
     assert AuditEvent.objects.filter(model="app.restaurant").prune() == 0
 
 
+def test_the_command_holds_what_has_events_or_a_row(db: None) -> None:
+    inn = Restaurant.objects.create(name="Inn")
+    key = str(inn.pk)
+    inn.delete()
+    call_command("audit_hold", "app.Place", key, stdout=io.StringIO())
+    with suspended():
+        line = Line.objects.create(order=1, number=2)
+    call_command("audit_hold", "app.Line", "[1, 2]", stdout=io.StringIO())
+    assert {("app.place", key), ("app.line", object_id(line.pk))} <= set(held_objects("default"))
+
+
 def test_the_command_holds_lists_and_releases(db: None) -> None:
     tea = product()
     key = str(tea.pk)
@@ -358,6 +371,14 @@ def test_the_command_holds_lists_and_releases(db: None) -> None:
     for arguments in (("app.Prodct", "1"), ("app.Product",), ("app.Product", "1", "--database", "nowhere")):
         with pytest.raises(CommandError):
             said(*arguments)
+    with pytest.raises(CommandError, match=r"^There is no app\.Product '987654', and no event of it\.$"):
+        said("app.Product", "987654", "--reason", "a typing error")
+    for command in ("audit_hold", "audit_erase"):
+        subject = ["--subject"] if command == "audit_erase" else []
+        with pytest.raises(CommandError, match=r"^No app\.Product can have the primary key '7x'\. It is of: id \("):
+            call_command(command, *subject, "app.Product", "7x")
+        with pytest.raises(CommandError, match=r"^There is no model 'app\.Prodct'\. Did you mean 'app\.Product'\?$"):
+            call_command(command, *subject, "app.Prodct", "7")
     assert held_objects("default") == {}
 
 

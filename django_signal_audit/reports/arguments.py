@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
+from django_signal_audit.events.keys import is_key
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.renames import current_label
 from django_signal_audit.models.tables import table_exists
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.durations import parse_duration, parse_period
-from django_signal_audit.rules.patterns import meant_label
+from django_signal_audit.rules.patterns import find_model, meant_label, nearest_label
 
 from .base import WrongArgument
 
@@ -113,6 +114,26 @@ def _model_hint(label: str) -> str:
     same = [known for known in labels if known.rpartition(".")[2] == label.rpartition(".")[2]]
     hint = "" if same else meant_label(label)
     return hint or did_you_mean(label, same or labels, "Write it as app_label.Model.")
+
+
+def parse_object(label: str, pk: str, using: str) -> tuple[type[models.Model], str]:
+    """Return the model of an object, and the text of its primary key; its row may be deleted.
+
+    Raises:
+        WrongArgument: There is no such model, or no row of it can have this key, and none had.
+
+    """
+    model = find_model(label)
+    if model is None:
+        msg = f"There is no model {label!r}. {nearest_label(label)}"
+        raise WrongArgument(msg)
+    # Keys may have had another type when events were recorded.
+    events = AuditEvent.of_all_tenants.using(using).for_model(model).filter(object_id=pk)
+    if not is_key(model, pk) and not events.exists():
+        names = ", ".join(f"{field.name} ({type(field).__name__})" for field in model._meta.pk_fields)
+        msg = f"No {model._meta.label} can have the primary key {pk!r}. It is of: {names}."
+        raise WrongArgument(msg)
+    return model, pk
 
 
 def parse_key(label: str, text: str) -> object:

@@ -15,9 +15,8 @@ from django_signal_audit.evidence.erasure import Erasure
 from django_signal_audit.evidence.sealing import CannotSeal
 from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.arguments import check_database, parse_object
 from django_signal_audit.reports.base import WrongArgument
-from django_signal_audit.rules.patterns import find_model
 
 
 class Command(AuditCommand):
@@ -47,10 +46,7 @@ class Command(AuditCommand):
         label, pk = subject
         try:
             check_database(database)
-            model = find_model(label)
-            if model is None:
-                msg = f"There is no model {label!r}. Write app_label.Model."
-                raise WrongArgument(msg)
+            model, pk = parse_object(label, pk, database)
             erasure = Erasure(model, pk, database, is_dry=dry_run)
             if erasure.is_held:
                 msg = f"{label} {pk} is on legal hold. Release it first: audit_hold {label} {pk} --release."

@@ -12,10 +12,12 @@ from django_signal_audit.context.scopes import audit_context, context_scope
 from django_signal_audit.events.keys import row_id
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.inheritance import labels_including_children
+from django_signal_audit.models.renames import former_labels
+from django_signal_audit.reports.arguments import check_database, parse_key, parse_object
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.retention.holds import held_objects, hold, release
-from django_signal_audit.rules.patterns import find_model
 
 
 class Command(AuditCommand):
@@ -42,7 +44,7 @@ class Command(AuditCommand):
             if not options["object"]:
                 self._list(options["database"])
                 return
-            model, pk = _object(options["object"])
+            model, pk = _object(options["object"], options["database"])
             with context_scope(command="audit_hold"), audit_context(actor=options["actor"] or None):
                 self._note(model, pk, options)
         except EventNotWritten as error:
@@ -58,6 +60,8 @@ class Command(AuditCommand):
             self.stdout.write("No object is on hold.")
 
     def _note(self, model: type[models.Model], pk: str, options: dict[str, Any]) -> None:
+        if not options["release"]:
+            _require_known(model, pk, options["database"])
         change = release if options["release"] else hold
         is_new = change(model, pk, options["reason"], using=options["database"])
         said = {
@@ -68,12 +72,20 @@ class Command(AuditCommand):
         self.stdout.write(f"{concrete._meta.label_lower} {row_id(concrete, pk)} {said[options['release']]}.")
 
 
-def _object(given: list[str]) -> tuple[type[models.Model], str]:
+def _require_known(model: type[models.Model], pk: str, using: str) -> None:
+    """Refuse a key that nothing has: a hold with a typing error in it would keep nothing."""
+    concrete = model._meta.concrete_model or model
+    labels = [*labels_including_children(concrete), *former_labels(concrete._meta.label_lower)]
+    events = AuditEvent.of_all_tenants.using(using).filter(model__in=labels, object_id=row_id(concrete, pk))
+    key = parse_key(model._meta.label_lower, pk)
+    if events.exists() or model._base_manager.using(using).filter(pk=key).exists():
+        return
+    msg = f"There is no {model._meta.label} {pk!r}, and no event of it."
+    raise WrongArgument(msg)
+
+
+def _object(given: list[str], using: str) -> tuple[type[models.Model], str]:
     if len(given) != 2:
         msg = "Name one object by its model and its primary key: audit_hold shop.Customer 3."
         raise WrongArgument(msg)
-    model = find_model(given[0])
-    if model is None:
-        msg = f"There is no model {given[0]!r}. Write app_label.Model."
-        raise WrongArgument(msg)
-    return model, given[1]
+    return parse_object(given[0], given[1], using)
