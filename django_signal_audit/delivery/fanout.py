@@ -84,7 +84,9 @@ def log_skip(row: Notification) -> None:
 
 BATCH_SIZE = 500
 # The rows of one call: one for each rule, channel and recipient.
-NEAR = 1000
+NEAR = 200
+# The rows for the people that such a row stands for are new when its sibling is expanded.
+RECENT = 5000
 
 Told: TypeAlias = dict[str, set[str]]
 
@@ -146,36 +148,53 @@ def _first_permitted(targets: Sequence[Target], channel: Channel, using: str) ->
 
 
 def _siblings(notification: Notification) -> QuerySet[Notification]:
-    """Return the rows of the same rule and channel that may tell of the same events.
-
-    Of several events, they are found by their place: the rows of a call are written together, and the rows of the
-    people they stand for come later.
-    """
+    """Return the rows of the same rule and channel, and of the same event or events; the row is one of them."""
     rows = Notification.objects.using(notification._state.db)
     rows = rows.filter(rule=notification.rule, channel=notification.channel)
-    if notification.event is None:
-        return rows.filter(pk__gt=notification.pk - NEAR)
-    return rows.filter(event=notification.event)
+    if notification.event is not None:
+        return rows.filter(event=notification.event)
+    # Those of several events are found by their place: the rows of a call are written together.
+    near = rows.filter(pk__gt=notification.pk - NEAR, pk__lt=notification.pk + NEAR)
+    return rows.filter(pk__in=_about_the_same(notification, near))
+
+
+def _about_the_same(notification: Notification, rows: QuerySet[Notification]) -> list[int]:
+    """Return the keys of those rows that tell of some of the events; not all that a row names is read for that."""
+    uids = set(map(str, notification.event_uids))
+    first = rows.values_list("pk", "event", "data__events__0")
+    return [pk for pk, event, uid in first if uid in uids or str(event) in uids]
 
 
 def _lock_siblings(notification: Notification) -> None:
     """Let one worker at a time expand the rows of an event, so that who is in two groups is told once."""
-    rows = _siblings(notification)
-    if notification.event is None:
-        rows = rows.filter(pk__lt=notification.pk + NEAR, event=None, entry="")
-    if connections[rows.db].features.has_select_for_update:
-        list(rows.order_by("pk").select_for_update().values_list("pk"))
+    if connections[str(notification._state.db)].features.has_select_for_update:
+        list(_siblings(notification).order_by("pk").select_for_update().values_list("pk"))
 
 
 def _told(notification: Notification, targets: Iterable[Target]) -> Told:
     """Return the uids of the events that other rows tell each of the targets of."""
     told: Told = {}
+    candidates = _candidates(notification)
     names = sorted({target.recipient for target in targets})
     for start in range(0, len(names), BATCH_SIZE):
-        rows = _siblings(notification).filter(recipient__in=names[start : start + BATCH_SIZE])
+        rows = candidates.filter(recipient__in=names[start : start + BATCH_SIZE])
         for row in rows.exclude(pk=notification.pk).only("recipient", "event", "data"):
             told.setdefault(row.recipient, set()).update(map(str, row.event_uids))
     return told
+
+
+def _candidates(notification: Notification) -> QuerySet[Notification]:
+    """Return the siblings, and the rows that were made for the other people they stand for."""
+    siblings = _siblings(notification)
+    if notification.event is not None:
+        return siblings
+    keys = list(siblings.values_list("pk", flat=True))
+    if len(keys) < 2:
+        return siblings
+    rows = Notification.objects.using(siblings.db)
+    newest = rows.order_by("-pk").values_list("pk", flat=True)[0]
+    made = rows.filter(rule=notification.rule, channel=notification.channel, pk__gt=newest - RECENT).exclude(entry="")
+    return rows.filter(pk__in=[*keys, *_about_the_same(notification, made)])
 
 
 def _portion_of(notification: Notification, target: Target) -> dict[str, Any]:
