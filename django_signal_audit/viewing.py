@@ -10,6 +10,7 @@ from typing import Any
 from django.db import models, router, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views.generic.base import TemplateResponseMixin
 
 from django_signal_audit.capture.rows import row_key
 from django_signal_audit.conf import get_settings
@@ -73,6 +74,14 @@ def record_views(request: HttpRequest, response: HttpResponseBase) -> None:
 
 class AuditedDetailMixin:
     """Records who looked, for views such as ``DetailView`` and ``UpdateView``; name it before them."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a view whose own method would be called in place of ours: nobody would be recorded."""
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if TemplateResponseMixin in order and order.index(TemplateResponseMixin) < order.index(AuditedDetailMixin):
+            msg = f"{cls.__name__} records no views: name AuditedDetailMixin first among its base classes."
+            raise TypeError(msg)
 
     def render_to_response(self, context: dict[str, Any], **response_kwargs: object) -> Any:
         """Return the response, and record that its object is shown."""

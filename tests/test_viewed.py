@@ -162,6 +162,20 @@ def test_a_detail_view_with_the_mixin(tea: Product, client: Client, ada: User, s
     assert len(views()) == 1
 
 
+def test_the_mixin_after_the_view_is_refused_because_it_would_record_nothing() -> None:
+    with pytest.raises(
+        TypeError, match=r"^Late records no views: name AuditedDetailMixin first among its base classes\.$"
+    ):
+
+        class Late(DetailView[Product], AuditedDetailMixin):
+            model = Product
+
+    class Between(AuditedDetailMixin):
+        pass
+
+    assert issubclass(type("Right", (Between, DetailView), {}), DetailView)
+
+
 def test_included_fields_and_notifications_come_along(audit: Audit, mailoutbox: list[Any]) -> None:
     channel = {
         "BACKEND": "django_signal_audit.channels.email.EmailChannel",
