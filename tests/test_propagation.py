@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.test import RequestFactory
 from django_tasks_db.models import DBTaskResult
 
-from django_signal_audit import audit_context
+from django_signal_audit import audit_context, audited_task
 from django_signal_audit.context.propagation import task_scope
 from django_signal_audit.context.scopes import NO_CONTEXT, context_scope, current_context
 from django_signal_audit.events.values import mask
@@ -51,6 +51,12 @@ def enqueue(task, *arguments):
     with audit_context(actor=User.objects.get_or_create(username="ada")[0], reason="Spelling", ticket=7, api_key="x"):
         task.enqueue(*arguments)
         return current_context().correlation_id
+
+
+@pytest.mark.parametrize("wrong", [enqueue, jobs, type(tasks.rename_plainly), None])
+def test_what_is_no_task_is_refused_with_where_the_decorator_belongs(wrong):
+    with pytest.raises(TypeError, match=r"^audited_task\(\) takes a task of django\.tasks, not .*above @task"):
+        audited_task(wrong)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from django_signal_audit.context.actors import resolve_impersonator
 from django_signal_audit.events.values import JSONValue, clean_text
+from django_signal_audit.problems import shown
 
 from .actors import resolve_actor
 from .extra import context_payload
@@ -82,8 +83,18 @@ def audited_task(task: T) -> T:
 
     Events that the task writes name the actor, reason and correlation id of where it was enqueued, and the task. They
     travel as the keyword argument ``audit_context``, which the function does not see.
+
+    Raises:
+        TypeError: It isn't a task: the decorator stands below ``@task``, or above one of another queue.
+
     """
-    given: dict[str, Any] = {field.name: getattr(task, field.name) for field in fields(task)}  # type: ignore[arg-type]
+    if not (is_dataclass(task) and hasattr(task, "enqueue") and not isinstance(task, type)):
+        msg = (
+            f"audited_task() takes a task of django.tasks, not {shown(task)}. Put @audited_task above @task. "
+            "Celery's tasks don't need it."
+        )
+        raise TypeError(msg)
+    given: dict[str, Any] = {field.name: getattr(task, field.name) for field in fields(task)}
     given["func"] = _in_scope(given["func"])
     kind: Any = type(task)
     return _kind(kind)(**given)  # type: ignore[no-any-return]
