@@ -80,7 +80,9 @@ class AuditedDetailMixin:
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
         if TemplateResponseMixin in order and order.index(TemplateResponseMixin) < order.index(AuditedDetailMixin):
-            msg = f"{cls.__name__} records no views: name AuditedDetailMixin first among its base classes."
+            msg = (
+                f"Name AuditedDetailMixin first among the base classes of {cls.__name__}: behind them, it does nothing."
+            )
             raise TypeError(msg)
 
     def render_to_response(self, context: dict[str, Any], **response_kwargs: object) -> Any:
