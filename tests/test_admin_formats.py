@@ -217,6 +217,8 @@ def test_pages_of_a_project_with_naive_times_have_the_times_of_the_project(admin
     assert re.findall(r'<time datetime="([^"]*)">([^<]*)<', inbox) == [("2026-03-10T21:00:00", "9 p.m.")]
     panel = entry_of(AuditEvent.objects.get(), Reader())
     assert (panel.moment, panel.brief[-5:]) == (dt.datetime(2026, 3, 10, 21), "21:00")
+    # To the second, it has the offset: the log is in UTC.
+    assert panel.time.endswith("12:00:00 +00:00")
 
 
 @pytest.mark.parametrize("page", ["auditevent/", "auditevent/history/auth.user/3/", "notification/"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from django.utils import timezone
 from rest_framework import serializers
 
 from django_signal_audit.inbox.views import LARGEST_KEY, MOST_KEYS
@@ -20,7 +21,8 @@ class MomentField(serializers.DateTimeField):
 
     def enforce_timezone(self, value: dt.datetime) -> dt.datetime:
         """Return the time as other serializers of the project have it: without USE_TZ, it has no time zone."""
-        return local(in_project_time(value))
+        moment = in_project_time(value)
+        return local(moment) if timezone.is_aware(moment) else moment
 
 
 class EventSerializer(serializers.Serializer):

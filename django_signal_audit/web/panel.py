@@ -161,7 +161,7 @@ def entry_of(event: AuditEvent, reader: Reader, fields: Collection[str] = ()) ->
         actor=show_actors(event),
         reason=shorten(show_reason(event), LONG_TEXT),
         moment=moment,
-        time=show_moment(moment),
+        time=show_moment(event.recorded_at),
         brief=_brief(moment),
     )
 
