@@ -14,9 +14,8 @@ from django.db.models.signals import post_delete, pre_delete
 from django_signal_audit.capture.hooks import connect_first
 from django_signal_audit.capture.images import ImageReader, chunks
 from django_signal_audit.capture.inheritance import is_most_derived
-from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.rows import read_row, row_key, stored_key
-from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Row, are_kin
+from django_signal_audit.capture.scope import DeletionScope, DoomedObject, Notes, Row, are_kin
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.through_rows import members_of
 from django_signal_audit.conf import get_settings

@@ -18,10 +18,9 @@ from django_signal_audit.capture.deletes import NOT_TOLD
 from django_signal_audit.capture.engines import LEFT, one_row_engine
 from django_signal_audit.capture.hooks import connect_first, patch_once
 from django_signal_audit.capture.inheritance import Owner, owners_of
-from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.phantom_rows import restrict_to_locked_rows
 from django_signal_audit.capture.rows import locked, rows_of
-from django_signal_audit.capture.scope import ManagerCall, ThroughRow, ThroughRowsChange, scope_of
+from django_signal_audit.capture.scope import ManagerCall, Notes, ThroughRow, ThroughRowsChange, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.through_rows import M2MRelation, audited_m2m_fields, sorted_keys
 from django_signal_audit.capture.transactions import lock_database, rollback_on_error, write_transaction

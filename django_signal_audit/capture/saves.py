@@ -17,10 +17,9 @@ from django.db.models.signals import post_save, pre_save
 from django_signal_audit.capture.before_images import changes_of, choose_plans, is_prepared, read_before_save, save_of
 from django_signal_audit.capture.engines import Engine, engine_for
 from django_signal_audit.capture.hooks import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
-from django_signal_audit.capture.notes import Notes
 from django_signal_audit.capture.queries import handler_of
 from django_signal_audit.capture.row_statements import row_update
-from django_signal_audit.capture.scope import SaveScope, scope_of
+from django_signal_audit.capture.scope import Notes, SaveScope, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.transactions import rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings

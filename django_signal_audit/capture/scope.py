@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from weakref import ref
 
 from django.db import connections, models
 
@@ -210,3 +211,26 @@ def scope_of(using: str) -> WriteScope:
     if scope is None:
         scope = kept["audit_scope"] = WriteScope()
     return scope
+
+
+T = TypeVar("T")
+
+
+class Notes(Generic[T]):
+    """One note per object, by identity. It goes with the object, if nobody takes it before.
+
+    It isn't on the object: what is there is pickled, cached and copied along with it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[ref[Any], T]] = {}
+
+    def put(self, about: object, note: T) -> None:
+        """Keep a note in place of the one that is there."""
+        key = id(about)
+        self._kept[key] = ref(about, lambda _: self._kept.pop(key, None) and None), note
+
+    def take(self, about: object) -> T | None:
+        """Return the note about an object and forget it; None if there is none."""
+        found = self._kept.pop(id(about), None)
+        return None if found is None else found[1]

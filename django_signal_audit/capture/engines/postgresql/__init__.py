@@ -25,8 +25,7 @@ from django_signal_audit.events.values import plain_field
 from django_signal_audit.rules.plans import ModelPlan
 
 from .columns import INTEGERS, tenant_sql
-from .rows import add_members, delete
-from .saves import insert, update
+from .rows import add_members, delete, insert, update
 from .sets import update_many
 from .statements import PARTS
 
