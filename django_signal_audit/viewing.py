@@ -20,7 +20,7 @@ from django_signal_audit.context.tenants import events_of_writer
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.keys import object_id, row_name
-from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.events.project_code import own_queries_anywhere
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.tables import is_ready
 from django_signal_audit.recorder import record_changes

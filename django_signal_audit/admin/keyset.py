@@ -22,7 +22,7 @@ from django_signal_audit.models.events import BEFORE_ALL
 from django_signal_audit.models.fields import UtcDateTimeField
 from django_signal_audit.models.names import Lowered
 from django_signal_audit.models.renames import current_label, renamed_changes
-from django_signal_audit.models.shapes import shaped as without_odd_documents
+from django_signal_audit.models.state import shaped as without_odd_documents
 
 if TYPE_CHECKING:
     from django_signal_audit.admin.access import Access

@@ -9,7 +9,7 @@ from typing import Any
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.keys import object_id, row_name
-from django_signal_audit.events.savepoints import own_queries
+from django_signal_audit.events.project_code import own_queries
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.tenants import PATH
 from django_signal_audit.rules.patterns import Model, concrete

@@ -22,7 +22,7 @@ from django_signal_audit.context.scopes import NO_CONTEXT, asking, current_conte
 from django_signal_audit.events.documents import clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
 from django_signal_audit.events.payloads import text_of
-from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.events.project_code import own_queries_anywhere
 from django_signal_audit.events.values import JSONValue
 from django_signal_audit.plugins import is_sync, load
 

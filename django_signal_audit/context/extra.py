@@ -15,7 +15,7 @@ from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.context.scopes import AuditContext, asking, current_context
 from django_signal_audit.events.documents import JSONValue
 from django_signal_audit.events.payloads import masked_payload
-from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.events.project_code import own_queries_anywhere
 from django_signal_audit.plugins import PluginError, is_sync, load
 
 logger = logging.getLogger("django_signal_audit")

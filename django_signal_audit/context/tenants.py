@@ -10,7 +10,7 @@ from typing import NamedTuple
 from django_signal_audit.conf import on_settings_changed
 from django_signal_audit.context.scopes import asking, chosen_tenant
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.events.project_code import own_queries_anywhere
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.tenants import PATH, ask_for_tenant, tenant_function
 from django_signal_audit.plugins import PluginError, is_sync, load

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from django.db.models import Model, prefetch_related_objects
 
-from django_signal_audit.events.savepoints import OwnQueries, own_queries_anywhere
+from django_signal_audit.events.project_code import OwnQueries, own_queries_anywhere
 
 from .payloads import loaded_text_of, loading_text_of, may_query
-from .untouched import Untouched
+from .project_code import Untouched
 
 # Objects whose related ones are fetched by one query: as many as every database lets a query name.
 _TOGETHER = 500

@@ -19,7 +19,7 @@ from django.db.models.query import REPR_OUTPUT_SIZE
 from django.utils.functional import LazyObject
 
 from django_signal_audit.conf import get_settings
-from django_signal_audit.events.savepoints import OwnQueries, own_queries_anywhere
+from django_signal_audit.events.project_code import OwnQueries, own_queries_anywhere
 
 from .documents import (
     CONTAINERS,
@@ -35,9 +35,9 @@ from .documents import (
 )
 from .keys import row_name
 from .masking import has_secrets, is_plain_document, is_secret, is_stand_in, mask_document, without_secrets
+from .project_code import Untouched
 from .secret_fields import has_secret_key, is_masked, masked_fields, secrets_of_row, secrets_of_serialized
 from .secret_texts import HIDDEN, harmless_url, may_name_secrets, parsed, secrets_named_in, without_values
-from .untouched import Untouched
 from .values import shorten, to_json
 
 MAX_KEY = 255

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django_signal_audit.admin.links import object_url
 from django_signal_audit.delivery.rendering import reason_of
 from django_signal_audit.events.keys import parse_id
-from django_signal_audit.events.savepoints import own_queries_anywhere
+from django_signal_audit.events.project_code import own_queries_anywhere
 from django_signal_audit.inbox.choices import events_of, objects_to_mute
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.fields import in_project_time

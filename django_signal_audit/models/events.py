@@ -31,17 +31,17 @@ from django_signal_audit.models.fields import (
     AnyUUIDField,
     Moment,
     NameField,
+    ReadableQuerySet,
     TenantField,
     Text,
 )
 from django_signal_audit.models.guards import changes_allowed
 from django_signal_audit.models.inheritance import labels_including_children, rows_of_children
 from django_signal_audit.models.names import NameIndex, TenantIndex
-from django_signal_audit.models.renames import current_label, current_name, former_labels, renamed_changes
+from django_signal_audit.models.renames import current_label, field_names, former_labels, renamed_changes
 from django_signal_audit.models.rollups import forget_rollups, has_rollups, note_pruned
 from django_signal_audit.models.state import RecordedState, fold, in_order, own_fields, typed, well_formed
 from django_signal_audit.models.tenants import current_tenant
-from django_signal_audit.models.undecodable import ReadableQuerySet
 from django_signal_audit.problems import shown
 
 
@@ -420,8 +420,10 @@ class AuditEvent(models.Model):
     def field(self, name: str) -> models.Field[Any, Any] | None:
         """Return the model's field of that name, None if it is gone."""
         model = self.model_class
+        if model is None:
+            return None
         try:
-            found = model._meta.get_field(current_name(self.model, name)) if model else None
+            found = model._meta.get_field(field_names(model._meta.label_lower).get(name, name))
         except FieldDoesNotExist:
             return None
         return found if isinstance(found, models.Field) else None

@@ -6,8 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .events import utc_now
-from .fields import AnyDateTimeField, AnyJSONField, AnyUUIDField, Moment
-from .undecodable import ReadableQuerySet
+from .fields import AnyDateTimeField, AnyJSONField, AnyUUIDField, Moment, ReadableQuerySet
 
 
 class AuditLeaf(models.Model):

@@ -1,4 +1,4 @@
-"""Moments that are stored in UTC, whatever time zone the project or the database connection has."""
+"""Columns of our tables: moments in UTC, and whatever SQL wrote, which must not take a page of the log away."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import datetime as dt
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
-from typing import Any, TypeAlias
+from itertools import islice
+from typing import Any, Self, TypeAlias, TypeVar
 
 from django.conf import settings
-from django.db import connections, models
+from django.db import OperationalError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.fields.json import HasAnyKeys, HasKey, HasKeys
 from django.utils import timezone
@@ -308,3 +311,65 @@ class _HasKeys(ReadableJSON, HasKeys):
 @AnyJSONField.register_lookup
 class _HasAnyKeys(ReadableJSON, HasAnyKeys):
     pass
+
+
+_T = TypeVar("_T")
+_Row = TypeVar("_Row", bound=models.Model, covariant=True)
+
+
+def _is_undecodable(error: Exception) -> bool:
+    """Return whether the driver of SQLite could not read a text that isn't UTF-8: it raises for the whole statement."""
+    return isinstance(error, OperationalError) and "Could not decode to UTF-8" in str(error)
+
+
+@contextmanager
+def _decoding(using: str, decode: Callable[[bytes], object]) -> Iterator[None]:
+    """Have texts read by a function within the block."""
+    raw = connections[using].connection
+    former, raw.text_factory = raw.text_factory, decode
+    try:
+        yield
+    finally:
+        raw.text_factory = former
+
+
+def _read(using: str, function: Callable[[], _T], decode: Callable[[bytes], object]) -> _T:
+    """Return what a function reads; once more, with texts read by another one, if the driver can't read one of them."""
+    try:
+        return function()
+    except OperationalError as error:
+        if not _is_undecodable(error):
+            raise
+    with _decoding(using, decode):
+        return function()
+
+
+def _readable(data: bytes) -> str:
+    """Return a text for people: what isn't UTF-8 is replaced."""
+    return data.decode("utf-8", "replace")
+
+
+class ReadableQuerySet(models.QuerySet[_Row]):
+    """A queryset whose rows can be read whatever SQL wrote: it must not take a page of the log away."""
+
+    def read_by(self, decode: Callable[[bytes], object]) -> Self:
+        """Return the rows, read, with texts that aren't UTF-8 as a function gives them."""
+        rows = self.all()
+        _read(self.db, super(ReadableQuerySet, rows)._fetch_all, decode)
+        return rows
+
+    def _fetch_all(self) -> None:
+        _read(self.db, super()._fetch_all, _readable)
+
+    def iterator(self, chunk_size: int | None = None) -> Iterator[_Row]:
+        """Return the rows one by one, like Django's."""
+        done = 0
+        try:
+            for row in super().iterator(chunk_size):
+                yield row
+                done += 1
+        except OperationalError as error:
+            if not _is_undecodable(error):
+                raise
+            with _decoding(self.db, _readable):
+                yield from islice(super().iterator(chunk_size), done, None)

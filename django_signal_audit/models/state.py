@@ -1,10 +1,10 @@
-"""Folding the events of objects into their states."""
+"""Folding the events of objects into their states, and reading documents of another shape than we write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
@@ -12,6 +12,9 @@ from django.db import models
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.events.values import decode
 from django_signal_audit.models.renames import current_label, renamed_changes
+
+if TYPE_CHECKING:
+    from django_signal_audit.models.events import AuditEvent
 
 # What events describe a row: the names of its fields, and the JSON that events carry for their values.
 Recorded: TypeAlias = "dict[str, Any]"
@@ -206,3 +209,17 @@ def _typed(model: type[models.Model], name: str, value: Any) -> object:
     if isinstance(field, models.ManyToManyField):
         return sorted((decode(field.target_field, key) for key in _keys(value)), key=member_order)
     return decode(field, value) if isinstance(field, models.Field) else value
+
+
+def shaped(event: AuditEvent) -> AuditEvent:
+    """Return the event, in memory without what cannot be read of its documents: SQL can store any JSON."""
+    if "changes" not in event.__dict__:  # it is deferred, and so are the others
+        return event
+    event.changes = well_formed(event.changes)
+    if not isinstance(event.data, dict):
+        event.data = {} if event.data is None else {"": event.data}
+    if not isinstance(event.context, dict):
+        event.context = {}
+    if not (isinstance(event.rules, list) and all(isinstance(name, str) for name in event.rules)):
+        event.rules = []
+    return event

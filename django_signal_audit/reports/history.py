@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 from django_signal_audit.events.values import Digest, JSONValue, Masked, to_json
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import BEFORE_ALL
-from django_signal_audit.models.shapes import shaped
+from django_signal_audit.models.state import shaped
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.rules.registry import get_registry
 

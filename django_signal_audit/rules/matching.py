@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django_signal_audit.context.scopes import current_context
 from django_signal_audit.enums import EventType, Level, Source
 from django_signal_audit.events.changes import Change
-from django_signal_audit.events.savepoints import own_queries
+from django_signal_audit.events.project_code import own_queries
 from django_signal_audit.events.values import safe_str
 
 from .conditions import AllOf

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import django_signal_audit
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.shapes import shaped
+from django_signal_audit.models.state import shaped
 from django_signal_audit.reports.exports.base import utc
 
 from .base import JsonLinesExport
