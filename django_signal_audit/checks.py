@@ -45,10 +45,8 @@ from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.formats.base import ReportFormat
 from django_signal_audit.rules.parsing import NAME_LENGTH, storable
 from django_signal_audit.rules.plans import CompiledRule, ModelPlan
+from django_signal_audit.rules.project_checks import content_problems, rename_problems, tenant_problems
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.rename_checks import rename_problems
-from django_signal_audit.rules.template_checks import content_problems
-from django_signal_audit.rules.tenant_checks import tenant_problems
 
 SUPPORTED = "PostgreSQL, MariaDB or SQLite"
 # Their names, by ``connection.vendor``. Backends that wrap one of Django's own have its vendor.

@@ -22,11 +22,11 @@ from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import HasItem
 from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.rules.event_rules import EVENT_SYNONYMS, LOGIN_SYNONYMS
 from django_signal_audit.rules.hints import LEVEL_SYNONYMS
 from django_signal_audit.rules.patterns import find_model, is_wildcard, matching, meant_label
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
-from django_signal_audit.rules.validation import EVENT_SYNONYMS, LOGIN_SYNONYMS
 
 MOMENTS = "12h, 7d or 2w ago, a date (midnight), or a date and time"
 

@@ -18,6 +18,7 @@ from django_signal_audit.events.secret_texts import HIDDEN
 from django_signal_audit.models.tenants import tenant_function
 from django_signal_audit.problems import did_you_mean, shown
 from django_signal_audit.reports.base import Cell, Column, Detail, Report, WrongArgument
+from django_signal_audit.rules.event_rules import EVENT_SYNONYMS
 from django_signal_audit.rules.parsing import ParsedRule, as_mapping, rule_path
 from django_signal_audit.rules.patterns import (
     Model,
@@ -33,7 +34,6 @@ from django_signal_audit.rules.plans import CompiledRule, ModelPlan, obstacle
 from django_signal_audit.rules.registry import Registry, get_registry
 from django_signal_audit.rules.schema import NotifyEntry, Rule
 from django_signal_audit.rules.tenants import pattern_for, tenant_path
-from django_signal_audit.rules.validation import EVENT_SYNONYMS
 
 # Of a cell that lists names.
 WIDTH = 36

@@ -14,13 +14,13 @@ from django_signal_audit.enums import AUTH_EVENTS, MODEL_EVENTS, RULE_EVENTS, Ev
 from django_signal_audit.events.payloads import hide, leaves, payload
 from django_signal_audit.events.secret_fields import secret_fields
 from django_signal_audit.plugins import function_problems
-from django_signal_audit.problems import Problem, did_you_mean, nearest, shown
+from django_signal_audit.problems import Problem, did_you_mean, shown
 from django_signal_audit.rules.conditions import WORD_SYNONYMS, WORDS, order_problems, when_problems
 from django_signal_audit.rules.durations import retention_problems
-from django_signal_audit.rules.hints import EVERY_FIELD, EVERYTHING, mask_mistake, split
+from django_signal_audit.rules.event_rules import EVENT_SYNONYMS, event_rule_problems, request_problems, signal_problems
+from django_signal_audit.rules.hints import EVERY_FIELD, EVERYTHING, mask_mistake
 from django_signal_audit.rules.operands import operand_problems
 from django_signal_audit.rules.parsing import ParsedRule
-from django_signal_audit.rules.paths import path_mistake
 from django_signal_audit.rules.patterns import (
     Field,
     Model,
@@ -36,7 +36,6 @@ from django_signal_audit.rules.patterns import (
 )
 from django_signal_audit.rules.plans import audited_names, condition_fields, mixture_of, obstacle
 from django_signal_audit.rules.schema import Rule
-from django_signal_audit.rules.signals import signal_problems
 from django_signal_audit.rules.templates import template_problems
 
 # What decides which changes a rule matches.
@@ -227,40 +226,6 @@ def _summary(reasons: list[str]) -> str:
 
 
 SPLIT_HINT = "Make two rules of it: one for the column, one for the many-to-many field."
-REQUEST_KEYS = ("paths", "methods")
-MODEL_KEYS = ("fields", "exclude", "include")
-EVENT_SYNONYMS = {
-    **dict.fromkeys(("add", "added", "insert", "inserted", "new", "save", "saved", "post_save", "pre_save"), "create"),
-    **dict.fromkeys(("creation", "created", "insertion", "bulk_create", "+", "c", "i"), "create"),
-    **dict.fromkeys(("changes", "modification", "updating", "bulk_update", "upsert", "~", "u"), "update"),
-    **dict.fromkeys(("soft_delete", "soft_deleted", "save_existing"), "update"),
-    **dict.fromkeys(("deleted", "deletion", "removal", "cascade", "truncate", "purge", "-", "d"), "delete"),
-    **dict.fromkeys(("clear", "set", "members", "relation", "relations"), "m2m"),
-    **dict.fromkeys(("viewed", "read", "access", "accessed", "select", "retrieve", "seen", "shown"), "view"),
-    **dict.fromkeys(("change", "changed", "edit", "edited", "modify", "modified", "write"), "update"),
-    **dict.fromkeys(("remove", "removed", "destroy", "destroyed", "post_delete", "pre_delete"), "delete"),
-    **dict.fromkeys(("m2m_changed", "many_to_many", "manytomany", "related"), "m2m"),
-}
-# Of those, the ones that hardly name an event of a project's own.
-SIGNAL_SYNONYMS = {
-    **dict.fromkeys(("created", "inserted", "insert", "post_save", "pre_save"), "create"),
-    "updated": "update",
-    "deleted": "delete",
-    "post_delete": "delete",
-    "pre_delete": "delete",
-    "m2m_changed": "m2m",
-}
-# Near misses of the events that this package makes without a model; any other name is one for ``record()``.
-LOGIN_SYNONYMS = {
-    **dict.fromkeys(("log_in", "logged_in", "user_logged_in", "signin", "sign_in", "signed_in"), "login"),
-    **dict.fromkeys(("log_out", "logged_out", "user_logged_out", "signout", "sign_out", "signed_out"), "logout"),
-    **dict.fromkeys(
-        ("user_login_failed", "failed_login", "loginfailed", "login_failure", "login_error"), "login_failed"
-    ),
-    **dict.fromkeys(("http_request", "requests"), "request"),
-}
-NEAR = 0.85
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 
 def rule_problems(parsed: ParsedRule) -> list[Problem]:
@@ -271,14 +236,14 @@ def rule_problems(parsed: ParsedRule) -> list[Problem]:
     if rule.window and EventType.VIEW not in rule.events and "events" not in parsed.unread:
         message = 'has no effect without the event "view".'
         problems.append(Problem("W001", f'{path}["window"]', message, "Remove it."))
-    problems += [*_request_problems(parsed), *template_problems(parsed, models), *retention_problems(rule, path)]
+    problems += [*request_problems(parsed), *template_problems(parsed, models), *retention_problems(rule, path)]
     if rule.models:
         problems += _model_rule_problems(rule, path)
         if rule.models == ("*",) and not models and "*" not in get_settings().exclude_models:
             hint = "Leave out fewer models, or remove the rule."
             problems.append(Problem("W001", path, "audits nothing: EXCLUDE_MODELS leaves out every model.", hint))
     elif parsed.lacks("model"):
-        problems += _event_rule_problems(rule, path)
+        problems += event_rule_problems(rule, path)
     return problems + (field_problems(parsed, models) if models else [])
 
 
@@ -377,68 +342,6 @@ def _channel_hint(name: str, channels: Mapping[str, object]) -> str:
 
 def _backend(config: object) -> str:
     return str(config.get("BACKEND", "")) if isinstance(config, Mapping) else ""
-
-
-def _event_rule_problems(rule: Rule, path: str) -> list[Problem]:
-    problems = []
-    for name in rule.events:
-        if name in RULE_EVENTS:
-            hint = 'Add "model": the models to audit.'
-            problems.append(Problem("E011", f'{path}["events"]', f"names {name!r}, which needs a model.", hint))
-        elif near := _meant_event(name):
-            message = f"names {name!r}, which exists only if your code calls record() with that name."
-            hint = f"Did you mean {near!r}?" + (' It needs a "model".' if near in MODEL_EVENTS else "")
-            problems.append(Problem("W031", f'{path}["events"]', message, hint))
-    problems += [
-        Problem("W001", f'{path}["{key}"]', "has no effect without a model.", "Remove it, or add a model.")
-        for key in MODEL_KEYS
-        if getattr(rule, key)
-    ]
-    if isinstance(rule.when, Mapping):
-        hint = "Remove it, or name a function by its dotted path."
-        problems.append(
-            Problem("W001", f'{path}["when"]', "names fields, but the rule has no model: it never holds.", hint)
-        )
-    return problems
-
-
-def _meant_event(name: str) -> str:
-    """Return the event of this package that somebody most likely meant by a name that is none, ``""`` if none."""
-    known = (*AUTH_EVENTS, EventType.REQUEST.value)
-    if name in known:
-        return ""
-    word = name.strip().lower()
-    near = nearest(name, [*known, *LOGIN_SYNONYMS], NEAR) or ""
-    return LOGIN_SYNONYMS.get(near, near) or SIGNAL_SYNONYMS.get(word) or ""
-
-
-def _request_problems(parsed: ParsedRule) -> list[Problem]:
-    rule, path = parsed.rule, parsed.path
-    if EventType.REQUEST.value not in rule.events and "events" not in parsed.unread:
-        return [
-            Problem("W001", f'{path}["{key}"]', 'has no effect without the event "request".', "Remove it.")
-            for key in REQUEST_KEYS
-            if getattr(rule, key)
-        ]
-    return [*_pattern_problems(rule.paths, path), *_method_problems(rule.methods, path)]
-
-
-def _pattern_problems(patterns: Iterable[str], path: str) -> Iterator[Problem]:
-    for position, pattern in enumerate(patterns):
-        if mistake := path_mistake(pattern):
-            what, hint = mistake
-            yield Problem("W009", f'{path}["paths"][{position}]', f"is {shown(pattern)}, which {what}.", hint)
-
-
-def _method_problems(methods: Iterable[str], path: str) -> Iterator[Problem]:
-    for name in methods:
-        if name.upper() in METHODS:
-            continue
-        several = split(name)
-        hint = f"Write {several!r}." if len(several) > 1 else did_you_mean(name, METHODS)
-        if name.strip().upper() in ("*", "ANY", "ALL"):
-            hint = "Remove the key: the rule is about all methods then."
-        yield Problem("W001", f'{path}["methods"]', f"names {name!r}, which isn't an HTTP method.", hint)
 
 
 def _model_rule_problems(rule: Rule, path: str) -> list[Problem]:
