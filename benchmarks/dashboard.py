@@ -83,7 +83,7 @@ def _measure(total: int) -> None:
     from django.test import Client
 
     from django_signal_audit.reports.activity import activity
-    from django_signal_audit.reports.queries import EventFilter
+    from django_signal_audit.reports.arguments import EventFilter
 
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:

@@ -19,7 +19,7 @@ from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.replay.replay import Replay
-from django_signal_audit.reports.queries import EventFilter
+from django_signal_audit.reports.arguments import EventFilter
 from django_signal_audit.retention import ranking
 from django_signal_audit.rules.registry import get_registry
 

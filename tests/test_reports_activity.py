@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.activity import DIMENSIONS, _rows, activity
+from django_signal_audit.reports.arguments import EventFilter
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.queries import EventFilter
 
 from .samples import NOON, make_event
 

@@ -1,12 +1,18 @@
-"""What ``audit_deliver`` does besides delivering: it shows how that goes, tests a channel, discards what waits."""
+"""What ``audit_deliver`` does besides delivering.
+
+Beside it, it seals events and keeps the counts of the dashboard up to date. Instead of it, it shows how that goes,
+tests a channel, or discards what waits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from django.core.management.base import CommandError
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Model
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -14,26 +20,96 @@ from tabulate import tabulate
 
 from django_signal_audit.channels import get_channel
 from django_signal_audit.channels.base import Channel, Message, Text
+from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.delivery import identity, outbox
 from django_signal_audit.delivery.recipients import ACTOR, GROUP, SUPERUSERS, USER, single_user, user_by_key
 from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.statistics import collect_statistics, lateness, long_sends, troubled_channels
 from django_signal_audit.delivery.turns import serving
 from django_signal_audit.delivery.unknown import left_to_others
+from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.delivery.worker import transmit
 from django_signal_audit.enums import Level, Source
 from django_signal_audit.events.changes import Change
 from django_signal_audit.events.documents import printable
 from django_signal_audit.events.keys import new_uid
-from django_signal_audit.evidence.anchoring import late_anchors
+from django_signal_audit.evidence.anchoring import keep_sealing, late_anchors
+from django_signal_audit.evidence.config import get_evidence
 from django_signal_audit.exceptions import InvalidSettings, SignalAuditError
 from django_signal_audit.management.stopping import answer_within
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.notifications import new_message_id
+from django_signal_audit.models.rollups import has_rollups
 from django_signal_audit.models.tenants import tenant_of_tables
 from django_signal_audit.recorder import record_changes
+from django_signal_audit.reports.rollups import roll_up
 from django_signal_audit.rules.durations import parse_duration
+
+INTERVAL_SECONDS = 60.0
+# How long the end waits for a batch that is being sealed, and for what is being counted. The next process does what is
+# cut off.
+_LAST_BATCH_SECONDS = 5.0
+_LAST_COUNT_SECONDS = 2.0
+
+
+@contextmanager
+def sealing_beside(using: str) -> Iterator[None]:
+    """Keep sealing while the block runs, if EVIDENCE wants the delivery worker to."""
+
+    def seal(stop: threading.Event) -> None:
+        with context_scope(command="audit_deliver"):
+            keep_sealing(using, stop)
+
+    with _beside(seal, "audit-sealer", _LAST_BATCH_SECONDS, wanted=get_evidence().in_worker and can_share(using)):
+        yield
+
+
+@contextmanager
+def rolling_up_beside(using: str) -> Iterator[None]:
+    """Keep the counts of the dashboard up to date while the block runs, if the database has a table for them."""
+
+    def keep(stop: threading.Event) -> None:
+        while not stop.is_set():
+            roll_up(using)
+            # No connection is held in between.
+            connections.close_all()
+            stop.wait(INTERVAL_SECONDS)
+
+    with _beside(keep, "audit-roll-up", _LAST_COUNT_SECONDS, wanted=has_rollups(using)):
+        yield
+
+
+@contextmanager
+def _beside(run: Callable[[threading.Event], None], name: str, last_seconds: float, *, wanted: bool) -> Iterator[None]:
+    """Run something in a thread while the block runs, if it is wanted.
+
+    Args:
+        run: Called in the thread. It returns when the event that it is given is set.
+        name: The thread's name.
+        last_seconds: How long the end of the block waits for the thread.
+        wanted: Whether to run it.
+
+    """
+    if not wanted:
+        yield
+        return
+    stop = threading.Event()
+
+    def target() -> None:
+        try:
+            run(stop)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(last_seconds)
+
 
 # What the test messages call their rule.
 TEST = "test"

@@ -17,11 +17,10 @@ from django_signal_audit.events.values import clean_text
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import did_you_mean, nearest
-from django_signal_audit.reports.arguments import check_database, parse_model, parse_moment
+from django_signal_audit.reports.arguments import EventFilter, check_database, parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import HasItem
-from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.event_rules import EVENT_SYNONYMS, LOGIN_SYNONYMS
 from django_signal_audit.rules.hints import LEVEL_SYNONYMS
 from django_signal_audit.rules.patterns import find_model, is_wildcard, matching, meant_label

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import dataclass
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connections, models
+from django.db.models import Exists, F, Q
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from django_signal_audit.events.keys import is_key
-from django_signal_audit.models import AuditEvent
-from django_signal_audit.models.renames import current_label
+from django_signal_audit.events.values import clean_text
+from django_signal_audit.models import AuditEvent, AuditEventQuerySet
+from django_signal_audit.models.renames import current_label, former_labels
 from django_signal_audit.models.tables import table_exists
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.durations import parse_duration, parse_period
 from django_signal_audit.rules.patterns import find_model, meant_label, nearest_label
 
 from .base import WrongArgument
+from .functions import HasItem
 
 
 def parse_moment(text: str, now: dt.datetime) -> dt.datetime:
@@ -149,3 +153,45 @@ def _typed_key(model: type[models.Model], text: str) -> object:
     if len(fields) == 1:
         return fields[0].to_python(text)
     return tuple(field.to_python(part) for field, part in zip(fields, json.loads(text), strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """What events have to match; whatever is empty matches all.
+
+    ``actor`` is the actor's key, or the name if nobody has it as key. ``since`` is included, ``until`` is not. Texts
+    are compared as the audit log keeps them, so that a NUL in one is no error of the database.
+    """
+
+    model: str = ""
+    object_id: str = ""
+    event_type: str = ""
+    actor: str = ""
+    rule: str = ""
+    level: str = ""
+    tenant: str = ""
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+    def conditions(self) -> list[Q]:
+        """Return one condition per thing that was named."""
+        plain = {"object_id": self.object_id, "event_type": self.event_type, "level": self.level, "tenant": self.tenant}
+        found = [Q(**{column: clean_text(value)}) for column, value in plain.items() if value]
+        if self.model:
+            label = clean_text(self.model)
+            found.append(Q(model__in=(label, *former_labels(label))) if former_labels(label) else Q(model=label))
+        if self.actor:
+            actor = clean_text(self.actor)
+            is_key = Q(Exists(AuditEvent.objects.filter(actor_id=actor)))
+            found.append(Q(actor_id=actor) | (Q(actor_repr=actor) & ~is_key))
+        if self.rule:
+            found.append(Q(HasItem(F("rules"), clean_text(self.rule))))
+        if self.since is not None:
+            found.append(Q(recorded_at__gte=self.since))
+        if self.until is not None:
+            found.append(Q(recorded_at__lt=self.until))
+        return found
+
+    def find(self, using: str) -> AuditEventQuerySet:
+        """Return the events of a database that match."""
+        return AuditEvent.objects.using(using).filter(*self.conditions())

@@ -26,8 +26,14 @@ from django_signal_audit.delivery.turns import BATCH_SIZE, Turns, serving
 from django_signal_audit.delivery.watch import can_share
 from django_signal_audit.delivery.worker import DeliveryReport, deliver
 from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.beside import rolling_up_beside, sealing_beside
-from django_signal_audit.management.delivering import discard_pending, health, stats, test_channel
+from django_signal_audit.management.delivering import (
+    discard_pending,
+    health,
+    rolling_up_beside,
+    sealing_beside,
+    stats,
+    test_channel,
+)
 from django_signal_audit.management.stopping import NoAnswerError, answer_within, stop_signals
 from django_signal_audit.models import Notification
 from django_signal_audit.problems import did_you_mean, nearest

@@ -27,12 +27,11 @@ from django_signal_audit.management.filtering import add_filter_options, filter_
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.recorder import record_changes
-from django_signal_audit.reports.arguments import check_database
+from django_signal_audit.reports.arguments import EventFilter, check_database
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.exports import export_paths, get_export_format
 from django_signal_audit.reports.exports.base import ExportFormat
 from django_signal_audit.reports.files import open_private, open_text, output_path
-from django_signal_audit.reports.queries import EventFilter
 
 EVENTS_EXPORTED = "events_exported"
 PAGE = 1000

@@ -14,11 +14,10 @@ from django_signal_audit.management.base import ReportCommand
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.tenants import current_tenant
-from django_signal_audit.reports.arguments import parse_key, parse_model, parse_moment
+from django_signal_audit.reports.arguments import EventFilter, parse_key, parse_model, parse_moment
 from django_signal_audit.reports.base import Report, WrongArgument
 from django_signal_audit.reports.formatter import show_time
 from django_signal_audit.reports.history import life, state
-from django_signal_audit.reports.queries import EventFilter
 from django_signal_audit.rules.patterns import find_model
 from django_signal_audit.rules.tenants import mapping
 
