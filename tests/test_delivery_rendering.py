@@ -8,9 +8,11 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone, translation
 
 from django_signal_audit.channels import get_channel
+from django_signal_audit.delivery import texts
 from django_signal_audit.delivery.rendering import render
 from django_signal_audit.delivery.worker import deliver
 from django_signal_audit.models import Notification
+from django_signal_audit.reports.display import show_fields
 from django_signal_audit.testing import fake_notifications
 
 from .app.models import Category, Tag
@@ -49,6 +51,12 @@ class TestDefaults:
             "ann changed it on March 10, 2026, 12:00 UTC.\nReason: the market"
         )
         assert (made.rule, made.channel, made.recipient, made.attempt) == ("watch", "take", "bob@example.com", 3)
+
+    def test_the_fields_of_an_event_are_put_in_words_once_for_the_subject_and_the_body(self, rule, monkeypatch):
+        shown = []
+        monkeypatch.setattr(texts, "show_fields", lambda *given: shown.append(given) or show_fields(*given))
+        assert "10.00 to 9.00" in message().subject
+        assert len(shown) == 1
 
     def test_of_several_fields_the_subject_has_the_names_and_of_long_values_too(self, rule):
         changes = {"price": ["1", "2"], "name": ["a", "b"], "stock": [1, 2], "weight": [1.0, 2.0]}

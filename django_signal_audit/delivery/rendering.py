@@ -193,10 +193,11 @@ def _render(rule: Rule, entry: NotifyEntry, key: str, events: Sequence[AuditEven
     if not source:
         return ""
     event = events[0]
+    changes = event.field_changes
     context = {
         "object": event.object_repr,
-        "old": {name: with_stars(value) for name, value in event.old.items()},
-        "new": {name: with_stars(value) for name, value in event.new.items()},
+        "old": {name: with_stars(change.old) for name, change in changes.items()},
+        "new": {name: with_stars(change.new) for name, change in changes.items()},
         "event": event,
         "events": events,
         "rule": rule,

@@ -131,7 +131,8 @@ def _visible(user: object, rows: Sequence[Model]) -> Sequence[Model]:
 def subject_of(events: Sequence[AuditEvent], rule: Rule, reader: Reader) -> str:
     """Return in a sentence what happened; of several events, how many there are, to what, and its names."""
     if len(events) == 1:
-        return sentence(_of_rule(events[0], rule), reader)
+        event = _of_rule(events[0], rule)
+        return sentence(event, show_fields(event, reader) if event.event_type in _CHANGES else ())
     names = list(dict.fromkeys(event.object_repr for event in events if event.object_repr))
     return f"{rule.name}: {_title(events)} ({_named(names)})" if names else f"{rule.name}: {_title(events)}"
 
@@ -146,13 +147,19 @@ def _named(names: Sequence[str]) -> str:
     return _("%(first)s and %(last)s") % {"first": ", ".join(first), "last": last} if first else last
 
 
-def sentence(event: AuditEvent, reader: Reader) -> str:
-    """Return what happened, in a sentence."""
+def sentence(event: AuditEvent, shown: Sequence[ShownField]) -> str:
+    """Return what happened, in a sentence.
+
+    Args:
+        event: The event.
+        shown: Its fields, of which only a change's are named.
+
+    """
     own = sentence_of(event)
     if own:
         return own
     if event.event_type in _OF_ROWS:
-        return _OF_ROWS[event.event_type](event, reader)
+        return _OF_ROWS[event.event_type](event, shown)
     if event.event_type in _OF_ACCOUNTS:
         return _OF_ACCOUNTS[event.event_type](event)
     name = {"event": EventType.label_of(event.event_type), "object": _thing(event)}
@@ -171,16 +178,16 @@ def _model_name(event: AuditEvent) -> str:
     return str(capfirst(str(model._meta.verbose_name))) if model else event.model
 
 
-def _created(event: AuditEvent, reader: Reader) -> str:
+def _created(event: AuditEvent, shown: Sequence[ShownField]) -> str:
     return _("%(object)s was created") % {"object": _thing(event)}
 
 
-def _deleted(event: AuditEvent, reader: Reader) -> str:
+def _deleted(event: AuditEvent, shown: Sequence[ShownField]) -> str:
     return _("%(object)s was deleted") % {"object": _thing(event)}
 
 
-def _changed(event: AuditEvent, reader: Reader) -> str:
-    shown, thing = show_fields(event, reader), _thing(event)
+def _changed(event: AuditEvent, shown: Sequence[ShownField]) -> str:
+    thing = _thing(event)
     one = shown[0] if len(shown) == 1 else None
     if one is not None and not one.is_members and max(len(one.old.text), len(one.new.text)) <= SUBJECT_WIDTH:
         text = _("%(object)s: %(field)s changed from %(old)s to %(new)s")
@@ -229,17 +236,19 @@ def _who(event: AuditEvent) -> str:
     return show_actors(event) or event.object_repr or _("Somebody")
 
 
+_CHANGES = (EventType.UPDATE, EventType.M2M)
 _OF_ROWS = {"create": _created, "update": _changed, "delete": _deleted, "m2m": _changed}
 _OF_ACCOUNTS = {"login": _logged_in, "logout": _logged_out, "login_failed": _login_failed, "request": _requested}
 
 
 def _told(event: AuditEvent, reader: Reader, most: int, *, has_links: bool) -> Told:
-    lines = list(_lines(event, reader))
+    shown = show_fields(event, reader)
+    lines = list(_lines(event, shown))
     more = len(lines) - most
     is_there = event.event_type != EventType.DELETE
     name = " ".join((event.object_repr or event.object_id).split())
-    model, said = _model_name(event), sentence(event, reader)
-    says_rest = event.event_type in (EventType.UPDATE, EventType.M2M) and name and model and lines
+    model, said = _model_name(event), sentence(event, shown)
+    says_rest = event.event_type in _CHANGES and name and model and lines
     return Told(
         sentence=said,
         head=f"{name} ({model})" if says_rest else said,
@@ -255,11 +264,11 @@ def _told(event: AuditEvent, reader: Reader, most: int, *, has_links: bool) -> T
     )
 
 
-def _lines(event: AuditEvent, reader: Reader) -> Iterator[Line]:
+def _lines(event: AuditEvent, fields: Sequence[ShownField]) -> Iterator[Line]:
     """Yield the fields that have something to say, and what a custom event brings along."""
     has_old = event.event_type != EventType.CREATE and event.source != Source.BASELINE
     has_new = event.event_type != EventType.DELETE
-    for shown in show_fields(event, reader):
+    for shown in fields:
         if shown.is_members:
             yield Line(label=shown.label, members=_members(shown))
         elif (has_old and has_new) or _says_something(shown.new if has_new else shown.old):

@@ -205,7 +205,7 @@ def decode(field: models.Field[object, object] | None, value: JSONValue) -> Any:
 
     A field that is gone (None) or that changed its type since leaves the JSON value as it is.
     """
-    decoded = decode_tag(value)
+    decoded = decode_tag(value) if isinstance(value, (dict, list)) else value
     if field is None or not isinstance(decoded, (str, int, float)) or isinstance(decoded, bool):
         return decoded
     plain = plain_field(field)

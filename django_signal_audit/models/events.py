@@ -419,14 +419,7 @@ class AuditEvent(models.Model):
 
     def field(self, name: str) -> models.Field[Any, Any] | None:
         """Return the model's field of that name, None if it is gone."""
-        model = self.model_class
-        if model is None:
-            return None
-        try:
-            found = model._meta.get_field(field_names(model._meta.label_lower).get(name, name))
-        except FieldDoesNotExist:
-            return None
-        return found if isinstance(found, models.Field) else None
+        return _field_of(self.model_class, name)
 
     @property
     def field_changes(self) -> dict[str, FieldChange]:
@@ -434,11 +427,12 @@ class AuditEvent(models.Model):
 
         Masked and digested values are Masked and Digest.
         """
+        model = self.model_class
         return {
             name: FieldChange(old=decode(field, pair[0]), new=decode(field, pair[1]))
-            for name, pair in self._changes()
+            for name, pair in self._changes(model)
             if isinstance(pair, list)
-            for field in (self.field(name),)
+            for field in (_field_of(model, name),)
         }
 
     @property
@@ -446,13 +440,13 @@ class AuditEvent(models.Model):
         """Return the keys that m2m fields gained and lost."""
         return {
             name: M2MChange(added=tuple(members["added"]), removed=tuple(members["removed"]))
-            for name, members in self._changes()
+            for name, members in self._changes(self.model_class)
             if isinstance(members, dict)
         }
 
-    def _changes(self) -> list[tuple[str, object]]:
+    def _changes(self, model: type[models.Model] | None) -> list[tuple[str, object]]:
         changes = renamed_changes(self.model, well_formed(self.changes))
-        return [(name, changes[name]) for name in in_order(self.model_class, changes)]
+        return [(name, changes[name]) for name in in_order(model, changes)]
 
     @property
     def old(self) -> dict[str, Any]:
@@ -463,3 +457,14 @@ class AuditEvent(models.Model):
     def new(self) -> dict[str, Any]:
         """Return the typed values after the change by field name."""
         return {name: change.new for name, change in self.field_changes.items()}
+
+
+def _field_of(model: type[models.Model] | None, name: str) -> models.Field[Any, Any] | None:
+    """Return the field of a model that events call by this name, None if it is gone."""
+    if model is None:
+        return None
+    try:
+        found = model._meta.get_field(field_names(model._meta.label_lower).get(name, name))
+    except FieldDoesNotExist:
+        return None
+    return found if isinstance(found, models.Field) else None
