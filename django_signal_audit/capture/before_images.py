@@ -40,21 +40,10 @@ from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
 
 
-def save_of(instance: models.Model, using: str) -> SaveScope | None:
-    """Return the save of the instance that is under way; None if there is none, or another's within it."""
-    save = scope_of(using).save
-    return save if save is not None and save.instance is instance else None
-
-
-def is_prepared(save: SaveScope) -> bool:
-    """Return whether the statement of a save is recorded with it: an engine does so, or the rows have been read."""
-    return save.before is not None or save.engine is not None
-
-
 def is_a_saves_own(statement: InsertStatement | UpdateStatement) -> bool:
     """Return whether a statement is the one of the save under way, which records it."""
     save = scope_of(statement.using).save
-    if save is None or save.writing is not concrete(statement.model) or not is_prepared(save):
+    if save is None or save.writing is not concrete(statement.model) or not save.is_prepared:
         return False
     if isinstance(statement, InsertStatement):
         return len(statement.objs) == 1 and statement.objs[0] is save.instance

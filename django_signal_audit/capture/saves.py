@@ -14,12 +14,12 @@ from typing import Any
 from django.db import models, router
 from django.db.models.signals import post_save, pre_save
 
-from django_signal_audit.capture.before_images import changes_of, choose_plans, is_prepared, read_before_save, save_of
+from django_signal_audit.capture.before_images import changes_of, choose_plans, read_before_save
 from django_signal_audit.capture.engines import Engine, engine_for
 from django_signal_audit.capture.hooks import SAVE_BASE_PARAMETERS, SAVE_TABLE_PARAMETERS, connect_first, patch_once
 from django_signal_audit.capture.queries import handler_of
 from django_signal_audit.capture.row_statements import row_update
-from django_signal_audit.capture.scope import Notes, SaveScope, scope_of
+from django_signal_audit.capture.scope import Notes, SaveScope, save_of, scope_of
 from django_signal_audit.capture.sources.base import CaptureSource, register_source
 from django_signal_audit.capture.transactions import rollback_on_error, write_transaction
 from django_signal_audit.conf import get_settings
@@ -157,7 +157,7 @@ def wrap_do_update(original: Callable[..., Any]) -> Callable[..., Any]:
         *returning: object,
     ) -> object:
         save = save_of(self, using) if type(self) in _senders else None
-        is_own = save is not None and save.writing is concrete(base_qs.model) and is_prepared(save)
+        is_own = save is not None and save.writing is concrete(base_qs.model) and save.is_prepared
         table = handler_of(base_qs.model) if is_own and not any(returning) else None
         if save is not None and table is not None:
             statement = row_update(save, base_qs, pk_val, values)

@@ -86,6 +86,11 @@ class SaveScope:
     # What writes the events of the changes, None for the usual.
     record: Callable[[Sequence[Change], str], object] | None = None
 
+    @property
+    def is_prepared(self) -> bool:
+        """Return whether its statement is recorded with it: an engine does so, or the rows have been read."""
+        return self.before is not None or self.engine is not None
+
 
 @dataclass(slots=True)
 class DoomedObject:
@@ -211,6 +216,12 @@ def scope_of(using: str) -> WriteScope:
     if scope is None:
         scope = kept["audit_scope"] = WriteScope()
     return scope
+
+
+def save_of(instance: models.Model, using: str) -> SaveScope | None:
+    """Return the save of the instance that is under way; None if there is none, or another's within it."""
+    save = scope_of(using).save
+    return save if save is not None and save.instance is instance else None
 
 
 T = TypeVar("T")
