@@ -28,6 +28,8 @@ from django_signal_audit.reports.files import open_text, output_path, why_not
 from django_signal_audit.reports.formats import format_paths, get_format
 from django_signal_audit.reports.formats.base import ReportFormat
 
+# What ends a command that was asked for something that means nothing; 1 says something else.
+WRONG = 2
 INTERRUPTED = 130  # what shells say of a process that Ctrl-C has ended
 _CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(")
 

@@ -14,10 +14,11 @@ from django.db.models import F
 
 from django_signal_audit.enums import EventType, Level
 from django_signal_audit.events.values import clean_text
+from django_signal_audit.management.base import WRONG
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import did_you_mean, nearest
-from django_signal_audit.reports.arguments import EventFilter, check_database, parse_model, parse_moment
+from django_signal_audit.reports.arguments import MOMENTS, EventFilter, check_database, parse_model, parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.formatter import local
 from django_signal_audit.reports.functions import HasItem
@@ -26,9 +27,6 @@ from django_signal_audit.rules.hints import LEVEL_SYNONYMS
 from django_signal_audit.rules.patterns import find_model, is_wildcard, matching, meant_label
 from django_signal_audit.rules.plans import ModelPlan
 from django_signal_audit.rules.registry import get_registry
-
-MOMENTS = "12h, 7d or 2w ago, a date (midnight), or a date and time"
-
 
 # The options that say which events are meant.
 FILTERS = ("since", "until", "model", "event", "actor", "object", "rule", "level", "tenant")
@@ -120,8 +118,6 @@ def check_rule(name: str, using: str) -> None:
 
 T = TypeVar("T")
 
-# What ends a command that was asked for something that means nothing; 1 says something else.
-WRONG = 2
 # How alike a label is that is taken for a misspelling rather than for another name of a model.
 NEAR = 0.8
 

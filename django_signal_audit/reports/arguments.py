@@ -21,11 +21,13 @@ from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.renames import current_label, former_labels
 from django_signal_audit.models.tables import table_exists
 from django_signal_audit.problems import did_you_mean
+from django_signal_audit.reports.base import WrongArgument
+from django_signal_audit.reports.functions import HasItem
 from django_signal_audit.rules.durations import parse_duration, parse_period
 from django_signal_audit.rules.patterns import find_model, meant_label, nearest_label
 
-from .base import WrongArgument
-from .functions import HasItem
+# What parse_moment takes, for the help of commands.
+MOMENTS = "12h, 7d or 2w ago, a date (midnight), or a date and time"
 
 
 def parse_moment(text: str, now: dt.datetime) -> dt.datetime:

@@ -12,8 +12,8 @@ from django.template.defaultfilters import pluralize
 from tqdm import tqdm
 
 from django_signal_audit.exceptions import EventNotWritten
-from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.filtering import WRONG, select_plans
+from django_signal_audit.management.base import WRONG, AuditCommand
+from django_signal_audit.management.filtering import select_plans
 from django_signal_audit.models.tables import table_exists
 from django_signal_audit.replay.baseline import BATCH_SIZE, Baseline
 from django_signal_audit.rules.plans import ModelPlan

@@ -17,12 +17,11 @@ from tqdm import tqdm
 from django_signal_audit.importing.base import CannotImport, Summary, load_source, source_names
 from django_signal_audit.importing.importer import Importer, Options
 from django_signal_audit.importing.takeover import as_aware
-from django_signal_audit.management.base import AuditCommand, one_line
-from django_signal_audit.management.filtering import MOMENTS, WRONG
+from django_signal_audit.management.base import WRONG, AuditCommand, one_line
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.renames import get_renames
 from django_signal_audit.models.tables import is_ready
-from django_signal_audit.reports.arguments import check_database, parse_moment
+from django_signal_audit.reports.arguments import MOMENTS, check_database, parse_moment
 from django_signal_audit.reports.base import WrongArgument
 from django_signal_audit.reports.display import printable
 

@@ -11,8 +11,7 @@ from django.db import router, transaction
 
 from django_signal_audit.api import record_suspension
 from django_signal_audit.context.scopes import ALL_MODELS, context_scope, resume, suspend
-from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.filtering import WRONG
+from django_signal_audit.management.base import WRONG, AuditCommand
 from django_signal_audit.models import AuditEvent
 
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from django_signal_audit.context.scopes import context_scope
 from django_signal_audit.evidence.sealing import CannotSeal
 from django_signal_audit.exceptions import EventNotWritten, InvalidSettings
-from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.filtering import WRONG, check_rule
+from django_signal_audit.management.base import WRONG, AuditCommand
+from django_signal_audit.management.filtering import check_rule
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.problems import shown
 from django_signal_audit.reports.arguments import check_database

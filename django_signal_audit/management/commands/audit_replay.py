@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.events.keys import object_id
-from django_signal_audit.management.base import AuditCommand
-from django_signal_audit.management.filtering import WRONG, select_plans
+from django_signal_audit.management.base import WRONG, AuditCommand
+from django_signal_audit.management.filtering import select_plans
 from django_signal_audit.replay import Difference, Kind, LeftOut, Replay
 from django_signal_audit.reports.display import printable, shorten
 from django_signal_audit.rules.plans import ModelPlan
