@@ -14,9 +14,9 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
-from django_signal_audit.capture.engines.mariadb import saves as mariadb_saves
+from django_signal_audit.capture.engines import mariadb, postgresql
 from django_signal_audit.capture.engines.mariadb import sets as mariadb_sets
-from django_signal_audit.capture.engines.postgresql import rows, sets
+from django_signal_audit.capture.engines.postgresql import sets
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.signals import event_recorded
@@ -83,14 +83,14 @@ def refuse_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_signal_audit.recorder.insert_rows", refuse)
     monkeypatch.setattr("django_signal_audit.capture.whole_rows.insert_alike", refuse)
     # Statements that write the event along with the change.
-    for engine in (rows, sets):
+    for engine in (postgresql, sets):
         monkeypatch.setattr(engine, "event_sql", lambda *_, **__: "INSERT INTO no_such_table SELECT q.uid, q.at")
         monkeypatch.setattr(engine, "event_params", lambda *_: [None])
     for name in ("_delete_parts", "_members_parts", "_insert_parts", "_update_parts"):
-        monkeypatch.setattr(rows, name, getattr(rows, name).__wrapped__)
+        monkeypatch.setattr(postgresql, name, getattr(postgresql, name).__wrapped__)
     for module, name in (
-        (mariadb_saves, "_event_statement"),
-        (mariadb_saves, "insert_statement"),
+        (mariadb, "_event_statement"),
+        (mariadb, "insert_statement"),
         (mariadb_sets, "_events"),
     ):
         monkeypatch.setattr(module, name, lambda *_, **__: ("INSERT INTO no_such_table VALUES (1)", ()))

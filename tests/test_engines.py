@@ -470,7 +470,7 @@ class TestPostgresql:
         assert "ENGINE" in why_portable(get_registry().plans[Every], "default")
 
     def test_it_leaves_rows_of_more_columns_than_a_query_returns(self, audit: Audit, monkeypatch: Any) -> None:
-        monkeypatch.setattr("django_signal_audit.capture.engines.postgresql.rows._MOST_COLUMNS", 3)
+        monkeypatch.setattr("django_signal_audit.capture.engines.postgresql._MOST_COLUMNS", 3)
         audit({"name": "w", "model": "columns.Wide"})
         row = Wide.objects.create()
         row.c1 = row.c119 = 1
