@@ -13,7 +13,7 @@ from django.db.models.functions import Length
 from django_signal_audit.models import AuditEvent
 
 from .app.models import Tag
-from .columns.models import City, Every
+from .columns.models import City, Every, OddlyNamed
 from .conftest import SAVES_ARE_ONE_STATEMENT, Audit, events
 
 if SAVES_ARE_ONE_STATEMENT:
@@ -68,6 +68,23 @@ def test_nothing_is_prepared_behind_a_pooler(audit: Audit, monkeypatch: pytest.M
     write()
     assert prepared() == []
     assert len(events()) == 15
+
+
+def test_the_least_numbers_of_columns_are_saved_and_deleted_behind_a_pooler(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit(EVERY, {"name": "keyed", "model": "columns.OddlyNamed"})
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(lambda _: 1))
+    with transaction.atomic():
+        row = Every.objects.create(small=-(2**15), number=-(2**31), big=-(2**63))
+        row.save()
+        row.delete()
+    with transaction.atomic():
+        # Its unique column may be what others refer to, and has to stay.
+        keyed = OddlyNamed.objects.create(position=-(2**31))
+        keyed.o0 = 1
+        keyed.save()
+    assert [event.event_type for event in events()] == ["create", "delete", "create", "update"]
 
 
 def test_a_connection_that_is_made_anew_asks_anew(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,8 +281,9 @@ def _delete_parts(
     using: str, delete: str, names: tuple[str, str], compared: Sequence[tuple[str, str]], tenant: str
 ) -> str:
     table, key = names
+    # CAST, because -32768::smallint, as drivers write it, is the negative of what is too large for a smallint.
     is_known = "".join(
-        f" AND {table}.{name}::text {C} IS NOT DISTINCT FROM (%s::{kind})::text" for name, kind in compared
+        f" AND {table}.{name}::text {C} IS NOT DISTINCT FROM CAST(%s AS {kind})::text" for name, kind in compared
     )
     return (
         f"n AS ({delete}{is_known} RETURNING {table}.{key} AS key{_returned_for(tenant)}), "

@@ -128,7 +128,7 @@ class Column(NamedTuple):
     def is_told(self, old: str) -> str:
         """Return the condition under which this column does not keep the event from being made; empty for most."""
         if self.telling is None:
-            return f"{old}::text {C} IS NOT DISTINCT FROM (%s::{self.kind})::text"
+            return f"{old}::text {C} IS NOT DISTINCT FROM CAST(%s AS {self.kind})::text"
         condition = self.is_old_told(old)
         if not self.telling.is_text:
             return condition
