@@ -141,7 +141,7 @@ def test_they_outlive_savepoints_that_are_rolled_back(audit: Audit) -> None:
 def test_a_plan_for_a_small_table_ends_some_day(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     audit(TAGS)
     clock = [1000.0]
-    monkeypatch.setattr("django_signal_audit.capture.engines.postgresql.statements.monotonic", lambda: clock[0])
+    monkeypatch.setattr("django_signal_audit.events.prepared.monotonic", lambda: clock[0])
     for number in range(4):
         Tag.objects.create(name=str(number))
     [first] = prepared()
