@@ -17,7 +17,7 @@ from django.urls import reverse
 from django_signal_audit.admin.keyset import ALL_TIME, HistoryScan
 from django_signal_audit.admin.links import history_url
 from django_signal_audit.models import AuditEvent
-from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.functions import known_signatures
 from tests.app.models import Product, Tag
 
 from .plans import of_postgresql, of_sqlite

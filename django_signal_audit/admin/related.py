@@ -19,8 +19,8 @@ from django_signal_audit.events.values import Digest, JSONValue, Masked, encode
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.renames import current_label
+from django_signal_audit.reports.functions import known_signatures
 from django_signal_audit.reports.relations import target_of
-from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.rules.registry import get_registry
 
 Model: TypeAlias = type[models.Model]

@@ -23,7 +23,7 @@ from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.models.tenants import current_tenant
 from django_signal_audit.reports import rollups
 from django_signal_audit.reports.arguments import EventFilter
-from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.functions import known_signatures
 from django_signal_audit.reports.tallies import (
     Group,
     Key,

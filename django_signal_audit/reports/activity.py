@@ -21,8 +21,7 @@ from django_signal_audit.models.renames import current_label, current_name, get_
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.reports.base import Cell, Column, LazySeries, Report, Series, WrongArgument, cell_lines
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.functions import AnyOf, EachKey, Keys, Unit, much_memory, unit_for
-from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.functions import AnyOf, EachKey, Keys, Unit, known_signatures, much_memory, unit_for
 
 # The annotation day and hour come from; see ``hours``.
 MOMENT = "recorded_in"

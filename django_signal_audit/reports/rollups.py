@@ -27,9 +27,8 @@ from django_signal_audit.models.rollups import LOSSES, has_rollups
 from django_signal_audit.models.tables import has_table
 from django_signal_audit.reports.arguments import parse_moment
 from django_signal_audit.reports.formatter import local
-from django_signal_audit.reports.functions import much_memory
+from django_signal_audit.reports.functions import known_signatures, much_memory
 from django_signal_audit.reports.marks import Marks, ends, final_marks, may_keep, quoted
-from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.reports.tallies import Tally
 from django_signal_audit.transient import log_error
 

@@ -11,7 +11,7 @@ from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.tenants import tenant_of_tables
 from django_signal_audit.recorder import record_changes
-from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.functions import known_signatures
 from django_signal_audit.retention.starting_points import family_of
 
 HELD = "legal_hold"

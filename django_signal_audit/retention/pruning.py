@@ -33,9 +33,8 @@ from django_signal_audit.models.events import delete_pruned
 from django_signal_audit.models.fields import in_project_time
 from django_signal_audit.recorder import record_changes
 from django_signal_audit.reports.exports.base import utc
-from django_signal_audit.reports.functions import HasItem
+from django_signal_audit.reports.functions import HasItem, known_signatures
 from django_signal_audit.reports.rollups import count_again
-from django_signal_audit.reports.signatures import known_signatures
 from django_signal_audit.retention.archive import Archive
 from django_signal_audit.retention.holds import Held, held_objects
 from django_signal_audit.retention.ranking import Ranks, histories_with_more

@@ -14,7 +14,7 @@ from django_signal_audit.admin.keyset import Cursor, Found, IndexScan, Page
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet
 from django_signal_audit.models.events import Signature
 from django_signal_audit.models.renames import current_label, former_names
-from django_signal_audit.reports.signatures import known_signatures
+from django_signal_audit.reports.functions import known_signatures
 
 from . import conditions
 from .choices import SYNONYMS, events_of, field_label, levels, models_of
