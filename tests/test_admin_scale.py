@@ -137,7 +137,7 @@ class TestPlans:
     def test_each_page_has_its_index_and_costs_the_same_in_a_longer_log(self, admin_client, read, monkeypatch):
         # What no index answers is looked for in so many events, of a log that is shorter than theirs are.
         monkeypatch.setattr("django_signal_audit.admin.keyset.MOST_READ", 500)
-        monkeypatch.setattr("django_signal_audit.admin.search.places.NARROW", 100)
+        monkeypatch.setattr("django_signal_audit.admin.search.interpretation.NARROW", 100)
         fill(1200)
         small = {}
         for name, (query, expected) in PAGES.items():

@@ -33,7 +33,7 @@ from .keyset import ALL_TIME, Cursor, find_keys
 from .links import notification_url
 from .search.conditions import by_beginning
 from .search.form import Chip, Select
-from .search.grammar import Parsed, parse
+from .search.query import Parsed, parse
 
 STATUS = Notification.STATUS
 WILL_BE_TRIED = (STATUS.pending, STATUS.claimed, STATUS.failed)
