@@ -489,7 +489,7 @@ class TestWhatIsKeptOfDaysThatAreOver:
     @pytest.fixture(autouse=True)
     def _kept(self, monkeypatch):
         cache.clear()
-        monkeypatch.setattr("django_signal_audit.admin.rollup.KEPT", 12)
+        monkeypatch.setattr("django_signal_audit.admin.statistics.KEPT", 12)
         yield
         cache.clear()
 
@@ -500,7 +500,7 @@ class TestWhatIsKeptOfDaysThatAreOver:
         def read(client, **query):
             found = []
             for limit in (1, 1, 10**9):
-                monkeypatch.setattr("django_signal_audit.admin.rollup.ROLL_UP_FROM", limit)
+                monkeypatch.setattr("django_signal_audit.admin.statistics.ROLL_UP_FROM", limit)
                 found.append(numbers(client.get(PAGE, query)))
             assert found[0] == found[1] == found[2]
             return found[0]
@@ -528,7 +528,7 @@ class TestWhatIsKeptOfDaysThatAreOver:
             both(admin_client, since="2026-03-06", until="2026-03-10")
 
     def test_of_days_that_are_over_nothing_is_grouped_a_second_time(self, admin_client, monkeypatch):
-        monkeypatch.setattr("django_signal_audit.admin.rollup.ROLL_UP_FROM", 1)
+        monkeypatch.setattr("django_signal_audit.admin.statistics.ROLL_UP_FROM", 1)
         self.fill()
         admin_client.get(PAGE)
         with CaptureQueriesContext(connection) as queries:

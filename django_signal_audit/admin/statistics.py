@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
-from django.db.models import Count, Max
+from django.core.cache import cache
+from django.db.models import Count, Max, Q
 
-from django_signal_audit.admin import rollup
 from django_signal_audit.admin.access import Access
 from django_signal_audit.admin.base import written_in
 from django_signal_audit.admin.keyset import MOST_READ
@@ -142,7 +144,7 @@ class VisibleEvents:
         now = utc_now()
         over = sum(part.end <= now for part in self.period.parts)
         total = sum(count for place in range(over) for count, _newest in self._signed.get(place, {}).values())
-        return over if total >= rollup.ROLL_UP_FROM else 0
+        return over if total >= ROLL_UP_FROM else 0
 
     @cached_property
     def _state(self) -> object:
@@ -234,7 +236,7 @@ class VisibleEvents:
         pieces = [(sign, tally.actors) for sign, tally in self._rolled_up.tallies] + [(1, Ranking({READ: read}))]
 
         def exactly(keys: Sequence[Key]) -> list[Group]:
-            return _merged(rollup.groups_of(events, columns, keys), [one for one in shown if one[0] in set(keys)])
+            return _merged(groups_of(events, columns, keys), [one for one in shown if one[0] in set(keys)])
 
         return Largest({*self._certain_models, READ}, spans=True).find(pieces, most, exactly)
 
@@ -243,7 +245,7 @@ class VisibleEvents:
             return None
         pieces = [(sign, tally.objects) for sign, tally in self._rolled_up.tallies]
         return Largest(self._certain_models, spans=False).find(
-            pieces, most, lambda keys: rollup.groups_of(events, columns, keys)
+            pieces, most, lambda keys: groups_of(events, columns, keys)
         )
 
     def _groups(self, events: AuditEventQuerySet, columns: tuple[str, str], most: int | None) -> list[Group]:
@@ -251,10 +253,10 @@ class VisibleEvents:
         if most is not None and self._over:
             end = self.period.parts[self._over - 1].end
             before, today = events.filter(recorded_at__lt=end), events.filter(recorded_at__gte=end)
-            found = rollup.largest_with_kept(before, today, columns, most, self._state)
+            found = largest_with_kept(before, today, columns, most, self._state)
             if found is not None:
                 return found
-        return rollup.largest(events, columns, most)
+        return largest(events, columns, most)
 
     def _named(self, groups: Sequence[Group], column: str, most: int) -> list[tuple[Key, str, int]]:
         """Return key, name and number of events of the largest groups."""
@@ -292,3 +294,80 @@ def count_deliveries(period: Period) -> Deliveries:
     for channel, _status, count in counted:
         channels[channel] += count
     return Deliveries(channels, sum(count for _, status, count in counted if status in FAILURES))
+
+
+# Who did most and what changed most until today is kept in the project's cache: to find it, the database has to read
+# every event of the period. What came today is counted with each view. Nothing is written when events are, and nothing
+# has to be told of a prune or an import: the numbers of events by signature, which an index has, and the newest event
+# say whether what was kept holds.
+#
+# Below so many events the database is asked each time.
+ROLL_UP_FROM = 50_000
+# So many groups are kept, and of so many others it is asked whether today has made them as large.
+KEPT, MOST_ASKED = 2000, 100
+TIMEOUT = 24 * 3600
+
+
+def largest(events: AuditEventQuerySet, columns: tuple[str, str], most: int | None) -> list[Group]:
+    """Return the groups with the most events, which the database counts."""
+    groups = events.values_list(*columns).annotate(count=Count("id"), newest=Max("id")).order_by("-count", *columns)
+    return [((first, second), count, newest) for first, second, count, newest in groups[:most]]
+
+
+def largest_with_kept(
+    before: AuditEventQuerySet, today: AuditEventQuerySet, columns: tuple[str, str], most: int, state: object
+) -> list[Group] | None:
+    """Return the groups with the most events, None if too many might be among them.
+
+    Args:
+        before: The events of the period before today.
+        today: The others.
+        columns: What the events are grouped by.
+        most: How many groups.
+        state: What tells whether the events before today are those that were counted.
+
+    """
+    kept = _kept(before, columns, state)
+    total = {key: (count, newest) for key, count, newest in kept}
+    new = {}
+    for key, count, newest in largest(today, columns, None):
+        if key in total:
+            total[key] = total[key][0] + count, newest
+        else:
+            new[key] = count, newest
+    if len(kept) == KEPT:
+        # A group that isn't kept has no more events before today than the smallest that is.
+        smallest, ranks = kept[-1][1], sorted((count for count, _ in total.values()), reverse=True)
+        least = ranks[most - 1] if most <= len(ranks) else 0
+        asked = [key for key, (count, _) in new.items() if count + smallest >= least]
+        if not least or len(asked) > MOST_ASKED:
+            return None
+        for key, count, _newest in groups_of(before, columns, asked):
+            new[key] = new[key][0] + count, new[key][1]
+    groups = [(key, count, newest) for key, (count, newest) in (total | new).items()]
+    return sorted(groups, key=lambda group: (-group[1], group[0]))[:most]
+
+
+def _kept(before: AuditEventQuerySet, columns: tuple[str, str], state: object) -> list[Group]:
+    """Return the largest groups before today, counted anew if other events are there than were counted."""
+    sql, parameters = before.query.sql_with_params()
+    asked = json.dumps([before.db, columns, sql, parameters], default=str)
+    name = f"django_signal_audit.dashboard.{hashlib.sha256(asked.encode()).hexdigest()}"
+    found = cache.get(name)
+    if found is not None and found[0] == state:
+        groups: list[Group] = found[1]
+        return groups
+    groups = largest(before, columns, KEPT)
+    cache.set(name, (state, groups), TIMEOUT)
+    return groups
+
+
+def groups_of(events: AuditEventQuerySet, columns: tuple[str, str], keys: Sequence[Key]) -> list[Group]:
+    """Return some groups, which the database counts."""
+    seconds: dict[str, list[str]] = {}
+    for first, second in keys:
+        seconds.setdefault(first, []).append(second)
+    condition = Q(pk__in=[])
+    for first, found in seconds.items():
+        condition |= Q(**{columns[0]: first, f"{columns[1]}__in": found})
+    return largest(events.filter(condition), columns, None) if keys else []
