@@ -31,7 +31,7 @@ from django_signal_audit.reports.display import (
 from django_signal_audit.reports.formatter import Reader, show_brief
 from django_signal_audit.rules.patterns import Field
 
-from .reverting.present import present_values
+from .reverting.m2m import present_values
 from .subjects import Subject
 
 # How an address names the object as it is now.

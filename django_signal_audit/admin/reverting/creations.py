@@ -13,7 +13,7 @@ from django_signal_audit.events.values import canonical_json
 from django_signal_audit.rules.registry import get_registry
 
 from .base import RefusedError, Revert, changed, gone, is_stamp, nothing_recorded
-from .present import present_values
+from .m2m import present_values
 
 
 class CreationRevert(Revert):

@@ -11,9 +11,12 @@ from django.db import models
 
 from django_signal_audit.capture.images import chunks
 from django_signal_audit.capture.rows import rows_of
+from django_signal_audit.capture.tables import stored_value
 from django_signal_audit.capture.through_rows import M2MRelation
-from django_signal_audit.events.values import plain_field
+from django_signal_audit.events.values import encode, plain_field
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.state import Recorded, member_order, own_fields
+from django_signal_audit.rules.plans import ModelPlan
 
 from .base import changed, gone, lost, missed, nothing_recorded
 
@@ -91,3 +94,19 @@ def exchanges(event: AuditEvent, names: Any) -> Iterator[Exchange]:
         except (ValueError, ValidationError):
             raise nothing_recorded() from None
         yield Exchange(field, gained, went)
+
+
+def present_values(instance: models.Model, plan: ModelPlan, using: str) -> Recorded:
+    """Return what a row holds of its audited fields, in the JSON of events: secrets are tags, what is long a digest."""
+    names = own_fields(type(instance))
+    values = {
+        name: plan.serializers[name](stored_value(instance, field), instance.pk)
+        for name, field in plan.fields.items()
+        if name in names
+    }
+    for name, field in plan.members.items():
+        if name in names:
+            target = plain_field(M2MRelation(field, ()).member_link.target_field)
+            keys = (encode(target, key) for key in held_members(field, instance, using))
+            values[name] = sorted(keys, key=member_order)
+    return values
