@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_signal_audit.evidence import standalone
 from django_signal_audit.evidence.proofs import bundle_of, growth_of
-from django_signal_audit.evidence.pruned import described
+from django_signal_audit.evidence.records import described
 from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditPrune

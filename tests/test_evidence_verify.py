@@ -21,7 +21,7 @@ from django_signal_audit.evidence.findings import Finding
 from django_signal_audit.evidence.leaf import COLUMNS, document_of, leaf_text
 from django_signal_audit.evidence.notes import Checkpoint, PrivateKey, sign_note, split_note, time_lines
 from django_signal_audit.evidence.proofs import ProofError, bundle_of
-from django_signal_audit.evidence.pruned import drop_pruned_prefix
+from django_signal_audit.evidence.records import drop_pruned_prefix
 from django_signal_audit.evidence.sealing import Sealer, iso_text, seal
 from django_signal_audit.evidence.tree import Stack, leaf_hash, root_of
 from django_signal_audit.evidence.verification import Verifier

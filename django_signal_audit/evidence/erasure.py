@@ -34,8 +34,7 @@ from django_signal_audit.evidence.leaf import (
     value_at,
 )
 from django_signal_audit.evidence.personal import is_personal
-from django_signal_audit.evidence.pruned import KEPT_EVENTS, is_sealed
-from django_signal_audit.evidence.records import ERASED_EVENT, grouped
+from django_signal_audit.evidence.records import ERASED_EVENT, KEPT_EVENTS, grouped, is_sealed
 from django_signal_audit.evidence.sealing import RECEIPT_EVENT, seal
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent, AuditEventQuerySet, AuditLeaf, ChannelState, Notification

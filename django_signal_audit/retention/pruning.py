@@ -16,7 +16,7 @@ from django_signal_audit.capture.rows import is_one_of
 from django_signal_audit.capture.transactions import lock_database
 from django_signal_audit.enums import Source
 from django_signal_audit.events.changes import Change
-from django_signal_audit.evidence.pruned import (
+from django_signal_audit.evidence.records import (
     described,
     drop_pruned_prefix,
     is_sealed,
