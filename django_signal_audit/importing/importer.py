@@ -27,11 +27,9 @@ from django_signal_audit.importing.base import (
     is_of_one_row,
     renamed_fields,
 )
-from django_signal_audit.importing.changes import Drafted, draft
 from django_signal_audit.importing.takeover import FirstOwn, Takeover, as_aware
-from django_signal_audit.importing.target import Target
-from django_signal_audit.importing.tenants import ImportedTenants
-from django_signal_audit.importing.writing import Actors, Writer, uid_of
+from django_signal_audit.importing.target import Drafted, Target, draft
+from django_signal_audit.importing.writing import Actors, ImportedTenants, Writer, uid_of
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.events import utc_now
 from django_signal_audit.models.state import RecordedState

@@ -12,8 +12,7 @@ from django.db.models import Min
 
 from django_signal_audit.enums import ROW_EVENTS, EventType
 from django_signal_audit.events.keys import parse_id
-from django_signal_audit.importing.changes import Changes, Drafted, ended
-from django_signal_audit.importing.target import Target
+from django_signal_audit.importing.target import Changes, Drafted, Target, ended
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models.inheritance import labels_including_children
 from django_signal_audit.models.state import RecordedState, member_order
