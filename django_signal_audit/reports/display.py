@@ -235,8 +235,7 @@ def _digest(value: Digest) -> str:
 
 def show_value(field: models.Field[object, object] | None, value: object, reader: Reader = ANYBODY) -> ShownValue:
     """Return a typed value of a field, which may be gone (None), as text; a choice by its label and value."""
-    shown = _plain(value)
-    if shown.kind in ("text", "none", "empty") and getattr(field, "choices", None):
+    if getattr(field, "choices", None) and (shown := _plain(value)).kind in ("text", "none", "empty"):
         label = dict(field.flatchoices).get(value)  # type: ignore[union-attr]
         if label is not None:
             return ShownValue(f"{label} ({shown.text})" if shown.kind == "text" else str(label))
