@@ -27,13 +27,12 @@ from django_signal_audit.delivery import outbox
 from django_signal_audit.delivery.pending import Pending
 from django_signal_audit.enums import EventType
 from django_signal_audit.events.changes import Change, FieldChange, RowChange
-from django_signal_audit.events.documents import JSONValue, clean_text
+from django_signal_audit.events.documents import JSONValue, clean_text, safe_str
 from django_signal_audit.events.insert import EventRow, insert_row, insert_rows
 from django_signal_audit.events.keys import new_uids, object_id, row_name
 from django_signal_audit.events.object_texts import texts_of
 from django_signal_audit.events.payloads import hide, masked_payload, member_names, text_of
 from django_signal_audit.events.secret_fields import has_secret_key, masked_fields
-from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.models import tables as storage

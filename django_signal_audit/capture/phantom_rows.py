@@ -13,9 +13,8 @@ from django_signal_audit.capture.scope import Row
 from django_signal_audit.capture.transactions import is_single_writer
 from django_signal_audit.context.tenants import events_of_writer
 from django_signal_audit.enums import LAST_EVENTS, ROW_EVENTS
-from django_signal_audit.events.documents import stand_ins
+from django_signal_audit.events.documents import decode_tag, stand_ins
 from django_signal_audit.events.keys import row_name
-from django_signal_audit.events.values import decode_tag
 from django_signal_audit.exceptions import EventNotWritten
 from django_signal_audit.models.renames import former_labels
 from django_signal_audit.rules.plans import ModelPlan

@@ -19,11 +19,10 @@ from django.utils.functional import LazyObject, Promise, empty
 from django_signal_audit.conf import get_settings, on_settings_changed
 from django_signal_audit.context.request_user import watched_user
 from django_signal_audit.context.scopes import NO_CONTEXT, asking, current_context
-from django_signal_audit.events.documents import clean_text, safe_str
+from django_signal_audit.events.documents import JSONValue, clean_text, safe_str
 from django_signal_audit.events.keys import object_id, row_name
 from django_signal_audit.events.payloads import text_of
 from django_signal_audit.events.project_code import own_queries_anywhere
-from django_signal_audit.events.values import JSONValue
 from django_signal_audit.plugins import is_sync, load
 
 logger = logging.getLogger("django_signal_audit")

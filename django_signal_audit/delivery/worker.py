@@ -32,9 +32,8 @@ from django_signal_audit.delivery.redaction import describe
 from django_signal_audit.delivery.rendering import NotKnownHere, entry_of, render
 from django_signal_audit.delivery.turns import BATCH_SIZE, Turn, Turns
 from django_signal_audit.delivery.watch import Flight, Watch, Work
-from django_signal_audit.events.documents import printable
+from django_signal_audit.events.documents import printable, safe_str
 from django_signal_audit.events.keys import MAX_LENGTH
-from django_signal_audit.events.values import safe_str
 from django_signal_audit.exceptions import GiveUp, RetryLater, Unreachable
 from django_signal_audit.models import AuditEvent, Notification
 from django_signal_audit.models.events import utc_now

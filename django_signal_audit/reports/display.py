@@ -18,9 +18,8 @@ from django.utils.translation import ngettext
 
 from django_signal_audit.enums import EventType, Source
 from django_signal_audit.events.changes import FieldChange, M2MChange
-from django_signal_audit.events.documents import ERASED_TAG, escape
+from django_signal_audit.events.documents import ERASED_TAG, Digest, Masked, clean_text, decode_tag, escape
 from django_signal_audit.events.documents import printable as printable
-from django_signal_audit.events.values import Digest, Masked, clean_text, decode_tag
 from django_signal_audit.models import AuditEvent
 from django_signal_audit.reports.formatter import ANYBODY, Reader
 from django_signal_audit.reports.relations import is_members, target_of
