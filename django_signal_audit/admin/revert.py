@@ -83,7 +83,7 @@ def _render(
     context = {
         "title": _("Revert this change"),
         "event": event,
-        "object": event.object_repr or event.object_id,
+        "object_name": event.object_repr or event.object_id,
         "model": model_name(event),
         "event_url": back,
         "is_deletion": event.event_type == EventType.DELETE,
