@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +48,10 @@ in_test_all = pytest.mark.skipif(not THOROUGH, reason="only with AUDIT_TEST_THOR
 hypothesis.settings.register_profile("build", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("build")
+
+
+# A shell that starts the tests in the background has them ignore SIGINT, and so would the processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
