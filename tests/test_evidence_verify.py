@@ -780,7 +780,7 @@ def test_a_second_event_with_the_uid_of_a_sealed_one_is_named(place: int, *, is_
     columns = ", ".join(
         connection.ops.quote_name(field.column) for field in AuditEvent._meta.local_fields if field.column != "id"
     )
-    second = f"SELECT id + 1000 AS id, {columns} FROM {EVENTS} WHERE uid = %s"
+    second = f"SELECT id + 1000000000 AS id, {columns} FROM {EVENTS} WHERE uid = %s"
     others = f"SELECT id, {columns} FROM {EVENTS}"
     one, other, values = (second, others, ([uid], [])) if is_first else (others, second, ([], [uid]))
     sql(f"CREATE TABLE beside AS {others} WHERE 1 = 0")
@@ -788,8 +788,8 @@ def test_a_second_event_with_the_uid_of_a_sealed_one_is_named(place: int, *, is_
     sql(f"INSERT INTO beside {other}", *values[1])
     sql(f"ALTER TABLE {EVENTS} RENAME TO before_that")
     sql(f"ALTER TABLE beside RENAME TO {EVENTS}")
-    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE id > 1000")
-    event = AuditEvent.objects.get(id__gt=1000)
+    sql(f"UPDATE {EVENTS} SET object_repr = 'eve' WHERE id > 1000000000")
+    event = AuditEvent.objects.get(id__gt=1_000_000_000)
     assert [(item.kind, item.index, item.event) for item in found()] == [("edited", place, name)]
     with pytest.raises(ProofError, match="isn't what was sealed"):
         bundle_of(event, "default")
