@@ -656,6 +656,13 @@ class TestCommand:
         assert events(inn)[0].changes == {"name": ["Bar", "Inn"], "stars": [2, 3]}
         assert differences() == []
 
+    def test_an_inherited_field_whose_former_name_a_relation_from_another_model_has(self, audit: Audit) -> None:
+        inn = Restaurant.objects.create(name="Inn", stars=3)
+        log(inn, UPDATE, {"pizzeria": ["Bar", "Inn"]})
+        audit(RENAMED={"app.Place.pizzeria": "app.Place.name"})
+        run("auditlog")
+        assert events(inn)[0].changes == {"name": ["Bar", "Inn"]}
+
     def test_only_some_models(self, audit: Audit) -> None:
         fill()
         line = Line.objects.create(order=1, number=1, text="a")

@@ -18,6 +18,7 @@ from django_signal_audit import history_of
 from django_signal_audit.checks import check_plugins, check_rules
 from django_signal_audit.events.values import mask
 from django_signal_audit.models import AuditEvent
+from django_signal_audit.models.renames import current_name, former_names
 from django_signal_audit.replay.replay import Replay
 from django_signal_audit.reports.arguments import EventFilter
 from django_signal_audit.retention import ranking
@@ -184,6 +185,12 @@ class TestHistory:
         inn.save()
         state = AuditEvent.objects.state_of(Restaurant, inn.pk) or {}
         assert (state["name"], state["stars"]) == ("Inn", 3)
+
+    def test_a_relation_from_another_model_that_has_the_former_name_of_a_field(self, audit: Audit) -> None:
+        audit({"name": "all", "model": "app.*"}, RENAMED={"app.Category.products": "app.Category.name"})
+        assert Category._meta.get_field("products").auto_created
+        assert current_name("app.category", "products") == "name"
+        assert former_names("app.category", "name") == ("products",)
 
 
 def write_names(*names: str, former: int) -> None:

@@ -20,6 +20,7 @@ from django.db import DatabaseError, DataError, InterfaceError
 
 from django_signal_audit.exceptions import InvalidSettings
 from django_signal_audit.importing import sources
+from django_signal_audit.models.renames import names_of_fields
 from django_signal_audit.plugins import load_class
 from django_signal_audit.problems import did_you_mean
 from django_signal_audit.rules.patterns import auditable_fields, auditable_members, concrete
@@ -166,7 +167,7 @@ def renamed_fields(label: str, renamed: Mapping[str, str]) -> dict[str, str]:
 
     """
     model = _model(renamed.get(label, label))
-    own = {field.name for field in model._meta.get_fields()} if model else set()
+    own = names_of_fields(model) if model else ()
     parents = [parent._meta.label_lower for parent in model._meta.get_parent_list()] if model else []
     found = {}
     for owner in (*parents, label, renamed.get(label, label)):

@@ -136,7 +136,7 @@ def _field_problem(entry: Entry, label: str, end: str) -> Problem | None:
     model = _model(label)
     if model is None:
         return Problem("E083", entry.path, f"leads to {label!r}, but that model doesn't exist.", "Map the model, too.")
-    names = [field.name for field in (*model._meta.concrete_fields, *model._meta.many_to_many)]
+    names = names_of_fields(model)
     if entry.name in names:
         message = f"renames {entry.name!r}, and there is such a field: values of both would mix."
         return Problem("E085", entry.path, message, "Remove it, or rename the new field.")
@@ -144,6 +144,11 @@ def _field_problem(entry: Entry, label: str, end: str) -> Problem | None:
         message = f"leads to {end!r}, which isn't a field of {model._meta.label}."
         return Problem("E083", entry.path, message, did_you_mean(end, names))
     return None
+
+
+def names_of_fields(model: type[models.Model]) -> list[str]:
+    """Return the names of what a model holds itself; a relation from another model is not among it."""
+    return [field.name for field in (*model._meta.concrete_fields, *model._meta.many_to_many)]
 
 
 def _model(label: str) -> type[models.Model] | None:
@@ -178,7 +183,7 @@ def field_names(label: str) -> Names:
     model, renamed = _model(label), get_renames().fields
     parents = [parent._meta.label_lower for parent in model._meta.get_parent_list()] if model is not None else []
     # A child may have a field of its own with the former name of one that it inherits.
-    own = {field.name for field in model._meta.get_fields()} if model is not None else set()
+    own = names_of_fields(model) if model is not None else ()
     return {old: new for one in (*parents, label) for old, new in renamed.get(one, {}).items() if old not in own}
 
 
