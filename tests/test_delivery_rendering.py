@@ -90,6 +90,12 @@ class TestDefaults:
         assert message(event).subject == "Product “Oil” was changed: Name, Price, Stock"
         assert event.changes.keys() == {"name", "price", "stock"}
 
+    def test_a_rule_with_fields_tells_of_one_that_was_renamed_before_the_message_is_sent(self, rule, settings):
+        event = make_event(changes={"cost": ["10.00", "9.00"], "weight": [1.0, 2.0], "stock": [1, 2], "units": [1, 2]})
+        rule(fields=["price", "weight"])
+        settings.SIGNAL_AUDIT |= {"RENAMED": {"app.Product.cost": "app.Product.price"}}
+        assert message(event).subject == "Product “Oil” was changed: Price, Weight"
+
     def test_a_template_written_for_one_event_does_not_hide_that_there_are_more(self, rule):
         rule(
             subject="{{ object }} costs {{ new.price }}",

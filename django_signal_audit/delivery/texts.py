@@ -22,7 +22,7 @@ from django_signal_audit.enums import MODEL_EVENTS, EventType, Source
 from django_signal_audit.events.keys import object_id
 from django_signal_audit.events.secret_fields import has_secret_key
 from django_signal_audit.models import AuditEvent, Notification
-from django_signal_audit.models.renames import former_labels
+from django_signal_audit.models.renames import current_name, former_labels
 from django_signal_audit.reports.display import (
     ShownField,
     ShownValue,
@@ -88,8 +88,9 @@ def _of_rule(event: AuditEvent, rule: Rule) -> AuditEvent:
     fields, changes = set(rule.fields), event.changes
     if not (fields or rule.exclude) or not isinstance(changes, dict):
         return event
-    kept = {name for name in changes if name not in rule.exclude and (not fields or name in fields)}
-    # None are left where a field was renamed since, or where the settings changed.
+    present = {name: current_name(event.model, name) for name in changes}
+    kept = {name for name, now in present.items() if now not in rule.exclude and (not fields or now in fields)}
+    # None are left where the settings changed since.
     if not kept or len(kept) == len(changes):
         return event
     shown = copy(event)
@@ -152,7 +153,7 @@ def sentence(event: AuditEvent, shown: Sequence[ShownField]) -> str:
 
     Args:
         event: The event.
-        shown: Its fields, of which only a change's are named.
+        shown: Its fields; only the sentence about a change names them.
 
     """
     own = sentence_of(event)
