@@ -443,11 +443,12 @@ def _retention_problems() -> Iterator[Problem]:
     """Report a retention that never counts, because another rule keeps the same events forever."""
     registry = get_registry()
     kept: dict[tuple[str, str], list[str]] = {}
-    for plan in registry.plans.values():
-        for item in plan.compiled:
-            keepers = (other.rule.name for other in plan.compiled if item.rule.retention and _keeps_all(other, item))
+    of_models = ((plan.model._meta.label, plan.compiled) for plan in registry.plans.values())
+    for label, rules in (*of_models, *registry.event_rules.items()):
+        for item in rules:
+            keepers = (other.rule.name for other in rules if item.rule.retention and _keeps_all(other, item))
             if keeper := next(keepers, None):
-                kept.setdefault((item.rule.name, keeper), []).append(plan.model._meta.label)
+                kept.setdefault((item.rule.name, keeper), []).append(label)
     for (name, keeper), labels in kept.items():
         labels.sort()
         where = next(parsed.path for parsed in registry.parsed if parsed.rule.name == name)
@@ -460,9 +461,10 @@ def _retention_problems() -> Iterator[Problem]:
 
 
 def _keeps_all(other: CompiledRule, item: CompiledRule) -> bool:
-    """Return whether a rule without a retention matches whatever another rule on the model matches."""
-    is_kept = not other.rule.retention and other.condition is None
-    return is_kept and item.events <= other.events and item.names <= other.names
+    """Return whether a rule without a retention matches whatever another rule matches."""
+    rule = other.rule
+    is_for_all = not (rule.retention or other.condition or rule.paths or rule.methods)
+    return is_for_all and item.events <= other.events and item.names <= other.names
 
 
 def _visibility_problems() -> Iterator[Problem]:

@@ -118,6 +118,26 @@ def test_a_retention_that_never_counts_is_a_warning(audit: Audit, other: Any, is
     assert found == ([(message, hint)] if is_kept_forever else [])
 
 
+@pytest.mark.parametrize(
+    ("other", "is_kept_forever"),
+    [
+        ({"events": ["login", "request"]}, True),
+        ({"events": ["login", "request"], "retention": "9y"}, False),
+        ({"events": ["login"]}, False),
+        ({"events": ["login", "request"], "methods": ["POST"]}, False),
+        ({"events": ["login", "request"], "paths": ["/shop/*"]}, False),
+    ],
+)
+def test_so_is_one_for_events_without_a_model(audit: Audit, other: dict[str, Any], is_kept_forever: bool) -> None:
+    audit({"name": "other", **other}, {"name": "short", "events": ["login", "request"], "retention": "1y"})
+    found = [item.msg for item in check_plugins() if "forever" in item.msg]
+    message = (
+        'SIGNAL_AUDIT["RULES"][1]["retention"] has no effect on login, request: '
+        'the rule "other" records the same events, and keeps them forever.'
+    )
+    assert found == ([message] if is_kept_forever else [])
+
+
 def test_a_rule_object_takes_the_same() -> None:
     rules = [Rule(name="a", retention="6mo"), Rule(name="b", retention=dt.timedelta(days=2)), Rule(name="c")]
     assert set(periods_of(rules)) == {"a", "b"}
