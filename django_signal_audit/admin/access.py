@@ -359,7 +359,7 @@ class Access(ModelAccess):
     def showing_any(
         self, events: Collection[AuditEvent], fields: Mapping[str, Iterable[Iterable[str]]]
     ) -> list[AuditEvent]:
-        """Return those of the events of which the user may see all fields of some group.
+        """Return the events with at least one group of fields that the user may see as a whole.
 
         Args:
             events: The events.

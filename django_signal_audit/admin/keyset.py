@@ -275,7 +275,7 @@ def neighbours(cursor: Cursor, page: Page, events: Sequence[AuditEvent]) -> dict
 
 
 def newest_keys(scans: Sequence[IndexScan | HistoryScan], limit: int) -> list[int]:
-    """Return the keys of the newest events that are in any of the scans, of which each is read for so many."""
+    """Return the keys of the newest events that are in any of the scans; each scan is read for so many."""
     return find_keys(scans, ALL_TIME, limit, Cursor())
 
 

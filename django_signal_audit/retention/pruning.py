@@ -397,7 +397,7 @@ def _uids_of_digests(using: str) -> Iterator[str]:
 
 
 def prune_digests(using: str, **which: object) -> None:
-    """Delete what was sent about several events of which none is left.
+    """Delete what was sent about several events, if none of them is left.
 
     Args:
         using: The database.

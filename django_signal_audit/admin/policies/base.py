@@ -273,7 +273,7 @@ def in_parts(items: Iterable[object], using: str) -> Iterator[list[Any]]:
 
 
 def with_pks(rows: QuerySet[Any], pks: Sequence[Any]) -> QuerySet[Any]:
-    """Return those of the rows that have one of the primary keys, of which there may be thousands."""
+    """Return those of the rows that have one of the primary keys; there may be thousands of keys."""
     return rows.filter(is_one_of(rows.model, pks, rows.db))
 
 

@@ -168,7 +168,7 @@ class DeletionRevert(Revert):
         return [name for name, change in self.event.changes.items() if isinstance(change, dict)]
 
     def _unaudited(self) -> list[Field]:
-        """Return the m2m fields of which no rule records at a deletion who their members were."""
+        """Return the m2m fields whose members no rule records at a deletion."""
         plan = get_registry().plan_for(self.model)
         audited = plan.names_for(EventType.DELETE) if plan else frozenset()
         return [field for name, field in plan.all_members.items() if name not in audited] if plan else []

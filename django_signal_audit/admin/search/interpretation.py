@@ -262,7 +262,7 @@ MAX_TRIED = 20
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Conditions of which events have to fulfil all, within a period. The narrowest index is read.
+    """Conditions, and a period: events have to fulfil all of them. The narrowest index is read.
 
     Attributes:
         access: What the user may see.

@@ -25,7 +25,7 @@ FILTERS = (
 )  # fmt: skip
 # Nobody types more; what is longer was pasted by mistake.
 MAX_LENGTH = 2000
-# A name and a colon, then a text in quotes, of which the last may be missing, or anything up to a space.
+# A name and a colon, then a text in quotes (the last one may be missing), or anything up to a space.
 _TERM = re.compile(r'(?:([^\W\d_]+):)?(?:"([^"]*)"?|(\S*))')
 
 
