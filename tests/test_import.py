@@ -797,6 +797,23 @@ def test_what_a_later_import_writes_is_sealed_like_the_first(audit: Audit) -> No
     assert list(Verifier("default").findings()) == []
 
 
+def test_what_is_imported_once_all_that_was_imported_is_pruned_is_sealed_at_once(audit: Audit) -> None:
+    """Its ids begin again with the lowest, which is where the sealer's search has ended before."""
+    log(Product, CREATE, {"name": ["None", "tea"], "stock": ["None", "3"]}, pk=98)
+    log(Product, DELETE, {"name": ["tea", "None"], "stock": ["3", "None"]}, minute=1, pk=98)
+    audit()
+    run("auditlog")
+    for name in ("a", "b", "c"):
+        seal("default")
+        Tag.objects.create(name=name)
+    assert AuditEvent.objects.filter(source="import").prune() == 2
+    run("auditlog")
+    assert backlog("default", 100) == unsealed("default").count() > 0
+    seal("default")
+    assert not unsealed("default").exists()
+    assert list(Verifier("default").findings()) == []
+
+
 def test_imported_events_that_were_pruned_and_come_again_are_not_those_that_were_sealed(audit: Audit) -> None:
     """They have other ids, and a leaf of the former ones would call them edited."""
     for pk in (98, 99):

@@ -130,7 +130,9 @@ def _imported_later(using: str, low: int) -> Q:
         return Q(pk__in=())
     leaves = AuditLeaf.objects.using(using).filter(event=OuterRef("uid"))
     sealed = AuditEvent.of_all_tenants.using(using).filter(Exists(leaves), id__lt=0).order_by("-id")
-    return Q(id__lt=0, id__gt=sealed.values_list("id", flat=True).first() or low)
+    newest = sealed.values_list("id", flat=True).first()
+    # Where none is left, an import begins with the lowest id again, which may be the mark itself.
+    return Q(id__lt=0) if newest is None else Q(id__lt=0, id__gt=newest)
 
 
 def backlog(using: str, most: int) -> int:
