@@ -290,6 +290,14 @@ def test_an_event_written_in_the_past_is_named() -> None:
     assert [(item.kind, item.index) for item in found()] == [("backdated", 23)]
 
 
+@pytest.mark.parametrize("source", ["import", "baseline"])
+def test_a_back_dated_event_is_named_whatever_its_source_says(source: str) -> None:
+    """Events of an import may be of any time, and have ids below zero, as no other event has."""
+    make_event(recorded_at=dt.datetime(2020, 5, 1, tzinfo=dt.UTC), event_type="baseline", source=source, rules=[])
+    seal("default")
+    assert [(item.kind, item.index) for item in found()] == [("backdated", 23)]
+
+
 def test_imported_events_are_not_back_dated_and_are_counted() -> None:
     make_event(id=-3, recorded_at=dt.datetime(2001, 1, 1, tzinfo=dt.UTC), source="import")
     seal("default")

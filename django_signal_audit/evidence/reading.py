@@ -278,13 +278,15 @@ def _checked(leaf: _Leaf, row: _Row | None, sealed: _Sealed) -> Checked:
 def _is_import(document: Document, row: _Row) -> bool:
     """Return whether an event was imported, or ends what was: its time depends on that of the former audit log.
 
-    A starting point that a prune left has the time of another event of ours, and names the prune.
+    Only imports write ids below zero. A starting point that a prune left has the time of another event of ours, and
+    names the prune.
     """
+    if row[0] >= 0:
+        return False
     source = document["source"]
-    if source == IMPORT:
-        return True
     # The data is taken out of the document once its hash is known.
-    return is_starting_point(source, document["rules"]) and f'"{PRUNE}"' not in str(row[_DATA])
+    is_closing = is_starting_point(source, document["rules"]) and f'"{PRUNE}"' not in str(row[_DATA])
+    return source == IMPORT or is_closing
 
 
 def _is_signed(row: _Row) -> bool:

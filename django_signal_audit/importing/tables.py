@@ -180,7 +180,7 @@ class TableHistory(History):
     def _pages(self, unreadable: Unreadable) -> Iterator[list[Any]]:
         """Yield rows object by object: the keys of some objects, then all of their rows."""
         null = reduce(or_, (models.Q(**{f"{name}__isnull": True}) for name in self._key))
-        for key in self.rows.filter(null).order_by("pk").values_list("pk", flat=True):
+        for key, *_values in self._values(self.rows.filter(null)):
             unreadable.leave(key, _NO_KEY)
         keys = self.rows.exclude(null).order_by(*self._key).values_list(*self._key).distinct()
         following, skipped, is_any_left = keys, 0, False
@@ -195,9 +195,17 @@ class TableHistory(History):
                 following = keys.filter(after(self._key, found[-1]))
                 skipped = len(page) - page.index(found[-1]) - 1
             page = list(following[skipped : skipped + OBJECTS]) if len(page) == OBJECTS else []
-        for key, *values in self.rows.order_by("pk").values_list("pk", *self._key) if is_any_left else ():
+        for key, *values in self._values(self.rows) if is_any_left else ():
             if None not in values and not self._is_key(values):
                 unreadable.leave(key, _NO_KEY)
+
+    def _values(self, rows: models.QuerySet[Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the primary key of each row and the key of its object, without holding all of them."""
+        values = rows.order_by("pk").values_list("pk", *self._key)
+        page = list(values[:OBJECTS])
+        while page:
+            yield from page
+            page = list(values.filter(pk__gt=page[-1][0])[:OBJECTS])
 
     def _is_key(self, values: Sequence[Any]) -> bool:
         """Return whether rows can be looked up by a key that was read."""
