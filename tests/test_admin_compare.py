@@ -264,7 +264,9 @@ class TestField:
         for old, new in zip([3, *values], values, strict=False):
             make_event(model="app.product", object_id=str(product.pk), changes={"stock": [old, new]})
         text = text_of(admin_client.get(page(product, field="stock")))
-        assert "nan" not in text[text.index("<svg class=") :] if "audit-steps-line" in text else True
+        # Only the drawing: the token of a form may have any letters.
+        drawing = text.partition("<svg class=")[2].partition("</svg>")[0] if "audit-steps-line" in text else ""
+        assert "nan" not in drawing
 
     def test_hidden_fields_are_no_choice(self, client, product, versions):
         class Narrow(admin.ModelAdmin):
