@@ -470,7 +470,7 @@ class TestProject:
     def test_pages_have_the_size_of_the_projects(
         self, client: Client, product: Product, ann: User, settings: Any, size: int | None, count: int
     ) -> None:
-        settings.REST_FRAMEWORK = {"PAGE_SIZE": size}
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "PAGE_SIZE": size}
         for _ in range(110):
             make_event(model="app.product", object_id=str(product.pk), recorded_at=timezone.now())
         for address in (LIST, history(product)):
