@@ -19,7 +19,7 @@ from threading import Event
 
 from .databases import database
 
-OBJECTS = 2_000
+OBJECTS = 1_000
 _PER_OBJECT = 200
 _KEPT = 50
 # Between the saves of the writer.
@@ -94,7 +94,7 @@ def _turn(objects: int) -> None:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pruning", description=__doc__)
-    parser.add_argument("--objects", type=int, default=OBJECTS, help="each with 200 events (default 2,000)")
+    parser.add_argument("--objects", type=int, default=OBJECTS, help="each with 200 events (default 1,000)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
