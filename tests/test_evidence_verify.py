@@ -783,7 +783,7 @@ def test_a_key_that_comes_twice_is_an_edit(table: str) -> None:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_second_event_with_the_uid_of_a_sealed_one_is_named(place: int, *, is_first: bool) -> None:
-    """No leaf is missing for it, so it would look sealed; whoever owns the table can drop the constraint."""
+    """No leaf is missing for it, so it would look sealed; the owner of the table can drop the constraint."""
     uid, name = leaf_at(place)
     columns = ", ".join(
         connection.ops.quote_name(field.column) for field in AuditEvent._meta.local_fields if field.column != "id"

@@ -27,7 +27,7 @@ class Unreadable(str):
 
 
 def read_rows(rows: models.QuerySet[Any, Any], columns: Sequence[str], read: Read) -> Iterator[Row]:
-    """Return columns of many rows, some of which can't be read: the rows are halved until each of these is alone.
+    """Return columns of many rows. Where some can't be read, the rows are halved until each of these is alone.
 
     Args:
         rows: The queryset of the rows.

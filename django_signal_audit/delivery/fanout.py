@@ -159,7 +159,7 @@ def _siblings(notification: Notification) -> QuerySet[Notification]:
 
 
 def _about_the_same(notification: Notification, rows: QuerySet[Notification]) -> list[int]:
-    """Return the keys of those rows that tell of some of the events; not all that a row names is read for that."""
+    """Return the keys of the rows about some of the events. Only the first event that a row names is read for that."""
     uids = set(map(str, notification.event_uids))
     first = rows.values_list("pk", "event", "data__events__0")
     return [pk for pk, event, uid in first if uid in uids or str(event) in uids]

@@ -1,4 +1,4 @@
-"""What only the whole project tells of the settings: renames in its migrations, what messages can show, its tenants.
+"""What only the whole project shows about the settings: renames in its migrations, texts of messages, its tenants.
 
 That is known once all rules are read and the project's URLs can be imported, so ``check`` asks for it apart.
 """
