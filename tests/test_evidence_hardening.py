@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from django_signal_audit.checks import check_evidence
+from django_signal_audit.evidence.hardening import statements
 from django_signal_audit.evidence.sealing import seal
 from django_signal_audit.evidence.verification import Verifier
 from django_signal_audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditPrune, AuditReceipt
@@ -314,3 +315,18 @@ def test_what_is_no_role_is_one_line_and_2(name: str) -> None:
     with pytest.raises(CommandError) as error:
         harden("--role", name)
     assert error.value.returncode == 2
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="PostgreSQL changes all rights in one transaction")
+@pytest.mark.django_db
+def test_a_role_at_work_is_never_without_a_right_that_it_keeps() -> None:
+    """On MariaDB each statement counts at once, and the command may run a second time beside the application."""
+    given = [sql for sql in statements("default", "app") if sql.startswith(("GRANT", "REVOKE"))]
+    for table in guarded_tables():
+        grant, revoke = (sql for sql in given if f".`{table}`" in sql)
+        assert grant.startswith("GRANT SELECT, INSERT ON")
+        assert revoke.startswith("REVOKE ")
+        assert "INSERT" not in revoke
+        assert "SELECT" not in revoke
+    assert given[-1].startswith("REVOKE ALL PRIVILEGES ON")
+    assert given[-1].endswith(".* FROM 'app'@'%'")

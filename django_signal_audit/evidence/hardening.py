@@ -21,6 +21,8 @@ _ROLE = re.compile(r"[\w.$-]+(@[\w.%:-]+)?")
 # What MariaDB says of rights: those of the user, and of the roles in force. DROP is what it wants for TRUNCATE.
 _NAME = r"(?:`(?P<{0}>(?:[^`]|``)+)`|\*)"
 _GRANT = re.compile(rf"GRANT (?P<rights>.+) ON {_NAME.format('database')}\.{_NAME.format('table')} TO ")
+# All rights on a table of MariaDB but those to read it and to add to it.
+_TAKEN = "UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE VIEW, SHOW VIEW, TRIGGER, DELETE HISTORY"
 _CHANGES = re.compile(r"\b(ALL PRIVILEGES|UPDATE|DELETE|DROP)\b")
 
 
@@ -58,20 +60,20 @@ def _grants_mariadb(connection: BaseDatabaseWrapper, role: str) -> Iterator[str]
     quote = connection.ops.quote_name
     user, _, host = role.partition("@")
     name, database = f"'{user}'@'{host or '%'}'", quote(str(connection.settings_dict["NAME"]))
-    # What is granted on a whole database can't be taken from one of its tables. Only administrators see the rights of
-    # others, and a right that nobody has can't be revoked: so each is granted first.
-    yield f"GRANT SELECT ON {database}.* TO {name}"
-    yield f"REVOKE ALL PRIVILEGES ON {database}.* FROM {name}"
     with connection.cursor() as cursor:
         tables = connection.introspection.table_names(cursor)
+    # What is granted comes first: an application that is at work is never without a right that it keeps.
     for table in tables:
         on_table = f"ON {database}.{quote(table)}"
         if table in guarded_tables():
-            yield f"GRANT SELECT {on_table} TO {name}"
-            yield f"REVOKE ALL PRIVILEGES {on_table} FROM {name}"
             yield f"GRANT SELECT, INSERT {on_table} TO {name}"
+            yield f"REVOKE {_TAKEN} {on_table} FROM {name}"
         else:
             yield f"GRANT SELECT, INSERT, UPDATE, DELETE {on_table} TO {name}"
+    # What is granted on a whole database can't be taken from one of its tables. Only administrators see the rights of
+    # others, and a right that nobody has can't be revoked: so one is granted.
+    yield f"GRANT SELECT ON {database}.* TO {name}"
+    yield f"REVOKE ALL PRIVILEGES ON {database}.* FROM {name}"
 
 
 def _one(connection: BaseDatabaseWrapper, sql: str, *values: str) -> str:
